@@ -22,7 +22,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -46,6 +46,25 @@ func telemetryOptions(c config.Config, service string, logger *slog.Logger) tele
 	return telemetry.Options{
 		ServiceName: service, Version: release(), InstanceID: c.InstanceID, Logger: logger, TrustClients: c.HTTP.TrustTraceparent,
 	}
+}
+
+// serveGraph is an instance: the API and the relay, or one of them, and the admin listener.
+func serveGraph(c config.Config, logger *slog.Logger) fx.Option {
+	return fx.Options(foundation(c, serviceName, logger), serving(c), administering(), traceLinks(c, logger))
+}
+
+// subscribeGraph is a copy of a subscriber, with an admin listener if one is configured.
+func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
+	graph := fx.Options(
+		foundation(c, subscriberServiceName, logger),
+		fx.Provide(newSubscriber, newHandlers, subscribingChecks),
+		fx.Decorate(remoteNotifier), // instead of the notifier of a process that runs a relay
+		fx.Invoke(runSubscriber),
+	)
+	if c.Given(config.AdminAddr) {
+		graph = fx.Options(graph, administering())
+	}
+	return graph
 }
 
 // foundation is the part that all graphs share: settings, logger, telemetry, the adapters with their options, and the decorators.
@@ -195,8 +214,8 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 	return httpapi.AdminOptions{
 		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: token, Open: open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
 		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Desk: parts.Desk, ParkingAdmin: parts.ParkingAdmin,
-		Parked: operatingapp.UndecidedParked(parts.ParkingAdmin), Letters: operatingapp.NewLetters(parts.Letters),
-		Subscribers: operatingapp.NewSubscribers(operatingapp.SubscriberPorts{
+		Parked: operating.UndecidedParked(parts.ParkingAdmin), Letters: operating.NewLetters(parts.Letters),
+		Subscribers: operating.NewSubscribers(operating.SubscriberPorts{
 			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Lags,
 			Log: parts.Log,
 		}),

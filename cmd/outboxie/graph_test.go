@@ -88,7 +88,7 @@ func TestDeadLoopEndsTheProgram(t *testing.T) {
 	}
 }
 
-// TestLoopThatFailsWhileStoppingIsTold : the program stops cleanly all the same.
+// TestLoopThatFailsWhileStoppingIsTold checks that the program stops cleanly, and logs the failure, if a loop fails while it stops.
 func TestLoopThatFailsWhileStoppingIsTold(t *testing.T) {
 	var log bytes.Buffer
 	ctx, stop := context.WithCancel(t.Context())
@@ -106,7 +106,7 @@ func TestLoopThatFailsWhileStoppingIsTold(t *testing.T) {
 	require.Contains(t, log.String(), "at the door")
 }
 
-// TestStopWhileStarting : a program that is told to stop before it has started stops cleanly, too, and in order.
+// TestStopWhileStarting checks that a program that gets a signal before it has started stops cleanly, and in order.
 func TestStopWhileStarting(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var steps []string

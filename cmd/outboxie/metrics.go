@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
@@ -74,7 +74,7 @@ func observeShared(lifecycle fx.Lifecycle, mp metric.MeterProvider, parts shared
 			return parts.Desk.Measure(ctx, parts.Relay.Status().Position)
 		},
 		Lags: func(ctx context.Context) ([]operations.Lag, error) {
-			return operatingapp.Lags(ctx, parts.Places, parts.Consumers)
+			return operating.Lags(ctx, parts.Places, parts.Consumers)
 		},
 		Overviews: parts.Operator.Overviews,
 	}))

@@ -11,7 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
@@ -48,7 +48,7 @@ func (p *program) atOutbox(cmd *cobra.Command, work func(ctx context.Context, de
 	return withDatabase(c, func(db *bun.DB) error {
 		return work(cmd.Context(), outboxDesk{
 			postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name),
-			operatingapp.NewSubscribers(operatingapp.SubscriberPorts{Operator: postgres.NewOperator(db)}),
+			operating.NewSubscribers(operating.SubscriberPorts{Operator: postgres.NewOperator(db)}),
 		})
 	})
 }

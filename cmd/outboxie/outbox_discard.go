@@ -9,7 +9,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -33,7 +33,7 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 				if position > 0 {
 					return lotHint(p.discard(ctx, desk, outbox.Position(position), chosen))
 				}
-				parked := operatingapp.UndecidedParked(desk)
+				parked := operating.UndecidedParked(desk)
 				return p.decide(ctx, chosen, parked, decision{
 					thing: "parked event", groups: parkedGroups, change: parked.Discard, final: true, done: func(n int) string {
 						return fmt.Sprintf("Done. Given up: %s. What was behind is still parked: outboxie outbox parked --groups\n", counted(int64(n), "event"))

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -33,7 +33,7 @@ func (p *program) outboxRedriveCommand() *cobra.Command {
 				if chosen.group == "" && chosen.eventType == "" {
 					return p.redriveEvents(ctx, desk, chosen)
 				}
-				parked := operatingapp.UndecidedParked(desk)
+				parked := operating.UndecidedParked(desk)
 				return p.decide(ctx, chosen, parked, decision{thing: "parked event", groups: parkedGroups, change: parked.Retry, done: func(n int) string {
 					return fmt.Sprintf("To be redriven: %s, and what is behind. The leader does it within a second: outboxie outbox parked\n",
 						counted(int64(n), "event"))

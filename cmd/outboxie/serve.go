@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/fx"
@@ -40,8 +39,4 @@ func (p *program) serveCommand() *cobra.Command {
 	}
 	config.AddFlags(cmd.Flags(), config.RolesList, config.HTTPAddr, config.AdminAddr)
 	return cmd
-}
-
-func serveGraph(c config.Config, logger *slog.Logger) fx.Option {
-	return fx.Options(foundation(c, serviceName, logger), serving(c), administering(), traceLinks(c, logger))
 }

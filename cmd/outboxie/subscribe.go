@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/fx"
@@ -41,17 +40,4 @@ func (p *program) subscribeCommand() *cobra.Command {
 	}
 	config.AddFlags(cmd.Flags(), config.SubscriberID, config.Handler, config.AdminAddr)
 	return cmd
-}
-
-func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
-	graph := fx.Options(
-		foundation(c, subscriberServiceName, logger),
-		fx.Provide(newSubscriber, newHandlers, subscribingChecks),
-		fx.Decorate(remoteNotifier), // instead of the notifier of a process that runs a relay
-		fx.Invoke(runSubscriber),
-	)
-	if c.Given(config.AdminAddr) {
-		graph = fx.Options(graph, administering())
-	}
-	return graph
 }

@@ -2,8 +2,8 @@ package checker
 
 import "fmt"
 
-// calling is what is known of the calls for one subscriber.
-type calling struct {
+// callWalk follows the calls for one subscriber.
+type callWalk struct {
 	*walk
 	place     map[ID]int // of the events in the log
 	called    []bool     // for each row of the log
@@ -11,9 +11,9 @@ type calling struct {
 	under     []int // by aggregate: the row that was called for last, plus one
 }
 
-// readCalls compares the calls that an endpoint received with the log and the effects. The first call for an event comes after a call for
-// the event before it in its aggregate succeeded, unless that one was given up. An event that took effect had a call that succeeded. The
-// same event may be called for again at any time.
+// readCalls compares the calls that an endpoint received with the log and the effects. The first call for an event comes after a successful
+// call for the event before it in its aggregate, unless that one was discarded. Each event that took effect had a successful call. A call may
+// be repeated at any time.
 func (r *run) readCalls(h History) error {
 	if len(h.External) == 0 {
 		return nil
@@ -22,9 +22,9 @@ func (r *run) readCalls(h History) error {
 	for at, e := range r.log {
 		place[e.id] = at
 	}
-	all := make(map[string]*calling)
+	all := make(map[string]*callWalk)
 	for _, subscriber := range h.External {
-		c := &calling{
+		c := &callWalk{
 			walk: newWalk(r, "calls for "+subscriber), place: place,
 			called: make([]bool, len(r.log)), succeeded: make([]bool, len(r.log)), under: make([]int, len(r.names)),
 		}
@@ -51,8 +51,8 @@ func (r *run) readCalls(h History) error {
 	return err
 }
 
-// judge looks at a call that arrived, or succeeded.
-func (c *calling) judge(call Call) {
+// judge checks a call that arrived or succeeded.
+func (c *callWalk) judge(call Call) {
 	r := c.run
 	at, is := c.place[call.ID]
 	if !is {
@@ -77,8 +77,8 @@ func (c *calling) judge(call Call) {
 	}
 }
 
-// first looks at the first call for an event.
-func (c *calling) first(at int) {
+// first checks the first call for an event.
+func (c *callWalk) first(at int) {
 	e := c.run.log[at]
 	if before := c.under[e.aggregate] - 1; before >= 0 && !c.succeeded[before] {
 		if _, given := c.given[version{e.aggregate, c.run.log[before].version}]; !given {

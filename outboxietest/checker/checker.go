@@ -1,5 +1,6 @@
-// Package checker judges what a run left behind: the log, the stream, the subscribers' effects, and what clients were
-// told. It shares no code with the engine: it knows the tables, the headers of a message, and nothing else.
+// Package checker checks what a run left behind: the log, the stream, the effects of subscribers, and the answers that clients got. A test
+// calls Record before the run, fills a Ledger during it, and passes both with a History to Verify at the end. The package shares no code with
+// the engine: it knows only the tables and the headers of messages.
 package checker
 
 import (
@@ -10,7 +11,7 @@ import (
 	"time"
 )
 
-// Check is one of the promises that a run is held to.
+// Check is one of the promises that a run must keep.
 type Check int
 
 // The checks.
@@ -26,7 +27,7 @@ const (
 	checks // how many there are
 )
 
-// String is the check's name in reports.
+// String returns the check's name in reports.
 func (c Check) String() string {
 	return [checks]string{
 		"C1 loss", "C2 duplicates in the stream", "C3 one effect per event", "C4 gapless versions", "C5 order",
@@ -37,7 +38,7 @@ func (c Check) String() string {
 // ID is a UUID.
 type ID [16]byte
 
-// ParseID reads the usual 36 characters.
+// ParseID reads a UUID of 36 characters.
 func ParseID(text string) (ID, error) {
 	var id ID
 	digits := strings.ReplaceAll(text, "-", "")
@@ -47,7 +48,7 @@ func ParseID(text string) (ID, error) {
 	return id, nil
 }
 
-// String is the usual 36 characters.
+// String returns the UUID as 36 characters.
 func (id ID) String() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
@@ -63,7 +64,7 @@ type Event struct {
 	Payload   []byte
 }
 
-// Message is a message of the stream: what its headers say. What a header lacks is zero here.
+// Message is a message of the stream, read from its headers. A field is zero if its header is missing.
 type Message struct {
 	Sequence  uint64
 	ID        ID
@@ -92,8 +93,8 @@ type Letter struct {
 	State      string // empty: it ended when its event was applied
 }
 
-// Call is a call that an endpoint received for a subscriber whose effects are calls. Each stands in a history once when it arrives, and once
-// more when it is answered with success.
+// Call is a call that an endpoint received for a subscriber with external effects. A history has it once when it arrives, and once more when
+// it is answered with success.
 type Call struct {
 	Subscriber string
 	ID         ID // the key
@@ -117,8 +118,7 @@ type Parked struct {
 	State    string // parked, redrive, redriven, discard, discarded
 }
 
-// Recovery is how it ended: how long everybody took to catch up after the last fault, and who had not when the bound was
-// reached.
+// Recovery is the time that relay and subscribers took to catch up after the last fault, and which of them had not when Bound was reached.
 type Recovery struct {
 	Took, Bound time.Duration
 	Behind      []string
@@ -130,21 +130,21 @@ type History struct {
 	Log         iter.Seq2[Event, error]   // by position
 	Stream      iter.Seq2[Message, error] // by sequence
 	Effects     iter.Seq2[Effect, error]  // of each subscriber in the order of applying
-	Letters     iter.Seq2[Letter, error]  // nil: nobody may have any
+	Letters     iter.Seq2[Letter, error]  // nil: there must be none
 	Totals      iter.Seq2[Total, error]
 	Calls       iter.Seq2[Call, error] // in the order in which they arrived and were answered; nil: there are none
-	Subscribers []string               // all that there should be
-	// External are those of Subscribers whose effects are calls. They count no totals. They can handle every event, and a call can fail for any.
+	Subscribers []string               // all that must have effects
+	// External are those of Subscribers whose effects are calls. They have no totals. They can handle every event, and each call can fail.
 	External []string
 	Ledger   *Ledger
 	Recovery Recovery
 }
 
-// Result is what came out for one check.
+// Result is the outcome of one check.
 type Result struct {
 	Check    Check
-	Of       int    // how many things were looked at
-	Things   string // what they are
+	Of       int    // how many things were checked
+	Things   string // their name
 	Count    int    // how many violate the promise
 	Findings []string
 }
@@ -152,7 +152,7 @@ type Result struct {
 // shown is how many violations of one check are described; all are counted.
 const shown = 20
 
-// String is the result's line in a report, with what was found below.
+// String returns the result's line in a report, and below it the violations.
 func (r Result) String() string {
 	text := fmt.Sprintf("%-33s %d of %d %s", r.Check.String()+":", r.Count, r.Of, r.Things)
 	for _, finding := range r.Findings {
@@ -178,7 +178,7 @@ func (v Verdict) Failed() []Check {
 	return failed
 }
 
-// String is the report's lines.
+// String returns one line for each check.
 func (v Verdict) String() string {
 	lines := make([]string, len(v))
 	for i, result := range v {
@@ -187,7 +187,7 @@ func (v Verdict) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// Verify judges a history. An error means that the history could not be read, and says nothing about it.
+// Verify checks a history. An error means only that the history could not be read.
 func Verify(h History) (Verdict, error) {
 	r := newRun(h.Ledger)
 	for _, step := range []func(History) error{r.readParked, r.readLog, r.readStream, r.readLetters, r.readEffects, r.readTotals, r.readCalls} {

@@ -14,8 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// life is a small history, made by hand.
-type life struct {
+// testRun is a small history, written by hand.
+type testRun struct {
 	parked   []checker.Parked
 	log      []checker.Event
 	stream   []checker.Message
@@ -65,37 +65,37 @@ func effect(e checker.Event) checker.Effect {
 	return checker.Effect{Subscriber: subscriber, ID: e.ID, Position: e.Position, Aggregate: e.Aggregate, Version: e.Version}
 }
 
-// sane is a life in which nothing went wrong: orders 1 and 2 of three and two versions. Position 4 was rolled back.
-func sane() *life {
-	l := &life{ledger: checker.NewLedger(), recovery: checker.Recovery{Took: time.Second, Bound: time.Minute}}
+// saneRun is a run in which nothing went wrong: orders 1 and 2 of three and two versions. Position 4 was rolled back.
+func saneRun() *testRun {
+	r := &testRun{ledger: checker.NewLedger(), recovery: checker.Recovery{Took: time.Second, Bound: time.Minute}}
 	for sequence, e := range []checker.Event{event(1, 1, 1), event(2, 2, 1), event(3, 1, 2), event(5, 2, 2), event(6, 1, 3)} {
-		l.log = append(l.log, e)
-		l.stream = append(l.stream, message(uint64(sequence+1), e))
-		l.effects = append(l.effects, effect(e))
+		r.log = append(r.log, e)
+		r.stream = append(r.stream, message(uint64(sequence+1), e))
+		r.effects = append(r.effects, effect(e))
 	}
 	for n := 1; n <= 2; n++ {
-		l.totals = append(l.totals, checker.Total{
+		r.totals = append(r.totals, checker.Total{
 			Subscriber: subscriber, Customer: customer(n).String(), Currency: "USD", Minor: int64(100 + n), Orders: 1,
 		})
 		placement := checker.Placement{Customer: customer(n), Minor: int64(100 + n)}
-		l.ledger.Asked(placement)
-		l.ledger.Placed(placement, checker.ID{0: byte(n)})
-		l.ledger.Acknowledged(checker.ID{0: byte(n)}, 2)
+		r.ledger.Asked(placement)
+		r.ledger.Placed(placement, checker.ID{0: byte(n)})
+		r.ledger.Acknowledged(checker.ID{0: byte(n)}, 2)
 	}
-	l.ledger.RolledBack(id(4))
-	l.ledger.Committed(id(1), id(5))
-	return l
+	r.ledger.RolledBack(id(4))
+	r.ledger.Committed(id(1), id(5))
+	return r
 }
 
-// lot is a life with a parked aggregate: version 2 of order 1, position 3, was given up, and version 3 redriven.
-func lot() *life {
-	l := sane()
-	l.parked = []checker.Parked{{Position: 3, ID: id(3), State: "discarded"}, {Position: 6, ID: id(6), State: "redriven"}}
-	last := message(5, l.log[4])
+// runWithParked is a run with a parked aggregate: version 2 of order 1, position 3, was discarded, and version 3 redriven.
+func runWithParked() *testRun {
+	r := saneRun()
+	r.parked = []checker.Parked{{Position: 3, ID: id(3), State: "discarded"}, {Position: 6, ID: id(6), State: "redriven"}}
+	last := message(5, r.log[4])
 	last.Progress = fmt.Sprintf("5/%s", id(5))
-	l.stream = []checker.Message{message(1, l.log[0]), message(2, l.log[1]), notice(3, l.log[2]), message(4, l.log[3]), last}
-	l.effects = slices.Delete(l.effects, 2, 3)
-	return l
+	r.stream = []checker.Message{message(1, r.log[0]), message(2, r.log[1]), notice(3, r.log[2]), message(4, r.log[3]), last}
+	r.effects = slices.Delete(r.effects, 2, 3)
+	return r
 }
 
 func sequence[T any](all []T) iter.Seq2[T, error] {
@@ -108,17 +108,18 @@ func sequence[T any](all []T) iter.Seq2[T, error] {
 	}
 }
 
-func (l *life) history() checker.History {
+func (r *testRun) history() checker.History {
 	return checker.History{
-		Parked: sequence(l.parked), Log: sequence(l.log), Stream: sequence(l.stream), Effects: sequence(l.effects),
-		Letters: sequence(l.letters), Totals: sequence(l.totals), Calls: sequence(l.calls),
-		Subscribers: []string{subscriber}, External: l.external, Ledger: l.ledger, Recovery: l.recovery,
+		Parked: sequence(r.parked), Log: sequence(r.log), Stream: sequence(r.stream), Effects: sequence(r.effects),
+		Letters: sequence(r.letters), Totals: sequence(r.totals), Calls: sequence(r.calls),
+		Subscribers: []string{subscriber}, External: r.external, Ledger: r.ledger, Recovery: r.recovery,
 	}
 }
 
+// TestASaneLifePasses checks that runs without a violation pass every check.
 func TestASaneLifePasses(t *testing.T) {
-	for name, l := range map[string]*life{"plain": sane(), "with a parked aggregate": lot(), "still parked": waiting(), "gone back": goneBack()} {
-		verdict, err := checker.Verify(l.history())
+	for name, r := range map[string]*testRun{"plain": saneRun(), "with a parked aggregate": runWithParked(), "still parked": runWithWaiting(), "gone back": runWithRewind()} {
+		verdict, err := checker.Verify(r.history())
 		require.NoError(t, err)
 		require.Empty(t, verdict.Failed(), "%s:\n%s", name, verdict)
 		for _, result := range verdict {
@@ -127,186 +128,186 @@ func TestASaneLifePasses(t *testing.T) {
 	}
 }
 
-// waiting is lot before anybody did something about it.
-func waiting() *life {
-	l := lot()
-	l.parked[0].State, l.parked[1].State = "parked", "parked"
-	l.stream, l.effects = l.stream[:4], l.effects[:3]
-	return l
+// runWithWaiting is runWithParked before an operator did anything about it.
+func runWithWaiting() *testRun {
+	r := runWithParked()
+	r.parked[0].State, r.parked[1].State = "parked", "parked"
+	r.stream, r.effects = r.stream[:4], r.effects[:3]
+	return r
 }
 
-// goneBack is lot after the stream had lost the redriven event: it comes after a notice where the stream ended.
-func goneBack() *life {
-	l := lot()
-	end := notice(5, l.log[3])
+// runWithRewind is runWithParked after the stream lost the redriven event, which follows a notice where the stream ended.
+func runWithRewind() *testRun {
+	r := runWithParked()
+	end := notice(5, r.log[3])
 	end.Type = "outboxie.log.adopted.v1"
-	l.stream[4].Sequence = 6
-	l.stream = slices.Insert(l.stream, 4, end)
-	return l
+	r.stream[4].Sequence = 6
+	r.stream = slices.Insert(r.stream, 4, end)
+	return r
 }
 
-// TestEachViolationIsNoticed breaks one promise at a time. The first check is the one that is named for it; what else
-// notices follows.
+// TestEachViolationIsNoticed checks that each broken promise fails the check that is named for it, which stands first, and the others
+// listed.
 func TestEachViolationIsNoticed(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		life  func() *life
-		spoil func(*life)
+		run   func() *testRun
+		spoil func(*testRun)
 		fails []checker.Check
 	}{
-		{"the last event is not in the stream", sane, func(l *life) { l.stream = l.stream[:4] }, []checker.Check{checker.Loss}},
+		{"the last event is not in the stream", saneRun, func(r *testRun) { r.stream = r.stream[:4] }, []checker.Check{checker.Loss}},
 		{
-			"an event in the middle is not in the stream", sane,
-			func(l *life) { l.stream = slices.Delete(l.stream, 2, 3) },
+			"an event in the middle is not in the stream", saneRun,
+			func(r *testRun) { r.stream = slices.Delete(r.stream, 2, 3) },
 			[]checker.Check{checker.Loss, checker.Versions},
 		},
 		{
-			"Postgres lost an acknowledged change", sane,
-			func(l *life) { l.ledger.Acknowledged(checker.ID{0: 2}, 3) },
+			"Postgres lost an acknowledged change", saneRun,
+			func(r *testRun) { r.ledger.Acknowledged(checker.ID{0: 2}, 3) },
 			[]checker.Check{checker.Loss},
 		},
 		{
-			"Postgres lost an acknowledged order", sane,
-			func(l *life) { l.ledger.Acknowledged(checker.ID{0: 9}, 1) },
+			"Postgres lost an acknowledged order", saneRun,
+			func(r *testRun) { r.ledger.Acknowledged(checker.ID{0: 9}, 1) },
 			[]checker.Check{checker.Loss},
 		},
 		{
-			"Postgres lost an acknowledged transaction", sane,
-			func(l *life) { l.ledger.Committed(id(9)) },
+			"Postgres lost an acknowledged transaction", saneRun,
+			func(r *testRun) { r.ledger.Committed(id(9)) },
 			[]checker.Check{checker.Loss},
 		},
 		{
-			"a redriven event is not in the stream", lot,
-			func(l *life) { l.stream = l.stream[:4] },
+			"a redriven event is not in the stream", runWithParked,
+			func(r *testRun) { r.stream = r.stream[:4] },
 			[]checker.Check{checker.Loss},
 		},
 		{
-			"an event is stored again at once", sane,
-			func(l *life) { l.stream = slices.Insert(l.stream, 2, l.stream[1]) },
+			"an event is stored again at once", saneRun,
+			func(r *testRun) { r.stream = slices.Insert(r.stream, 2, r.stream[1]) },
 			[]checker.Check{checker.Duplicates, checker.Order},
 		},
 		{
-			"a redriven event is stored again", lot,
-			func(l *life) { l.stream = append(l.stream, l.stream[4]) },
+			"a redriven event is stored again", runWithParked,
+			func(r *testRun) { r.stream = append(r.stream, r.stream[4]) },
 			[]checker.Check{checker.Duplicates},
 		},
 		{
-			"an event took effect twice", sane,
-			func(l *life) { l.effects = append(l.effects, l.effects[4]) },
+			"an event took effect twice", saneRun,
+			func(r *testRun) { r.effects = append(r.effects, r.effects[4]) },
 			[]checker.Check{checker.Effects},
 		},
 		{
-			"the effect came twice, the inbox hides it", sane,
-			func(l *life) { l.totals[0].Orders, l.totals[0].Minor = 2, 202 },
+			"the effect came twice, the inbox hides it", saneRun,
+			func(r *testRun) { r.totals[0].Orders, r.totals[0].Minor = 2, 202 },
 			[]checker.Check{checker.Effects},
 		},
 		{
-			"an event took no effect", sane,
-			func(l *life) { l.effects = l.effects[:4] },
+			"an event took no effect", saneRun,
+			func(r *testRun) { r.effects = r.effects[:4] },
 			[]checker.Check{checker.Effects},
 		},
-		{"an effect got lost, the inbox hides it", sane, func(l *life) { l.totals = l.totals[:1] }, []checker.Check{checker.Effects}},
+		{"an effect got lost, the inbox hides it", saneRun, func(r *testRun) { r.totals = r.totals[:1] }, []checker.Check{checker.Effects}},
 		{
-			"a customer who never ordered", sane,
-			func(l *life) {
-				l.totals = append(l.totals, checker.Total{Subscriber: subscriber, Customer: id(77).String(), Orders: 1})
+			"a customer who never ordered", saneRun,
+			func(r *testRun) {
+				r.totals = append(r.totals, checker.Total{Subscriber: subscriber, Customer: id(77).String(), Orders: 1})
 			},
 			[]checker.Check{checker.Effects},
 		},
 		{
-			"the log has a gap", sane, func(l *life) {
-				l.log[4].Version, l.stream[4].Version, l.effects[4].Version = 4, 4, 4
+			"the log has a gap", saneRun, func(r *testRun) {
+				r.log[4].Version, r.stream[4].Version, r.effects[4].Version = 4, 4, 4
 			}, []checker.Check{checker.Versions},
 		},
 		{
-			"an effect overtakes", sane,
-			func(l *life) { l.effects[2], l.effects[4] = l.effects[4], l.effects[2] },
+			"an effect overtakes", saneRun,
+			func(r *testRun) { r.effects[2], r.effects[4] = r.effects[4], r.effects[2] },
 			[]checker.Check{checker.Versions, checker.Order},
 		},
 		{
-			"an event overtakes", sane,
-			func(l *life) { l.stream[3], l.stream[4] = l.stream[4], l.stream[3] },
+			"an event overtakes", saneRun,
+			func(r *testRun) { r.stream[3], r.stream[4] = r.stream[4], r.stream[3] },
 			[]checker.Check{checker.Order},
 		},
 		{
-			"the later version of an aggregate comes first", sane,
-			func(l *life) { l.stream[2], l.stream[4] = l.stream[4], l.stream[2] },
+			"the later version of an aggregate comes first", saneRun,
+			func(r *testRun) { r.stream[2], r.stream[4] = r.stream[4], r.stream[2] },
 			[]checker.Check{checker.Versions, checker.Order},
 		},
 		{
-			"an event that never was parked comes late", sane, func(l *life) {
-				l.stream[3], l.stream[4] = l.stream[4], l.stream[3]
-				l.stream[4].Progress = fmt.Sprintf("6/%s", id(6))
+			"an event that never was parked comes late", saneRun, func(r *testRun) {
+				r.stream[3], r.stream[4] = r.stream[4], r.stream[3]
+				r.stream[4].Progress = fmt.Sprintf("6/%s", id(6))
 			}, []checker.Check{checker.Order},
 		},
 		{
-			"a version behind a parked one is let through", waiting, func(l *life) {
-				l.stream = append(l.stream, message(5, l.log[4]))
+			"a version behind a parked one is let through", runWithWaiting, func(r *testRun) {
+				r.stream = append(r.stream, message(5, r.log[4]))
 			}, []checker.Check{checker.Versions, checker.Ghosts},
 		},
 		{
-			"an event of a transaction that was rolled back", sane,
-			func(l *life) { l.ledger.RolledBack(id(5)) },
+			"an event of a transaction that was rolled back", saneRun,
+			func(r *testRun) { r.ledger.RolledBack(id(5)) },
 			[]checker.Check{checker.Ghosts},
 		},
 		{
-			"an event that is not in the log", sane, func(l *life) {
-				l.stream = append(l.stream, message(6, event(7, 2, 3)))
+			"an event that is not in the log", saneRun, func(r *testRun) {
+				r.stream = append(r.stream, message(6, event(7, 2, 3)))
 			}, []checker.Check{checker.Ghosts},
 		},
 		{
-			"somebody else's message", sane, func(l *life) {
-				l.stream = append(l.stream, checker.Message{Sequence: 6, Subject: "orders.any"})
+			"somebody else's message", saneRun, func(r *testRun) {
+				r.stream = append(r.stream, checker.Message{Sequence: 6, Subject: "orders.any"})
 			}, []checker.Check{checker.Ghosts},
 		},
-		{"another body", sane, func(l *life) { l.stream[3].Payload = []byte("{}") }, []checker.Check{checker.Ghosts}},
-		{"another aggregate", sane, func(l *life) { l.stream[3].Aggregate = order(1) }, []checker.Check{checker.Ghosts}},
+		{"another body", saneRun, func(r *testRun) { r.stream[3].Payload = []byte("{}") }, []checker.Check{checker.Ghosts}},
+		{"another aggregate", saneRun, func(r *testRun) { r.stream[3].Aggregate = order(1) }, []checker.Check{checker.Ghosts}},
 		{
-			"the effect of an event that is not in the log", sane, func(l *life) {
-				l.effects = append(l.effects, effect(event(7, 2, 3)))
+			"the effect of an event that is not in the log", saneRun, func(r *testRun) {
+				r.effects = append(r.effects, effect(event(7, 2, 3)))
 			}, []checker.Check{checker.Ghosts},
 		},
 		{
-			"the effect of an event that waits", waiting,
-			func(l *life) { l.effects = append(l.effects, effect(l.log[4])) },
+			"the effect of an event that waits", runWithWaiting,
+			func(r *testRun) { r.effects = append(r.effects, effect(r.log[4])) },
 			[]checker.Check{checker.Ghosts},
 		},
 		{
-			"a notice that falls back", goneBack,
-			func(l *life) { l.stream[4].Progress = fmt.Sprintf("2/%s", id(2)) },
+			"a notice that falls back", runWithRewind,
+			func(r *testRun) { r.stream[4].Progress = fmt.Sprintf("2/%s", id(2)) },
 			[]checker.Check{checker.Order},
 		},
 		{
-			"a notice about an event that flows", sane, func(l *life) {
-				l.stream = append(l.stream[:4:4], notice(5, l.log[4]), l.stream[4])
+			"a notice about an event that flows", saneRun, func(r *testRun) {
+				r.stream = append(r.stream[:4:4], notice(5, r.log[4]), r.stream[4])
 			}, []checker.Check{checker.Ghosts, checker.Order},
 		},
 		{
-			"somebody is behind", sane,
-			func(l *life) { l.recovery.Behind = []string{"emails"} },
+			"somebody is behind", saneRun,
+			func(r *testRun) { r.recovery.Behind = []string{"emails"} },
 			[]checker.Check{checker.CaughtUp},
 		},
 		{
-			"it took too long", sane,
-			func(l *life) { l.recovery.Took = 2 * time.Minute },
+			"it took too long", saneRun,
+			func(r *testRun) { r.recovery.Took = 2 * time.Minute },
 			[]checker.Check{checker.CaughtUp},
 		},
 		{
-			"one key, two orders", sane, func(l *life) {
-				l.log[1].Payload, l.stream[1].Payload = l.log[0].Payload, l.stream[0].Payload
-				l.totals = []checker.Total{{Subscriber: subscriber, Customer: customer(1).String(), Currency: "USD", Minor: 202, Orders: 2}}
+			"one key, two orders", saneRun, func(r *testRun) {
+				r.log[1].Payload, r.stream[1].Payload = r.log[0].Payload, r.stream[0].Payload
+				r.totals = []checker.Total{{Subscriber: subscriber, Customer: customer(1).String(), Currency: "USD", Minor: 202, Orders: 2}}
 			}, []checker.Check{checker.Keys},
 		},
 		{
-			"another order was answered than was made", sane, func(l *life) {
-				l.ledger.Placed(checker.Placement{Customer: customer(1), Minor: 101}, checker.ID{0: 2})
+			"another order was answered than was made", saneRun, func(r *testRun) {
+				r.ledger.Placed(checker.Placement{Customer: customer(1), Minor: 101}, checker.ID{0: 2})
 			}, []checker.Check{checker.Keys},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := c.life()
-			c.spoil(l)
-			verdict, err := checker.Verify(l.history())
+			r := c.run()
+			c.spoil(r)
+			verdict, err := checker.Verify(r.history())
 			require.NoError(t, err)
 			require.ElementsMatch(t, c.fails, verdict.Failed(), "%s", verdict)
 			for _, result := range verdict {
@@ -318,26 +319,29 @@ func TestEachViolationIsNoticed(t *testing.T) {
 	}
 }
 
+// TestManyViolationsAreCountedAndSomeShown checks that all violations are counted, and only the first ones described.
 func TestManyViolationsAreCountedAndSomeShown(t *testing.T) {
-	l := sane()
+	r := saneRun()
 	for n := range 50 {
-		l.ledger.Committed(id(100 + n))
+		r.ledger.Committed(id(100 + n))
 	}
-	verdict, err := checker.Verify(l.history())
+	verdict, err := checker.Verify(r.history())
 	require.NoError(t, err)
 	require.Contains(t, verdict.String(), "C1 loss:")
 	require.Contains(t, verdict.String(), " 50 of ")
 	require.Contains(t, verdict.String(), "and 30 more")
 }
 
+// TestWhatCannotBeReadIsNoVerdict checks that a history that cannot be read is an error and gives no verdict.
 func TestWhatCannotBeReadIsNoVerdict(t *testing.T) {
-	h := sane().history()
+	h := saneRun().history()
 	broken := errors.New("broken")
 	h.Stream = func(yield func(checker.Message, error) bool) { yield(checker.Message{}, broken) }
 	_, err := checker.Verify(h)
 	require.ErrorIs(t, err, broken)
 }
 
+// TestIDs checks that a UUID is read and written in its usual form, and other texts are refused.
 func TestIDs(t *testing.T) {
 	const text = "01a208ab-3be5-77ba-a411-d0614a94e989"
 	read, err := checker.ParseID(text)

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// readEffects compares the inbox with the log: every event took effect once for every subscriber, or has a letter, each aggregate's in
-// order.
+// readEffects compares the inbox with the log: each event took effect once for each subscriber, or has a dead letter, in the order of its
+// aggregate.
 func (r *run) readEffects(h History) error {
 	walks := make(map[string]*walk)
 	for _, subscriber := range h.Subscribers {
@@ -37,15 +37,15 @@ func (r *run) readEffects(h History) error {
 	return err
 }
 
-// readTotals compares what subscribers counted with the orders that they have applied.
+// readTotals compares the totals of subscribers with the orders that they have applied.
 func (r *run) readTotals(h History) error {
 	counting := slices.DeleteFunc(slices.Clone(h.Subscribers), func(id string) bool { return slices.Contains(h.External, id) })
 	for _, subscriber := range counting {
-		r.totals[subscriber] = make(map[purse]Total)
+		r.totals[subscriber] = make(map[account]Total)
 	}
 	err := each(h.Totals, "the totals", func(total Total) {
 		if of, known := r.totals[total.Subscriber]; known {
-			of[purse{total.Customer, total.Currency}] = Total{Minor: total.Minor, Orders: total.Orders}
+			of[account{total.Customer, total.Currency}] = Total{Minor: total.Minor, Orders: total.Orders}
 		}
 	})
 	for _, subscriber := range counting {
@@ -65,9 +65,9 @@ func (r *run) readTotals(h History) error {
 	return err
 }
 
-// expected returns what a subscriber has to have counted, given what it applied.
-func (r *run) expected(subscriber string) map[purse]Total {
-	sums := make(map[purse]Total)
+// expected returns the totals that follow from the events that a subscriber applied.
+func (r *run) expected(subscriber string) map[account]Total {
+	sums := make(map[account]Total)
 	for place, e := range r.log {
 		if e.order != nil && r.applied[subscriber][place] {
 			sum := sums[e.order.purse]

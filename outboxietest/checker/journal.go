@@ -6,12 +6,11 @@ import (
 	"iter"
 )
 
-// journalStatement makes tables that remember effects and letters, and triggers that fill them.
+// recordStatement creates tables that keep effects and dead letters, and triggers that fill them.
 //
-// An effect gets its number when its transaction commits, and not earlier: the trigger is deferred. If a transaction was committed before
-// another one looked, the first one's numbers are smaller. So the numbers are the order of effects, without any clock; the times in inbox
-// are those of its rows, and a row may be older than the last statement of its transaction.
-const journalStatement = `
+// An effect gets its number when its transaction commits, because the trigger is deferred. A transaction that committed before another one
+// read has smaller numbers. So the numbers give the order of effects without a clock.
+const recordStatement = `
 CREATE TABLE checker_effects (number bigserial PRIMARY KEY, subscriber text NOT NULL, event_id uuid NOT NULL);
 CREATE INDEX checker_effects_of ON checker_effects (subscriber, number);
 CREATE TABLE checker_letters (subscriber text, event_id text, PRIMARY KEY (subscriber, event_id));
@@ -30,10 +29,10 @@ CREATE CONSTRAINT TRIGGER checker_updated AFTER UPDATE OF applied_at ON inbox DE
 	FOR EACH ROW WHEN (OLD.applied_at IS NULL AND NEW.applied_at IS NOT NULL) EXECUTE FUNCTION checker_effect();
 CREATE TRIGGER checker_inserted AFTER INSERT ON dead_letters FOR EACH ROW EXECUTE FUNCTION checker_letter()`
 
-// Record has the database remember effects and letters from now on, for ReadEffects and ReadLetters. It is called once, before any
-// subscriber works.
+// Record lets the database keep effects and dead letters from now on, for ReadEffects and ReadLetters. Call it once, before any subscriber
+// works.
 func Record(ctx context.Context, db *sql.DB) error {
-	_, err := db.ExecContext(ctx, journalStatement)
+	_, err := db.ExecContext(ctx, recordStatement)
 	return err
 }
 
@@ -45,7 +44,7 @@ const (
 		FROM checker_letters FULL JOIN dead_letters USING (subscriber, event_id)`
 )
 
-// ReadLetters reads the letters that subscribers have, and those that had ended before. It needs Record.
+// ReadLetters reads the dead letters that subscribers have, and those that have ended. It needs Record.
 func ReadLetters(ctx context.Context, db *sql.DB) iter.Seq2[Letter, error] {
 	return query(ctx, db, recordedLettersStatement, func(rows *sql.Rows) (l Letter, err error) {
 		return l, rows.Scan(&l.Subscriber, &l.ID, &l.State)

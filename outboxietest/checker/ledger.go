@@ -2,14 +2,14 @@ package checker
 
 import "sync"
 
-// Placement tells the placing of one order from every other, by what is asked for: writers never ask for the same twice.
+// Placement identifies the placing of an order by its content: writers never place the same order twice.
 type Placement struct {
 	Customer ID
 	Minor    int64
 }
 
-// Ledger is what clients were told. It is safe for concurrent use while it is written; Verify reads it when nobody
-// writes any more.
+// Ledger records what the clients of a run know: what they asked for, and what was acknowledged. Several goroutines may write it at the same
+// time. Verify reads it when the run is over.
 type Ledger struct {
 	mu         sync.Mutex
 	orders     map[ID]int64     // the version up to which changes were acknowledged
@@ -24,7 +24,7 @@ type Ledger struct {
 // unknown is a type of events that some copies of a subscriber do not know for a while.
 type unknown struct{ subscriber, kind string }
 
-// NewLedger returns an empty one.
+// NewLedger returns an empty ledger.
 func NewLedger() *Ledger {
 	return &Ledger{
 		orders: make(map[ID]int64), placed: make(map[Placement]ID),
@@ -33,28 +33,28 @@ func NewLedger() *Ledger {
 	}
 }
 
-// Acknowledged : the order was said to have reached version.
+// Acknowledged records that an answer named this version of the order.
 func (l *Ledger) Acknowledged(order ID, version int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.orders[order] = max(l.orders[order], version)
 }
 
-// Asked : an order is about to be asked for, perhaps several times with the same key.
+// Asked records that a client is about to place an order, perhaps in several tries with the same key.
 func (l *Ledger) Asked(p Placement) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.placed[p] = ID{}
 }
 
-// Placed : the answer named this order.
+// Placed records the order that the answer named.
 func (l *Ledger) Placed(p Placement, order ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.placed[p] = order
 }
 
-// Committed : the commit of these events was acknowledged.
+// Committed records events whose commit was acknowledged.
 func (l *Ledger) Committed(events ...ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -63,7 +63,7 @@ func (l *Ledger) Committed(events ...ID) {
 	}
 }
 
-// RolledBack : these events were written, and their commit was never asked for.
+// RolledBack records events that were written and whose commit was never asked for.
 func (l *Ledger) RolledBack(events ...ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

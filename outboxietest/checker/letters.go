@@ -1,6 +1,6 @@
 package checker
 
-// readLetters notes which events have letters, or had one.
+// readLetters reads which events have dead letters, or had one.
 func (r *run) readLetters(h History) error {
 	for _, subscriber := range h.Subscribers {
 		r.letters[subscriber] = make(map[ID]string)
@@ -19,7 +19,7 @@ func (r *run) readLetters(h History) error {
 	})
 }
 
-// discarded returns the versions that a subscriber never applies, because somebody gave them up.
+// discarded returns the versions that an operator discarded for a subscriber.
 func (r *run) discarded(subscriber string) map[version]struct{} {
 	given := make(map[version]struct{})
 	for _, e := range r.log {
@@ -30,8 +30,8 @@ func (r *run) discarded(subscriber string) map[version]struct{} {
 	return given
 }
 
-// judgeEffects finds what a subscriber did not apply without a reason. Events that cannot be handled have letters, and so have those
-// behind them in their aggregate; no other event ever had one. A call can fail for any event, and for none for ever.
+// judgeEffects finds events that a subscriber did not apply without a reason. Events that cannot be handled have dead letters, and so have
+// those behind them in their aggregate; no other event ever had one. A call can fail for any event, but not for ever.
 func (r *run) judgeEffects(subscriber string, external bool) {
 	letters, lettered := r.letters[subscriber], make([]bool, len(r.names)) // aggregates
 	known := 0

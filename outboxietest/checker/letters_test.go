@@ -12,107 +12,108 @@ func letter(n int, state string) checker.Letter {
 	return checker.Letter{Subscriber: subscriber, ID: id(n).String(), State: state}
 }
 
-// poisoned is a life in which nobody can handle version 2 of order 1. Version 3 waits behind it. Order 2 failed for a while.
-func poisoned() *life {
-	l := sane()
-	l.ledger.Poisoned(id(3))
-	l.ledger.Troubled(id(2))
-	l.letters = []checker.Letter{letter(3, "dead"), letter(6, "waiting"), letter(2, ""), letter(5, "")}
-	l.effects = []checker.Effect{l.effects[0], l.effects[1], l.effects[3]}
-	return l
+// runWithPoison is a run in which version 2 of order 1 cannot be handled. Version 3 waits behind it. Order 2 failed for a while.
+func runWithPoison() *testRun {
+	r := saneRun()
+	r.ledger.Poisoned(id(3))
+	r.ledger.Troubled(id(2))
+	r.letters = []checker.Letter{letter(3, "dead"), letter(6, "waiting"), letter(2, ""), letter(5, "")}
+	r.effects = []checker.Effect{r.effects[0], r.effects[1], r.effects[3]}
+	return r
 }
 
-// decided is poisoned after an operator gave version 2 of order 1 up.
-func decided() *life {
-	l := poisoned()
-	l.letters[0].State, l.letters[1].State = "discarded", ""
-	l.effects = append(l.effects, effect(l.log[4]))
-	return l
+// runWithDecisions is runWithPoison after an operator discarded version 2 of order 1.
+func runWithDecisions() *testRun {
+	r := runWithPoison()
+	r.letters[0].State, r.letters[1].State = "discarded", ""
+	r.effects = append(r.effects, effect(r.log[4]))
+	return r
 }
 
+// TestALifeWithLettersPasses checks that dead letters with a reason are no violation.
 func TestALifeWithLettersPasses(t *testing.T) {
-	for name, l := range map[string]*life{"dead": poisoned(), "discarded": decided()} {
-		verdict, err := checker.Verify(l.history())
+	for name, r := range map[string]*testRun{"dead": runWithPoison(), "discarded": runWithDecisions()} {
+		verdict, err := checker.Verify(r.history())
 		require.NoError(t, err)
 		require.Empty(t, verdict.Failed(), "%s:\n%s", name, verdict)
 	}
 }
 
-// TestEachViolationOfLettersIsNoticed breaks one promise at a time.
+// TestEachViolationOfLettersIsNoticed checks that each broken promise about dead letters fails the check that is named for it.
 func TestEachViolationOfLettersIsNoticed(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		life  func() *life
-		spoil func(*life)
+		run   func() *testRun
+		spoil func(*testRun)
 		fails []checker.Check
 	}{
 		{
-			"poison took effect", poisoned,
-			func(l *life) { l.effects = append(l.effects, effect(l.log[2])) },
+			"poison took effect", runWithPoison,
+			func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
 			[]checker.Check{checker.Effects},
 		},
 		{
-			"poison is forgotten", poisoned,
-			func(l *life) { l.letters = l.letters[1:] },
+			"poison is forgotten", runWithPoison,
+			func(r *testRun) { r.letters = r.letters[1:] },
 			[]checker.Check{checker.Effects},
 		},
 		{
-			"poison holds nothing", poisoned,
-			func(l *life) { l.effects = append(l.effects, effect(l.log[4])); l.letters[1].State = "" },
+			"poison holds nothing", runWithPoison,
+			func(r *testRun) { r.effects = append(r.effects, effect(r.log[4])); r.letters[1].State = "" },
 			[]checker.Check{checker.Versions},
 		},
 		{
-			"what waits behind poison is forgotten", poisoned,
-			func(l *life) { l.letters[1].State = "" },
+			"what waits behind poison is forgotten", runWithPoison,
+			func(r *testRun) { r.letters[1].State = "" },
 			[]checker.Check{checker.Effects},
 		},
 		{
-			"a healthy event had a letter", poisoned,
-			func(l *life) { l.letters = append(l.letters, letter(1, "")) },
+			"a healthy event had a letter", runWithPoison,
+			func(r *testRun) { r.letters = append(r.letters, letter(1, "")) },
 			[]checker.Check{checker.Effects},
 		},
 		{
-			"an event was applied and has a letter", poisoned,
-			func(l *life) { l.letters[3].State = "waiting" },
+			"an event was applied and has a letter", runWithPoison,
+			func(r *testRun) { r.letters[3].State = "waiting" },
 			[]checker.Check{checker.Effects},
 		},
 		{
-			"a letter is applied before the one before it", poisoned,
-			func(l *life) { l.effects[1], l.effects[2] = l.effects[2], l.effects[1] },
+			"a letter is applied before the one before it", runWithPoison,
+			func(r *testRun) { r.effects[1], r.effects[2] = r.effects[2], r.effects[1] },
 			[]checker.Check{checker.Versions, checker.Order},
 		},
 		{
-			"an event that was given up took effect", decided,
-			func(l *life) { l.effects = append(l.effects, effect(l.log[2])) },
+			"an event that was given up took effect", runWithDecisions,
+			func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
 			[]checker.Check{checker.Effects, checker.Order},
 		},
 		{
-			"a healthy event was given up", decided,
-			func(l *life) { l.letters[1].State = "discarded"; l.effects = l.effects[:3] },
+			"a healthy event was given up", runWithDecisions,
+			func(r *testRun) { r.letters[1].State = "discarded"; r.effects = r.effects[:3] },
 			[]checker.Check{checker.Effects},
 		},
 		{
-			"what waited for the decision took no effect", decided,
-			func(l *life) { l.effects = l.effects[:3] },
+			"what waited for the decision took no effect", runWithDecisions,
+			func(r *testRun) { r.effects = r.effects[:3] },
 			[]checker.Check{checker.Effects},
 		},
 		{
-			"a letter of no event", poisoned,
-			func(l *life) { l.letters = append(l.letters, letter(99, "dead")) },
+			"a letter of no event", runWithPoison,
+			func(r *testRun) { r.letters = append(r.letters, letter(99, "dead")) },
 			[]checker.Check{checker.Ghosts},
 		},
 		{
-			"a letter of a message that is no event", poisoned,
-			func(l *life) {
-				l.letters = append(l.letters, checker.Letter{Subscriber: subscriber, ID: "unreadable-7"})
+			"a letter of a message that is no event", runWithPoison,
+			func(r *testRun) {
+				r.letters = append(r.letters, checker.Letter{Subscriber: subscriber, ID: "unreadable-7"})
 			},
 			[]checker.Check{checker.Ghosts},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := c.life()
-			c.spoil(l)
-			verdict, err := checker.Verify(l.history())
+			r := c.run()
+			c.spoil(r)
+			verdict, err := checker.Verify(r.history())
 			require.NoError(t, err)
 			require.ElementsMatch(t, c.fails, verdict.Failed(), "%s", verdict)
 		})

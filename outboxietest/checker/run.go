@@ -21,7 +21,7 @@ const (
 	redriven  = "redriven"
 )
 
-// row is what is remembered of an event of the log.
+// row is what is kept of an event of the log.
 type row struct {
 	position  int64
 	id        ID
@@ -32,17 +32,17 @@ type row struct {
 	aggregate int32
 	stored    bool    // the stream has it
 	parked    bool    // it has a row in the parking lot
-	exempt    bool    // it waits there, or was given up: the stream need not have it
+	exempt    bool    // it is still parked, or discarded: the stream need not have it
 	order     *placed // what it adds to a total; nil: nothing
 }
 
 // placed is what a created order adds to its customer's total.
 type placed struct {
-	purse purse
+	purse account
 	minor int64
 }
 
-// run is one pass over a history.
+// run checks one history.
 type run struct {
 	ledger  *Ledger
 	verdict Verdict
@@ -53,12 +53,12 @@ type run struct {
 	kinds      map[string]string        // each type once
 	names      []string                 // of the aggregates
 	last       []int64                  // their last version in the log
-	given      map[version]struct{}     // versions that were given up
-	created    map[purse]struct{}       // who ordered, by the log
+	given      map[version]struct{}     // versions that were discarded
+	created    map[account]struct{}     // who ordered, by the log
 	made       map[Placement][]ID       // the orders that were made for a placement of the ledger
 	applied    map[string][]bool        // by subscriber, for each row of the log
 	letters    map[string]map[ID]string // their states by subscriber and event
-	totals     map[string]map[purse]Total
+	totals     map[string]map[account]Total
 }
 
 type version struct {
@@ -66,14 +66,14 @@ type version struct {
 	number    int64
 }
 
-type purse struct{ customer, currency string }
+type account struct{ customer, currency string }
 
 func newRun(ledger *Ledger) *run {
 	r := &run{
 		ledger: ledger, verdict: make(Verdict, checks),
 		parked: make(map[int64]Parked), aggregates: make(map[string]int32), kinds: make(map[string]string), given: make(map[version]struct{}),
-		created: make(map[purse]struct{}), made: make(map[Placement][]ID), applied: make(map[string][]bool),
-		letters: make(map[string]map[ID]string), totals: make(map[string]map[purse]Total),
+		created: make(map[account]struct{}), made: make(map[Placement][]ID), applied: make(map[string][]bool),
+		letters: make(map[string]map[ID]string), totals: make(map[string]map[account]Total),
 	}
 	for check := range checks {
 		r.verdict[check] = Result{Check: check}
@@ -104,7 +104,7 @@ func (r *run) aggregate(name string) int32 {
 	return number
 }
 
-// kind returns the type's one copy.
+// kind returns the only copy of a type's name.
 func (r *run) kind(eventType string) string {
 	kind, known := r.kinds[eventType]
 	if !known {
@@ -149,7 +149,7 @@ func (r *run) readLog(h History) error {
 	return err
 }
 
-// order reads a created order, and notes which request it was made for.
+// order reads a created order, and records the request that created it.
 func (r *run) order(event Event) *placed {
 	var body struct {
 		Customer string `json:"customer_id"`
@@ -160,10 +160,10 @@ func (r *run) order(event Event) *placed {
 	minor, parseErr := strconv.ParseInt(strings.Replace(body.Amount, ".", "", 1), 10, 64)
 	customer, idErr := ParseID(body.Customer)
 	if err != nil || parseErr != nil || idErr != nil {
-		r.found(Ghosts, "log position %d: %s has a body that no order has: %.200s", event.Position, event.Aggregate, event.Payload)
+		r.found(Ghosts, "log position %d: %s has a body that is not an order's: %.200s", event.Position, event.Aggregate, event.Payload)
 		return nil
 	}
-	key := purse{body.Customer, body.Currency}
+	key := account{body.Customer, body.Currency}
 	r.created[key] = struct{}{}
 	placement := Placement{Customer: customer, Minor: minor}
 	if _, asked := r.ledger.placed[placement]; asked {
@@ -174,7 +174,7 @@ func (r *run) order(event Event) *placed {
 	return &placed{purse: key, minor: minor}
 }
 
-// find returns the place in the log of what stands at position, if it is that event.
+// find returns the index in the log of the event at position, if it has that id.
 func (r *run) find(position int64, id ID) (int, bool) {
 	place, is := slices.BinarySearchFunc(r.log, position, func(e row, position int64) int {
 		return int(min(max(e.position-position, -1), 1))
@@ -182,7 +182,7 @@ func (r *run) find(position int64, id ID) (int, bool) {
 	return place, is && r.log[place].id == id
 }
 
-// judgeLoss compares what clients were told with the log, and the log with the stream.
+// judgeLoss compares the answers of clients with the log, and the log with the stream.
 func (r *run) judgeLoss() {
 	r.looked(Loss, len(r.ledger.orders)+len(r.ledger.committed)+len(r.log), "acknowledged orders and transactions, and events of the log")
 	for id, acknowledged := range r.ledger.orders {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// readStream goes through the stream once. What is not an event of the log, or a notice about one, is a ghost.
+// readStream checks each message of the stream. A message that is neither an event of the log nor a notice about one is a ghost.
 func (r *run) readStream(h History) error {
 	walk := newWalk(r, "stream")
 	var progress int64
@@ -45,7 +45,7 @@ func (r *run) readStream(h History) error {
 	return err
 }
 
-// event judges a message that says it is an event of the log.
+// event checks a message that claims to be an event of the log.
 func (r *run) event(m Message, redriven bool, walk *walk) {
 	place, is := r.find(m.Position, m.ID)
 	if !is {
@@ -71,13 +71,12 @@ func (r *run) event(m Message, redriven bool, walk *walk) {
 	walk.step(*e, "sequence "+strconv.FormatUint(m.Sequence, 10))
 }
 
-// walk follows the versions of every aggregate: each comes after the one before it, and none is left out unless it was
-// given up.
+// walk follows the versions of every aggregate: each comes after the one before it, and none is missing unless it was discarded.
 type walk struct {
 	run   *run
 	where string
 	last  []int64
-	given map[version]struct{} // versions that are given up here, beside those of the log
+	given map[version]struct{} // versions that this subscriber discarded, besides those of the log
 }
 
 func newWalk(r *run, where string) *walk {

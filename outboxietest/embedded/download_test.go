@@ -33,6 +33,7 @@ func downloading(t *testing.T, url, version string) embedded.PostgresOptions {
 	return opts
 }
 
+// TestPostgresIsDownloadedOnce checks that Postgres is downloaded once, and a second start uses the copy.
 func TestPostgresIsDownloadedOnce(t *testing.T) {
 	t.Parallel()
 	model := start(t, options(seeded(t)))
@@ -60,6 +61,7 @@ func TestPostgresIsDownloadedOnce(t *testing.T) {
 	require.Equal(t, 1, repository.downloads())
 }
 
+// TestWithoutPostgresTheErrorSaysWhatToDo checks that a start fails with instructions when there is no Postgres and its download fails.
 func TestWithoutPostgresTheErrorSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	gone := httptest.NewServer(http.NotFoundHandler())
@@ -78,6 +80,7 @@ func TestWithoutPostgresTheErrorSaysWhatToDo(t *testing.T) {
 	}
 }
 
+// TestCancelledStartLetsGoOfTheDownload checks that a cancelled start ends its download.
 func TestCancelledStartLetsGoOfTheDownload(t *testing.T) {
 	t.Parallel()
 	asked, let := make(chan struct{}), make(chan struct{})

@@ -116,7 +116,7 @@ func lockPair(postgres, nats string) (release func(), err error) {
 	}, nil
 }
 
-// checkPair refuses a Postgres without its NATS and the other way round. An empty folder for NATS passes: whoever made it wants
+// checkPair refuses a Postgres without its NATS and the other way round. An empty folder for NATS passes: its creator wants
 // to keep the database, and the relay says how to go on.
 func checkPair(dir string) error {
 	postgres, nats := PostgresFolder(dir), NATSFolder(dir)

@@ -44,6 +44,7 @@ func requireFiles(t *testing.T, dir string, files ...string) {
 	require.ElementsMatch(t, files, found)
 }
 
+// TestFreshRemovesWhatBothServersHold checks that a fresh start removes the data of both servers, and that a normal start removes nothing.
 func TestFreshRemovesWhatBothServersHold(t *testing.T) {
 	t.Parallel()
 	dir := dataFolder(t, append(kept, "infra/log", "postgres/initializing")...)
@@ -58,7 +59,7 @@ func TestFreshRemovesWhatBothServersHold(t *testing.T) {
 	requireFiles(t, kind, kept...)
 }
 
-// TestWipeThatIsInterrupted ends the removal before each of its steps, as kill -9 would. The next start finishes it.
+// TestWipeThatIsInterrupted checks that a removal that ends before any of its steps, as after kill -9, is finished by the next start.
 func TestWipeThatIsInterrupted(t *testing.T) {
 	t.Parallel()
 	killed := errors.New("killed")
@@ -85,6 +86,7 @@ func TestWipeThatIsInterrupted(t *testing.T) {
 	}
 }
 
+// TestFolderInUseIsNotWiped checks that the data of a running server is not removed.
 func TestFolderInUseIsNotWiped(t *testing.T) {
 	t.Parallel()
 	for _, used := range []string{"postgres/lock", "nats/lock"} {
@@ -102,6 +104,7 @@ func TestFolderInUseIsNotWiped(t *testing.T) {
 	requireFiles(t, foreign, "postgres/photos/x", "nats/jetstream/x")
 }
 
+// TestOneServerWithoutTheOther checks that the data of one server without that of the other is refused.
 func TestOneServerWithoutTheOther(t *testing.T) {
 	t.Parallel()
 	postgres, nats := kept[:5], kept[5:]

@@ -120,11 +120,11 @@ func (l *layout) acquire() error {
 	file, err := lockFile(path, syscall.LOCK_EX|syscall.LOCK_NB)
 	for begin := time.Now(); errors.Is(err, syscall.EWOULDBLOCK); file, err = lockFile(path, syscall.LOCK_EX|syscall.LOCK_NB) {
 		holder, _ := os.ReadFile(path)
-		patience := noticeWait
+		waitTimeout := noticeWait
 		if strings.HasSuffix(string(holder), stopping) {
-			patience = stoppedWait
+			waitTimeout = stoppedWait
 		}
-		if time.Since(begin) > patience {
+		if time.Since(begin) > waitTimeout {
 			return fmt.Errorf("the data folder %s is in use by another running instance (its supervisor is process %s): "+
 				"stop it, or choose another folder", l.root, holder)
 		}
@@ -254,7 +254,7 @@ func (a account) settle(root string) (string, error) {
 			"open that one (chmod o+x), or choose another data folder", a.name, root, closed)
 	}
 	target := filepath.Join("/var/lib/outboxie", fmt.Sprintf("%x", sha256.Sum256([]byte(root)))[:16])
-	if err := os.RemoveAll(target); err != nil { // whoever removed the link meant to remove the data
+	if err := os.RemoveAll(target); err != nil { // without the link nobody uses the data any more
 		return "", fmt.Errorf("clear %s: %w", target, err)
 	}
 	if err := a.own(target); err != nil {

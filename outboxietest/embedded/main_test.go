@@ -116,7 +116,7 @@ var seed = struct {
 // seeded is a folder of the test's own in which a server was started before.
 func seeded(t *testing.T) string {
 	t.Helper()
-	seed.Do(func() { seed.failed = sow() })
+	seed.Do(func() { seed.failed = createSeed() })
 	require.NoError(t, seed.failed)
 	dir := folder(t)
 	require.NoError(t, os.CopyFS(dir, os.DirFS(seed.dir)))
@@ -124,7 +124,7 @@ func seeded(t *testing.T) string {
 	return dir
 }
 
-func sow() error {
+func createSeed() error {
 	var err error
 	if seed.dir, err = os.MkdirTemp("", "outboxie-embedded-"); err != nil {
 		return err

@@ -35,6 +35,7 @@ func dial(t *testing.T, url string) jetstream.JetStream {
 	return js
 }
 
+// TestNATSKeepsItsStreams checks that streams survive a restart of the server.
 func TestNATSKeepsItsStreams(t *testing.T) {
 	t.Parallel()
 	opts := natsOptions(t)
@@ -57,6 +58,7 @@ func TestNATSKeepsItsStreams(t *testing.T) {
 	require.Equal(t, "kept", string(message.Data))
 }
 
+// TestNATSRefusesLargerMessagesThanAllowed checks that messages above the limit are refused.
 func TestNATSRefusesLargerMessagesThanAllowed(t *testing.T) {
 	t.Parallel()
 	opts := natsOptions(t)
@@ -66,6 +68,7 @@ func TestNATSRefusesLargerMessagesThanAllowed(t *testing.T) {
 	require.ErrorIs(t, js.Conn().Publish("s", bytes.Repeat([]byte("x"), 1025)), nats.ErrMaxPayload)
 }
 
+// TestNATSSaysWhyItDoesNotStart checks that a server that cannot start returns the reason.
 func TestNATSSaysWhyItDoesNotStart(t *testing.T) {
 	t.Parallel()
 	opts := natsOptions(t)
@@ -83,6 +86,7 @@ func TestNATSSaysWhyItDoesNotStart(t *testing.T) {
 	require.ErrorContains(t, err, "folder")
 }
 
+// TestNATSTellsItsTroublesOnly checks that a server that starts and stops without trouble logs nothing.
 func TestNATSTellsItsTroublesOnly(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer

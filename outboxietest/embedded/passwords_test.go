@@ -53,8 +53,8 @@ func requireMode(t *testing.T, path string, mode os.FileMode) {
 	require.Equal(t, mode, info.Mode().Perm(), path)
 }
 
-// TestNeighboursOfPostgres shows what another user of this machine is refused, who reaches the port but not the folder, and what
-// the application may not do either.
+// TestNeighboursOfPostgres checks that other users of the machine who reach the port but not the folder are refused, and that the
+// application has no rights of a superuser.
 func TestNeighboursOfPostgres(t *testing.T) {
 	t.Parallel()
 	opts := options(folder(t))
@@ -88,7 +88,7 @@ func TestNeighboursOfPostgres(t *testing.T) {
 	stop(t, other)
 }
 
-// TestPostgresOfAnOlderVersion has a folder in which the application was a superuser with a password that everybody knows.
+// TestPostgresOfAnOlderVersion checks that a folder in which the application was a superuser with a well-known password is made safe.
 func TestPostgresOfAnOlderVersion(t *testing.T) {
 	t.Parallel()
 	opts := options(seeded(t))
@@ -126,7 +126,7 @@ func TestPostgresOfAnOlderVersion(t *testing.T) {
 	require.ErrorContains(t, err, file+" does not hold the passwords of outboxie and outboxie_owner: remove the file")
 }
 
-// TestPasswordThatCannotBeSet fails with the reason, and without the password that nobody has got.
+// TestPasswordThatCannotBeSet checks that the start fails with the reason, and that the error does not contain the new password.
 func TestPasswordThatCannotBeSet(t *testing.T) {
 	t.Parallel()
 	opts := options(seeded(t))
@@ -142,6 +142,7 @@ func TestPasswordThatCannotBeSet(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(opts.DataDir, "pgpass"), "so the next start tries again")
 }
 
+// TestNeighboursOfNATS checks that other users of the machine who reach the port but not the folder are refused.
 func TestNeighboursOfNATS(t *testing.T) {
 	t.Parallel()
 	opts := natsOptions(t)

@@ -1,9 +1,8 @@
-// Package embedded starts a real Postgres and a real NATS server for development and tests, on a machine that has
-// neither running.
+// Package embedded starts a real Postgres and a real NATS server for development and tests. A program calls SuperviseIfAsked first in main or
+// TestMain, and then StartPostgres and StartNATS.
 //
-// Postgres runs under a supervisor: this very program, started again (see SuperviseIfAsked). The supervisor gives up
-// root, which Postgres refuses to run under, and stops Postgres as soon as the process that asked for it is gone,
-// whatever ended it. NATS runs inside the process.
+// Postgres runs under a supervisor, which is the same program started again. The supervisor gives up the rights of root, with which Postgres
+// refuses to run, and stops Postgres as soon as the process that started it is gone. NATS runs inside the process.
 package embedded
 
 import (
@@ -201,7 +200,7 @@ func (p *Postgres) DataDir() string { return p.ready.DataDir }
 // Done is closed when the server has stopped, by Stop or by itself.
 func (p *Postgres) Done() <-chan struct{} { return p.done }
 
-// Stop shuts the server down in order, disconnecting whoever is still connected, and returns when it is gone: with an
+// Stop shuts the server down in order, disconnecting all clients, and returns when it is gone: with an
 // error if it did not end well, by itself or now.
 func (p *Postgres) Stop() error {
 	_ = p.stdin.Close() // the supervisor may be gone already, and the server with it

@@ -17,6 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
+// TestPostgresKeepsItsData checks that rows survive a restart of the server.
 func TestPostgresKeepsItsData(t *testing.T) {
 	t.Parallel()
 	opts := options(folder(t))
@@ -29,6 +30,7 @@ func TestPostgresKeepsItsData(t *testing.T) {
 	stop(t, second)
 }
 
+// TestPostgresNeverTradesDurabilityForSpeed checks that no setting that protects committed data is switched off.
 func TestPostgresNeverTradesDurabilityForSpeed(t *testing.T) {
 	opts := options(seeded(t))
 	opts.Parameters = map[string]string{"log_line_prefix": "with space "}
@@ -45,6 +47,7 @@ func TestPostgresNeverTradesDurabilityForSpeed(t *testing.T) {
 	stop(t, server)
 }
 
+// TestPostgresDiesWithItsOwner checks that the server ends when the process that started it is killed.
 func TestPostgresDiesWithItsOwner(t *testing.T) {
 	t.Parallel()
 	opts := options(seeded(t))
@@ -58,6 +61,7 @@ func TestPostgresDiesWithItsOwner(t *testing.T) {
 	stop(t, server)
 }
 
+// TestTemporaryPostgresLeavesNothing checks that a server with temporary data leaves neither files nor processes.
 func TestTemporaryPostgresLeavesNothing(t *testing.T) {
 	t.Parallel()
 	opts := options(folder(t))
@@ -74,6 +78,8 @@ func TestTemporaryPostgresLeavesNothing(t *testing.T) {
 	}, 10*time.Second, 10*time.Millisecond)
 }
 
+// TestPostgresOfAKilledSupervisorIsStopped checks that the server ends when its supervisor is killed, and that the next start stops a
+// server whose owner and supervisor were both killed.
 func TestPostgresOfAKilledSupervisorIsStopped(t *testing.T) {
 	t.Parallel()
 	opts := options(seeded(t))
@@ -95,6 +101,7 @@ func TestPostgresOfAKilledSupervisorIsStopped(t *testing.T) {
 	stop(t, again)
 }
 
+// TestTerminalSignalsLeavePostgresToItsOwner checks that the signals of a terminal do not end the server: its owner does.
 func TestTerminalSignalsLeavePostgresToItsOwner(t *testing.T) {
 	t.Parallel()
 	opts := options(seeded(t))
@@ -110,6 +117,7 @@ func TestTerminalSignalsLeavePostgresToItsOwner(t *testing.T) {
 	stop(t, server)
 }
 
+// TestPostgresThatCrashesIsNoticed checks that Done is closed when the server crashes.
 func TestPostgresThatCrashesIsNoticed(t *testing.T) {
 	t.Parallel()
 	opts := options(seeded(t))
@@ -124,6 +132,7 @@ func TestPostgresThatCrashesIsNoticed(t *testing.T) {
 	stop(t, start(t, opts)) // though processes of the dead one may linger for a moment
 }
 
+// TestPostgresInterruptedWhileItWasMadeIsMadeAnew checks that a data folder whose creation was interrupted is created again.
 func TestPostgresInterruptedWhileItWasMadeIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	opts := options(folder(t))
@@ -137,6 +146,7 @@ func TestPostgresInterruptedWhileItWasMadeIsMadeAnew(t *testing.T) {
 	stop(t, server)
 }
 
+// TestStaleProcessIDIsNotInTheWay checks that a file with the id of an unrelated process does not prevent a start.
 func TestStaleProcessIDIsNotInTheWay(t *testing.T) {
 	t.Parallel()
 	opts := options(seeded(t))
@@ -146,6 +156,7 @@ func TestStaleProcessIDIsNotInTheWay(t *testing.T) {
 	stop(t, start(t, opts))
 }
 
+// TestPostgresSaysWhyItDoesNotStart checks that a server that cannot start returns the reason.
 func TestPostgresSaysWhyItDoesNotStart(t *testing.T) {
 	t.Parallel()
 	used := start(t, options(seeded(t)))
@@ -184,6 +195,7 @@ func TestPostgresSaysWhyItDoesNotStart(t *testing.T) {
 	stop(t, used)
 }
 
+// TestCancelledStartLeavesNothing checks that a cancelled start leaves no server running, and that the next start works.
 func TestCancelledStartLeavesNothing(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -195,6 +207,8 @@ func TestCancelledStartLeavesNothing(t *testing.T) {
 	stop(t, start(t, opts))
 }
 
+// TestPostgresAsANormalUser checks that a normal user's server runs as that user, and that root continues with the same data without taking
+// it over.
 func TestPostgresAsANormalUser(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
@@ -223,7 +237,8 @@ func TestPostgresAsANormalUser(t *testing.T) {
 	stop(t, server)
 }
 
-// Root's own folders are often closed to everybody else.
+// TestPostgresInAFolderThatItsUserCannotReach checks that root can use a folder that the server's own user cannot reach: the data lies
+// elsewhere, and the next start finds it. Root's own folders are often closed to everybody else.
 func TestPostgresInAFolderThatItsUserCannotReach(t *testing.T) {
 	t.Parallel()
 	opts := options(folder(t))
@@ -241,9 +256,9 @@ func TestPostgresInAFolderThatItsUserCannotReach(t *testing.T) {
 	stop(t, again)
 
 	require.NoError(t, os.RemoveAll(opts.DataDir)) // a link, for root
-	anew := start(t, opts)
-	require.Equal(t, "0", query(t, anew.URL(), "SELECT count(*)::text FROM pg_class WHERE relname = 't'"))
-	stop(t, anew)
+	fresh := start(t, opts)
+	require.Equal(t, "0", query(t, fresh.URL(), "SELECT count(*)::text FROM pg_class WHERE relname = 't'"))
+	stop(t, fresh)
 }
 
 func account(t *testing.T, name string) *syscall.Credential {

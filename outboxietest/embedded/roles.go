@@ -35,7 +35,7 @@ func passwordsOf(ctx context.Context, l *layout, found binaries) (passwords, err
 }
 
 // setSuperuserPassword works without a server, in Postgres' single-user mode. So nobody can log in with the old password
-// meanwhile, and whoever starts the server need not know it.
+// meanwhile, and the process that starts the server need not know it.
 func setSuperuserPassword(ctx context.Context, l *layout, found binaries, new passwords) error {
 	fail := func(reason error, said string) error {
 		return fmt.Errorf("give the superuser of the Postgres in %s a password of its own: %w\n%s", l.root, reason, new.hide(said))

@@ -173,7 +173,7 @@ func alive(pid int) bool {
 	return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }
 
-// download lets go of a running download when the supervisor is told to end, and says that there is one.
+// download is the transport of a download. It ends the download when the supervisor has to end, and reports that it runs.
 type download struct {
 	ctx    context.Context
 	say    func(report)

@@ -1,7 +1,6 @@
 package relaytest
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -379,60 +377,4 @@ func streamRefused(t *testing.T, h StreamHarness) {
 	}
 	requireStored(t, h, all)
 	publish(t, publisher, tail, NewEntries(outbox.Position(tail), 1))
-}
-
-func streamContext(t *testing.T, h StreamHarness) {
-	publisher, _ := openStream(t, h)
-	ended, end := context.WithCancel(t.Context())
-	end()
-	_, err := publisher.Open(ended, 1)
-	require.ErrorIs(t, err, context.Canceled)
-	_, err = publisher.At(ended, 1)
-	require.ErrorIs(t, err, context.Canceled)
-	for _, n := range []int{1, 100} {
-		last, err := publisher.Publish(ended, 0, NewEntries(0, n))
-		require.ErrorIs(t, err, context.Canceled)
-		require.Zero(t, last)
-		last, err = publisher.Redrive(ended, 0, redriveAt, NewEntries(0, n))
-		require.ErrorIs(t, err, context.Canceled)
-		require.Zero(t, last)
-	}
-	last, err := publisher.PublishControl(ended, 0, relay.ControlMessage{Progress: redriveAt, Parked: "too large"})
-	require.ErrorIs(t, err, context.Canceled)
-	require.Zero(t, last)
-	requireTail(t, h, 0)
-}
-
-func streamOutage(t *testing.T, h StreamHarness) {
-	publisher, info := openStream(t, h)
-	entries := NewEntries(0, 50)
-	publish(t, publisher, 0, entries[:2])
-	h.Disconnect(t)
-	requireOutage := func(err error) {
-		t.Helper()
-		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
-		require.NotErrorIs(t, err, relay.ErrStreamMissing)
-	}
-	_, err := publisher.Open(t.Context(), 1)
-	requireOutage(err)
-	_, err = publisher.At(t.Context(), 1)
-	requireOutage(err)
-	for _, n := range []int{1, 48} {
-		last, err := publisher.Publish(t.Context(), 2, entries[2:2+n])
-		requireOutage(err)
-		require.Equal(t, uint64(2), last)
-		last, err = publisher.Redrive(t.Context(), 2, redriveAt, entries[2:2+n])
-		requireOutage(err)
-		require.Equal(t, uint64(2), last)
-	}
-	last, err := publisher.PublishControl(t.Context(), 2, relay.ControlMessage{Progress: redriveAt, Parked: "too large"})
-	requireOutage(err)
-	require.Equal(t, uint64(2), last)
-	h.Reconnect(t)
-	again, err := publisher.Open(t.Context(), 0)
-	require.NoError(t, err)
-	require.Equal(t, info.Created, again.Created)
-	require.Equal(t, uint64(2), again.LastSequence)
-	publish(t, publisher, 2, entries[2:])
-	requireStored(t, h, entries)
 }

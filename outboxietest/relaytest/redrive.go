@@ -1,7 +1,6 @@
 package relaytest
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -135,52 +134,4 @@ func controlConflict(t *testing.T, h StreamHarness) {
 		}
 	}
 	requireTail(t, h, 3)
-}
-
-// streamReconnect checks that nothing is appended between a reconnect and Open: an older copy of the stream may have come back.
-func streamReconnect(t *testing.T, h StreamHarness) {
-	publisher, first := openStream(t, h)
-	sessions := map[uint64]bool{first.Session: true}
-	entries := NewEntries(0, 40)
-	publish(t, publisher, 0, entries[:2])
-	for tail := uint64(2); tail < 8; tail += 3 {
-		h.Disconnect(t)
-		h.Reconnect(t)
-		for range 2 { // also at the second try
-			for _, n := range []int{1, 20} {
-				last, err := publisher.Publish(t.Context(), tail, entries[tail:int(tail)+n])
-				require.ErrorIs(t, err, relay.ErrTailMoved)
-				require.Equal(t, tail, last)
-				last, err = publisher.Redrive(t.Context(), tail, redriveAt, entries[tail:int(tail)+n])
-				require.ErrorIs(t, err, relay.ErrTailMoved)
-				require.Equal(t, tail, last)
-			}
-			last, err := publisher.PublishControl(t.Context(), tail, relay.ControlMessage{Progress: redriveAt, Parked: "too large"})
-			require.ErrorIs(t, err, relay.ErrTailMoved)
-			require.Equal(t, tail, last)
-		}
-		ended, end := context.WithCancel(t.Context())
-		end()
-		_, err := publisher.Open(ended, 0)
-		require.Error(t, err)
-		_, err = publisher.Publish(t.Context(), tail, entries[tail:tail+1])
-		require.ErrorIs(t, err, relay.ErrTailMoved, "a failed Open does not count")
-
-		looked, err := publisher.Look(t.Context())
-		require.NoError(t, err)
-		_, err = publisher.Publish(t.Context(), tail, entries[tail:tail+1])
-		require.ErrorIs(t, err, relay.ErrTailMoved, "Look does not count")
-		info, err := publisher.Open(t.Context(), 0)
-		require.NoError(t, err)
-		require.Equal(t, info, looked)
-		require.Equal(t, tail, info.LastSequence)
-		require.False(t, sessions[info.Session])
-		sessions[info.Session] = true
-		publish(t, publisher, tail, entries[tail:tail+1])
-		_, err = publisher.Redrive(t.Context(), tail+1, redriveAt, entries[tail+1:tail+2])
-		require.NoError(t, err)
-		_, err = publisher.PublishControl(t.Context(), tail+2, relay.ControlMessage{Progress: redriveAt, Parked: "too large"})
-		require.NoError(t, err)
-		requireTail(t, h, tail+3)
-	}
 }

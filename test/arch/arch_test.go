@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// TestDependencyRule checks that no package breaks a rule, that each layer has packages, and that each package of domain, ports and app belongs
+// either to the engine or to the service.
 func TestDependencyRule(t *testing.T) {
 	packages, err := load("../..", nil)
 	require.NoError(t, err)
@@ -19,18 +22,27 @@ func TestDependencyRule(t *testing.T) {
 		require.True(t, slices.ContainsFunc(packages, func(p pkg) bool { return layerOf(p.ImportPath) == l && len(p.imports) > 0 }),
 			"no package is %s: the rules about it approve of everything", l)
 	}
+	var inside []string
+	for _, p := range packages {
+		if l := layerOf(p.ImportPath); (l == domain || l == port || l == app) && len(p.GoFiles) > 0 {
+			inside = append(inside, p.ImportPath)
+		}
+	}
+	require.ElementsMatch(t, inside, slices.Concat(engine, service))
 }
 
-// TestPlantedViolationsAreCaught adds one forbidden file to the real tree for each rule.
+// TestPlantedViolationsAreCaught checks that each rule can fail: it adds forbidden files to the real tree, at least one for each rule.
 func TestPlantedViolationsAreCaught(t *testing.T) {
 	plants := []struct {
 		rule   string
 		folder string
 		file   string // planted.go unless given
 		source string // the import
+		alias  string // of the import; empty: _
+		code   string // behind the import
 		caught violation
 	}{
-		{rule: everyPackageHasARoom, folder: "internal/utils", source: "fmt", caught: violation{importer: "internal/utils"}},
+		{rule: everyPackageIsKnown, folder: "internal/utils", source: "fmt", caught: violation{importer: "internal/utils"}},
 		{rule: domainIsPure, folder: "internal/domain/order", source: "github.com/google/uuid"},
 		{rule: domainIsPure, folder: "internal/domain/outbox", source: module + "internal/domain/order"},
 		{rule: portsArePure, folder: "internal/ports/orders", source: "github.com/google/uuid"},
@@ -39,6 +51,20 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 		{rule: suitesArePlain, folder: "outboxietest/relaytest", source: module + "internal/adapters/codec"},
 		{rule: engineKnowsNoOrder, folder: "internal/ports/inbox", source: module + "internal/domain/order"},
 		{rule: engineKnowsNoOrder, folder: "internal/app/subscribing", source: module + "internal/ports/orders"},
+		{rule: engineKnowsNoOrder, folder: "internal/ports/operations", source: module + "internal/ports/orders"},
+		{rule: engineKnowsNoOrder, folder: "internal/app/operating", source: module + "internal/domain/order"},
+		{rule: noAliases, folder: "cmd/outboxie", alias: "ports", source: module + "internal/ports/relay"},
+		{rule: noAliases, folder: "internal/app/relaying", file: "planted_alias_test.go", alias: ".", source: module + "internal/ports/relay"},
+		{
+			rule: portsSpeakPlainly, folder: "internal/ports/relay", source: "fmt", code: `const hint = "see NATS_URL"`,
+			file: "planted_word.go", caught: violation{importer: "internal/ports/relay", file: "planted_word.go", imported: "NATS"},
+		},
+		{
+			rule: portsSpeakPlainly, folder: "internal/ports/inbox", source: "fmt", code: "type Session struct{ PID int }",
+			file: "planted_name.go", caught: violation{importer: "internal/ports/inbox", file: "planted_name.go", imported: "PID"},
+		},
+		{rule: everyPackageIsKnown, folder: "outboxie", source: "fmt", caught: violation{importer: "outboxie"}},
+		{rule: outsidersSeeNothing, folder: "outboxietest/helpers", source: module + "internal/domain/order"},
 		{rule: appIsPure, folder: "internal/app/relaying", source: "github.com/cenkalti/backoff/v5"},
 		{rule: appIsPure, folder: "internal/app/ordering", source: module + "internal/adapters/codec"},
 		{rule: adaptersFaceThePorts, folder: "internal/adapters/postgres", source: module + "internal/app/relaying"},
@@ -60,7 +86,7 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 		{rule: fxStaysInModules, folder: "internal/domain/fault", source: "go.uber.org/fx"},
 		// Seen through what is imported, and on a platform that this is not.
 		{
-			rule: noTechnologyInTheHouse, folder: "internal/domain/outbox", source: "database/sql",
+			rule: noTechnologyInside, folder: "internal/domain/outbox", source: "database/sql",
 			caught: violation{importer: "internal/app/relaying", imported: "database/sql"},
 		},
 		{rule: adaptersAreStrangers, folder: "internal/adapters/postgres", file: "planted_plan9.go", source: module + "internal/adapters/httpapi"},
@@ -70,12 +96,9 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 	overlay := make(map[string]string)
 	var want []violation
 	for i, plant := range plants {
-		name := plant.file
-		if name == "" {
-			name = fmt.Sprintf("planted%d.go", i)
-		}
+		name := cmp.Or(plant.file, fmt.Sprintf("planted%d.go", i))
 		overlay[filepath.Join(root, plant.folder, name)] = fmt.Sprintf(
-			"package %s\n\nimport _ %q\n", filepath.Base(plant.folder), plant.source)
+			"package %s\n\nimport %s %q\n\n%s", filepath.Base(plant.folder), cmp.Or(plant.alias, "_"), plant.source, plant.code)
 		v := plant.caught
 		if v.importer == "" {
 			v = violation{importer: plant.folder, file: name, imported: plant.source}
@@ -88,11 +111,11 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 	require.NoError(t, err)
 	found := check(packages)
 	for _, v := range want {
-		require.Contains(t, found, v)
+		require.True(t, slices.Contains(found, v), "not caught: %s", v)
 	}
 	for _, v := range found {
 		// What is planted in the domain or in an adapter is reached from elsewhere; anything else must be reported where it is.
-		require.True(t, v.rule == noTechnologyInTheHouse || v.rule == theServiceIsAlone || slices.Contains(want, v), "not planted: %s", v)
+		require.True(t, v.rule == noTechnologyInside || v.rule == theServiceIsAlone || slices.Contains(want, v), "not planted: %s", v)
 	}
 	for _, rule := range rules {
 		require.True(t, slices.ContainsFunc(want, func(v violation) bool { return v.rule == rule }), "nothing is planted for: %s", rule)

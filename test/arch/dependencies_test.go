@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDependenciesAreListed : docs/dependencies.md says why of each module that go.mod requires directly, and of no other.
+// TestDependenciesAreListed checks that docs/dependencies.md gives a reason for each module that go.mod requires directly, and for no other.
 func TestDependenciesAreListed(t *testing.T) {
 	mod, err := exec.Command("go", "mod", "edit", "-json", "../../go.mod").Output()
 	require.NoError(t, err)
@@ -23,7 +23,7 @@ func TestDependenciesAreListed(t *testing.T) {
 	require.NotEqual(t, required, listedIn(text[:len(text)/2]), "one that is left out is noticed")
 }
 
-// direct is the modules that go.mod requires itself.
+// direct returns the modules that go.mod requires directly.
 func direct(t *testing.T, mod []byte) (modules []string) {
 	t.Helper()
 	var read struct {
@@ -42,7 +42,7 @@ func direct(t *testing.T, mod []byte) (modules []string) {
 	return modules
 }
 
-// listedIn is the modules in the first columns of the tables.
+// listedIn returns the modules in the first columns of the tables.
 func listedIn(text []byte) (modules []string) {
 	for _, row := range regexp.MustCompile("(?m)^\\| `[^|]*").FindAll(text, -1) {
 		for _, module := range regexp.MustCompile("`([^`]+)`").FindAllSubmatch(row, -1) {

@@ -75,7 +75,7 @@ func TestEachSettingIsDocumented(t *testing.T) {
 	require.ElementsMatch(t, append(settings, "OTEL_*"), documented)
 }
 
-// testsIn is the tests of all files under a folder, whatever their build tags are.
+// testsIn returns the names of the tests in all files under a folder, with any build tags.
 func testsIn(t *testing.T, root string) (names []string) {
 	t.Helper()
 	declaration := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
@@ -98,7 +98,7 @@ func testsIn(t *testing.T, root string) (names []string) {
 	return names
 }
 
-// missing is the tests that a text names and that do not exist. A name that ends with … stands for all that begin so.
+// missing returns the tests that a text names and that do not exist. A name that ends with … stands for all names with that prefix.
 func missing(text string, exist []string) (names []string) {
 	for _, name := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*…?)`").FindAllStringSubmatch(text, -1) {
 		prefix, several := strings.CutSuffix(name[1], "…")

@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +53,28 @@ func TestQuotedCodeExists(t *testing.T) {
 		}
 	}
 	require.Greater(t, quoted, 15)
+}
+
+// TestTheWalkOfAnOrderIsShort checks that docs/follow-one-order.md lists at most 40 files for the whole walk and at most 16 for its core, and no
+// file twice. TestLinksLeadSomewhere checks that the files exist.
+func TestTheWalkOfAnOrderIsShort(t *testing.T) {
+	walk := readText(t, "../../docs/follow-one-order.md")
+	_, lists, found := strings.Cut(walk, "### The core\n")
+	require.True(t, found)
+	core, rest, found := strings.Cut(lists, "### The rest\n")
+	require.True(t, found)
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	files := make(map[string]bool)
+	opened := link.FindAllStringSubmatch(core+rest, -1)
+	for _, file := range opened {
+		require.False(t, files[file[1]], "%s is listed twice", file[1])
+		files[file[1]] = true
+	}
+	require.LessOrEqual(t, len(link.FindAllString(core, -1)), 16)
+	require.LessOrEqual(t, len(opened), 40)
+	require.Greater(t, len(opened), 30)
+	require.Contains(t, walk, fmt.Sprintf("These are the %d files", len(opened)))
+	require.Contains(t, walk, fmt.Sprintf("The first %d show", len(link.FindAllString(core, -1))))
 }
 
 // deadLink returns what is wrong with a link, or an empty string.

@@ -1,15 +1,18 @@
-// Package arch holds the dependency rule of the hexagon as a test, and the proof that the test can fail.
+// Package arch checks the architecture: who may import whom, what documents name, and that actions and modules are pinned and listed. To add a
+// rule about imports, add a constant to the rules below, return it from broken or check, and plant a violation of it in arch_test.go.
 package arch
 
 import (
 	"encoding/json"
 	"fmt"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +20,7 @@ import (
 
 const module = "github.com/assylzhan-a/outboxie/"
 
-// layer is a kind of package. Every package belongs to exactly one.
+// layer is a kind of package. Every package belongs to exactly one layer.
 type layer string
 
 const (
@@ -32,21 +35,21 @@ const (
 	playground layer = "playground"
 	outside    layer = "outboxietest"
 	test       layer = "test"
-	homeless   layer = "" // not one of the house's rooms
+	unknown    layer = "" // a folder that no rule knows
 )
 
-// layers has the ones that must exist; a pattern that finds nothing would approve of everything.
+// layers are all that must exist: a rule about a layer without packages would approve of everything.
 var layers = []layer{domain, port, suite, app, adapter, config, migrations, cmd, playground, outside, test}
 
 func layerOf(importPath string) layer {
-	place, ours := strings.CutPrefix(importPath, module)
-	under := func(folder string) bool { return place == folder || strings.HasPrefix(place, folder+"/") }
+	folder, ours := strings.CutPrefix(importPath, module)
+	under := func(parent string) bool { return folder == parent || strings.HasPrefix(folder, parent+"/") }
 	switch {
 	case !ours:
-		return homeless
+		return unknown
 	case under("internal/domain"):
 		return domain
-	case strings.HasPrefix(place, "outboxietest/") && strings.HasSuffix(place, "test"):
+	case under("outboxietest") && strings.HasSuffix(folder, "test"):
 		return suite
 	case under("internal/ports"):
 		return port
@@ -67,27 +70,31 @@ func layerOf(importPath string) layer {
 	case under("test"):
 		return test
 	}
-	return homeless
+	return unknown
 }
 
-// adapterOf is the folder of internal/adapters that a package lives in.
+// adapterOf returns the folder of internal/adapters to which a package belongs.
 func adapterOf(importPath string) string {
 	name, _, _ := strings.Cut(strings.TrimPrefix(importPath, module+"internal/adapters/"), "/")
 	return name
 }
 
-// pkg is a package as `go list` tells it, and what its non-test files import.
+// pkg is a package as `go list` reports it, with the imports of its files.
 type pkg struct {
 	ImportPath, Dir, Name             string
 	GoFiles, CgoFiles, IgnoredGoFiles []string
+	TestGoFiles, XTestGoFiles         []string
 	Deps                              []string
-	imports                           map[string][]string // by file name
+
+	imports map[string][]string // by file, without tests
+	aliased map[string][]string // imports with an alias by file, tests included
+	words   map[string][]string // of a port: words of technology by file, without tests
 }
 
 // load lists the module's packages. overlay replaces or adds files, as `go build -overlay` does; IgnoredGoFiles (other
 // platforms, other build tags) are read as well.
 func load(root string, overlay map[string]string) ([]pkg, error) {
-	args := []string{"list", "-e", "-json=ImportPath,Dir,Name,GoFiles,CgoFiles,IgnoredGoFiles,Deps"}
+	args := []string{"list", "-e", "-json=ImportPath,Dir,Name,GoFiles,CgoFiles,IgnoredGoFiles,TestGoFiles,XTestGoFiles,Deps"}
 	if len(overlay) > 0 {
 		folder, err := os.MkdirTemp("", "arch-")
 		if err != nil {
@@ -138,66 +145,91 @@ func writeOverlay(folder string, overlay map[string]string) (string, error) {
 }
 
 func (p *pkg) readImports(overlay map[string]string) error {
-	p.imports = make(map[string][]string)
-	for _, name := range slices.Concat(p.GoFiles, p.CgoFiles, p.IgnoredGoFiles) {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
+	p.imports, p.aliased, p.words = make(map[string][]string), make(map[string][]string), make(map[string][]string)
+	mode := parser.ImportsOnly
+	if layerOf(p.ImportPath) == port {
+		mode = parser.SkipObjectResolution // all of it, without comments
+	}
+	for _, name := range slices.Concat(p.GoFiles, p.CgoFiles, p.IgnoredGoFiles, p.TestGoFiles, p.XTestGoFiles) {
 		file := filepath.Join(p.Dir, name)
 		var source any // nil: read the file
 		if content, ok := overlay[file]; ok {
 			source = content
 		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, source, parser.ImportsOnly)
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, source, mode)
 		if err != nil {
 			return err
+		}
+		if mode != parser.ImportsOnly && !strings.HasSuffix(name, "_test.go") {
+			p.words[name] = technicalWordsIn(parsed)
 		}
 		for _, spec := range parsed.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			if err != nil {
 				return err
 			}
-			p.imports[name] = append(p.imports[name], imported)
+			if spec.Name != nil && spec.Name.Name != "_" {
+				p.aliased[name] = append(p.aliased[name], imported)
+			}
+			if !strings.HasSuffix(name, "_test.go") {
+				p.imports[name] = append(p.imports[name], imported)
+			}
 		}
 	}
 	return nil
 }
 
-// violation is one import that the rule named forbids. File is empty where the import is an indirect one.
+// technicalWordsIn returns the words of technology in the names and texts of a file.
+func technicalWordsIn(file *ast.File) (words []string) {
+	ast.Inspect(file, func(node ast.Node) bool {
+		switch node := node.(type) {
+		case *ast.Ident:
+			words = append(words, technicalWords.FindAllString(node.Name, -1)...)
+		case *ast.BasicLit:
+			words = append(words, technicalWords.FindAllString(node.Value, -1)...)
+		}
+		return true
+	})
+	return words
+}
+
+// violation is one import that a rule forbids. The file is empty if the package imports it indirectly.
 type violation struct {
-	rule, importer, file, imported string
+	rule, importer, file, imported string // imported is the word, where a word is forbidden
 }
 
 func (v violation) String() string {
-	return fmt.Sprintf("%s: %s imports %q", v.rule, path.Join(strings.TrimPrefix(v.importer, module), v.file), v.imported)
+	return fmt.Sprintf("%s: %s has %q", v.rule, path.Join(strings.TrimPrefix(v.importer, module), v.file), v.imported)
 }
 
 // The rules.
 const (
-	everyPackageHasARoom   = "every package has a room in the house"
-	domainIsPure           = "domain imports only the standard library and fault"
-	portsArePure           = "ports import only domain and other ports"
-	suitesArePlain         = "contract suites import only domain, ports and test libraries"
-	engineKnowsNoOrder     = "relay and subscriber, and their ports, know nothing of orders"
-	appIsPure              = "app imports only ports and domain"
-	adaptersFaceThePorts   = "adapters import only ports, domain, migrations and foreign libraries"
-	adaptersAreStrangers   = "adapters never import each other"
-	onlyCmdKnowsConfig     = "only cmd imports config"
-	outsidersSeeNothing    = "the playground and outboxietest know the program from outside: they import only each other"
-	nothingNeedsOutsiders  = "the playground and outboxietest are imported by cmd/playground and tests only"
-	theServiceIsAlone      = "cmd/outboxie reaches no playground, no nats-server and no embedded Postgres"
-	testsStayTests         = "test code is imported by tests only"
-	fxStaysInModules       = "fx appears only in adapters/*/module.go and cmd"
-	noTechnologyInTheHouse = "no driver or framework can be reached from domain, ports or app"
+	everyPackageIsKnown   = "every package belongs to a layer"
+	domainIsPure          = "domain imports only the standard library and fault"
+	portsArePure          = "ports import only domain and other ports"
+	suitesArePlain        = "contract suites import only domain, ports and test libraries"
+	engineKnowsNoOrder    = "the engine knows nothing of orders"
+	appIsPure             = "app imports only ports and domain"
+	adaptersFaceThePorts  = "adapters import only ports, domain, migrations and foreign libraries"
+	adaptersAreStrangers  = "adapters never import each other"
+	onlyCmdKnowsConfig    = "only cmd imports config"
+	outsidersSeeNothing   = "the playground and outboxietest know the program from outside: they import only each other"
+	nothingNeedsOutsiders = "the playground and outboxietest are imported by cmd/playground and tests only"
+	theServiceIsAlone     = "cmd/outboxie reaches no playground, no nats-server and no embedded Postgres"
+	testsStayTests        = "test code is imported by tests only"
+	fxStaysInModules      = "fx appears only in adapters/*/module.go and cmd"
+	noTechnologyInside    = "no driver or framework can be reached from domain, ports or app"
+	noAliases             = "no import of a package of this module has an alias"
+	portsSpeakPlainly     = "names and texts of ports contain no words of technology"
 )
 
 var rules = []string{
-	everyPackageHasARoom, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts,
+	everyPackageIsKnown, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts,
 	adaptersAreStrangers, onlyCmdKnowsConfig, outsidersSeeNothing, nothingNeedsOutsiders, testsStayTests, fxStaysInModules,
-	theServiceIsAlone, noTechnologyInTheHouse,
+	theServiceIsAlone, noTechnologyInside, noAliases, portsSpeakPlainly,
 }
 
-// show is what shows the service, as import path prefixes.
+// show are the import path prefixes of the packages that demonstrate and test the service.
 var show = []string{module + "internal/playground", module + "outboxietest", "github.com/nats-io/nats-server", "github.com/fergusstrange/embedded-postgres"}
 
 // technologies are import path prefixes.
@@ -207,16 +239,25 @@ var technologies = []string{
 	"go.uber.org/dig", "go.opentelemetry.io",
 }
 
+// technicalWords belong to adapters. Comments may use them, to say what a limit comes from.
+var technicalWords = regexp.MustCompile(`NATS|JetStream|Postgres|SQLSTATE|PID\b|DATABASE_URL|HTTP|If-Match|traceparent`)
+
 var testLibraries = []string{"github.com/stretchr/testify", "pgregory.net/rapid", "go.uber.org/goleak"}
 
 const fx = "go.uber.org/fx"
 
-// engine and service are packages: the engine's hold events of any service.
+// engine are the packages that work with the events of any service. service are those of the order service: all other packages of domain, ports
+// and app.
 var (
 	engine = []string{
-		module + "internal/ports/inbox", module + "internal/ports/relay", module + "internal/app/relaying", module + "internal/app/subscribing",
+		module + "internal/domain/fault", module + "internal/domain/outbox",
+		module + "internal/ports/inbox", module + "internal/ports/operations", module + "internal/ports/relay", module + "internal/ports/webhook",
+		module + "internal/app/notifying", module + "internal/app/operating", module + "internal/app/relaying", module + "internal/app/subscribing",
 	}
-	service = []string{module + "internal/domain/order", module + "internal/ports/orders"}
+	service = []string{
+		module + "internal/domain/fulfillment", module + "internal/domain/order", module + "internal/ports/orders",
+		module + "internal/app/fulfilling", module + "internal/app/ordering", module + "internal/app/totals",
+	}
 )
 
 // check returns every violation of every rule.
@@ -224,14 +265,26 @@ func check(packages []pkg) []violation {
 	var found []violation
 	for _, p := range packages {
 		from := layerOf(p.ImportPath)
-		if from == homeless {
-			found = append(found, violation{everyPackageHasARoom, p.ImportPath, "", ""})
+		if from == unknown {
+			found = append(found, violation{everyPackageIsKnown, p.ImportPath, "", ""})
 		}
 		for file, imports := range p.imports {
 			for _, imported := range imports {
 				if rule := broken(p.ImportPath, file, imported); rule != "" {
 					found = append(found, violation{rule, p.ImportPath, file, imported})
 				}
+			}
+		}
+		for file, imports := range p.aliased {
+			for _, imported := range imports {
+				if strings.HasPrefix(imported, module) {
+					found = append(found, violation{noAliases, p.ImportPath, file, imported})
+				}
+			}
+		}
+		for file, words := range p.words {
+			for _, word := range words {
+				found = append(found, violation{portsSpeakPlainly, p.ImportPath, file, word})
 			}
 		}
 		for _, reached := range p.Deps {
@@ -244,14 +297,14 @@ func check(packages []pkg) []violation {
 		}
 		for _, reached := range p.Deps {
 			if matches(reached, technologies) {
-				found = append(found, violation{noTechnologyInTheHouse, p.ImportPath, "", reached})
+				found = append(found, violation{noTechnologyInside, p.ImportPath, "", reached})
 			}
 		}
 	}
 	return found
 }
 
-// broken names the rule that importer breaks by importing imported in file, or "".
+// broken returns the rule that importer breaks by importing imported in file, or "".
 func broken(importer, file, imported string) string {
 	from, to := layerOf(importer), layerOf(imported)
 	ours := strings.HasPrefix(imported, module)
@@ -270,7 +323,7 @@ func broken(importer, file, imported string) string {
 	case matches(imported, []string{fx}) && from != cmd && (from != adapter || file != "module.go"):
 		return fxStaysInModules
 	}
-	if slices.Contains(engine, importer) && slices.Contains(service, imported) {
+	if from != domain && slices.Contains(engine, importer) && slices.Contains(service, imported) {
 		return engineKnowsNoOrder
 	}
 	switch from {

@@ -13,10 +13,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// pinned is an action of a commit, and of which version that commit is, for people and for dependabot.
+// pinned matches an action at a commit, with the version of that commit in a comment for people and dependabot.
 var pinned = regexp.MustCompile(`^(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
 
-// unpinned returns the lines of a workflow that use an action by a name which its author can point at other code.
+// unpinned returns the lines of a workflow that use an action by a name, which its author can move to other code, and the number of all uses.
 func unpinned(workflow string) (lines []string, uses int) {
 	for line := range strings.Lines(workflow) {
 		line = strings.TrimSpace(line)
@@ -31,6 +31,7 @@ func unpinned(workflow string) (lines []string, uses int) {
 	return lines, uses
 }
 
+// TestActionsArePinned checks that each workflow names its actions by commit, and that CI requires the database of vulnerabilities.
 func TestActionsArePinned(t *testing.T) {
 	files, err := filepath.Glob("../../.github/workflows/*.y*ml")
 	require.NoError(t, err)

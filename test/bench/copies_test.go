@@ -79,7 +79,7 @@ func startCopy(t *testing.T, s setting) *runningCopy {
 	traces, meters := s.telemetry.TracerProvider(), s.telemetry.MeterProvider()
 	db, err := postgres.Open(postgres.Options{URL: s.database, MaxOpenConns: s.connections, TracerProvider: traces})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return db.PingContext(t.Context()) == nil }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return db.PingContext(t.Context()) == nil }, waitTimeout, time.Millisecond)
 	nc, err := jetstream.Connect(jetstream.Options{URL: s.broker, Name: s.instance, Logger: quiet})
 	require.NoError(t, err)
 	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subscriber: s.id, Logger: quiet})
@@ -124,7 +124,7 @@ func startCopy(t *testing.T, s setting) *runningCopy {
 func awaitApplied(t *testing.T, events int, copies ...*runningCopy) {
 	t.Helper()
 	for began := time.Now(); appliedBy(copies...) < events; time.Sleep(time.Millisecond) {
-		require.Less(t, time.Since(began), patience, "%d of %d events: %s", appliedBy(copies...), events, copies[0].subscriber.Trouble())
+		require.Less(t, time.Since(began), waitTimeout, "%d of %d events: %s", appliedBy(copies...), events, copies[0].subscriber.Trouble())
 	}
 }
 

@@ -29,7 +29,7 @@ func measureDatabase(t *testing.T, size scale) []figure {
 		var inserted int64
 		err := db.QueryRow("SELECT n_tup_ins, n_dead_tup + n_tup_upd + n_tup_del FROM pg_stat_user_tables WHERE relname = 'outbox'").Scan(&inserted, &dead)
 		return err == nil && inserted >= int64(size.events)
-	}, patience, 100*time.Millisecond)
+	}, waitTimeout, 100*time.Millisecond)
 
 	statements := idleStatements(t, size.idle)
 	return []figure{

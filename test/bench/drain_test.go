@@ -95,7 +95,7 @@ func fill(t *testing.T, database string, events, sampledPerMille int) {
 	require.Equal(t, []int{300, 300}, []int{shortest, longest})
 }
 
-// requireDurable : figures of servers that may lose what they acknowledged are worth nothing.
+// requireDurable fails if a server may lose what it acknowledged: its figures would be worth nothing.
 func requireDurable(t *testing.T, database string) {
 	t.Helper()
 	db, err := sql.Open("pgx", database)
@@ -151,7 +151,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 	taken := timed(func() {
 		go func() { ended <- r.Run(ctx) }()
 		for began := time.Now(); r.Status().Sequence < uint64(events); time.Sleep(time.Millisecond) {
-			require.Less(t, time.Since(began), patience, "the relay: %+v", r.Status())
+			require.Less(t, time.Since(began), waitTimeout, "the relay: %+v", r.Status())
 		}
 	})
 	stop()
@@ -170,7 +170,7 @@ func readStream(t *testing.T, js natsjs.JetStream, name string, events int) []*n
 	defer delivered.Stop()
 	messages := make([]*nats.Msg, 0, events)
 	for len(messages) < events {
-		message, err := delivered.Next(natsjs.NextMaxWait(patience))
+		message, err := delivered.Next(natsjs.NextMaxWait(waitTimeout))
 		require.NoError(t, err)
 		require.Equal(t, strconv.Itoa(len(messages)+1), message.Headers().Get("Outbox-Position"))
 		messages = append(messages, &nats.Msg{Subject: message.Subject(), Header: plain(message.Headers()), Data: message.Data()})

@@ -123,7 +123,7 @@ const received = `"msg":"Received order created event"`
 // placeAlone posts orders at the floor's pace, each after the subscriber has committed the effect of the one before.
 func placeAlone(t *testing.T, api string, subscriber *infra.Process, orders int) {
 	t.Helper()
-	client := &http.Client{Timeout: patience}
+	client := &http.Client{Timeout: waitTimeout}
 	defer client.CloseIdleConnections()
 	applied := strings.Count(subscriber.String(), received)
 	pace := time.NewTicker(interval)
@@ -133,7 +133,7 @@ func placeAlone(t *testing.T, api string, subscriber *infra.Process, orders int)
 		require.NoError(t, placeOrder(client, api))
 		applied++
 		for began := time.Now(); strings.Count(subscriber.String(), received) < applied; <-pace.C {
-			require.Less(t, time.Since(began), patience, "the subscriber did not apply an event")
+			require.Less(t, time.Since(began), waitTimeout, "the subscriber did not apply an event")
 		}
 	}
 }
@@ -163,5 +163,5 @@ func awaitEffects(t *testing.T, db *sql.DB, subscriber string, events int) {
 		var rows int
 		err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM inbox WHERE subscriber = $1", subscriber).Scan(&rows)
 		return err == nil && rows == events
-	}, patience, 50*time.Millisecond, "the subscriber did not apply %d events", events)
+	}, waitTimeout, 50*time.Millisecond, "the subscriber did not apply %d events", events)
 }

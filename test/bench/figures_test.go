@@ -26,8 +26,8 @@ var (
 func TestMain(m *testing.M) { infra.Main(m) }
 
 const (
-	patience = 2 * time.Minute // for anything that is waited for
-	tries    = 3               // a machine that was busy for a moment says nothing
+	waitTimeout = 2 * time.Minute // for anything that is waited for
+	tries       = 3               // a machine that was busy for a moment says nothing
 )
 
 // scale is how much is measured.
@@ -51,7 +51,7 @@ type scale struct {
 	complete    bool          // every figure is judged; else those that a few seconds can tell
 }
 
-// TestFigures takes all figures in one run.
+// TestFigures checks that the figures of one run reach their goals. It measures each figure against a floor of the same run.
 func TestFigures(t *testing.T) {
 	size := scale{
 		events: 3_000, singles: 100, orders: 20, lone: 15, warmUp: 10, load: 500 * time.Millisecond, memory: 20_000, idle: 3 * time.Second, rounds: 3,

@@ -82,7 +82,7 @@ func arrivals(t *testing.T, url, stream string) (arrived <-chan arrival, stop fu
 	require.Eventually(t, func() bool {
 		consumer, err = js.CreateConsumer(t.Context(), stream, natsjs.ConsumerConfig{AckPolicy: natsjs.AckNonePolicy})
 		return err == nil
-	}, patience, 50*time.Millisecond, "no consumer of stream %s", stream)
+	}, waitTimeout, 50*time.Millisecond, "no consumer of stream %s", stream)
 	found := make(chan arrival, 10_000)
 	consuming, err := consumer.Consume(func(message natsjs.Msg) { found <- arrival{message.Headers().Get("ce-id"), time.Now()} })
 	require.NoError(t, err)
@@ -100,7 +100,7 @@ func await(t *testing.T, arrivals <-chan arrival) arrival {
 	select {
 	case arrived := <-arrivals:
 		return arrived
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Fatal("a message was not delivered")
 		return arrival{}
 	}
@@ -222,7 +222,7 @@ func commits(t *testing.T, collector *infra.OTLP, orders int) map[string]time.Ti
 			}
 		}
 		return len(committed) >= orders
-	}, patience), "%d of %d commits were traced", len(committed), orders)
+	}, waitTimeout), "%d of %d commits were traced", len(committed), orders)
 	return committed
 }
 
@@ -247,7 +247,7 @@ func launch(t *testing.T, database, broker string, more []string, roles ...strin
 
 // placeOrders posts orders at an even pace, whether or not the ones before were answered.
 func placeOrders(api string, orders int) error {
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+	client := &http.Client{Timeout: waitTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 	defer client.CloseIdleConnections()
 	failures := make(chan error, orders)
 	var posting sync.WaitGroup

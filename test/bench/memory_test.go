@@ -33,7 +33,7 @@ func measureMemory(t *testing.T, size scale) []figure {
 	require.Eventually(t, func() bool {
 		stream, err := js.Stream(t.Context(), "ORDERS")
 		return err == nil && stream.CachedInfo().State.LastSeq == uint64(size.memory)
-	}, 5*patience, 100*time.Millisecond)
+	}, 5*waitTimeout, 100*time.Millisecond)
 
 	return heapFigures(t, fmt.Sprintf("heap of a relay that drains %d events", size.memory), instance)
 }
@@ -77,7 +77,7 @@ func measureSubscriberMemory(t *testing.T, db *sql.DB, database, broker string, 
 			passed[quarter] = time.Now()
 			quarter++
 		}
-		require.Less(t, time.Since(began), 5*patience, "the subscriber: %s", process)
+		require.Less(t, time.Since(began), 5*waitTimeout, "the subscriber: %s", process)
 		time.Sleep(5 * time.Millisecond)
 	}
 	second := perSecond(events/4, passed[2].Sub(passed[1]))

@@ -44,7 +44,7 @@ func measureSlow(t *testing.T, size scale, db *sql.DB, database, broker string, 
 	began := time.Now()
 	copies = append(copies, next(1), next(2))
 	for appliedBy(copies...) < size.slowEvents && slices.Min(shares(copies...)) < fairShare {
-		require.Less(t, time.Since(began), patience, "the late copies have no share")
+		require.Less(t, time.Since(began), waitTimeout, "the late copies have no share")
 	}
 	late := max(time.Since(began)-window, 0)
 	time.Sleep(size.settle)

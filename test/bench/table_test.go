@@ -28,7 +28,7 @@ func (f figure) met() bool {
 	return f.ratio >= f.goal
 }
 
-// farOff : not even half of the goal is met.
+// farOff reports whether the figure does not reach even half of its goal.
 func (f figure) farOff() bool {
 	half := f
 	if half.goal /= 2; f.most {
@@ -88,6 +88,7 @@ func (t table) markdown() string {
 	return text
 }
 
+// TestTable checks that the table shows each figure with its floor and marks those far from their goal.
 func TestTable(t *testing.T) {
 	for _, test := range []struct {
 		figure      figure

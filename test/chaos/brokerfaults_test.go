@@ -29,7 +29,7 @@ func (b *broker) startOld(program string) error {
 	if err := b.cmd.Start(); err != nil {
 		return err
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(waitTimeout); ; time.Sleep(10 * time.Millisecond) {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", b.port))
 		if err == nil {
 			return conn.Close()
@@ -41,20 +41,19 @@ func (b *broker) startOld(program string) error {
 	}
 }
 
-// rollBackVersion puts an older NATS in the place of this one: the relay publishes nothing into it.
-func (n *nemesis) rollBackVersion(t *testing.T) (end func()) {
+// rollBackVersion replaces NATS by an older version, into which the relay publishes nothing.
+func (in *injector) rollBackVersion(t *testing.T) (end func()) {
 	t.Helper()
-	n.broker.kill()
-	require.NoError(t, n.broker.startOld(n.oldNATS))
+	in.broker.kill()
+	require.NoError(t, in.broker.startOld(in.oldNATS))
 	return func() {
-		n.broker.kill()
-		require.NoError(t, n.broker.start())
+		in.broker.kill()
+		require.NoError(t, in.broker.start())
 	}
 }
 
-// changes is what somebody does to the stream's settings. Some of it the relay puts right by itself, for some of it the relay
-// halts until the settings are repaired. A transform of subjects is none of it: what is stored elsewhere before the relay notices
-// takes an operator to be published again.
+// changes are changes of the stream's settings. The relay corrects some of them itself, and halts for the others until they are repaired. A
+// subject transform is not among them: an operator would have to publish again what was stored elsewhere before the relay noticed.
 var changes = []struct {
 	name   string
 	change func(c *jetstream.StreamConfig)
@@ -68,12 +67,12 @@ var changes = []struct {
 	}},
 }
 
-// changeStream changes the stream's settings, and repairs that in the end.
-func (n *nemesis) changeStream(t *testing.T, f fault) (end func()) {
+// changeStream changes the stream's settings, and repairs them in the end.
+func (in *injector) changeStream(t *testing.T, f fault) (end func()) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
-	js, err := jetstream.New(n.nc)
+	js, err := jetstream.New(in.nc)
 	require.NoError(t, err)
 	chosen := int(f.number % uint64(len(changes)))
 	update := func(ctx context.Context, change func(*jetstream.StreamConfig)) error {
@@ -86,20 +85,20 @@ func (n *nemesis) changeStream(t *testing.T, f fault) (end func()) {
 		_, err = js.UpdateStream(ctx, config)
 		return err
 	}
-	n.note("%s: %v", changes[chosen].name, update(ctx, changes[chosen].change))
+	in.note("%s: %v", changes[chosen].name, update(ctx, changes[chosen].change))
 	return func() {
 		repaired := func(c *jetstream.StreamConfig) {
 			c.AllowDirect = true
 			c.NoAck, c.DiscardNewPerSubject, c.Discard, c.MaxMsgsPerSubject = false, false, jetstream.DiscardOld, -1
 		}
 		require.Eventually(t, func() bool {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 			defer cancel()
 			err := update(ctx, repaired)
 			if err != nil {
-				n.note("cannot repair the stream's settings yet: %v", err)
+				in.note("cannot repair the stream's settings yet: %v", err)
 			}
-			return err == nil || errors.Is(err, jetstream.ErrStreamNotFound) // then it is made again, as the relay wants it
-		}, patience, 200*time.Millisecond)
+			return err == nil || errors.Is(err, jetstream.ErrStreamNotFound) // then the relay creates it again with its own settings
+		}, waitTimeout, 200*time.Millisecond)
 	}
 }

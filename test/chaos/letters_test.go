@@ -14,30 +14,30 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// sickness lets the totals of some customers fail until a time, which is in the customer's id with the SQLSTATE's index. So it ends by
-// itself, and survives every crash.
-const sickness = `
-CREATE FUNCTION chaos_sick() RETURNS trigger LANGUAGE plpgsql AS $$
+// failingTotals makes the totals of some customers fail until a time. The customer's id contains that time and the index of the SQLSTATE, so
+// that the failure ends by itself and survives every crash.
+const failingTotals = `
+CREATE FUNCTION chaos_fail() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE id text := NEW.customer_id::text;
 BEGIN
 	IF extract(epoch FROM clock_timestamp()) * 1000 < ('x' || right(id, 12))::bit(48)::bigint THEN
-		RAISE EXCEPTION 'customer % is sick', id
+		RAISE EXCEPTION 'the totals of customer % fail', id
 			USING ERRCODE = (ARRAY['P0001', '23505', '23503', '23514', '22003', '55P03', '40P01'])[1 + ('x' || substr(id, 5, 4))::bit(16)::int];
 	END IF;
 	RETURN NEW;
 END $$;
-CREATE TRIGGER chaos_sick BEFORE INSERT OR UPDATE ON customer_totals FOR EACH ROW
-	WHEN (NEW.customer_id::text LIKE 'bad0%') EXECUTE FUNCTION chaos_sick()`
+CREATE TRIGGER chaos_fail BEFORE INSERT OR UPDATE ON customer_totals FOR EACH ROW
+	WHEN (NEW.customer_id::text LIKE 'bad0%') EXECUTE FUNCTION chaos_fail()`
 
 const (
-	sicknesses = 7 // SQLSTATEs
-	outages    = 2 // of them, the last: no event is to blame, so the lane waits
+	failureKinds = 7 // SQLSTATEs
+	outageKinds  = 2 // the last of them: no event is to blame, so the lane waits
 )
 
-// sickCustomer returns a customer whose totals cannot be written for a while, and whether that is an outage.
-func (w *sqlWriter) sickCustomer() (id string, outage bool) {
-	kind := w.random.IntN(sicknesses)
-	outage = kind >= sicknesses-outages
+// failingCustomer returns a customer whose totals cannot be written for a while, and whether that is an outage.
+func (w *sqlWriter) failingCustomer() (id string, outage bool) {
+	kind := w.random.IntN(failureKinds)
+	outage = kind >= failureKinds-outageKinds
 	lasts := time.Duration(500+w.random.IntN(7500)) * time.Millisecond
 	if outage {
 		lasts /= 8
@@ -45,10 +45,10 @@ func (w *sqlWriter) sickCustomer() (id string, outage bool) {
 	return fmt.Sprintf("bad0%04x-0000-4000-8000-%012x", kind, time.Now().Add(lasts).UnixMilli()), outage
 }
 
-// sickOrder writes a new order of a sick customer. The first event fails, and the others wait behind it.
-func (w *sqlWriter) sickOrder(ctx context.Context, tx *sql.Tx) (written []checker.ID, err error) {
+// failingOrder writes a new order of a customer whose totals fail. The first event fails, and the others wait behind it.
+func (w *sqlWriter) failingOrder(ctx context.Context, tx *sql.Tx) (written []checker.ID, err error) {
 	order := uuid.New()
-	customer, outage := w.sickCustomer()
+	customer, outage := w.failingCustomer()
 	for range 1 + w.random.IntN(3) {
 		event, err := appendEvent(ctx, tx, order, special{customer: customer})
 		if err != nil {
@@ -61,31 +61,31 @@ func (w *sqlWriter) sickOrder(ctx context.Context, tx *sql.Tx) (written []checke
 	return written, nil
 }
 
-// decideLetters does what an operator does about a subscriber's dead letters: retry all, or give one up that nobody can ever handle.
-func (n *nemesis) decideLetters(f fault) func() {
-	g := n.groupOf(f)
+// decideLetters does what an operator does about a subscriber's dead letters: it retries all, or discards one that can never be handled.
+func (in *injector) decideLetters(f fault) func() {
+	g := in.groupOf(f)
 	id := g.id
-	n.note("%s: %s", f.kind, id)
-	if f.number>>8%2 == 0 || g.external { // there is none that it cannot call for
-		n.command("subscriber", "retry", "--id", id, "--all")
+	in.note("%s: %s", f.kind, id)
+	if f.number>>8%2 == 0 || g.external { // it can call for every event
+		in.command("subscriber", "retry", "--id", id, "--all")
 		return func() {}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
-	dead, err := n.dead(ctx, id)
+	dead, err := in.dead(ctx, id)
 	if err != nil || len(dead) == 0 {
-		n.note("nothing came of it, %s has %d dead letters (%v)", id, len(dead), err)
+		in.note("no effect, %s has %d dead letters (%v)", id, len(dead), err)
 		return func() {}
 	}
-	if event := dead[f.number>>16%uint64(len(dead))]; n.ledger.IsPoison(event) {
-		n.discard(ctx, id, event)
+	if event := dead[f.number>>16%uint64(len(dead))]; in.ledger.IsPoison(event) {
+		in.discard(ctx, id, event)
 	}
 	return func() {}
 }
 
 // dead returns the events that are dead letters of a subscriber.
-func (w *world) dead(ctx context.Context, subscriber string) (events []checker.ID, err error) {
-	rows, err := w.db.QueryContext(ctx, "SELECT event_id FROM dead_letters WHERE subscriber = $1 AND state = 'dead' ORDER BY position", subscriber)
+func (h *harness) dead(ctx context.Context, subscriber string) (events []checker.ID, err error) {
+	rows, err := h.db.QueryContext(ctx, "SELECT event_id FROM dead_letters WHERE subscriber = $1 AND state = 'dead' ORDER BY position", subscriber)
 	if err != nil {
 		return nil, err
 	}
@@ -104,28 +104,27 @@ func (w *world) dead(ctx context.Context, subscriber string) (events []checker.I
 	return events, rows.Err()
 }
 
-// discard gives an event up, and reports whether it is. It complains if the event is still dead after several tries though the database is there.
-func (w *world) discard(ctx context.Context, subscriber string, event checker.ID) (decided bool) {
+// discard discards an event, and reports whether that is done. It reports a problem if three tries fail although the database works.
+func (h *harness) discard(ctx context.Context, subscriber string, event checker.ID) (decided bool) {
 	for try := 1; ; try++ {
-		said, err := w.operate("subscriber", "discard", "--id", subscriber, "--event", event.String(), "--yes")
+		said, err := h.operate("subscriber", "discard", "--id", subscriber, "--event", event.String(), "--yes")
 		if err == nil {
 			return true
 		}
 		state := ""
-		failed := w.db.QueryRowContext(ctx, "SELECT state FROM dead_letters WHERE subscriber = $1 AND event_id = $2", subscriber, event.String()).Scan(&state)
+		failed := h.db.QueryRowContext(ctx, "SELECT state FROM dead_letters WHERE subscriber = $1 AND event_id = $2", subscriber, event.String()).Scan(&state)
 		if failed != nil || state != "dead" { // no database, or the answer was lost
 			return failed == nil
 		}
 		if try == 3 {
-			w.complain("event %s of %s cannot be discarded: %v\n%s", event, subscriber, err, said)
+			h.report("event %s of %s cannot be discarded: %v\n%s", event, subscriber, err, said)
 			return false
 		}
 		pause(ctx, time.Second)
 	}
 }
 
-// lag is how far a subscriber was behind when the faults ended, and how long it took to come to the end of the stream after that had its
-// last event.
+// lag is how far a subscriber was behind when the faults ended, and how long it took to reach the end of the stream after its last event.
 type lag struct {
 	subscriber string
 	lanes      int
@@ -135,37 +134,36 @@ type lag struct {
 	took       time.Duration
 }
 
-// arrived returns when every subscriber had come to the end of the stream. Whatever took effect later had waited for its handler.
-func (w *world) arrived() time.Time {
+// arrived returns when every subscriber had reached the end of the stream. Effects after that had waited for their handler.
+func (h *harness) arrived() time.Time {
 	var last time.Time
-	for _, l := range w.lags {
-		if at := l.began.Add(l.took + aftermath/10); at.After(last) {
+	for _, l := range h.lags {
+		if at := l.began.Add(l.took + blameFor/10); at.After(last) {
 			last = at
 		}
 	}
 	return last
 }
 
-func (w *world) measureLags(t *testing.T) {
+func (h *harness) measureLags(t *testing.T) {
 	t.Helper()
-	js, err := jetstream.New(w.nc)
+	js, err := jetstream.New(h.nc)
 	require.NoError(t, err)
-	for _, g := range w.groups {
+	for _, g := range h.groups {
 		l := lag{subscriber: g.id, lanes: g.lanes, external: g.external}
 		stream, err := js.Stream(t.Context(), "ORDERS")
 		if err == nil {
-			err = w.db.QueryRow("SELECT greatest(0, $2 - coalesce(min(sequence), 0)) FROM subscriber_lanes WHERE subscriber = $1",
+			err = h.db.QueryRow("SELECT greatest(0, $2 - coalesce(min(sequence), 0)) FROM subscriber_lanes WHERE subscriber = $1",
 				g.id, int64(stream.CachedInfo().State.LastSeq)).Scan(&l.messages)
 		}
 		if err != nil {
 			t.Logf("the lag of %s when the faults ended is not known: %v", g.id, err)
 		}
-		w.lags = append(w.lags, l)
+		h.lags = append(h.lags, l)
 	}
 }
 
-// behind returns what the subscriber has to do yet: every lane has to stand at the last message, and no letter may be tried again by
-// itself.
+// behind returns what the subscriber still has to do: every lane has to reach the last message, and no dead letter may be due for a retry.
 func (l *lag) behind(ctx context.Context, db *sql.DB, last *jetstream.RawStreamMsg) (who []string) {
 	var lanes, arrived, due int
 	err := db.QueryRowContext(ctx, `SELECT count(*), count(*) FILTER (WHERE sequence = $2 AND stored_ns = $3) FROM subscriber_lanes WHERE subscriber = $1`,
@@ -190,33 +188,33 @@ func (l *lag) behind(ctx context.Context, db *sql.DB, last *jetstream.RawStreamM
 	return who
 }
 
-// decideAll retries all letters, and then gives up those that are dead for good, until there are none: behind one there may be others. It
-// returns who has letters in the end.
-func (w *world) decideAll(t *testing.T) (who []string) {
+// decideAll retries all dead letters, and then discards those that can never be handled, until none is left: others may wait behind one. It
+// returns the subscribers that still have letters.
+func (h *harness) decideAll(t *testing.T) (who []string) {
 	t.Helper()
-	for _, subscriber := range w.subscribers {
-		said, err := w.operate("subscriber", "retry", "--id", subscriber, "--all")
+	for _, subscriber := range h.subscribers {
+		said, err := h.operate("subscriber", "retry", "--id", subscriber, "--all")
 		require.NoError(t, err, said)
 	}
 	for again := true; again; {
-		if who := w.awaitLetters(t); len(who) > 0 {
+		if who := h.awaitLetters(t); len(who) > 0 {
 			return who
 		}
 		again = false
-		for _, g := range w.groups {
-			dead, err := w.dead(t.Context(), g.id)
+		for _, g := range h.groups {
+			dead, err := h.dead(t.Context(), g.id)
 			require.NoError(t, err)
 			for _, event := range dead {
-				if g.external || !w.ledger.IsPoison(event) {
+				if g.external || !h.ledger.IsPoison(event) {
 					return []string{fmt.Sprintf("event %s of %s is dead again, though it can be handled", event, g.id)}
 				}
-				again = w.discard(t.Context(), g.id, event) || again
+				again = h.discard(t.Context(), g.id, event) || again
 			}
 		}
 	}
-	for _, subscriber := range w.subscribers {
+	for _, subscriber := range h.subscribers {
 		var left int
-		require.NoError(t, w.db.QueryRow("SELECT count(*) FROM dead_letters WHERE subscriber = $1 AND state <> 'discarded'", subscriber).Scan(&left))
+		require.NoError(t, h.db.QueryRow("SELECT count(*) FROM dead_letters WHERE subscriber = $1 AND state <> 'discarded'", subscriber).Scan(&left))
 		if left > 0 {
 			who = append(who, fmt.Sprintf("%s has %d letters after everything was retried or discarded", subscriber, left))
 		}
@@ -224,10 +222,10 @@ func (w *world) decideAll(t *testing.T) (who []string) {
 	return who
 }
 
-// awaitLetters waits until no letter is tried again by itself. It returns who has such letters in the end.
-func (w *world) awaitLetters(t *testing.T) (who []string) {
+// awaitLetters waits until no dead letter is due for a retry. It returns the subscribers that still have such letters.
+func (h *harness) awaitLetters(t *testing.T) (who []string) {
 	t.Helper()
-	js, err := jetstream.New(w.nc)
+	js, err := jetstream.New(h.nc)
 	require.NoError(t, err)
 	for end := time.Now().Add(catchUpBound); ; pause(t.Context(), 50*time.Millisecond) {
 		stream, err := js.Stream(t.Context(), "ORDERS")
@@ -235,9 +233,9 @@ func (w *world) awaitLetters(t *testing.T) (who []string) {
 		last, err := stream.GetMsg(t.Context(), stream.CachedInfo().State.LastSeq)
 		require.NoError(t, err)
 		who = nil
-		for i := range w.lags {
-			l := w.lags[i]
-			who = append(who, l.behind(t.Context(), w.db, last)...)
+		for i := range h.lags {
+			l := h.lags[i]
+			who = append(who, l.behind(t.Context(), h.db, last)...)
 		}
 		if len(who) == 0 || time.Now().After(end) {
 			return who

@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	// left is how many messages the limit leaves.
-	left = 40
-	// unseen is how many more the subscriber has not seen before the limit bites.
-	unseen = 20
-	// atOnce is how many events may wait for the relay while the limit is on: if it published more than left at once, messages could be
-	// removed that the test has not read.
-	atOnce = 10
+	// limitMessages is the limit of the stream.
+	limitMessages = 40
+	// minUnseen is the number of messages beyond the limit that the subscriber has not seen when the limit is set.
+	minUnseen = 20
+	// maxWaiting is how many events may wait for the relay while the limit is on. If the relay published more than limitMessages at once, the
+	// stream could remove messages that the test has not read.
+	maxWaiting = 10
 )
 
-// removed is what was removed from the stream, for the checker, which reads it as if it were there.
+// removed keeps the messages that were removed from the stream. The checker reads them as if they were still there.
 type removed struct {
 	mu       sync.Mutex
-	stream   time.Time // when that was made; another one has all of it again
+	stream   time.Time // its creation; a new stream has all events again
 	messages map[uint64]checker.Message
 }
 
@@ -58,7 +58,7 @@ func (r *removed) of(stream time.Time) (all []checker.Message) {
 	return all
 }
 
-// with reads the stream with what was removed from it.
+// with reads the stream together with the messages that were removed from it.
 func (r *removed) with(ctx context.Context, js jetstream.JetStream) iter.Seq2[checker.Message, error] {
 	return func(yield func(checker.Message, error) bool) {
 		stream, err := js.Stream(ctx, "ORDERS")
@@ -69,7 +69,7 @@ func (r *removed) with(ctx context.Context, js jetstream.JetStream) iter.Seq2[ch
 		gone := r.of(stream.CachedInfo().Created)
 		for m, err := range checker.ReadStream(ctx, js, "ORDERS") {
 			for len(gone) > 0 && err == nil && gone[0].Sequence <= m.Sequence {
-				if gone[0].Sequence < m.Sequence && !yield(gone[0], nil) { // else it is there again
+				if gone[0].Sequence < m.Sequence && !yield(gone[0], nil) { // otherwise it is there again
 					return
 				}
 				gone = gone[1:]
@@ -81,59 +81,59 @@ func (r *removed) with(ctx context.Context, js jetstream.JetStream) iter.Seq2[ch
 	}
 }
 
-// limitStream has the stream remove messages before a subscriber has seen them, which is paused, frozen or not there.
-func (n *nemesis) limitStream(t *testing.T, f fault) func() {
+// limitStream lets the stream remove messages before a subscriber has seen them. Meanwhile the subscriber is paused, frozen or stopped.
+func (in *injector) limitStream(t *testing.T, f fault) func() {
 	t.Helper()
-	js, err := jetstream.New(n.nc)
+	js, err := jetstream.New(in.nc)
 	require.NoError(t, err)
-	g, err := n.awaitSound(f)
+	g, err := in.awaitSound(f)
 	if err != nil {
-		n.note("%s: nothing came of it: %v", f.kind, err)
+		in.note("%s: no effect: %v", f.kind, err)
 		return func() {}
 	}
-	goOn := n.rest(g, f)
-	filled := n.filled(g)
-	gone, err := n.bite(js, g, f)
-	n.repairing.Unlock()
-	n.note("%s: %d events that %s has not seen are gone: %v", f.kind, gone, g.id, err)
+	resume := in.suspend(g, f)
+	filled := in.filled(g)
+	gone, err := in.removeUnseen(js, g, f)
+	in.repairing.Unlock()
+	in.note("%s: %d events that %s has not seen are gone: %v", f.kind, gone, g.id, err)
 	return func() {
-		goOn()
+		resume()
 		if gone > 0 {
-			n.moving.Go(func() { n.awaitFilled(g, f, filled, gone) })
+			in.moving.Go(func() { in.awaitFilled(g, f, filled, gone) })
 		}
 	}
 }
 
-// awaitSound waits until nothing is being repaired, and a subscriber has seen almost all of the stream, and keeps damages away. A
-// subscriber that has not noticed that the stream lost its end cannot know what a limit removes from there.
-func (n *nemesis) awaitSound(f fault) (*group, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
+// awaitSound waits until no damage is being repaired and a subscriber has seen almost all of the stream. It returns with in.repairing locked,
+// so that no damage begins: a subscriber that has not noticed that the stream lost its end cannot know what a limit removes from there.
+func (in *injector) awaitSound(f fault) (*group, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout/2)
 	defer cancel()
-	for !n.repairing.TryLock() {
-		if !pause(ctx, lookEvery) {
+	for !in.repairing.TryLock() {
+		if !pause(ctx, pollInterval) {
 			return nil, errors.New("a damage is being repaired")
 		}
 	}
 	for {
-		for i := range n.groups {
-			g, behind := n.groups[(f.number+uint64(i))%uint64(len(n.groups))], int64(0)
-			err := n.db.QueryRowContext(ctx, "SELECT $2 - min(sequence) FROM subscriber_lanes WHERE subscriber = $1", g.id, int64(n.streamEnd())).Scan(&behind)
-			if err == nil && behind >= 0 && behind < unseen {
+		for i := range in.groups {
+			g, behind := in.groups[(f.number+uint64(i))%uint64(len(in.groups))], int64(0)
+			err := in.db.QueryRowContext(ctx, "SELECT $2 - min(sequence) FROM subscriber_lanes WHERE subscriber = $1", g.id, int64(in.streamEnd())).Scan(&behind)
+			if err == nil && behind >= 0 && behind < minUnseen {
 				return g, nil
 			}
 		}
-		if !pause(ctx, lookEvery) {
-			n.repairing.Unlock()
+		if !pause(ctx, pollInterval) {
+			in.repairing.Unlock()
 			return nil, errors.New("every subscriber is behind")
 		}
 	}
 }
 
-// rest has a subscriber do nothing, in one of three ways.
-func (n *nemesis) rest(g *group, f fault) (goOn func()) {
+// suspend pauses, freezes or stops a subscriber, and returns a function that resumes it.
+func (in *injector) suspend(g *group, f fault) (resume func()) {
 	each := func(do func(m *member)) {
 		for _, m := range g.copies {
-			n.hit[m] = true
+			in.hit[m] = true
 			do(m)
 		}
 	}
@@ -142,40 +142,40 @@ func (n *nemesis) rest(g *group, f fault) (goOn func()) {
 	}
 	switch f.number >> 8 % 3 {
 	case 0:
-		n.note("%s: %s is paused", f.kind, g.id)
-		n.insist(f.kind, verb("pause"))
-		return func() { n.moving.Go(func() { n.insist(f.kind, verb("resume")) }) }
+		in.note("%s: %s is paused", f.kind, g.id)
+		in.retryCommand(f.kind, verb("pause"))
+		return func() { in.moving.Go(func() { in.retryCommand(f.kind, verb("resume")) }) }
 	case 1:
-		n.note("%s: %s is frozen", f.kind, g.id)
+		in.note("%s: %s is frozen", f.kind, g.id)
 		each(func(m *member) { m.signal(syscall.SIGSTOP, false) })
 		return func() { each(func(m *member) { m.signal(syscall.SIGCONT, false) }) }
 	default:
-		n.note("%s: %s is stopped", f.kind, g.id)
+		in.note("%s: %s is stopped", f.kind, g.id)
 		each((*member).stop)
 		return func() {
 			each(func(m *member) {
 				if err := m.start(); err != nil {
-					n.complain("%s does not start: %v", m.name, err)
+					in.report("%s does not start: %v", m.name, err)
 				}
 			})
 		}
 	}
 }
 
-// bite removes messages by a limit, or some by hand, or both. It returns how many events the subscriber has not seen of them.
-func (n *nemesis) bite(js jetstream.JetStream, g *group, f fault) (gone int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// removeUnseen removes messages by a limit, one by one, or both. It returns how many events the subscriber had not seen of them.
+func (in *injector) removeUnseen(js jetstream.JetStream, g *group, f fault) (gone int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
-	var seen uint64 // by the lane that has come the farthest
-	if err := n.db.QueryRowContext(ctx, "SELECT max(sequence) FROM subscriber_lanes WHERE subscriber = $1", g.id).Scan(&seen); err != nil {
+	var seen uint64 // by the lane that is farthest ahead
+	if err := in.db.QueryRowContext(ctx, "SELECT max(sequence) FROM subscriber_lanes WHERE subscriber = $1", g.id).Scan(&seen); err != nil {
 		return 0, err
 	}
 	r := &record{js: js, messages: make(map[uint64]checker.Message), next: 1}
-	for waiting := true; waiting; waiting = n.streamEnd() < seen+left+unseen || n.waiting(ctx, r) >= atOnce {
+	for waiting := true; waiting; waiting = in.streamEnd() < seen+limitMessages+minUnseen || in.waiting(ctx, r) >= maxWaiting {
 		if err := r.follow(ctx); err != nil {
 			return 0, err
 		}
-		if !pause(ctx, lookEvery) {
+		if !pause(ctx, pollInterval) {
 			return 0, errors.New("too few messages came")
 		}
 	}
@@ -184,7 +184,7 @@ func (n *nemesis) bite(js jetstream.JetStream, g *group, f fault) (gone int, err
 	}
 	how := f.number >> 16 % 3
 	if how != 0 {
-		if err := n.limit(ctx, r, f.hold); err != nil {
+		if err := in.limit(ctx, r, f.hold); err != nil {
 			return 0, err
 		}
 	}
@@ -194,11 +194,11 @@ func (n *nemesis) bite(js jetstream.JetStream, g *group, f fault) (gone int, err
 			return 0, err
 		}
 	}
-	return n.keepRemoved(ctx, r, seen, deleted)
+	return in.keepRemoved(ctx, r, seen, deleted)
 }
 
-// limit lets the stream have few messages for a while.
-func (n *nemesis) limit(ctx context.Context, r *record, hold time.Duration) error {
+// limit sets the limit for a while.
+func (in *injector) limit(ctx context.Context, r *record, hold time.Duration) error {
 	set := func(most int64) error {
 		stream, err := r.js.Stream(ctx, "ORDERS")
 		if err != nil {
@@ -209,27 +209,27 @@ func (n *nemesis) limit(ctx context.Context, r *record, hold time.Duration) erro
 		_, err = r.js.UpdateStream(ctx, config)
 		return err
 	}
-	err := set(left)
-	for end := time.Now().Add(hold); err == nil && time.Now().Before(end) && n.waiting(ctx, r) < atOnce; pause(ctx, 5*time.Millisecond) {
+	err := set(limitMessages)
+	for end := time.Now().Add(hold); err == nil && time.Now().Before(end) && in.waiting(ctx, r) < maxWaiting; pause(ctx, 5*time.Millisecond) {
 		err = r.follow(ctx)
 	}
 	for set(-1) != nil {
-		if !pause(ctx, lookEvery) {
+		if !pause(ctx, pollInterval) {
 			return errors.New("the limit cannot be removed")
 		}
 	}
 	return errors.Join(err, r.follow(ctx))
 }
 
-// keepRemoved notes what was removed. It returns how many events of that the subscriber has not seen.
-func (n *nemesis) keepRemoved(ctx context.Context, r *record, seen uint64, deleted []uint64) (gone int, err error) {
+// keepRemoved keeps what was removed for the checker. It returns how many events the subscriber had not seen of it.
+func (in *injector) keepRemoved(ctx context.Context, r *record, seen uint64, deleted []uint64) (gone int, err error) {
 	stream, err := r.js.Stream(ctx, "ORDERS")
 	if err != nil {
 		return 0, err
 	}
 	first := stream.CachedInfo().State.FirstSeq
 	if first > r.next {
-		n.complain("the limit has removed messages that the test has not read: %d to %d", r.next, first-1)
+		in.report("the limit has removed messages that the test has not read: %d to %d", r.next, first-1)
 	}
 	kept := make(map[uint64]checker.Message)
 	for sequence, m := range r.messages {
@@ -240,42 +240,42 @@ func (n *nemesis) keepRemoved(ctx context.Context, r *record, seen uint64, delet
 			gone++
 		}
 	}
-	n.removed.keep(stream.CachedInfo().Created, kept)
-	n.note("the stream begins with %d; %d messages were removed from it, %v of them one by one; %d was seen", first, len(kept), deleted, seen)
+	in.removed.keep(stream.CachedInfo().Created, kept)
+	in.note("the stream begins with %d; %d messages were removed from it, %v of them one by one; %d was seen", first, len(kept), deleted, seen)
 	return gone, nil
 }
 
 // waiting returns how many events of the log the stream does not have yet, as far as the test has read it.
-func (n *nemesis) waiting(ctx context.Context, r *record) (count int) {
-	if n.db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT FROM outbox WHERE position > $1 LIMIT $2) AS more", r.progress, atOnce).Scan(&count) != nil {
-		return atOnce
+func (in *injector) waiting(ctx context.Context, r *record) (count int) {
+	if in.db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT FROM outbox WHERE position > $1 LIMIT $2) AS more", r.progress, maxWaiting).Scan(&count) != nil {
+		return maxWaiting
 	}
 	return count
 }
 
 // filled returns how many events a subscriber took from the log because the stream had removed them.
-func (w *world) filled(g *group) (count int) {
-	_ = w.db.QueryRow("SELECT filled FROM subscribers WHERE subscriber = $1", g.id).Scan(&count) // it is asked again
+func (h *harness) filled(g *group) (count int) {
+	_ = h.db.QueryRow("SELECT filled FROM subscribers WHERE subscriber = $1", g.id).Scan(&count) // it is asked again
 	return count
 }
 
 // awaitFilled waits until the subscriber has noticed what was removed.
-func (n *nemesis) awaitFilled(g *group, f fault, before, gone int) {
-	for end := time.Now().Add(4 * patience); time.Now().Before(end); pause(context.Background(), 100*time.Millisecond) {
-		if now := n.filled(g); now > before {
-			n.tookEffect(f.kind)
-			n.note("%s has %d events from the log, and had %d; %d were removed", g.id, now, before, gone)
+func (in *injector) awaitFilled(g *group, f fault, before, gone int) {
+	for end := time.Now().Add(4 * waitTimeout); time.Now().Before(end); pause(context.Background(), 100*time.Millisecond) {
+		if now := in.filled(g); now > before {
+			in.tookEffect(f.kind)
+			in.note("%s has %d events from the log, and had %d; %d were removed", g.id, now, before, gone)
 			return
 		}
 	}
-	n.complain("%s: %s has not noticed that %d events were removed which it had not seen", f.kind, g.id, gone)
+	in.report("%s: %s has not noticed that %d events were removed which it had not seen", f.kind, g.id, gone)
 }
 
 // streamEnd returns the sequence of the stream's last message; 0: it is not known.
-func (w *world) streamEnd() uint64 {
+func (h *harness) streamEnd() uint64 {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	js, err := jetstream.New(w.nc)
+	js, err := jetstream.New(h.nc)
 	if err != nil {
 		return 0
 	}
@@ -286,7 +286,7 @@ func (w *world) streamEnd() uint64 {
 	return stream.CachedInfo().State.LastSeq
 }
 
-// record is what the test has read of the stream.
+// record holds what the test has read of the stream.
 type record struct {
 	js       jetstream.JetStream
 	messages map[uint64]checker.Message
@@ -294,7 +294,7 @@ type record struct {
 	progress int64 // the last position that the stream had
 }
 
-// follow reads up to the end.
+// follow reads the stream from r.next to its end.
 func (r *record) follow(ctx context.Context) error {
 	for m, err := range checker.ReadStreamFrom(ctx, r.js, "ORDERS", r.next) {
 		if err != nil {
@@ -312,7 +312,7 @@ func (r *record) removeSome(ctx context.Context, seen, number uint64) (deleted [
 	if err != nil {
 		return nil, err
 	}
-	from, until := max(seen+1, stream.CachedInfo().State.FirstSeq), stream.CachedInfo().State.LastSeq-left/3
+	from, until := max(seen+1, stream.CachedInfo().State.FirstSeq), stream.CachedInfo().State.LastSeq-limitMessages/3
 	for sequence := from + number%7; sequence < until && len(deleted) < 6; sequence += 1 + number>>(4*len(deleted))%9 {
 		if _, known := r.messages[sequence]; known {
 			if err := stream.DeleteMsg(ctx, sequence); err != nil {

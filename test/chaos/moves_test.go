@@ -7,18 +7,17 @@ import (
 	"time"
 )
 
-// farthest is how many messages a rewind goes back at most. The subscriber that calls handles one message a transaction, also one that it
-// drops, so it goes back less far.
-const farthest = 2000
+// maxRewind limits the messages that a rewind goes back. The subscriber with external effects goes back less far, because it handles one
+// message a transaction, even one that it drops.
+const maxRewind = 2000
 
-// move sends a subscriber back, or gives it another number of lanes for a while, as an operator does who tries until it works. Other faults
-// go on meanwhile.
-func (n *nemesis) move(f fault) func() {
-	g := n.groupOf(f)
+// move rewinds a subscriber, or changes its number of lanes for a while, while other faults go on. It repeats the command until it succeeds.
+func (in *injector) move(f fault) func() {
+	g := in.groupOf(f)
 	if f.kind == subscriberRewind {
-		n.moving.Go(func() {
-			if n.insist(f.kind, func() ([]string, error) { return n.backwards(g, f) }) {
-				n.tookEffect(f.kind)
+		in.moving.Go(func() {
+			if in.retryCommand(f.kind, func() ([]string, error) { return in.backwards(g, f) }) {
+				in.tookEffect(f.kind)
 			}
 		})
 		return func() {}
@@ -33,27 +32,27 @@ func (n *nemesis) move(f fault) func() {
 			return []string{"subscriber", "lanes", "--id", g.id, "--to", strconv.Itoa(lanes)}, nil
 		}
 	}
-	n.moving.Go(func() {
-		if n.insist(f.kind, change(lanes)) {
-			n.tookEffect(f.kind)
+	in.moving.Go(func() {
+		if in.retryCommand(f.kind, change(lanes)) {
+			in.tookEffect(f.kind)
 		}
 		<-over
-		n.insist(f.kind, change(g.lanes))
+		in.retryCommand(f.kind, change(g.lanes))
 	})
 	return func() { close(over) }
 }
 
-// backwards returns the command that sends a subscriber back from where it is by now. It names the place in one of four ways.
-func (n *nemesis) backwards(g *group, f fault) ([]string, error) {
+// backwards returns the command that rewinds a subscriber from its present position, in one of the four ways to name the target.
+func (in *injector) backwards(g *group, f fault) ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	most := uint64(farthest)
+	most := uint64(maxRewind)
 	if g.external {
 		most /= 10
 	}
 	distance := int64(1 + f.number>>16%most)
 	var sequence, progress int64
-	if err := n.db.QueryRowContext(ctx, "SELECT max(sequence), coalesce(max(progress), 0) FROM subscriber_lanes WHERE subscriber = $1", g.id).
+	if err := in.db.QueryRowContext(ctx, "SELECT max(sequence), coalesce(max(progress), 0) FROM subscriber_lanes WHERE subscriber = $1", g.id).
 		Scan(&sequence, &progress); err != nil {
 		return nil, err
 	}
@@ -71,21 +70,21 @@ func (n *nemesis) backwards(g *group, f fault) ([]string, error) {
 	return []string{"subscriber", "rewind", "--id", g.id, "--to", to}, nil
 }
 
-// insist runs a command until it succeeds. It complains if that takes too long.
-func (n *nemesis) insist(what kind, command func() ([]string, error)) bool {
+// retryCommand runs a command until it succeeds. It reports a problem if that takes too long.
+func (in *injector) retryCommand(what kind, command func() ([]string, error)) bool {
 	var said string
-	for end := time.Now().Add(4 * patience); time.Now().Before(end); pause(context.Background(), 300*time.Millisecond) {
+	for end := time.Now().Add(4 * waitTimeout); time.Now().Before(end); pause(context.Background(), 300*time.Millisecond) {
 		args, err := command()
 		if err != nil {
 			said = err.Error()
 			continue
 		}
-		said, err = n.operate(args...)
-		n.note("outboxie %v: %v\n%s", args, err, said)
+		said, err = in.operate(args...)
+		in.note("outboxie %v: %v\n%s", args, err, said)
 		if err == nil {
 			return true
 		}
 	}
-	n.complain("%s: it does not work: %s", what, said)
+	in.report("%s: the command never succeeds: %s", what, said)
 	return false
 }

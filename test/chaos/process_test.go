@@ -16,17 +16,17 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
-// patience bounds what is waited for outside of the checks: a start, a stop.
-const patience = 30 * time.Second
+// waitTimeout bounds every wait outside of the checks, for a start or a stop.
+const waitTimeout = 30 * time.Second
 
-// member is a process of the program that is started again and again. All its lives write to one file.
+// member is a process of the program that is started again and again. All its runs write to one log file.
 type member struct {
-	name     string
-	program  string
-	args     []string
-	env      []string
-	folder   string
-	complain func(format string, v ...any)
+	name    string
+	program string
+	args    []string
+	env     []string
+	folder  string
+	report  func(format string, v ...any)
 
 	api            string // where it answers requests, if it does
 	postgres, nats *proxy
@@ -34,14 +34,14 @@ type member struct {
 	mu    sync.Mutex
 	cmd   *exec.Cmd
 	began time.Time
-	asked bool // its end was asked for
-	// gaveUp says that it ended because it could not use the database for 30 s after its start, as is its contract. On a busy machine that
-	// happens. Whatever has started it starts it again.
+	asked bool // the test ended it
+	// gaveUp reports that the process ended because it could not use the database for 30 s after its start, which its contract allows. On a
+	// busy machine that happens. Then it has to be started again.
 	gaveUp bool
 	ended  chan struct{}
 }
 
-// start begins the next life.
+// start begins the next run.
 func (m *member) start() error {
 	file, err := os.OpenFile(filepath.Join(m.folder, m.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -66,22 +66,22 @@ func (m *member) start() error {
 		m.gaveUp = gaveUp
 		m.mu.Unlock()
 		if !asked && !gaveUp {
-			m.complain("%s ended by itself: %v", m.name, err)
+			m.report("%s ended by itself: %v", m.name, err)
 		}
 		close(ended)
 	}()
 	return nil
 }
 
-// waitedForDatabase reports whether the process said at its end that it has given up to wait for the database.
+// waitedForDatabase reports whether the last line of the log says that the process gave up waiting for the database.
 func (m *member) waitedForDatabase() bool {
 	text, err := os.ReadFile(filepath.Join(m.folder, m.name+".log"))
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return err == nil && strings.HasPrefix(lines[len(lines)-1], "outboxie: prepare the database")
 }
 
-// revive starts the process again if it has given up.
-func (m *member) revive() error {
+// restartIfGaveUp starts the process again if it gave up.
+func (m *member) restartIfGaveUp() error {
 	m.mu.Lock()
 	gaveUp := m.gaveUp
 	m.mu.Unlock()
@@ -91,7 +91,7 @@ func (m *member) revive() error {
 	return m.start()
 }
 
-// signal sends a signal; end says that it is meant to end the process.
+// signal sends a signal. end reports that the signal is meant to end the process.
 func (m *member) signal(signal syscall.Signal, end bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -99,7 +99,7 @@ func (m *member) signal(signal syscall.Signal, end bool) {
 		return // it never ran
 	}
 	m.asked = m.asked || end
-	_ = m.cmd.Process.Signal(signal) // one that is gone was complained about
+	_ = m.cmd.Process.Signal(signal) // a process that is gone was reported
 }
 
 // kill ends it with SIGKILL, if it runs.
@@ -110,23 +110,24 @@ func (m *member) kill() {
 	}
 }
 
-// stop asks it to end, and complains when it does not, or not well. A process that does not listen for signals yet may end by the signal.
+// stop sends SIGTERM and waits for the end. It reports a problem if the process does not end, or fails. A process that does not handle signals
+// yet may end by the signal.
 func (m *member) stop() {
 	m.signal(syscall.SIGTERM, true)
 	select {
 	case <-m.ended:
 		status, _ := m.cmd.ProcessState.Sys().(syscall.WaitStatus)
-		early := status.Signaled() && status.Signal() == syscall.SIGTERM && time.Since(m.began) < patience // on a busy machine
+		early := status.Signaled() && status.Signal() == syscall.SIGTERM && time.Since(m.began) < waitTimeout // on a busy machine
 		if code := m.cmd.ProcessState.ExitCode(); code != 0 && !early {
-			m.complain("%s was told to stop and ended with exit code %d", m.name, code)
+			m.report("%s was told to stop and ended with exit code %d", m.name, code)
 		}
-	case <-time.After(patience):
-		m.complain("%s was told to stop and did not within %s", m.name, patience)
+	case <-time.After(waitTimeout):
+		m.report("%s was told to stop and did not within %s", m.name, waitTimeout)
 		m.kill()
 	}
 }
 
-// brokerVariable makes the test binary a NATS server, which can be killed without us.
+// brokerVariable makes the test binary a NATS server, which can be killed without the test.
 const brokerVariable = "CHAOS_NATS"
 
 // brokerIfAsked runs the server until it is killed or its owner is gone.
@@ -181,7 +182,7 @@ func (b *broker) start() error {
 	}
 	b.cmd = exec.Command(program)
 	b.cmd.Env, b.cmd.Stderr = append(os.Environ(), brokerVariable+"="+string(options)), file
-	if _, err := b.cmd.StdinPipe(); err != nil { // closes with us
+	if _, err := b.cmd.StdinPipe(); err != nil { // closes when the test ends
 		return err
 	}
 	said, err := b.cmd.StdoutPipe()
@@ -204,7 +205,7 @@ func (b *broker) kill() {
 	_ = b.cmd.Wait()
 }
 
-// copyStore keeps the store as it is; the server does not run.
+// copyStore copies the store of the stopped server.
 func (b *broker) copyStore() (kept string, err error) {
 	kept = b.store + "-old"
 	if err := os.RemoveAll(kept); err != nil {
@@ -213,7 +214,7 @@ func (b *broker) copyStore() (kept string, err error) {
 	return kept, os.CopyFS(kept, os.DirFS(b.store))
 }
 
-// rollBack puts an older store in the place of this one; the server does not run.
+// rollBack replaces the store of the stopped server by an older copy.
 func (b *broker) rollBack(kept string) error {
 	if err := os.RemoveAll(b.store); err != nil {
 		return err

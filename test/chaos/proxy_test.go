@@ -26,19 +26,18 @@ const (
 	stranded         // nothing passes through the connections that there are; new ones work
 )
 
-// String is the name in the nemesis' log.
+// String returns the name in the log of faults.
 func (n network) String() string {
 	return [...]string{"passing", "cut", "one-way (requests lost)", "one-way (answers lost)", "slow", "half-open", "black hole"}[n]
 }
 
 const (
 	slowDelay = 40 * time.Millisecond
-	slowPiece = 4 << 10 // at most so much passes at once
+	slowPiece = 4 << 10 // bytes that pass at once, at most
 )
 
-// proxy stands between one process and one server, and makes the network misbehave. It never loses bytes out of the
-// middle of a connection, which TCP does not do either: what does not pass is held, and passes when the network is
-// well again, however late, or the connection ends without it.
+// proxy stands between one process and one server, and disturbs the network. Like TCP it never loses bytes in the middle of a connection: it
+// holds them back until the network works again, or the connection ends without them.
 type proxy struct {
 	name     string // of the server
 	listener net.Listener
@@ -71,10 +70,10 @@ func newProxy(t testing.TB, name, target string) *proxy {
 	return p
 }
 
-// address is where the process connects to.
+// address returns the address to which the process connects.
 func (p *proxy) address() string { return p.listener.Addr().String() }
 
-// become changes the network. Unless what was held back may resume, the connections there are end without it.
+// become changes the state of the network. With resume, bytes that were held back pass on; otherwise the present connections end without them.
 func (p *proxy) become(state network, resume bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -178,7 +177,7 @@ func (p *proxy) serve(client net.Conn) {
 	both.Wait()
 }
 
-// pump carries one direction until either end is closed; held is the state that stops it, beside silence.
+// pump copies one direction until either end is closed. held is the state that stops it, besides silent and stranded.
 func (p *proxy) pump(to, from net.Conn, held network) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buffer := make([]byte, 64<<10)
@@ -208,7 +207,7 @@ func (p *proxy) pump(to, from net.Conn, held network) {
 	}
 }
 
-// echo is a server that remembers what it received and answers it.
+// echo starts a server that records and answers what it receives.
 func echo(t *testing.T) (address string, received <-chan string) {
 	t.Helper()
 	server, err := net.Listen("tcp", "127.0.0.1:0")
@@ -263,12 +262,12 @@ func (l line) hear(within time.Duration) (string, error) {
 
 func (l line) hears(want string) {
 	l.Helper()
-	word, err := l.hear(patience)
+	word, err := l.hear(waitTimeout)
 	require.NoError(l.T, err)
 	require.Equal(l.T, want, word)
 }
 
-// TestProxy shows that each kind of network does what the nemesis takes it for.
+// TestProxy checks that each state of the network passes, delays, holds back or cuts what it should.
 func TestProxy(t *testing.T) {
 	address, received := echo(t)
 	p := newProxy(t, "echo", address)
@@ -313,7 +312,7 @@ func TestProxy(t *testing.T) {
 	p.become(silent, true)
 	conn.say("lost")
 	p.become(passing, false)
-	_, err = conn.hear(patience)
+	_, err = conn.hear(waitTimeout)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection is gone")
 	require.Empty(t, received)
@@ -321,7 +320,7 @@ func TestProxy(t *testing.T) {
 	conn = dial(t, p)
 	p.become(cut, false)
 	for _, c := range []line{conn, dial(t, p)} {
-		_, err := c.hear(patience)
+		_, err := c.hear(waitTimeout)
 		require.Error(t, err)
 		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection is gone")
 	}

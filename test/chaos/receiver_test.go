@@ -17,32 +17,32 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// manner is how the receiver treats calls.
-type manner int
+// behavior is how the receiver treats calls.
+type behavior int
 
 const (
-	takes manner = iota
-	hangs        // it never answers
-	loses        // it does its work, and the connection breaks before the answer
+	accept     behavior = iota
+	hang                // it never answers
+	dropAnswer          // it does its work, and the connection breaks before the answer
 )
 
-// receiver is the endpoint of the subscriber that calls: a real HTTP server. It notes each call when it arrives, and again when it is about
-// to be answered with success.
+// receiver is the HTTP server that the subscriber with external effects calls. It records each call when it arrives, and once more before it
+// answers with success.
 type receiver struct {
-	server   *httptest.Server
-	complain func(format string, v ...any)
+	server *httptest.Server
+	report func(format string, v ...any)
 
-	mu     sync.Mutex
-	all    []checker.Call
-	manner manner
-	share  uint32 // one in so many aggregates is treated so
-	hit    int    // calls that were, in all
-	others int    // calls that were taken meanwhile
+	mu       sync.Mutex
+	all      []checker.Call
+	behavior behavior
+	share    uint32 // one in so many aggregates meets that behavior
+	hit      int    // calls that met it, in all
+	others   int    // calls that were accepted meanwhile
 }
 
-func newReceiver(t *testing.T, w *world) *receiver {
+func newReceiver(t *testing.T, h *harness) *receiver {
 	t.Helper()
-	r := &receiver{complain: w.complain}
+	r := &receiver{report: h.report}
 	r.server = httptest.NewServer(r)
 	t.Cleanup(func() {
 		r.server.CloseClientConnections()
@@ -51,10 +51,10 @@ func newReceiver(t *testing.T, w *world) *receiver {
 	return r
 }
 
-// address returns where a subscriber is to call.
+// address returns the URL that a subscriber calls.
 func (r *receiver) address(subscriber string) string { return r.server.URL + "/" + subscriber }
 
-// ServeHTTP notes a call.
+// ServeHTTP records a call and treats it by the present behavior.
 func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	body, err := io.ReadAll(request.Body)
 	if err != nil {
@@ -64,40 +64,40 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	id, err := checker.ParseID(header("Idempotency-Key"))
 	version, failed := strconv.ParseInt(header("ce-aggregateversion"), 10, 64)
 	if err != nil || failed != nil || header("ce-id") != header("Idempotency-Key") {
-		r.complain("a call with the headers %v", request.Header)
+		r.report("a call with the headers %v", request.Header)
 	}
 	switch r.note(checker.Call{
 		Subscriber: strings.TrimPrefix(request.URL.Path, "/"), ID: id, Version: version, Type: header("ce-type"), Payload: body,
 		Aggregate: header("ce-aggregatetype") + "/" + header("ce-subject"),
 	}) {
-	case hangs:
+	case hang:
 		<-request.Context().Done()
-	case loses:
+	case dropAnswer:
 		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 			_ = conn.Close()
 		}
-	case takes:
+	case accept:
 		w.WriteHeader(http.StatusNoContent)
 	}
 }
 
-// note notes a call, and returns how it is treated.
-func (r *receiver) note(call checker.Call) manner {
+// note records a call, and returns how to treat it.
+func (r *receiver) note(call checker.Call) behavior {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(call.Aggregate)) // never fails
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all = append(r.all, call)
-	if r.manner != takes && hash.Sum32()%r.share == 0 {
+	if r.behavior != accept && hash.Sum32()%r.share == 0 {
 		r.hit++
-		return r.manner
+		return r.behavior
 	}
-	if r.manner != takes {
+	if r.behavior != accept {
 		r.others++
 	}
 	call.Succeeded = true
 	r.all = append(r.all, call)
-	return takes
+	return accept
 }
 
 // noted returns all calls, in order.
@@ -118,7 +118,7 @@ func (r *receiver) calls() iter.Seq2[checker.Call, error] {
 	}
 }
 
-// figures returns how many calls there were, for how many events, and how many were treated badly.
+// figures describes how many calls arrived, for how many events, and how many failed.
 func (r *receiver) figures() string {
 	calls, events := 0, make(map[checker.ID]bool)
 	for _, call := range r.noted() {
@@ -132,38 +132,39 @@ func (r *receiver) figures() string {
 	return fmt.Sprintf("%d calls for %d events arrived, of which %d hung or lost their answer", calls, len(events), r.hit)
 }
 
-// misbehave has the receiver hang, or lose its answers, for all aggregates or for some of them. Those of the others are not held up.
-func (r *receiver) misbehave(n *nemesis, f fault) func() {
-	chosen, share := hangs, uint32(1)
+// misbehave lets the receiver hang, or lose its answers, for all aggregates or for some of them. It reports a problem if calls for the others
+// are held up.
+func (r *receiver) misbehave(in *injector, f fault) func() {
+	chosen, share := hang, uint32(1)
 	if f.number%4 == 0 {
-		chosen = loses
+		chosen = dropAnswer
 	}
 	if f.number>>8%3 > 0 {
 		share = 4
 	}
-	n.note("%s for %s; loses answers: %t; one in %d aggregates", f.kind, f.hold, chosen == loses, share)
-	began := n.streamEnd()
+	in.note("%s for %s; loses answers: %t; one in %d aggregates", f.kind, f.hold, chosen == dropAnswer, share)
+	began := in.streamEnd()
 	r.mu.Lock()
 	hit, others := r.hit, r.others
-	r.manner, r.share = chosen, share
+	r.behavior, r.share = chosen, share
 	r.mu.Unlock()
 	return func() {
-		await(patience/10, func() bool {
+		await(waitTimeout/10, func() bool {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			return r.hit > hit
 		})
 		r.mu.Lock()
-		r.manner = takes
+		r.behavior = accept
 		hit, others = r.hit-hit, r.others-others
 		r.mu.Unlock()
-		n.note("%d calls met that, and %d others meanwhile", hit, others)
+		in.note("%d calls met that, and %d others meanwhile", hit, others)
 		if hit > 0 {
-			n.tookEffect(f.kind)
+			in.tookEffect(f.kind)
 		}
 		const many = 50 // messages
-		if ended := n.streamEnd(); share > 1 && f.hold >= 2*time.Second && ended > began+many && began > 0 && others == 0 {
-			n.complain("%s: no other aggregate was called for in %s, while %d messages came", f.kind, f.hold, ended-began)
+		if ended := in.streamEnd(); share > 1 && f.hold >= 2*time.Second && ended > began+many && began > 0 && others == 0 {
+			in.report("%s: no other aggregate was called for in %s, while %d messages came", f.kind, f.hold, ended-began)
 		}
 	}
 }

@@ -18,80 +18,80 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// recover waits until everybody has caught up: every command is answered, the log is at rest, the stream and every
-// subscriber are at its end, and nothing is left to be redriven.
-func (w *world) recover(t *testing.T, c *crowd) checker.Recovery {
+// recover waits until every command is answered, the log does not grow, the stream and every subscriber have reached its end, and no event
+// waits to be redriven.
+func (h *harness) recover(t *testing.T, c *writerPool) checker.Recovery {
 	t.Helper()
 	began := time.Now()
-	w.measureLags(t)
+	h.measureLags(t)
 	recovery := checker.Recovery{Bound: catchUpBound}
 	if !c.stop(catchUpBound) {
 		recovery.Behind = append(recovery.Behind, "writers have no answer yet")
 	}
-	for i := range w.lags {
-		w.lags[i].began = time.Now()
+	for i := range h.lags {
+		h.lags[i].began = time.Now()
 	}
-	js, err := jetstream.New(w.nc)
+	js, err := jetstream.New(h.nc)
 	require.NoError(t, err)
-	rested := &rest{}
+	quiet := &quietPeriod{}
 	for {
-		for _, m := range slices.Concat(w.serving, w.subscribing) {
-			require.NoError(t, m.revive())
+		for _, m := range slices.Concat(h.serving, h.subscribing) {
+			require.NoError(t, m.restartIfGaveUp())
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		behind := w.behind(ctx, js, rested)
+		behind := h.behind(ctx, js, quiet)
 		cancel()
 		if len(behind) == 0 {
-			recovery.Took = rested.since.Sub(began)
+			recovery.Took = quiet.since.Sub(began)
 			return recovery
 		}
 		if time.Since(began) > catchUpBound {
 			recovery.Took, recovery.Behind = time.Since(began), append(recovery.Behind, behind...)
-			w.examine()
+			h.writeActivity()
 			return recovery
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// examine writes down what Postgres is at, for whoever has to find out what hangs.
-func (w *world) examine() {
+// writeActivity saves what the sessions of Postgres wait for, to find out what hangs.
+func (h *harness) writeActivity() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	var text string
-	err := w.db.QueryRowContext(ctx, `SELECT string_agg(format('%s %s since %s, %s %s, blocked by %s: %s', pid, application_name,
+	err := h.db.QueryRowContext(ctx, `SELECT string_agg(format('%s %s since %s, %s %s, blocked by %s: %s', pid, application_name,
 			state_change, wait_event_type, wait_event, pg_blocking_pids(pid), left(query, 200)), E'\n')
 		FROM pg_stat_activity WHERE datname = current_database()`).Scan(&text)
 	if err != nil {
 		text = err.Error()
 	}
-	_ = os.WriteFile(filepath.Join(w.folder, "activity.log"), []byte(text), 0o644) //nolint:gosec // as the folder
+	_ = os.WriteFile(filepath.Join(h.folder, "activity.log"), []byte(text), 0o644) //nolint:gosec // as the folder
 }
 
-// rest is since when everybody has been at the same end of the log. Requests of clients that are gone may still be under
-// way, so it has to last.
-type rest struct {
+// quietPeriod is the time since when all have been at the same end of the log. It has to last, because requests of clients that are gone may
+// still be running.
+type quietPeriod struct {
 	end   int64
 	since time.Time
 }
 
-const restFor = 2 * time.Second
+const quietFor = 2 * time.Second
 
-// behind names who has not caught up.
-func (w *world) behind(ctx context.Context, js jetstream.JetStream, rested *rest) (who []string) {
+// behind returns what has not caught up.
+func (h *harness) behind(ctx context.Context, js jetstream.JetStream, quiet *quietPeriod) (who []string) {
 	defer func() {
 		if len(who) > 0 {
-			rested.since = time.Now()
-		} else if time.Since(rested.since) < restFor {
-			who = append(who, "everybody has only just caught up")
+			quiet.since = time.Now()
+		} else if time.Since(quiet.since) < quietFor {
+			who = append(who, "all have only just caught up")
 		}
 	}()
-	end, waiting, err := w.logEnd(ctx)
+	end, waiting, err := h.logEnd(ctx)
 	if err != nil {
 		return []string{"Postgres: " + err.Error()}
 	}
-	if end != rested.end {
-		rested.end = end
+	if end != quiet.end {
+		quiet.end = end
 		who = append(who, "the log still grows")
 	}
 	if waiting > 0 {
@@ -108,8 +108,8 @@ func (w *world) behind(ctx context.Context, js jetstream.JetStream, rested *rest
 	if progress := progressOf(last.Header); progress < end {
 		who = append(who, fmt.Sprintf("the stream ends with position %d, the log with %d", progress, end))
 	}
-	for i := range w.lags {
-		who = append(who, w.lags[i].behind(ctx, w.db, last)...)
+	for i := range h.lags {
+		who = append(who, h.lags[i].behind(ctx, h.db, last)...)
 	}
 	return who
 }
@@ -123,10 +123,10 @@ func progressOf(header nats.Header) int64 {
 	return position
 }
 
-// logEnd is the last position that is not parked, and how many parked events are marked for something.
-func (w *world) logEnd(ctx context.Context) (end int64, waiting int, err error) {
+// logEnd returns the last position that is not parked, and how many parked events are marked to be redriven or discarded.
+func (h *harness) logEnd(ctx context.Context) (end int64, waiting int, err error) {
 	parked := make(map[int64]bool)
-	for p, err := range checker.ReadParked(ctx, w.db) {
+	for p, err := range checker.ReadParked(ctx, h.db) {
 		if err != nil {
 			return 0, 0, err
 		}
@@ -135,7 +135,7 @@ func (w *world) logEnd(ctx context.Context) (end int64, waiting int, err error) 
 			waiting++
 		}
 	}
-	rows, err := w.db.QueryContext(ctx, "SELECT position FROM outbox ORDER BY position DESC LIMIT $1", len(parked)+1)
+	rows, err := h.db.QueryContext(ctx, "SELECT position FROM outbox ORDER BY position DESC LIMIT $1", len(parked)+1)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -60,11 +60,11 @@ const (
 	typeDeployed     kind = "new type deployed, forward, back"
 	subscriberRewind kind = "subscriber rewound"
 	lanesChanged     kind = "other number of lanes"
-	streamLimited    kind = "stream limit that bites"
+	streamLimited    kind = "stream limit removes unread messages"
 	endpointHangs    kind = "external effect hangs"
 )
 
-// area is what a fault takes hold of. Two faults at once are never in the same one.
+// area is the part of the system that a fault affects. Two faults at the same time are never in the same area.
 type area int
 
 const (
@@ -74,36 +74,36 @@ const (
 	natsServer
 	networks
 	transactions
-	lot
+	parkingLot
 	letters
 	damages
 	moves
 	endpoint
 )
 
-// also is what a kind takes hold of besides its area. While a limit bites, the relay must not have more to publish at once than the limit
-// leaves; and something has to come.
-var also = map[kind][]area{streamLimited: {subscribers, transactions, postgresServer, networks}}
+// alsoAffected lists the areas that a kind affects besides its own. While the stream has a limit, the relay must not publish more at once
+// than the limit leaves, and new events have to arrive.
+var alsoAffected = map[kind][]area{streamLimited: {subscribers, transactions, postgresServer, networks}}
 
-// meets reports whether two faults take hold of the same thing.
-func (c card) meets(other card) bool {
-	return c.area == other.area || slices.Contains(also[c.kind], other.area) || slices.Contains(also[other.kind], c.area)
+// conflictsWith reports whether two fault types affect the same area.
+func (t faultType) conflictsWith(other faultType) bool {
+	return t.area == other.area || slices.Contains(alsoAffected[t.kind], other.area) || slices.Contains(alsoAffected[other.kind], t.area)
 }
 
-// early are the kinds that come early in the first round, so that a short run has them, too.
-var early = []kind{typeDeployed, subscriberRewind, lanesChanged, streamLimited, endpointHangs}
+// earlyKinds come early in the first round, so that a short run has them, too.
+var earlyKinds = []kind{typeDeployed, subscriberRewind, lanesChanged, streamLimited, endpointHangs}
 
 const leaseTTL = time.Second
 
-// card is a kind with its area and how long it lasts.
-type card struct {
+// faultType is a kind of fault with its area and its shortest and longest duration.
+type faultType struct {
 	kind        kind
 	area        area
 	least, most time.Duration
 }
 
-// deck is every kind.
-var deck = []card{
+// faultTypes lists every kind.
+var faultTypes = []faultType{
 	{instanceKilled, instances, 200 * time.Millisecond, 2 * time.Second},
 	{instanceStalled, instances, leaseTTL / 2, 5 * leaseTTL},
 	{instanceTerminated, instances, 200 * time.Millisecond, 2 * time.Second},
@@ -134,8 +134,8 @@ var deck = []card{
 	{totalsLocked, transactions, 500 * time.Millisecond, 4 * time.Second},
 	{streamDeleted, damages, 500 * time.Millisecond, 2 * time.Second},
 	{sequenceSetBack, damages, 500 * time.Millisecond, 2 * time.Second},
-	{eventOversize, lot, 200 * time.Millisecond, time.Second},
-	{lotRepaired, lot, 0, 0},
+	{eventOversize, parkingLot, 200 * time.Millisecond, time.Second},
+	{lotRepaired, parkingLot, 0, 0},
 	{lettersDecided, letters, 0, 0},
 	{typeDeployed, subscribers, time.Second, 3 * time.Second},
 	{subscriberRewind, moves, 500 * time.Millisecond, time.Second},
@@ -144,13 +144,13 @@ var deck = []card{
 	{endpointHangs, endpoint, time.Second, 4 * time.Second},
 }
 
-// fault is one of the schedule. Which process is hit, and how, is drawn with it; that the leader is meant is drawn, too,
-// but who leads is known only when it comes to that.
+// fault is one entry of the schedule. The seed decides whether it affects the leader; which process leads is known only when the fault
+// begins.
 type fault struct {
-	card
+	faultType
 	hold   time.Duration
 	leader bool
-	number uint64 // for whatever else is to be drawn
+	number uint64 // random, for the other choices
 }
 
 // step is one fault, or two at once, and the calm that follows.
@@ -159,57 +159,57 @@ type step struct {
 	calm   time.Duration
 }
 
-// schedule deals faults for ever. The same seed deals the same ones. Every kind comes before any comes again.
+// schedule draws faults without end. The same seed draws the same faults. Every kind comes once before any kind comes again.
 type schedule struct {
 	random *rand.Rand
-	cards  []card
-	left   []int // of the cards, shuffled
+	types  []faultType
+	left   []int // indexes of types, shuffled
 	began  bool
 }
 
-// newSchedule deals the given cards, of which there must be some.
-func newSchedule(seed uint64, cards []card) *schedule {
-	return &schedule{random: rand.New(rand.NewPCG(seed, 0)), cards: cards} //nolint:gosec // repeatable
+// newSchedule draws from the given types, of which there must be at least one.
+func newSchedule(seed uint64, types []faultType) *schedule {
+	return &schedule{random: rand.New(rand.NewPCG(seed, 0)), types: types} //nolint:gosec // repeatable
 }
 
-// next deals a step.
+// next draws a step.
 func (s *schedule) next() step {
-	first := s.deal(func(card) bool { return true })
+	first := s.draw(func(faultType) bool { return true })
 	next := step{faults: []fault{first}, calm: s.between(500*time.Millisecond, 3*time.Second)}
-	if other := func(c card) bool { return !c.meets(first.card) }; s.random.IntN(4) == 0 && slices.ContainsFunc(s.cards, other) {
-		next.faults = append(next.faults, s.deal(other))
+	if other := func(c faultType) bool { return !c.conflictsWith(first.faultType) }; s.random.IntN(4) == 0 && slices.ContainsFunc(s.types, other) {
+		next.faults = append(next.faults, s.draw(other))
 	}
 	return next
 }
 
-func (s *schedule) deal(fits func(card) bool) fault {
-	place := slices.IndexFunc(s.left, func(number int) bool { return fits(s.cards[number]) })
+func (s *schedule) draw(fits func(faultType) bool) fault {
+	place := slices.IndexFunc(s.left, func(number int) bool { return fits(s.types[number]) })
 	if place < 0 {
-		round := s.random.Perm(len(s.cards))
+		round := s.random.Perm(len(s.types))
 		if !s.began {
 			s.began, round = true, s.earlyFirst(round)
 		}
 		s.left = append(s.left, round...)
-		return s.deal(fits)
+		return s.draw(fits)
 	}
-	card := s.cards[s.left[place]]
+	chosen := s.types[s.left[place]]
 	s.left = slices.Delete(s.left, place, place+1)
-	return s.of(card)
+	return s.drawOf(chosen)
 }
 
-// of draws a fault of a kind.
-func (s *schedule) of(card card) fault {
+// drawOf draws a fault of a type.
+func (s *schedule) drawOf(t faultType) fault {
 	return fault{
-		card: card, hold: s.between(card.least, card.most),
+		faultType: t, hold: s.between(t.least, t.most),
 		leader: s.random.IntN(3) > 0, number: s.random.Uint64(),
 	}
 }
 
-// earlyFirst has every second of a round's first cards be an early one.
+// earlyFirst puts the early kinds at the beginning of a round, every second one.
 func (s *schedule) earlyFirst(round []int) (mixed []int) {
 	var soon, others []int
 	for _, number := range round {
-		if slices.Contains(early, s.cards[number].kind) {
+		if slices.Contains(earlyKinds, s.types[number].kind) {
 			soon = append(soon, number)
 		} else {
 			others = append(others, number)
@@ -226,26 +226,28 @@ func (s *schedule) between(least, most time.Duration) time.Duration {
 	return least + time.Duration(s.random.Int64N(int64(most-least)+1)).Truncate(time.Millisecond)
 }
 
+// TestSchedule checks that a seed always gives the same faults, that all kinds come equally often, and that faults at the same time do not
+// conflict.
 func TestSchedule(t *testing.T) {
-	one, same, other := newSchedule(1, deck), newSchedule(1, deck), newSchedule(2, deck)
-	dealt := make(map[kind]int)
-	pairs, differ, missing := 0, false, slices.Clone(early)
+	one, same, other := newSchedule(1, faultTypes), newSchedule(1, faultTypes), newSchedule(2, faultTypes)
+	drawn := make(map[kind]int)
+	pairs, differ, missing := 0, false, slices.Clone(earlyKinds)
 	for range 200 {
 		next := one.next()
-		require.Equal(t, next, same.next(), "a seed deals the same schedule again")
+		require.Equal(t, next, same.next(), "a seed gives the same schedule again")
 		differ = differ || !slices.Equal(next.faults, other.next().faults)
 		for _, f := range next.faults {
-			dealt[f.kind]++
+			drawn[f.kind]++
 		}
 		if len(next.faults) == 2 {
 			pairs++
-			require.False(t, next.faults[0].meets(next.faults[1].card))
+			require.False(t, next.faults[0].conflictsWith(next.faults[1].faultType))
 		}
 	}
-	require.True(t, differ, "another seed deals another one")
+	require.True(t, differ, "another seed gives another one")
 	require.NotZero(t, pairs)
-	short := newSchedule(3, deck)
-	for range 2 * len(early) {
+	short := newSchedule(3, faultTypes)
+	for range 2 * len(earlyKinds) {
 		for _, f := range short.next().faults {
 			if at := slices.Index(missing, f.kind); at >= 0 {
 				missing = slices.Delete(missing, at, at+1)
@@ -253,7 +255,7 @@ func TestSchedule(t *testing.T) {
 		}
 	}
 	require.Empty(t, missing, "a short run has them")
-	for _, card := range deck {
-		require.InDelta(t, dealt[deck[0].kind], dealt[card.kind], 1, "%s comes as often as the others", card.kind)
+	for _, f := range faultTypes {
+		require.InDelta(t, drawn[faultTypes[0].kind], drawn[f.kind], 1, "%s comes as often as the others", f.kind)
 	}
 }

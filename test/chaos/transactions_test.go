@@ -15,14 +15,14 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// shared is how many orders the writers of plain SQL share: enough to commit in any order, few enough to meet.
+// shared is how many orders the writers of plain SQL share: enough to commit in any order, few enough to collide.
 const shared = 24
 
-// sqlCustomer ordered everything that was written by plain SQL.
+// sqlCustomer is the customer of the orders that are written by plain SQL.
 const sqlCustomer = "00000000-0000-4000-8000-000000000001"
 
-// sqlWriter writes orders and events with its own transactions, the way another program would: some commit late, so that
-// positions become visible out of order, some roll back, wholly or to a savepoint.
+// sqlWriter writes orders and events in transactions of its own, as another program would. Some commit late, so that positions become visible
+// out of order, and some roll back, completely or to a savepoint.
 type sqlWriter struct {
 	db     *sql.DB
 	ledger *checker.Ledger
@@ -33,20 +33,20 @@ type sqlWriter struct {
 	deployed *atomic.Bool
 }
 
-// run writes until ctx ends. What happened to each transaction goes to the ledger; when the commit's answer is lost,
-// nothing is claimed: then the log says what happened, and the stream has to agree.
+// run writes until ctx ends. The ledger records the outcome of each transaction. If the answer to the commit is lost, it records nothing: the
+// log shows the outcome, and the stream has to agree.
 func (w *sqlWriter) run(ctx context.Context) {
 	for pause(ctx, time.Duration(w.random.ExpFloat64()*float64(w.every))) {
 		if w.wait.Load() {
 			continue
 		}
 		order := uuid.NewSHA1(uuid.Nil, []byte{byte(w.random.IntN(shared))})
-		_ = w.transact(order) // the ledger knows; an outage is the nemesis' doing
+		_ = w.transact(order) // the ledger knows the outcome; outages are injected
 	}
 }
 
 func (w *sqlWriter) transact(order uuid.UUID) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
 	tx, err := w.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -60,7 +60,7 @@ func (w *sqlWriter) transact(order uuid.UUID) error {
 	}
 	for range 1 + w.random.IntN(3) {
 		if w.random.IntN(6) == 0 {
-			lost, err := w.detour(ctx, tx, order)
+			lost, err := w.rolledBackToSavepoint(ctx, tx, order)
 			if err != nil {
 				return undo(err)
 			}
@@ -77,8 +77,8 @@ func (w *sqlWriter) transact(order uuid.UUID) error {
 		written = append(written, event)
 	}
 	if w.random.IntN(*poison) == 0 {
-		sick, err := w.sickOrder(ctx, tx)
-		if written = append(written, sick...); err != nil {
+		failing, err := w.failingOrder(ctx, tx)
+		if written = append(written, failing...); err != nil {
 			return undo(err)
 		}
 	}
@@ -97,8 +97,8 @@ func (w *sqlWriter) transact(order uuid.UUID) error {
 	return nil
 }
 
-// detour writes an event and takes it back.
-func (*sqlWriter) detour(ctx context.Context, tx *sql.Tx, order uuid.UUID) (checker.ID, error) {
+// rolledBackToSavepoint writes an event and rolls back to a savepoint before it.
+func (*sqlWriter) rolledBackToSavepoint(ctx context.Context, tx *sql.Tx, order uuid.UUID) (checker.ID, error) {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT detour"); err != nil {
 		return checker.ID{}, err
 	}
@@ -110,7 +110,7 @@ func (*sqlWriter) detour(ctx context.Context, tx *sql.Tx, order uuid.UUID) (chec
 	return lost, err
 }
 
-// special is what is unusual about an event.
+// special describes what is unusual about an event.
 type special struct {
 	customer string // whose order it is; empty: sqlCustomer's
 	ballast  string // makes its body large
@@ -118,7 +118,7 @@ type special struct {
 	shipped  bool   // it is of the new type
 }
 
-// appendEvent takes the order's lock, raises its version and appends the event for that.
+// appendEvent locks the order, raises its version and appends the event.
 func appendEvent(ctx context.Context, tx *sql.Tx, order uuid.UUID, what special) (checker.ID, error) {
 	customer := cmp.Or(what.customer, sqlCustomer)
 	var version int64
@@ -148,10 +148,10 @@ func appendEvent(ctx context.Context, tx *sql.Tx, order uuid.UUID, what special)
 	return checker.ID(event), err
 }
 
-// oversized is more than the broker takes in one message.
+// oversized is a text larger than the broker accepts in one message.
 var oversized = strings.Repeat("x", 1_200_000)
 
-// commitEvent appends one event in a transaction of its own, and says what became of it.
+// commitEvent appends one event in a transaction of its own, and records the outcome in the ledger.
 func commitEvent(ctx context.Context, db *sql.DB, ledger *checker.Ledger, order uuid.UUID, what special) (checker.ID, error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
@@ -169,7 +169,7 @@ func commitEvent(ctx context.Context, db *sql.DB, ledger *checker.Ledger, order 
 	return event, nil
 }
 
-// pause waits, and reports whether ctx is still alive.
+// pause waits, and reports whether ctx has not ended.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

@@ -22,33 +22,32 @@ const (
 	keyHeader      = "Idempotency-Key"
 )
 
-// writer is a client of the API who does not give up: it asks one instance after the other until it has an answer.
+// writer is a client of the API that tries one instance after the other until it has an answer.
 type writer struct {
-	number    int
-	instances []string
-	client    *http.Client
-	ledger    *checker.Ledger
-	random    *rand.Rand
-	every     time.Duration // the mean time between two orders
-	wait      *atomic.Bool  // true: not now
-	deployed  *atomic.Bool  // every subscriber wants the new type
-	complain  func(format string, v ...any)
+	number        int
+	instances     []string
+	client        *http.Client
+	ledger        *checker.Ledger
+	random        *rand.Rand
+	every         time.Duration // the mean time between two orders
+	wait          *atomic.Bool  // true: place no order now
+	deployed      *atomic.Bool  // every subscriber wants the new type
+	reportProblem func(format string, v ...any)
 
 	customer uuid.UUID
 	orders   int64 // so far; also what the next one costs
 	retries  int
-	waited   int // orders that were not asked for
+	waited   int // orders that were not placed because of wait
 }
 
-// answer is what is read of an answer's body.
+// answer holds the fields that are read of an answer's body.
 type answer struct {
 	ID      string `json:"id"`
 	Status  string `json:"status"`
 	Version int64  `json:"version"`
 }
 
-// run places orders and moves them along until stop is closed, and then returns as soon as the command in hand is
-// answered, or ctx ends.
+// run places, pays, ships and cancels orders until stop is closed. Then it returns as soon as its current command is answered, or ctx ends.
 func (w *writer) run(ctx context.Context, stop <-chan struct{}) {
 	for {
 		select {
@@ -82,7 +81,7 @@ func (w *writer) run(ctx context.Context, stop <-chan struct{}) {
 	}
 }
 
-// plan is what happens to an order.
+// plan returns the changes of an order.
 func (w *writer) plan() []string {
 	switch w.random.IntN(5) {
 	case 0:
@@ -98,7 +97,7 @@ func (w *writer) plan() []string {
 	}
 }
 
-// place asks for an order, under one key however often it asks.
+// place places an order, with the same key for every try.
 func (w *writer) place(ctx context.Context) (string, bool) {
 	w.orders++
 	placement := checker.Placement{Customer: checker.ID(w.customer), Minor: w.orders}
@@ -111,7 +110,7 @@ func (w *writer) place(ctx context.Context) (string, bool) {
 	}
 	id, err := checker.ParseID(got.ID)
 	if status != http.StatusCreated || err != nil || got.Version != 1 {
-		w.complain("writer %d: POST /orders was answered with %d and %+v", w.number, status, got)
+		w.reportProblem("writer %d: POST /orders was answered with %d and %+v", w.number, status, got)
 		return "", false
 	}
 	w.ledger.Placed(placement, id)
@@ -119,11 +118,11 @@ func (w *writer) place(ctx context.Context) (string, bool) {
 	return got.ID, true
 }
 
-// reached is the status that a verb leads to.
+// reached maps a verb to the status that it leads to.
 var reached = map[string]string{"pay": "paid", "ship": "shipped", "cancel": "cancelled"}
 
-// change moves an order along, once, under one key and to the version that it knows, however often it asks: what a try did
-// whose answer was lost is answered as the first time. It returns the order's version.
+// change changes an order once, with the same key and version for every try: if an answer was lost, the next try gets the same answer. It
+// returns the order's new version.
 func (w *writer) change(ctx context.Context, order, verb string, version int64) (int64, bool) {
 	id, _ := checker.ParseID(order) // it was parsed when it was placed
 	headers := map[string]string{keyHeader: uuid.NewString(), "If-Match": fmt.Sprintf(`"%d"`, version)}
@@ -132,15 +131,14 @@ func (w *writer) change(ctx context.Context, order, verb string, version int64) 
 		return 0, false
 	}
 	if status != http.StatusOK || got.Status != reached[verb] || got.Version != version+1 {
-		w.complain("writer %d: %s %s at version %d was answered with %d and %+v", w.number, verb, order, version, status, got)
+		w.reportProblem("writer %d: %s %s at version %d was answered with %d and %+v", w.number, verb, order, version, status, got)
 		return 0, false
 	}
 	w.ledger.Acknowledged(id, got.Version)
 	return got.Version, true
 }
 
-// ask sends a request until somebody answers it; what is unavailable, or takes too long, does not. It returns false when
-// ctx ends first.
+// ask sends a request to one instance after the other until one answers it. It returns false when ctx ends first.
 func (w *writer) ask(ctx context.Context, method, path string, headers map[string]string, body string) (got answer, status int, ok bool) {
 	for instance := w.random.IntN(len(w.instances)); ; instance++ {
 		got, status, err := w.once(ctx, method, "http://"+w.instances[instance%len(w.instances)]+path, headers, body)
@@ -148,7 +146,7 @@ func (w *writer) ask(ctx context.Context, method, path string, headers map[strin
 			return got, status, true
 		}
 		if err == nil && status == http.StatusInternalServerError {
-			w.complain("writer %d: %s %s was answered with %d", w.number, method, path, status)
+			w.reportProblem("writer %d: %s %s was answered with %d", w.number, method, path, status)
 		}
 		w.retries++
 		if !pause(ctx, retryPause) {

@@ -1,4 +1,5 @@
-// Package contract judges what the program says by what it promises: answers by openapi.yaml, events by asyncapi.yaml.
+// Package contract checks the program against its contracts: requests and answers against openapi.yaml, messages against asyncapi.yaml. Tests
+// pass what they sent or received to CheckRequest, CheckAnswer, CheckEvent or CheckMessage.
 package contract
 
 import (

@@ -50,7 +50,7 @@ func requireReceived(t *testing.T, order string) {
 		require.Eventually(t, func() bool {
 			said, err := command(nil, "docker", "compose", "logs", subscriber).Output()
 			return err == nil && strings.Count(string(said), "Received order created event subscriber="+subscriber+" order_id="+order) == 1
-		}, patience, 200*time.Millisecond, "%s received %s", subscriber, order)
+		}, waitTimeout, 200*time.Millisecond, "%s received %s", subscriber, order)
 	}
 }
 
@@ -69,8 +69,8 @@ func leader(t *testing.T) (name string) {
 	return name
 }
 
-// TestCompose brings the whole set-up up, looks at its containers, stops and crashes parts of it, takes it down and
-// brings it up again on the same data.
+// TestCompose checks that the whole compose file works: containers are healthy, orders are delivered while parts stop and crash, and a
+// restart keeps the data.
 func TestCompose(t *testing.T) {
 	needEngine(t)
 	succeed(t, "docker", "compose", "--file", "docker/compose.yaml", "config", "--quiet") // it can stand alone
@@ -110,7 +110,7 @@ func TestCompose(t *testing.T) {
 		require.Less(t, time.Since(began), 10*time.Second, "it was told to stop, not killed")
 		require.Zero(t, inspect(t, stopped).State.ExitCode)
 		require.Contains(t, succeed(t, "docker", "compose", "logs", stopped), "lost leadership instance="+stopped)
-		require.Eventually(t, func() bool { return leader(t) != stopped }, patience, 200*time.Millisecond)
+		require.Eventually(t, func() bool { return leader(t) != stopped }, waitTimeout, 200*time.Millisecond)
 		succeed(t, "docker", "compose", "start", stopped)
 	})
 
@@ -120,7 +120,7 @@ func TestCompose(t *testing.T) {
 		require.Eventually(t, func() bool {
 			pid := inspect(t, "postgres").State.Pid
 			return pid != 0 && pid != before
-		}, patience, 200*time.Millisecond, "it is started again")
+		}, waitTimeout, 200*time.Millisecond, "it is started again")
 		succeed(t, up...)
 		requireReceived(t, place(t, 8082))
 	})
@@ -165,5 +165,5 @@ func requireJaeger(t *testing.T, question string, holds func(said string) bool) 
 		defer answer.Body.Close()
 		said, err := io.ReadAll(answer.Body)
 		return err == nil && holds(string(said))
-	}, patience, 500*time.Millisecond, question)
+	}, waitTimeout, 500*time.Millisecond, question)
 }

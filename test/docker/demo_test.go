@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestDemo is `make demo` on a Docker engine, twice in a row, interrupted, and with one of its ports taken.
+// TestDemo checks that `make demo` works on a Docker engine twice in a row, after an interruption, and names a port that is taken.
 func TestDemo(t *testing.T) {
 	needEngine(t)
 	t.Cleanup(func() { // whatever a failed test leaves
@@ -47,7 +47,7 @@ func TestDemo(t *testing.T) {
 	requireNothingLeft()
 }
 
-// TestDemoTargets : `make demo` says where it runs, and `make demo-local` does not ask. test/e2e takes the demo's steps.
+// TestDemoTargets checks that `make demo` prints where it runs, and that `make demo-local` does not ask. test/e2e takes the demo's steps.
 func TestDemoTargets(t *testing.T) {
 	environment := []string{"DOCKER_HOST=unix:///nowhere/docker.sock", "BINARY=" + infra.Binary(t)}
 	said, code := run(t, command(environment, "make", "demo", "ARGS=--help"))

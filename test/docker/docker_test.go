@@ -26,9 +26,9 @@ var onEngine = flag.Bool("docker", false, "run on a Docker engine")
 func TestMain(m *testing.M) { infra.Main(m) }
 
 const (
-	root     = "../.." // of the repository, where all commands run
-	project  = "outboxie-test-docker"
-	patience = 2 * time.Minute
+	root        = "../.." // of the repository, where all commands run
+	project     = "outboxie-test-docker"
+	waitTimeout = 2 * time.Minute
 )
 
 // needEngine skips what needs a Docker engine unless one was asked for. Whatever the test leaves in Docker is removed.
@@ -103,7 +103,7 @@ func (f foreground) interrupt() (code int) {
 
 func (f foreground) requireNobodyLeft() {
 	f.t.Helper()
-	require.Eventually(f.t, func() bool { return syscall.Kill(-f.cmd.Process.Pid, 0) != nil }, patience, 20*time.Millisecond,
+	require.Eventually(f.t, func() bool { return syscall.Kill(-f.cmd.Process.Pid, 0) != nil }, waitTimeout, 20*time.Millisecond,
 		"%s left a process behind", f.cmd.Args)
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestImage builds the image and looks at it: small, nothing but the program, not root, with its version and health check.
+// TestImage checks that the image is small, has only the program, does not run as root, and has its version and a health check.
 func TestImage(t *testing.T) {
 	needEngine(t)
 	succeed(t, "make", "docker-build")

@@ -49,8 +49,7 @@ func ports(t *testing.T) (first, second int) {
 	return free(), free()
 }
 
-// TestWithoutEngine starts the infrastructure where there is no Docker engine, runs instances and subscribers on it, and
-// stops all of it; each step twice.
+// TestWithoutEngine checks that without a Docker engine the infrastructure, instances and subscribers start and stop, each twice.
 func TestWithoutEngine(t *testing.T) {
 	environment := noEngine(t)
 	folder := strings.TrimPrefix(environment[2], "INFRA_DATA=")
@@ -94,7 +93,7 @@ func TestWithoutEngine(t *testing.T) {
 	}
 }
 
-// TestClean removes the data of a folder like this one, unless a server uses it.
+// TestClean checks that `make clean` removes the data of a folder, unless a server uses it.
 func TestClean(t *testing.T) {
 	folder := t.TempDir()
 	require.NoError(t, os.CopyFS(filepath.Join(folder, "docker"), os.DirFS(filepath.Join(root, "docker"))))
@@ -132,8 +131,7 @@ func TestClean(t *testing.T) {
 	require.Len(t, entries, 1, "docker/ is left")
 }
 
-// TestTargets goes through the targets as a person does, on the ports that they have by default: each twice in a row, in
-// Docker and without.
+// TestTargets checks that the targets work on their default ports, each twice in a row, in Docker and without.
 func TestTargets(t *testing.T) {
 	needEngine(t)
 	for name, environment := range map[string][]string{"Docker": nil, "no engine": noEngine(t)[:3]} {
@@ -188,7 +186,7 @@ func TestTargets(t *testing.T) {
 	require.Empty(t, succeed(t, "docker", "compose", "ps", "--all", "--quiet"))
 }
 
-// TestPortOfAContainer : a port that another container has is named together with that container.
+// TestPortOfAContainer checks that the error about a port that another container has names that container.
 func TestPortOfAContainer(t *testing.T) {
 	needEngine(t)
 	const name = "outboxie-test-neighbor"
@@ -199,7 +197,7 @@ func TestPortOfAContainer(t *testing.T) {
 	require.Contains(t, said, "Port 4222 is taken by the container "+name+".")
 }
 
-// TestOneProcessEnds : when one of several dies, the others are stopped, and that is a failure.
+// TestOneProcessEnds checks that when one of several processes ends, the others are stopped and the target fails.
 func TestOneProcessEnds(t *testing.T) {
 	environment := noEngine(t)
 	_, code := run(t, command(environment, "make", "infra-up"))
@@ -230,7 +228,7 @@ func processWith(t *testing.T, arguments string) int {
 	return 0
 }
 
-// TestBadCircumstances : what cannot work says why, and what to do.
+// TestBadCircumstances checks that each target that cannot work prints the reason and what to do.
 func TestBadCircumstances(t *testing.T) {
 	t.Run("a port is taken", func(t *testing.T) {
 		environment := noEngine(t)

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestVulnerabilities runs `make vulnerabilities` with a govulncheck that says what the real one says. Only where the database must
-// be there does it fail without it; what is found always fails.
+// TestVulnerabilities checks that `make vulnerabilities` fails for findings, and without the database only where CI requires it. The
+// govulncheck of the test prints what the real one prints.
 func TestVulnerabilities(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -49,7 +49,7 @@ func rules(t *testing.T) []rule {
 	return file.Groups[0].Rules
 }
 
-// TestAlertsAreValid has promtool judge rules, their tests, and the configuration that docs/metrics.md starts.
+// TestAlertsAreValid checks that promtool accepts the rules, their tests, and the configuration that docs/metrics.md starts.
 func TestAlertsAreValid(t *testing.T) {
 	needsPrometheus(t)
 	config, _ := documentedPrometheus(t, "127.0.0.1:8090")
@@ -103,10 +103,10 @@ func TestAlertsAsDocumented(t *testing.T) {
 		defer answer.Body.Close()
 		text, err := io.ReadAll(answer.Body)
 		return err == nil && strings.Contains(string(text), `"__name__":"up"`)
-	}, patience, 100*time.Millisecond)
+	}, waitTimeout, 100*time.Millisecond)
 }
 
-// TestAlertsAreTested : promtool's tests have for each alert a time at which it fires and one at which it does not, and
+// TestAlertsAreTested checks that promtool's tests have for each alert a time at which it fires and one at which it does not, and that
 // TestAlerts provokes it.
 func TestAlertsAreTested(t *testing.T) {
 	var file struct {

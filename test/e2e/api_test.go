@@ -1,77 +1,78 @@
 package e2e_test
 
 import (
-	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/test/client"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// admin is a client of the admin listener.
-func admin(t *testing.T, p *infra.Process) *client.ClientWithResponses {
-	t.Helper()
-	c, err := client.NewClientWithResponses("http://"+p.Says(`server="admin listener" addr=`),
-		client.WithRequestEditorFn(func(_ context.Context, r *http.Request) error {
-			r.Header.Set("Authorization", "Bearer "+infra.AdminToken)
-			return nil
-		}))
-	require.NoError(t, err)
-	return c
+// admin returns a client of the admin listener.
+func admin(p *infra.Process) infra.Client {
+	return infra.Client{Address: p.Says(`server="admin listener" addr=`), Token: infra.AdminToken}
 }
 
-// TestAnOrdersLife is what a client team does with the API.
+// requireProblem checks that a call was refused with a status and a code.
+func requireProblem(t *testing.T, err error, status int, code string) *infra.Problem {
+	t.Helper()
+	var problem *infra.Problem
+	require.ErrorAs(t, err, &problem)
+	require.Equal(t, status, problem.Status)
+	require.Equal(t, code, problem.Code)
+	return problem
+}
+
+// TestAnOrdersLife checks that the API does what a client needs: an order is placed, paid twice with one key, and shipped, each refusal names
+// its reason, and the order's events are listed.
 func TestAnOrdersLife(t *testing.T) {
 	instance := infra.Serve(t, "app", []string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL})
-	api := infra.At(instance.API())
+	api := infra.Client{Address: instance.API()}
 	order, err := infra.Place(instance.API())
 	require.NoError(t, err)
-
-	key, first, stale := "pay-1", `"1"`, `"7"`
-	reference := "P-2026-0042"
-	payment := client.Payment{Reference: &reference}
-	for range 2 { // sent again as it is
-		paid, err := api.PayOrderWithResponse(t.Context(), order.ID, &client.PayOrderParams{IdempotencyKey: &key, IfMatch: &first}, payment)
-		require.NoError(t, err)
-		require.NotNil(t, paid.JSON200, "%s", paid.Body)
-		require.Equal(t, `"2"`, paid.Headers200.ETag)
-		require.Equal(t, reference, *paid.JSON200.PaymentReference)
+	change := func(verb, body string, headers ...string) (changed infra.Order, etag string, err error) {
+		header, err := api.Call(t.Context(), http.MethodPost, "/orders/"+order.ID+"/"+verb, body, &changed, headers...)
+		return changed, header.Get("ETag"), err
 	}
-	reused, err := api.CancelOrderWithResponse(t.Context(), order.ID, &client.CancelOrderParams{IdempotencyKey: &key}, client.Cancellation{})
-	require.NoError(t, err)
-	require.Equal(t, client.ProblemCodeIdempotencyKeyReused, reused.ApplicationProblemJSON422.Code)
-	late, err := api.ShipOrderWithResponse(t.Context(), order.ID, &client.ShipOrderParams{IfMatch: &stale}, client.Shipment{})
-	require.NoError(t, err)
-	require.Equal(t, client.ProblemCodeOrderVersion, late.ApplicationProblemJSON412.Code)
 
-	carrier, tracking := "UPS", "1Z"
-	shipped, err := api.ShipOrderWithResponse(t.Context(), order.ID, nil, client.Shipment{Carrier: &carrier, Tracking: &tracking})
+	const reference = "P-2026-0042"
+	for range 2 { // sent again as it is
+		paid, etag, err := change("pay", `{"reference": "`+reference+`"}`, "Idempotency-Key: pay-1", `If-Match: "1"`)
+		require.NoError(t, err)
+		require.Equal(t, `"2"`, etag)
+		require.Equal(t, reference, paid.PaymentReference)
+	}
+	_, _, err = change("cancel", "{}", "Idempotency-Key: pay-1")
+	requireProblem(t, err, http.StatusUnprocessableEntity, "idempotency_key_reused")
+	_, _, err = change("ship", "{}", `If-Match: "7"`)
+	requireProblem(t, err, http.StatusPreconditionFailed, "order_version")
+
+	shipped, _, err := change("ship", `{"carrier": "UPS", "tracking": "1Z"}`)
 	require.NoError(t, err)
-	require.Equal(t, []string{carrier, tracking}, []string{*shipped.JSON200.Carrier, *shipped.JSON200.Tracking})
-	refused, err := api.CancelOrderWithResponse(t.Context(), order.ID, nil, client.Cancellation{})
-	require.NoError(t, err)
-	require.Equal(t, client.ProblemCodeOrderStatus, refused.ApplicationProblemJSON409.Code)
-	require.Equal(t, "cannot cancel an order that is shipped; it must be created or paid", refused.ApplicationProblemJSON409.Detail)
-	require.Equal(t, *refused.ApplicationProblemJSON409.TraceID, refused.HTTPResponse.Header.Get("Trace-Id"))
+	require.Equal(t, []string{"UPS", "1Z"}, []string{shipped.Carrier, shipped.Tracking})
+	_, _, err = change("cancel", "{}")
+	refused := requireProblem(t, err, http.StatusConflict, "order_status")
+	require.Equal(t, "cannot cancel an order that is shipped; it must be created or paid", refused.Detail)
+	require.NotEmpty(t, refused.TraceID)
+	require.Equal(t, refused.TraceID, refused.Header.Get("Trace-Id"))
 
 	require.Eventually(t, func() bool {
-		answer, err := api.ListOrderEventsWithResponse(t.Context(), order.ID)
+		events, err := api.OrderEvents(t.Context(), order.ID)
 		require.NoError(t, err)
-		events := answer.JSON200.Events
 		require.Len(t, events, 3)
-		require.Equal(t, order.TraceID, *events[0].TraceID)
-		return events[2].Delivery == client.OrderEventDeliveryPublished && *events[2].LagSeconds < 30
-	}, patience, tick)
+		require.Equal(t, order.TraceID, events[0].TraceID)
+		return events[2].Delivery == "published" && *events[2].LagSeconds < 30
+	}, waitTimeout, tick)
 	require.Zero(t, instance.Stop(syscall.SIGTERM))
 }
 
-// TestListedOrdersAreStable reads all pages while orders are placed.
+// TestListedOrdersAreStable checks that every order is on exactly one page, although orders are placed while the pages are read.
 func TestListedOrdersAreStable(t *testing.T) {
 	instance := infra.Serve(t, "app", []string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL})
 	api := instance.API()
@@ -81,18 +82,20 @@ func TestListedOrdersAreStable(t *testing.T) {
 		require.NoError(t, err)
 		ids[order.ID] = true
 	}
-	limit, customer := 4, infra.Customer
-	params := client.ListOrdersParams{Limit: &limit, CustomerID: &customer}
-	var read []client.Order
+	query := url.Values{"limit": {"4"}, "customer_id": {infra.Customer}}
+	var read []infra.Order
 	for {
-		page, err := infra.At(api).ListOrdersWithResponse(t.Context(), &params)
+		var page struct {
+			Orders []infra.Order
+			Next   string
+		}
+		_, err := infra.Client{Address: api}.Call(t.Context(), http.MethodGet, "/orders?"+query.Encode(), "", &page)
 		require.NoError(t, err)
-		require.NotNil(t, page.JSON200, "%s", page.Body)
-		read = append(read, page.JSON200.Orders...)
-		if page.JSON200.Next == nil {
+		read = append(read, page.Orders...)
+		if page.Next == "" {
 			break
 		}
-		params.Cursor = page.JSON200.Next
+		query.Set("cursor", page.Next)
 		_, err = infra.Place(api)
 		require.NoError(t, err)
 	}
@@ -104,76 +107,82 @@ func TestListedOrdersAreStable(t *testing.T) {
 	}
 }
 
-// TestWhereIsMyEvent follows an order's events through everything that can happen to them.
+// TestWhereIsMyEvent checks that the API reports for each event of an order whether it is published, pending, parked, discarded or passed.
 func TestWhereIsMyEvent(t *testing.T) {
 	database, broker := infra.Database(t), infra.NATS(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker.URL, "OUTBOX_LEASE_TTL=1s"}
 	instance := infra.Serve(t, "app", environment)
-	desk := admin(t, instance)
+	outbox := admin(instance)
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
 	order, err := infra.Place(instance.API())
 	require.NoError(t, err)
-	events := func() []client.OrderEvent {
-		answer, err := infra.At(instance.API()).ListOrderEventsWithResponse(t.Context(), order.ID)
+	events := func() []infra.OrderEvent {
+		listed, err := infra.Client{Address: instance.API()}.OrderEvents(t.Context(), order.ID)
 		require.NoError(t, err)
-		require.NotNil(t, answer.JSON200, "%s", answer.Body)
-		return answer.JSON200.Events
+		return listed
 	}
-	stand := func(want ...client.OrderEventDelivery) {
+	eventually := func(want ...string) {
 		t.Helper()
 		require.Eventually(t, func() bool {
-			var got []client.OrderEventDelivery
+			var got []string
 			for _, event := range events() {
 				got = append(got, event.Delivery)
 			}
 			return fmt.Sprint(got) == fmt.Sprint(want)
-		}, patience, tick, "%v", want)
+		}, waitTimeout, tick, "%v", want)
 	}
-	const published, parked, discarded, pending, passed = client.OrderEventDeliveryPublished, client.OrderEventDeliveryParked,
-		client.OrderEventDeliveryDiscarded, client.OrderEventDeliveryPending, client.OrderEventDeliveryPassed
-	stand(published)
+	const published, parked, discarded, pending, passed = "published", "parked", "discarded", "pending", "passed"
+	eventually(published)
 
 	_, err = db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		SELECT gen_random_uuid(), 'order', $1, g, 'outboxie.order.paid.v1', 'orders.paid',
 			CASE WHEN g = 2 THEN to_json(repeat('x', 1200000)) ELSE to_json(g) END
 		FROM generate_series(2, 3) AS g`, order.ID)
 	require.NoError(t, err)
-	stand(published, parked, parked)
-	require.Contains(t, *events()[1].Reason, "the broker takes at most")
-	require.Contains(t, *events()[2].Reason, "behind position 2")
+	eventually(published, parked, parked)
+	require.Contains(t, events()[1].Reason, "the broker takes at most")
+	require.Contains(t, events()[2].Reason, "behind position 2")
 
-	lot, err := desk.ListParkedEventsWithResponse(t.Context(), nil)
+	var parkingLot struct{ Waiting int }
+	_, err = outbox.Call(t.Context(), http.MethodGet, "/outbox/parked", "", &parkingLot)
 	require.NoError(t, err)
-	require.EqualValues(t, 2, lot.JSON200.Waiting)
-	listed, err := desk.ListOutboxEventsWithResponse(t.Context(), &client.ListOutboxEventsParams{Aggregate: &order.ID})
+	require.Equal(t, 2, parkingLot.Waiting)
+	var listed []json.RawMessage
+	_, err = outbox.Call(t.Context(), http.MethodGet, "/outbox/events?aggregate="+order.ID, "", &listed)
 	require.NoError(t, err)
-	require.Len(t, *listed.JSON200, 3)
+	require.Len(t, listed, 3)
 	_, err = infra.Outboxie(t, environment, "outbox", "discard", "--position", "2", "--yes")
 	require.NoError(t, err)
-	aggregate := "order/" + order.ID
-	redriven, err := desk.RedriveEventsWithResponse(t.Context(), client.Redrive{Aggregate: &aggregate})
+	redrive := func() (redriven struct{ Redriven int }, err error) {
+		_, err = outbox.Call(t.Context(), http.MethodPost, "/outbox/redrive", `{"aggregate": "order/`+order.ID+`"}`, &redriven)
+		return redriven, err
+	}
+	redriven, err := redrive()
 	require.NoError(t, err)
-	require.Equal(t, 1, redriven.JSON200.Redriven)
-	stand(published, discarded, published)
-	again, err := desk.RedriveEventsWithResponse(t.Context(), client.Redrive{Aggregate: &aggregate})
-	require.NoError(t, err)
-	require.Equal(t, client.ProblemCodeNotParked, again.ApplicationProblemJSON404.Code)
+	require.Equal(t, 1, redriven.Redriven)
+	eventually(published, discarded, published)
+	_, err = redrive()
+	requireProblem(t, err, http.StatusNotFound, "not_parked")
 
 	broker.Stop()
 	order, err = infra.Place(instance.API())
 	require.NoError(t, err, "orders do not wait for the broker")
-	stand(pending)
+	eventually(pending)
 	broker.Start()
-	stand(published)
+	eventually(published)
 	require.Eventually(t, func() bool {
-		status, err := desk.OutboxStatusWithResponse(t.Context())
+		var status struct {
+			State       string
+			Unpublished *int
+		}
+		_, err := outbox.Call(t.Context(), http.MethodGet, "/outbox/status", "", &status)
 		require.NoError(t, err)
-		return status.JSON200.State == client.OutboxStatusStateRelaying && status.JSON200.Unpublished == 0
-	}, patience, tick)
+		return status.State == "relaying" && status.Unpublished != nil && *status.Unpublished == 0
+	}, waitTimeout, tick)
 	broker.Stop()
-	stand(passed)
+	eventually(passed)
 	broker.Start()
-	stand(published)
+	eventually(published)
 }

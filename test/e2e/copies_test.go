@@ -13,22 +13,22 @@ import (
 )
 
 // load places and pays orders, of a customer each, at several hands until stop is called.
-func (r *readership) load() (stop func()) {
-	return infra.KeepOrdering(r.t, 3, func(int) (api, customer string) { return r.api, uuid.NewString() })
+func (s *subscription) load() (stop func()) {
+	return infra.KeepOrdering(s.t, 3, func(int) (api, customer string) { return s.api, uuid.NewString() })
 }
 
 // longest returns how long the event waited for its effect that waited longest, of those recorded after a moment, by the database's clock.
-func (r *readership) longest(after time.Time) time.Duration {
-	r.t.Helper()
+func (s *subscription) longest(after time.Time) time.Duration {
+	s.t.Helper()
 	var seconds float64
-	require.NoError(r.t, r.db.QueryRow(`SELECT coalesce(max(extract(epoch FROM i.applied_at - o.recorded_at)), 0)
+	require.NoError(s.t, s.db.QueryRow(`SELECT coalesce(max(extract(epoch FROM i.applied_at - o.recorded_at)), 0)
 		FROM inbox AS i JOIN outbox AS o ON o.event_id = i.event_id WHERE o.recorded_at > $1`, after).Scan(&seconds))
 	return time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
 }
 
-func (r *readership) now() (now time.Time) {
-	r.t.Helper()
-	require.NoError(r.t, r.db.QueryRow("SELECT clock_timestamp()").Scan(&now))
+func (s *subscription) now() (now time.Time) {
+	s.t.Helper()
+	require.NoError(s.t, s.db.QueryRow("SELECT clock_timestamp()").Scan(&now))
 	return now
 }
 
@@ -42,77 +42,77 @@ func consumed(t *testing.T, p *infra.Process) float64 {
 // one that is frozen in the middle of a transaction, after the idle timeout and a second; a late copy gets its share; and each event
 // takes effect once, in the order of its aggregate.
 func TestCopies(t *testing.T) {
-	r := newReadership(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=16", "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_BATCH_TIME=50ms")
+	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=16", "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_BATCH_TIME=50ms")
 	copies := make(map[string]*infra.Process)
 	for _, name := range []string{"one", "two", "three"} {
-		copies[name] = r.read(name)
+		copies[name] = s.read(name)
 	}
-	r.order(poor)
-	r.requireEffects()
-	began := r.now()
-	stop := r.load()
+	s.order(refusedCustomer)
+	s.requireEffects()
+	began := s.now()
+	stop := s.load()
 	defer stop()
 	time.Sleep(time.Second)
-	calm := r.longest(began) // what the machine is good for at the moment
+	calm := s.longest(began) // what the machine is good for at the moment
 
-	killed := r.now()
+	killed := s.now()
 	copies["one"].Kill()
 	delete(copies, "one")
 	time.Sleep(1500 * time.Millisecond)
-	r.order(poor)
-	r.eventually("SELECT orders FROM customer_totals WHERE customer_id = '"+poor+"'", 2)
-	pause := r.longest(killed)
+	s.order(refusedCustomer)
+	s.eventually("SELECT orders FROM customer_totals WHERE customer_id = '"+refusedCustomer+"'", 2)
+	pause := s.longest(killed)
 	t.Logf("before, no event waited longer than %s; after kill -9 of one of three copies, than %s", calm, pause)
 	require.Less(t, pause, 3*(time.Second+calm))
 
-	frozen, after := r.freeze(copies)
+	frozen, after := s.freeze(copies)
 	t.Logf("with %s frozen in its transaction its event took effect after %s", frozen, after)
 	require.Less(t, after, 3*(2*time.Second+calm), "three times the idle timeout and a second")
 	stalled := copies[frozen]
 	delete(copies, frozen)
 
-	copies["late"], copies["later"] = r.read("late"), r.read("later")
+	copies["late"], copies["later"] = s.read("late"), s.read("later")
 	for _, name := range []string{"late", "later"} {
 		copies[name].Says("subscribed")
 	}
 	time.Sleep(3 * time.Second) // as long as copies that are gone count as being there
-	r.requireShares(copies)
+	s.requireShares(copies)
 	stalled.Signal(syscall.SIGCONT)
 	time.Sleep(300 * time.Millisecond)
 	stop()
-	r.requireEffects()
+	s.requireEffects()
 }
 
 // freeze freezes the copy that has the next order of the poor in hand, in the middle of its transaction, and returns how long that
 // order waited.
-func (r *readership) freeze(copies map[string]*infra.Process) (name string, after time.Duration) {
-	r.t.Helper()
-	release, who := r.holdUp(poor)
-	began := r.now()
-	held := r.order(poor)
+func (s *subscription) freeze(copies map[string]*infra.Process) (name string, after time.Duration) {
+	s.t.Helper()
+	release, who := s.holdUp(refusedCustomer)
+	began := s.now()
+	held := s.order(refusedCustomer)
 	name = who()
 	copies[name].Signal(syscall.SIGSTOP)
 	release()
-	r.pay(held)
-	r.eventually(fmt.Sprintf("SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL AND aggregate_id = '%s'", held.ID), 2)
-	return name, r.longest(began)
+	s.pay(held)
+	s.eventually(fmt.Sprintf("SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL AND aggregate_id = '%s'", held.ID), 2)
+	return name, s.longest(began)
 }
 
 // requireShares requires that each copy deals with a fair share of what comes.
-func (r *readership) requireShares(copies map[string]*infra.Process) {
-	r.t.Helper()
+func (s *subscription) requireShares(copies map[string]*infra.Process) {
+	s.t.Helper()
 	before, all := make(map[string]float64), 0.0
 	for name, p := range copies {
-		before[name] = consumed(r.t, p)
+		before[name] = consumed(s.t, p)
 	}
 	time.Sleep(2 * time.Second)
 	shares := make(map[string]float64)
 	for name, p := range copies {
-		shares[name] = consumed(r.t, p) - before[name]
+		shares[name] = consumed(s.t, p) - before[name]
 		all += shares[name]
 	}
-	r.t.Logf("of %v events the copies dealt with %v", all, shares)
+	s.t.Logf("of %v events the copies dealt with %v", all, shares)
 	for name, share := range shares {
-		require.Greater(r.t, share, all*0.15, "%s of %d copies", name, len(copies))
+		require.Greater(s.t, share, all*0.15, "%s of %d copies", name, len(copies))
 	}
 }

@@ -42,7 +42,7 @@ func readDashboard(t *testing.T) dashboard {
 	return read
 }
 
-// TestDashboardIsComplete lints what Grafana would show as an empty or nameless panel, or not at all.
+// TestDashboardIsComplete checks that no panel of the dashboard would be empty or nameless in Grafana.
 func TestDashboardIsComplete(t *testing.T) {
 	read := readDashboard(t)
 	require.Equal(t, "outboxie", read.UID)
@@ -86,9 +86,8 @@ func TestDashboardIsComplete(t *testing.T) {
 	}
 }
 
-// TestDashboard runs every query of the dashboard, and every metric in the rules, which return nothing themselves while all is
-// well, against a real Prometheus that has scraped two instances and a subscriber with something of everything to tell. Each
-// has to return a value.
+// TestDashboard checks that every query of the dashboard, and every metric of the rules, returns a value from a real Prometheus that has
+// scraped two instances and a subscriber. The rules themselves return nothing while all is well.
 func TestDashboard(t *testing.T) {
 	needsPrometheus(t)
 	prometheus := infra.Prometheus(t, alertRules)
@@ -127,6 +126,6 @@ func TestDashboard(t *testing.T) {
 				delete(expressions, name)
 			}
 		}
-		require.Less(t, time.Since(began), patience, "these return nothing: %q", expressions)
+		require.Less(t, time.Since(began), waitTimeout, "these return nothing: %q", expressions)
 	}
 }

@@ -24,10 +24,10 @@ func startDemo(t *testing.T, temp string, args ...string) *infra.Process {
 	return infra.LaunchPlayground(t, []string{"TMPDIR=" + temp, "OUTBOX_LEASE_TTL=1s"}, append([]string{"demo"}, args...)...)
 }
 
-// requireNothingLeft : no process of a demo runs, and its data is gone.
+// requireNothingLeft checks that no process of a demo runs, and that its data is gone.
 func requireNothingLeft(t *testing.T, temp string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return len(demoProcesses(t)) == 0 }, patience, 20*time.Millisecond, "%v", demoProcesses(t))
+	require.Eventually(t, func() bool { return len(demoProcesses(t)) == 0 }, waitTimeout, 20*time.Millisecond, "%v", demoProcesses(t))
 	left, err := filepath.Glob(filepath.Join(temp, "*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
@@ -53,7 +53,7 @@ func demoProcesses(t *testing.T) map[string]int {
 	return found
 }
 
-// TestDemo is the whole demo: every step, the table, and nothing is left.
+// TestDemo checks that every step of the demo succeeds, its table is complete, and nothing is left.
 func TestDemo(t *testing.T) {
 	temp := dataDir(t)
 	demo := startDemo(t, temp)
@@ -94,7 +94,7 @@ func TestDemo(t *testing.T) {
 	requireNothingLeft(t, temp)
 }
 
-// TestDemoNotices falsifies what a subscriber counted, while the demo runs.
+// TestDemoNotices checks that the demo fails when a subscriber's total is falsified while it runs.
 func TestDemoNotices(t *testing.T) {
 	temp := dataDir(t)
 	demo := startDemo(t, temp)
@@ -112,7 +112,7 @@ func TestDemoNotices(t *testing.T) {
 	requireNothingLeft(t, temp)
 }
 
-// TestDemoNeedsItsPorts has app2's port taken by this process.
+// TestDemoNeedsItsPorts checks that the demo names a port that is taken.
 func TestDemoNeedsItsPorts(t *testing.T) {
 	temp, port := dataDir(t), infra.Port(t)
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
@@ -148,14 +148,14 @@ func TestDemoMissesASubscriber(t *testing.T) {
 	requireNothingLeft(t, temp)
 }
 
-// TestDemoEnds is a demo that is killed, of which only data is left, and one that is interrupted, of which nothing is.
+// TestDemoEnds checks that a killed demo leaves only data, and an interrupted one leaves nothing.
 func TestDemoEnds(t *testing.T) {
 	temp := dataDir(t)
 	demo := startDemo(t, temp)
 	demo.Says("Place an order through app1")
 	require.GreaterOrEqual(t, len(demoProcesses(t)), 6)
 	demo.Kill()
-	require.Eventually(t, func() bool { return len(demoProcesses(t)) == 0 }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return len(demoProcesses(t)) == 0 }, waitTimeout, 20*time.Millisecond)
 
 	demo = startDemo(t, temp)
 	demo.Says("removed what an earlier demo left behind when it was killed")

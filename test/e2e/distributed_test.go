@@ -17,9 +17,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestDistributed runs three instances and three subscribers. While orders are posted, the leader is killed with -9.
-// Another one takes over without waiting for the lease, every order reaches every subscriber once, and the
-// stream holds every event once, in order.
+// TestDistributed checks that with three instances and three subscribers, of which the leader is killed with -9 under load, another one
+// takes over without waiting for the lease, every order reaches every subscriber once, and the stream holds every event once, in order.
 func TestDistributed(t *testing.T) {
 	const ttl = 10 * time.Second
 	database, broker := infra.Database(t), infra.Broker(t)
@@ -60,7 +59,7 @@ func TestDistributed(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM outbox") > writers*each/4 }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM outbox") > writers*each/4 }, waitTimeout, 5*time.Millisecond)
 	killed := time.Now()
 	instances[first].Kill()
 	var second string
@@ -79,7 +78,7 @@ func TestDistributed(t *testing.T) {
 		received := func() int {
 			return count(t, db, "SELECT coalesce(sum(orders), 0) FROM customer_totals WHERE subscriber = '"+subscriber+"'")
 		}
-		require.Eventually(t, func() bool { return received() >= writers*each }, patience, 20*time.Millisecond,
+		require.Eventually(t, func() bool { return received() >= writers*each }, waitTimeout, 20*time.Millisecond,
 			"%s received %d of %d", subscriber, received(), writers*each)
 		require.Equal(t, writers*each, received())
 	}
@@ -92,7 +91,7 @@ func holder(t *testing.T, db *sql.DB) string {
 	var name string
 	require.Eventually(t, func() bool {
 		return db.QueryRow("SELECT holder FROM leases").Scan(&name) == nil
-	}, patience, 5*time.Millisecond)
+	}, waitTimeout, 5*time.Millisecond)
 	return name
 }
 
@@ -124,7 +123,7 @@ func requireStream(t *testing.T, db *sql.DB, broker, stream string) {
 		require.NoError(t, err, "position %d is not in the stream", position)
 		meta, err := message.Metadata()
 		require.NoError(t, err)
-		if kind != "test.v1" { // what a test wrote by plain SQL is no event of ours
+		if kind != "test.v1" { // events that a test wrote by plain SQL have other fields
 			require.NoError(t, contract.CheckMessage(message.Subject(), message.Headers(), message.Data()))
 		}
 		sequence++

@@ -21,44 +21,43 @@ const (
 	busy           = 3
 )
 
-// TestKilledLeaders kills the leader with -9 twenty times, among four instances, while orders are posted to a fifth that does
-// not relay. The broker knows that the leader is gone, so nobody waits for its lease, which is ten seconds here.
+// TestKilledLeaders checks that a killed leader is followed without waiting for its lease, twenty times under load. The broker knows that
+// the leader is gone; the lease lasts ten seconds.
 func TestKilledLeaders(t *testing.T) {
-	c := startCrew(t, "OUTBOX_LEASE_TTL=10s")
-	c.instances["app4"] = infra.Serve(t, "app4", c.environment) // of the others, one has always been connected for a while
+	f := startFleet(t, "OUTBOX_LEASE_TTL=10s")
+	f.instances["app4"] = infra.Serve(t, "app4", f.environment) // of the others, one has always been connected for a while
 	var killed []pause
 	for range 20 {
-		killed = append(killed, c.handover((*infra.Process).Kill))
+		killed = append(killed, f.handover((*infra.Process).Kill))
 	}
-	c.finish()
-	c.report("kill -9", killed)
+	f.finish()
+	f.report("kill -9", killed)
 	lengths := sorted(killed, pause.length)
 	t.Logf("goals: median %s, worst %s", followedMedian, followedWorst)
 	require.Less(t, lengths[len(lengths)/2], busy*followedMedian, "median")
 	require.Less(t, lengths[len(lengths)-1], busy*followedWorst, "worst")
-	require.EqualValues(t, 21, count(t, c.db, "SELECT token FROM leases"))
+	require.EqualValues(t, 21, count(t, f.db, "SELECT token FROM leases"))
 }
 
-// TestRestartedUnderItsOwnName kills the only instance, and starts it again at once under its INSTANCE_ID.
+// TestRestartedUnderItsOwnName checks that the only instance leads again at once when it is killed and started under the same INSTANCE_ID.
 func TestRestartedUnderItsOwnName(t *testing.T) {
 	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=30s"}
 	only := infra.Serve(t, "only", environment)
 	only.Says("created the stream")
 	placeMany(t, only.API(), 1)
-	require.Eventually(t, func() bool { return published(t, broker) == 1 }, patience, tick)
+	require.Eventually(t, func() bool { return published(t, broker) == 1 }, waitTimeout, tick)
 	only.Kill()
 	only = infra.Serve(t, "only", environment)
 	ready := time.Now()
 	placeMany(t, only.API(), 1)
-	require.Eventually(t, func() bool { return published(t, broker) == 2 }, patience, tick)
+	require.Eventually(t, func() bool { return published(t, broker) == 2 }, waitTimeout, tick)
 	took := time.Since(ready)
 	t.Logf("delivery went on %s after the instance was ready again", took.Round(time.Millisecond))
 	require.Less(t, took, busy*followedWorst)
 }
 
-// TestBrokerRestartsKeepTheLeader restarts the broker several times under two instances. They reconnect at different moments;
-// nobody takes the lease of a leader that is only late.
+// TestBrokerRestartsKeepTheLeader checks that no follower takes the lease of a leader that reconnects late after a restart of the broker.
 func TestBrokerRestartsKeepTheLeader(t *testing.T) {
 	database, broker := infra.Database(t), infra.NATS(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker.URL, "OUTBOX_LEASE_TTL=10s"}
@@ -68,20 +67,20 @@ func TestBrokerRestartsKeepTheLeader(t *testing.T) {
 	db := openDB(t, database)
 	for n := range 5 {
 		placeMany(t, first.API(), 1)
-		require.Eventually(t, func() bool { return published(t, broker.URL) == uint64(n+1) }, patience, tick)
+		require.Eventually(t, func() bool { return published(t, broker.URL) == uint64(n+1) }, waitTimeout, tick)
 		time.Sleep(time.Duration(n) * 600 * time.Millisecond) // so that some connections are young, and some are not
 		broker.Stop()
 		time.Sleep(time.Duration(n%3) * 150 * time.Millisecond)
 		broker.Start()
 	}
-	require.Eventually(t, func() bool { return published(t, broker.URL) == 5 }, patience, tick)
+	require.Eventually(t, func() bool { return published(t, broker.URL) == 5 }, waitTimeout, tick)
 	time.Sleep(3 * time.Second)
 	token := count(t, db, "SELECT token FROM leases")
 	t.Logf("the lease changed hands %d times", token-1)
 	require.LessOrEqual(t, token, 2)
 }
 
-// TestLeaderThatReconnects cuts the leader's connection to the broker again and again.
+// TestLeaderThatReconnects checks that a leader whose connection to the broker is cut again and again keeps its lease.
 func TestLeaderThatReconnects(t *testing.T) {
 	database, broker := infra.Database(t), infra.NATS(t)
 	db, cable := openDB(t, database), newCable(t, broker.URL)
@@ -94,7 +93,7 @@ func TestLeaderThatReconnects(t *testing.T) {
 		time.Sleep(150 * time.Millisecond)
 	}
 	placeMany(t, leader.API(), 1)
-	require.Eventually(t, func() bool { return published(t, broker.URL) == 1 }, patience, tick)
+	require.Eventually(t, func() bool { return published(t, broker.URL) == 1 }, waitTimeout, tick)
 	token := count(t, db, "SELECT token FROM leases")
 	t.Logf("the lease changed hands %d times", token-1)
 	require.LessOrEqual(t, token, 2)

@@ -13,47 +13,47 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestForgetting takes the broker's store away after the age at which a subscriber may forget an event. The log still has the event, so
-// it is published again by an adoption, and the subscriber still knows it. It forgets it when neither the log nor the stream has it.
+// TestForgetting checks that a subscriber forgets an event only when neither the log nor the stream has it. The broker's store is lost
+// after the age at which an event may be forgotten; the log still publishes it again.
 func TestForgetting(t *testing.T) {
-	r := newReadership(t, "OUTBOX_RETENTION=1m", "STREAM_MAX_AGE=1m", "INBOX_RETENTION=121s", "OUTBOX_LEASE_TTL=1s")
-	first := r.read("first")
-	forgotten := r.order(infra.Customer)
-	r.requireEffects()
+	s := newSubscription(t, "OUTBOX_RETENTION=1m", "STREAM_MAX_AGE=1m", "INBOX_RETENTION=121s", "OUTBOX_LEASE_TTL=1s")
+	first := s.read("first")
+	forgotten := s.order(infra.Customer)
+	s.requireEffects()
 	require.Zero(t, first.Stop(syscall.SIGTERM))
 
-	r.broker.Stop()
-	_, err := r.db.Exec("UPDATE inbox SET applied_at = applied_at - interval '3 minutes'")
+	s.broker.Stop()
+	_, err := s.db.Exec("UPDATE inbox SET applied_at = applied_at - interval '3 minutes'")
 	require.NoError(t, err)
-	require.NoError(t, os.RemoveAll(filepath.Join(r.store, "jetstream")))
-	r.broker.Start()
+	require.NoError(t, os.RemoveAll(filepath.Join(s.store, "jetstream")))
+	s.broker.Start()
 	require.Eventually(t, func() bool {
-		_, err := infra.Outboxie(t, r.environment, "outbox", "adopt", "--yes")
+		_, err := infra.Outboxie(t, s.environment, "outbox", "adopt", "--yes")
 		return err == nil
-	}, patience, tick, "the stream is gone")
-	second := r.read("second") // which sweeps when it begins
+	}, waitTimeout, tick, "the stream is gone")
+	second := s.read("second") // which sweeps when it begins
 	second.Says("dropped events that were dealt with before")
-	kept := r.order(infra.Customer)
-	r.eventually("SELECT orders FROM customer_totals", 2)
+	kept := s.order(infra.Customer)
+	s.eventually("SELECT orders FROM customer_totals", 2)
 	time.Sleep(1500 * time.Millisecond) // a sweep waits for the lanes, which move once a second
-	require.Equal(t, 2, count(t, r.db, "SELECT count(*) FROM inbox"))
-	require.Equal(t, 2, count(t, r.db, "SELECT orders FROM customer_totals"))
+	require.Equal(t, 2, count(t, s.db, "SELECT count(*) FROM inbox"))
+	require.Equal(t, 2, count(t, s.db, "SELECT orders FROM customer_totals"))
 	require.Zero(t, second.Stop(syscall.SIGTERM))
 
 	require.Eventually(t, func() bool {
-		_, err := r.db.Exec("UPDATE outbox_cursor SET passed_at = passed_at - interval '1 minute'")
+		_, err := s.db.Exec("UPDATE outbox_cursor SET passed_at = passed_at - interval '1 minute'")
 		require.NoError(t, err)
-		return count(t, r.db, "SELECT count(*) FROM outbox") == 0
-	}, patience, tick)
-	_, err = r.db.Exec("UPDATE inbox SET applied_at = applied_at - interval '3 minutes'")
+		return count(t, s.db, "SELECT count(*) FROM outbox") == 0
+	}, waitTimeout, tick)
+	_, err = s.db.Exec("UPDATE inbox SET applied_at = applied_at - interval '3 minutes'")
 	require.NoError(t, err)
-	js, done := connect(t, r.broker.URL)
+	js, done := connect(t, s.broker.URL)
 	defer done()
 	stream, err := js.Stream(t.Context(), "ORDERS")
 	require.NoError(t, err)
-	after := count(t, r.db, "SELECT sequence FROM inbox WHERE aggregate_id = '"+forgotten.ID+"'") + 1
+	after := count(t, s.db, "SELECT sequence FROM inbox WHERE aggregate_id = '"+forgotten.ID+"'") + 1
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(uint64(after))))
-	r.read("third")
-	r.eventually("SELECT count(*) FROM inbox WHERE aggregate_id = '"+forgotten.ID+"'", 0)
-	r.eventually("SELECT count(*) FROM inbox WHERE aggregate_id = '"+kept.ID+"'", 1)
+	s.read("third")
+	s.eventually("SELECT count(*) FROM inbox WHERE aggregate_id = '"+forgotten.ID+"'", 0)
+	s.eventually("SELECT count(*) FROM inbox WHERE aggregate_id = '"+kept.ID+"'", 1)
 }

@@ -17,85 +17,85 @@ import (
 // has it; that the number of messages is said that the log does not have any more, before which the subscriber stands; and that it goes on with the
 // setting, and with the command that its log names.
 func TestStreamRemovesWhatWasNotRead(t *testing.T) {
-	r := newReadership(t)
-	begun := r.read("begun")
-	r.order(infra.Customer)
-	r.requireEffects()
+	s := newSubscription(t)
+	begun := s.read("begun")
+	s.order(infra.Customer)
+	s.requireEffects()
 	require.Zero(t, begun.Stop(syscall.SIGTERM))
 
 	orders := make([]infra.Order, 10)
 	for i := range orders {
-		orders[i] = r.order(infra.Customer)
+		orders[i] = s.order(infra.Customer)
 	}
 	for _, order := range orders {
-		r.pay(order)
+		s.pay(order)
 	}
-	r.removeNext(20, 10)
-	second := r.read("second")
-	r.requireEffects()
-	r.requireInOrder()
-	require.Equal(t, 21, count(t, r.db, applied))
-	r.eventually("SELECT filled FROM subscribers WHERE subscriber = 'emails'", 10)
+	s.removeNext(20, 10)
+	second := s.read("second")
+	s.requireEffects()
+	s.requireInOrder()
+	require.Equal(t, 21, count(t, s.db, applied))
+	s.eventually("SELECT filled FROM subscribers WHERE subscriber = 'emails'", 10)
 	require.Contains(t, second.String(), "events that the stream had removed came from the log")
 	require.Zero(t, second.Stop(syscall.SIGTERM))
 
-	r.record(20)
-	r.removeNext(20, 12)
-	r.purgeLog(10)
-	third := r.read("third")
+	s.record(20)
+	s.removeNext(20, 12)
+	s.purgeLog(10)
+	third := s.read("third")
 	third.Says("up to 10 of these nobody knows")
 	third.Says("outboxie subscriber skip --id emails --to ")
-	require.Equal(t, 21, count(t, r.db, applied), "it stands before them")
+	require.Equal(t, 21, count(t, s.db, applied), "it stands before them")
 	require.Zero(t, third.Stop(syscall.SIGTERM))
 
-	stops := r.environment
-	r.environment = append(slices.Clip(stops), "SUBSCRIBER_ON_LOSS=continue")
-	fourth := r.read("fourth")
-	r.eventually(applied, 31)
-	r.requireInOrder()
-	require.Equal(t, 10, count(t, r.db, "SELECT missed FROM subscribers WHERE subscriber = 'emails'"))
-	require.Equal(t, 12, count(t, r.db, "SELECT filled FROM subscribers WHERE subscriber = 'emails'"))
+	stops := s.environment
+	s.environment = append(slices.Clip(stops), "SUBSCRIBER_ON_LOSS=continue")
+	fourth := s.read("fourth")
+	s.eventually(applied, 31)
+	s.requireInOrder()
+	require.Equal(t, 10, count(t, s.db, "SELECT missed FROM subscribers WHERE subscriber = 'emails'"))
+	require.Equal(t, 12, count(t, s.db, "SELECT filled FROM subscribers WHERE subscriber = 'emails'"))
 	require.Zero(t, fourth.Stop(syscall.SIGTERM))
 
-	r.environment = stops
-	r.record(20)
-	r.removeNext(20, 12)
-	r.purgeLog(10)
-	fifth := r.read("fifth")
+	s.environment = stops
+	s.record(20)
+	s.removeNext(20, 12)
+	s.purgeLog(10)
+	fifth := s.read("fifth")
 	fifth.Says("up to 10 of these nobody knows")
-	r.skipAsNamed(fifth)
-	r.eventually(applied, 39)
-	r.requireInOrder()
-	require.Equal(t, 10, count(t, r.db, "SELECT missed FROM subscribers WHERE subscriber = 'emails'"))
-	require.Equal(t, 12, count(t, r.db, "SELECT filled FROM subscribers WHERE subscriber = 'emails'"))
+	s.skipAsNamed(fifth)
+	s.eventually(applied, 39)
+	s.requireInOrder()
+	require.Equal(t, 10, count(t, s.db, "SELECT missed FROM subscribers WHERE subscriber = 'emails'"))
+	require.Equal(t, 12, count(t, s.db, "SELECT filled FROM subscribers WHERE subscriber = 'emails'"))
 }
 
 // purgeLog lets retention have removed the log but for the last events.
-func (r *readership) purgeLog(kept int) {
-	r.t.Helper()
-	_, err := r.db.Exec(`WITH gone AS (DELETE FROM outbox WHERE position IN (SELECT position FROM outbox ORDER BY position DESC OFFSET $1) RETURNING position)
+func (s *subscription) purgeLog(kept int) {
+	s.t.Helper()
+	_, err := s.db.Exec(`WITH gone AS (DELETE FROM outbox WHERE position IN (SELECT position FROM outbox ORDER BY position DESC OFFSET $1) RETURNING position)
 		UPDATE outbox_cursor SET purged_to = (SELECT max(position) FROM gone)`, kept)
-	require.NoError(r.t, err)
+	require.NoError(s.t, err)
 }
 
 // skipAsNamed runs the command that the log of a copy names, word for word, beside the copy.
-func (r *readership) skipAsNamed(copy *infra.Process) {
-	r.t.Helper()
+func (s *subscription) skipAsNamed(copy *infra.Process) {
+	s.t.Helper()
 	copy.Says("to go on without them")
 	named := regexp.MustCompile(`outboxie (subscriber skip [^"\\]*--yes)`).FindStringSubmatch(copy.String())
-	require.NotEmpty(r.t, named)
-	said, err := infra.Outboxie(r.t, r.environment, strings.Fields(named[1])...)
-	require.NoError(r.t, err, said)
+	require.NotEmpty(s.t, named)
+	said, err := infra.Outboxie(s.t, s.environment, strings.Fields(named[1])...)
+	require.NoError(s.t, err, said)
 }
 
 // removeNext waits until so many messages were published after the subscriber's place, and removes the first of them.
-func (r *readership) removeNext(published, removed int) {
-	r.t.Helper()
-	place := count(r.t, r.db, "SELECT sequence FROM subscriber_lanes WHERE subscriber = 'emails'")
-	r.awaitPublished(place + published)
-	js, done := connect(r.t, r.broker.URL)
+func (s *subscription) removeNext(published, removed int) {
+	s.t.Helper()
+	place := count(s.t, s.db, "SELECT sequence FROM subscriber_lanes WHERE subscriber = 'emails'")
+	s.awaitPublished(place + published)
+	js, done := connect(s.t, s.broker.URL)
 	defer done()
-	stream, err := js.Stream(r.t.Context(), "ORDERS")
-	require.NoError(r.t, err)
-	require.NoError(r.t, stream.Purge(r.t.Context(), jetstream.WithPurgeSequence(uint64(place+removed+1))))
+	stream, err := js.Stream(s.t.Context(), "ORDERS")
+	require.NoError(s.t, err)
+	require.NoError(s.t, stream.Purge(s.t.Context(), jetstream.WithPurgeSequence(uint64(place+removed+1))))
 }

@@ -15,15 +15,15 @@ import (
 )
 
 // subscribe starts a copy of a subscriber with a handler.
-func (r *readership) subscribe(id, handler string, more ...string) *infra.Process {
-	r.t.Helper()
-	p := infra.Launch(r.t, append(append([]string{}, r.environment...), more...), "subscribe", "--id", id, "--handler", handler)
+func (s *subscription) subscribe(id, handler string, more ...string) *infra.Process {
+	s.t.Helper()
+	p := infra.Launch(s.t, append(append([]string{}, s.environment...), more...), "subscribe", "--id", id, "--handler", handler)
 	return p
 }
 
-// life places orders and pays them, and cancels every second one, at several hands until stop is called.
-func (r *readership) life() (stop func()) {
-	r.t.Helper()
+// keepBuying places orders and pays them, and cancels every second one, in several goroutines until stop is called.
+func (s *subscription) keepBuying() (stop func()) {
+	s.t.Helper()
 	var hands sync.WaitGroup
 	ended := make(chan struct{})
 	for range 2 {
@@ -34,15 +34,15 @@ func (r *readership) life() (stop func()) {
 					return
 				default:
 				}
-				order, err := infra.Place(r.api)
+				order, err := infra.Place(s.api)
 				if err == nil {
-					_, err = infra.Transition(r.api, order.ID, "pay")
+					_, err = infra.Transition(s.api, order.ID, "pay")
 				}
 				if err == nil && n%2 == 0 {
-					_, err = infra.Transition(r.api, order.ID, "cancel")
+					_, err = infra.Transition(s.api, order.ID, "cancel")
 				}
 				if err != nil {
-					r.t.Errorf("order: %v", err)
+					s.t.Errorf("order: %v", err)
 					return
 				}
 				time.Sleep(20 * time.Millisecond)
@@ -69,41 +69,41 @@ func TestTwoHops(t *testing.T) {
 		time.Sleep(2 * time.Millisecond)
 		return http.StatusOK
 	})
-	r := newReadership(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=4", "SUBSCRIBER_IDLE_TIMEOUT=2s", "WEBHOOK_URL="+hook.address)
+	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=4", "SUBSCRIBER_IDLE_TIMEOUT=2s", "WEBHOOK_URL="+hook.address)
 	handlers := map[string]string{"warehouse": "fulfillment", "shop": "webhook"}
 	copies := make(map[string]*infra.Process)
 	for id, handler := range handlers {
 		for n := range 2 {
-			copies[fmt.Sprint(id, n)] = r.subscribe(id, handler, fmt.Sprintf("INSTANCE_ID=%s%d", id, n))
+			copies[fmt.Sprint(id, n)] = s.subscribe(id, handler, fmt.Sprintf("INSTANCE_ID=%s%d", id, n))
 		}
 	}
-	stop := r.life()
+	stop := s.keepBuying()
 	defer stop()
 	for round := range 4 {
 		for id, handler := range handlers {
-			r.eventually("SELECT (count(*) > 10)::int FROM outbox WHERE aggregate_type = 'fulfillment' AND recorded_at > now() - interval '2 s'", 1)
+			s.eventually("SELECT (count(*) > 10)::int FROM outbox WHERE aggregate_type = 'fulfillment' AND recorded_at > now() - interval '2 s'", 1)
 			name := fmt.Sprint(id, round%2)
 			copies[name].Kill()
-			copies[name] = r.subscribe(id, handler, "INSTANCE_ID="+name)
+			copies[name] = s.subscribe(id, handler, "INSTANCE_ID="+name)
 		}
 	}
 	stop()
 
-	r.eventually("SELECT count(*) FROM outbox WHERE event_type IN ('outboxie.order.paid.v1') AND aggregate_id NOT IN (SELECT aggregate_id FROM outbox WHERE event_type = 'outboxie.fulfillment.requested.v1')", 0)
-	r.eventually("SELECT count(*) FROM outbox WHERE event_type IN ('outboxie.order.cancelled.v1') AND aggregate_id NOT IN (SELECT aggregate_id FROM outbox WHERE event_type = 'outboxie.fulfillment.withdrawn.v1')", 0)
+	s.eventually("SELECT count(*) FROM outbox WHERE event_type IN ('outboxie.order.paid.v1') AND aggregate_id NOT IN (SELECT aggregate_id FROM outbox WHERE event_type = 'outboxie.fulfillment.requested.v1')", 0)
+	s.eventually("SELECT count(*) FROM outbox WHERE event_type IN ('outboxie.order.cancelled.v1') AND aggregate_id NOT IN (SELECT aggregate_id FROM outbox WHERE event_type = 'outboxie.fulfillment.withdrawn.v1')", 0)
 	for _, kinds := range [][2]string{{"outboxie.order.paid.v1", "outboxie.fulfillment.requested.v1"}, {"outboxie.order.cancelled.v1", "outboxie.fulfillment.withdrawn.v1"}} {
-		want := count(t, r.db, "SELECT count(*) FROM outbox WHERE event_type = '"+kinds[0]+"'")
+		want := count(t, s.db, "SELECT count(*) FROM outbox WHERE event_type = '"+kinds[0]+"'")
 		require.Positive(t, want)
-		require.Equal(t, want, count(t, r.db, "SELECT count(*) FROM outbox WHERE event_type = '"+kinds[1]+"'"), kinds[1])
+		require.Equal(t, want, count(t, s.db, "SELECT count(*) FROM outbox WHERE event_type = '"+kinds[1]+"'"), kinds[1])
 	}
-	r.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", count(t, r.db, everything))
-	requireStream(t, r.db, r.broker.URL, "ORDERS")
-	require.Zero(t, count(t, r.db, `SELECT count(*) FROM (SELECT aggregate_version, row_number() OVER (PARTITION BY aggregate_type, aggregate_id ORDER BY position) AS place
+	s.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", count(t, s.db, everything))
+	requireStream(t, s.db, s.broker.URL, "ORDERS")
+	require.Zero(t, count(t, s.db, `SELECT count(*) FROM (SELECT aggregate_version, row_number() OVER (PARTITION BY aggregate_type, aggregate_id ORDER BY position) AS place
 		FROM outbox) AS o WHERE aggregate_version <> place`), "in order within each aggregate, without a gap")
-	require.Zero(t, count(t, r.db, "SELECT count(*) FROM dead_letters"))
+	require.Zero(t, count(t, s.db, "SELECT count(*) FROM dead_letters"))
 	events, repeated := hook.requireFirstCallsInOrder(t)
-	require.Equal(t, count(t, r.db, everything), events)
-	t.Logf("%d events, of which %d were emitted; %d calls were repeated", events, count(t, r.db, fulfillments), repeated)
+	require.Equal(t, count(t, s.db, everything), events)
+	t.Logf("%d events, of which %d were emitted; %d calls were repeated", events, count(t, s.db, fulfillments), repeated)
 }
 
 // TestOneTraceOverTwoHops checks that one trace has the payment of an order, what a subscriber emits because of it, and what the next one
@@ -130,7 +130,7 @@ func TestOneTraceOverTwoHops(t *testing.T) {
 			}
 		}
 		return len(infra.Named(spans, "outbox relay")) == 2 && len(infra.Named(spans, "process orders.paid")) == 2 && len(infra.Named(spans, processed)) == 1
-	}, patience), "%+v", spans)
+	}, waitTimeout), "%+v", spans)
 	create, process, by := infra.Only(t, spans, created), infra.Only(t, spans, processed), make(map[string]infra.Span)
 	for _, span := range append(spans, process) {
 		by[span.SpanID] = span
@@ -150,8 +150,8 @@ func TestOneTraceOverTwoHops(t *testing.T) {
 	require.True(t, strings.HasPrefix(calls[0].body, `{"order_id":"`+order.ID))
 }
 
-// TestWebhookRepeatsAfterAKill kills a copy between the call and the commit. The other copy makes the call again, with the same key, and only
-// then the call for the next event of the order.
+// TestWebhookRepeatsAfterAKill checks that when a copy is killed between the call and the commit, another copy repeats the call with the
+// same key, and only then calls for the order's next event.
 func TestWebhookRepeatsAfterAKill(t *testing.T) {
 	hook := receive(t)
 	called, dead := make(chan struct{}), make(chan struct{})
@@ -163,18 +163,18 @@ func TestWebhookRepeatsAfterAKill(t *testing.T) {
 		})
 		return http.StatusOK
 	})
-	r := newReadership(t, "LOG_LEVEL=info", "WEBHOOK_URL="+hook.address)
-	first := r.subscribe("shop", "webhook", "INSTANCE_ID=first")
+	s := newSubscription(t, "LOG_LEVEL=info", "WEBHOOK_URL="+hook.address)
+	first := s.subscribe("shop", "webhook", "INSTANCE_ID=first")
 	first.Says("subscribed")
-	order := r.order(infra.Customer)
-	r.pay(order)
+	order := s.order(infra.Customer)
+	s.pay(order)
 	<-called
-	second := r.subscribe("shop", "webhook", "INSTANCE_ID=second")
+	second := s.subscribe("shop", "webhook", "INSTANCE_ID=second")
 	second.Says("subscribed")
 	first.Signal(syscall.SIGKILL)
 	_ = first.Wait()
 	close(dead)
-	r.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", 2)
+	s.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", 2)
 	events, repeated := hook.requireFirstCallsInOrder(t)
 	require.Equal(t, 2, events)
 	require.Equal(t, 1, repeated)
@@ -185,7 +185,7 @@ func TestWebhookRepeatsAfterAKill(t *testing.T) {
 // one lane: each holds up its own order only, and what was never called for comes when an operator retries.
 func TestWebhookTroubles(t *testing.T) {
 	hook := receive(t)
-	r := newReadership(t, "LOG_LEVEL=info", "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_MAX_ATTEMPTS=3", "WEBHOOK_URL="+strings.Replace(hook.address, "http://", "http://me:hunter2@", 1))
+	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_MAX_ATTEMPTS=3", "WEBHOOK_URL="+strings.Replace(hook.address, "http://", "http://me:hunter2@", 1))
 	var mu sync.Mutex
 	troubles := make(map[string]func(request *http.Request) int)
 	hook.behave(func(request *http.Request, got posted) int {
@@ -197,7 +197,7 @@ func TestWebhookTroubles(t *testing.T) {
 		}
 		return trouble(request)
 	})
-	shop := r.subscribe("shop", "webhook", "ADMIN_ADDR=127.0.0.1:0")
+	shop := s.subscribe("shop", "webhook", "ADMIN_ADDR=127.0.0.1:0")
 	shop.Says("subscribed")
 	orders := make(map[string]string)
 	failures := 0
@@ -221,23 +221,23 @@ func TestWebhookTroubles(t *testing.T) {
 		},
 	} {
 		// Its first event is called for when it is paid: only then the trouble is known.
-		order := r.order(infra.Customer)
+		order := s.order(infra.Customer)
 		orders[name] = "order/" + order.ID
-		r.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", len(orders))
+		s.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", len(orders))
 		mu.Lock()
 		troubles[orders[name]] = trouble
 		mu.Unlock()
 	}
 	for _, order := range orders {
 		for _, verb := range []string{"pay", "ship"} {
-			_, err := infra.Transition(r.api, strings.TrimPrefix(order, "order/"), verb)
+			_, err := infra.Transition(s.api, strings.TrimPrefix(order, "order/"), verb)
 			require.NoError(t, err)
 		}
 	}
-	well := r.order(infra.Customer)
+	well := s.order(infra.Customer)
 	// 4 + 1 created, and two more of each order whose trouble ends: it fails for a while, or is slow.
-	r.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", 9)
-	r.eventually("SELECT count(*) FROM dead_letters WHERE subscriber = 'shop' AND state = 'dead'", 2)
+	s.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", 9)
+	s.eventually("SELECT count(*) FROM dead_letters WHERE subscriber = 'shop' AND state = 'dead'", 2)
 	require.Len(t, hook.of("order/"+well.ID, 1), 1)
 	require.Len(t, hook.of(orders["hangs"], 2), 3)
 	require.Len(t, hook.of(orders["refuses"], 2), 1, "no retry can help")
@@ -249,13 +249,13 @@ func TestWebhookTroubles(t *testing.T) {
 	mu.Lock()
 	clear(troubles)
 	mu.Unlock()
-	r.requireCommand(0, "retries 2 dead letters", "retry", "--id", "shop", "--all")
-	r.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", 13)
+	s.requireCommand(0, "retries 2 dead letters", "retry", "--id", "shop", "--all")
+	s.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", 13)
 	hook.requireFirstCallsInOrder(t)
 
 	hook.close()
-	r.order(infra.Customer)
+	s.order(infra.Customer)
 	shop.Says("cannot handle events at the moment")
-	require.Zero(t, count(t, r.db, "SELECT count(*) FROM dead_letters"), "an outage is no failure of the event")
+	require.Zero(t, count(t, s.db, "SELECT count(*) FROM dead_letters"), "an outage is no failure of the event")
 	require.NotContains(t, shop.String(), "hunter2")
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/test/client"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -25,27 +25,34 @@ type given struct {
 
 const order = `{"customer_id": "` + infra.Customer + `", "amount": 100.50}`
 
-// placeWith posts an order with an Idempotency-Key.
-func placeWith(api, key, body string) (given, error) {
-	params := &client.PlaceOrderParams{IdempotencyKey: &key}
-	answer, err := infra.At(api).PlaceOrderWithBodyWithResponse(context.Background(), params, "application/json", strings.NewReader(body))
+// post sends a body to a path with an Idempotency-Key.
+func post(ctx context.Context, api, path, key, body string) (given, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+api+path, strings.NewReader(body))
 	if err != nil {
 		return given{}, err
 	}
-	return given{answer.StatusCode(), answer.HTTPResponse.Header.Get("Location"), string(answer.Body)}, nil
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", key)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return given{}, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return given{response.StatusCode, response.Header.Get("Location"), string(text)}, err
+}
+
+// placeWith posts an order with an Idempotency-Key.
+func placeWith(api, key, body string) (given, error) {
+	return post(context.Background(), api, "/orders", key, body)
 }
 
 // change posts a change of an order with a key, and returns the status of the answer.
 func change(t *testing.T, api, id, verb, key, body string) int {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+api+"/orders/"+id+"/"+verb, strings.NewReader(body))
+	answer, err := post(t.Context(), api, "/orders/"+id+"/"+verb, key, body)
 	require.NoError(t, err)
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Idempotency-Key", key)
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(t, err)
-	require.NoError(t, response.Body.Close())
-	return response.StatusCode
+	return answer.status
 }
 
 func requirePlaced(t *testing.T, db *sql.DB, orders int) {
@@ -54,7 +61,7 @@ func requirePlaced(t *testing.T, db *sql.DB, orders int) {
 	require.Equal(t, orders, count(t, db, "SELECT count(*) FROM outbox WHERE aggregate_version = 1"))
 }
 
-// TestIdempotencyKey posts one order many times, at once and later, over two instances.
+// TestIdempotencyKey checks that an order is placed once, although it is posted many times, at the same time and later, over two instances.
 func TestIdempotencyKey(t *testing.T) {
 	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker}
@@ -65,7 +72,7 @@ func TestIdempotencyKey(t *testing.T) {
 		FROM generate_series(1, 2500) AS n`)
 	require.NoError(t, err)
 	apis := []string{infra.Serve(t, "first", environment).API(), infra.Serve(t, "second", environment).API()}
-	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM request_keys") == 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM request_keys") == 0 }, waitTimeout, 10*time.Millisecond)
 
 	const clients = 16
 	answers := make([]given, clients)
@@ -130,9 +137,8 @@ func TestIdempotencyKey(t *testing.T) {
 	requirePlaced(t, db, 2)
 }
 
-// TestRetryAfterAKill kills an instance in the middle of a request, before the commit and while Postgres commits, and sends
-// the request to another one, which waits for what becomes of the first. The trigger makes the moment: it waits for a lock
-// that the test holds.
+// TestRetryAfterAKill checks that a retry waits for the outcome of the first request, whose instance was killed before or during the
+// commit. A trigger that waits for a lock of the test chooses the moment.
 func TestRetryAfterAKill(t *testing.T) {
 	for name, c := range map[string]struct {
 		trigger   string
@@ -163,7 +169,7 @@ func TestRetryAfterAKill(t *testing.T) {
 				require.Eventually(t, func() bool {
 					return count(t, db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 						AND query ILIKE '`+statement+`' AND wait_event = '`+event+`'`) == 1
-				}, patience, 5*time.Millisecond)
+				}, waitTimeout, 5*time.Millisecond)
 			}
 
 			lost := make(chan error, 1)
@@ -199,7 +205,7 @@ func TestRetryAfterAKill(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, answer.given, again)
 			requirePlaced(t, db, 1)
-			require.Eventually(t, func() bool { return published(t, broker) == 1 }, patience, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return published(t, broker) == 1 }, waitTimeout, 10*time.Millisecond)
 			requireStream(t, db, broker, "ORDERS")
 		})
 	}

@@ -33,8 +33,8 @@ var incidents = map[string]incident{
 	"no instance runs any more": {[]string{"OutboxieNoLeader", "OutboxieNotMeasured"}, (*watched).killInstances},
 }
 
-// TestAlerts brings about, on real servers and processes which a real Prometheus scrapes, what each alert is about, waits
-// until it fires with the thresholds that it really has, does what the runbook says, and waits until it is over.
+// TestAlerts checks that each alert fires on real servers for its cause, with its real thresholds, and ends when the runbook's steps are
+// done.
 func TestAlerts(t *testing.T) {
 	needsPrometheus(t)
 	for name, incident := range incidents {
@@ -97,7 +97,7 @@ func (w *watched) loseBroker() func() {
 	return w.broker.Start
 }
 
-// leaveOpen forgets a transaction of plain SQL. The command that ends it is told by outbox status.
+// leaveOpen leaves a transaction of plain SQL open. `outbox status` prints the command that ends it.
 func (w *watched) leaveOpen() func() {
 	tx, err := w.db.Begin()
 	require.NoError(w.t, err)

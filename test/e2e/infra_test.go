@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestInfra runs an instance and a subscriber on the servers of `playground infra`, which are stopped and come back on the
-// same ports with their data. A taken port is named. When the program is killed, no Postgres stays behind.
+// TestInfra checks that the servers of `playground infra` serve an instance and a subscriber, come back on the same ports with their data,
+// name a taken port, and leave no Postgres when the program is killed.
 func TestInfra(t *testing.T) {
 	data := dataDir(t)
 	ports := []string{"--postgres-port", strconv.Itoa(infra.Port(t)), "--nats-port", strconv.Itoa(infra.Port(t))}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/test/client"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -21,14 +20,14 @@ var tooLarge = []struct{ payload, reason string }{
 	{"(SELECT to_json(string_agg(md5(n::text) || repeat('x', 100), '')) FROM generate_series(1, 150000) AS n)", "its payload takes more than "},
 }
 
-// TestLargeRowsDoNotReachMemory writes events of 16 to 24 MiB with plain SQL, as a database may hold them from before its schema
-// refused them. The leader parks them without reading them, with what comes later of their orders; other orders flow, and
-// nothing that shows events reads them either. Redriving and discarding one does what it does to any other.
+// TestLargeRowsDoNotReachMemory checks that events of 16 to 24 MiB, written by plain SQL before the schema refused them, are parked without
+// being read, with the later events of their orders. Other orders flow, and the commands that show, redrive and discard events do not read
+// them either.
 func TestLargeRowsDoNotReachMemory(t *testing.T) {
 	db, broker, environment, instance := serveOdd(t)
 	first, err := infra.Place(instance.API())
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return published(t, broker) == 1 }, patience, tick)
+	require.Eventually(t, func() bool { return published(t, broker) == 1 }, waitTimeout, tick)
 	before := mostMemory(t, instance)
 
 	insertLarge(t, db, first.ID, 2, tooLarge[0].payload)
@@ -39,8 +38,8 @@ func TestLargeRowsDoNotReachMemory(t *testing.T) {
 	}
 	const others = 20
 	placeMany(t, instance.API(), others)
-	require.Eventually(t, func() bool { return parkedRows(t, db) == 2+2*len(tooLarge) }, patience, tick)
-	require.Eventually(t, func() bool { return published(t, broker) == uint64(1+others+1+len(tooLarge)) }, patience, tick,
+	require.Eventually(t, func() bool { return parkedRows(t, db) == 2+2*len(tooLarge) }, waitTimeout, tick)
+	require.Eventually(t, func() bool { return published(t, broker) == uint64(1+others+1+len(tooLarge)) }, waitTimeout, tick,
 		"one notice for each aggregate, and every other event")
 
 	for i, large := range tooLarge {
@@ -56,12 +55,11 @@ func TestLargeRowsDoNotReachMemory(t *testing.T) {
 // showLarge asks everything that shows events, redrives them in vain, and gives one up.
 func showLarge(t *testing.T, instance *infra.Process, environment []string, order string) {
 	t.Helper()
-	events, err := infra.At(instance.API()).ListOrderEventsWithResponse(t.Context(), order)
+	events, err := infra.Client{Address: instance.API()}.OrderEvents(t.Context(), order)
 	require.NoError(t, err)
-	require.NotNil(t, events.JSON200, "%s", events.Body)
-	require.Len(t, events.JSON200.Events, 3)
-	require.Equal(t, client.OrderEventDeliveryParked, events.JSON200.Events[1].Delivery)
-	require.Contains(t, *events.JSON200.Events[1].Reason, "its payload takes")
+	require.Len(t, events, 3)
+	require.Equal(t, "parked", events[1].Delivery)
+	require.Contains(t, events[1].Reason, "its payload takes")
 	run := func(args ...string) string {
 		t.Helper()
 		said, err := infra.Outboxie(t, environment, append([]string{"outbox"}, args...)...)
@@ -73,7 +71,7 @@ func showLarge(t *testing.T, instance *infra.Process, environment []string, orde
 	require.Contains(t, run("list", "--limit", "100"), "other-0")
 	require.Contains(t, run("list", "--limit", "100", "--json"), `"payload_omitted": "it takes more than 1048576 bytes"`)
 	run("redrive", "--all")
-	require.Eventually(t, func() bool { return strings.Count(instance.String(), "parked again") == 1+len(tooLarge) }, patience, tick)
+	require.Eventually(t, func() bool { return strings.Count(instance.String(), "parked again") == 1+len(tooLarge) }, waitTimeout, tick)
 	run("discard", "--position", "4", "--yes")
 	run("redrive", "--aggregate", "order/other-0")
 	instance.Says("redrove parked events")

@@ -78,7 +78,8 @@ func (w *watched) is(admin string, value float64, name string, labels ...string)
 
 const emails = "messaging_consumer_group_name=emails"
 
-// TestMetrics scrapes real processes after a known workload, one thing after the other.
+// TestMetrics checks that each metric has the expected value after a known workload, and that docs/metrics.md lists exactly the metrics
+// that are exported.
 func TestMetrics(t *testing.T) {
 	w := newWatched(t, "SUBSCRIBER_MAX_ATTEMPTS=2")
 	w.delivered()
@@ -150,7 +151,7 @@ func (w *watched) deliveredByTheLeader(s infra.Samples) {
 	}
 	require.Len(t, s.Find("http_server_request_duration_seconds_count", "http_route=/orders")[0].Labels, 3, "nothing that a client chooses")
 	require.EqualValues(t, 6, s.Value(t, "outboxie_outbox_wait_seconds_count"))
-	require.Less(t, s.Value(t, "outboxie_outbox_wait_seconds_sum"), 6*patience.Seconds())
+	require.Less(t, s.Value(t, "outboxie_outbox_wait_seconds_sum"), 6*waitTimeout.Seconds())
 	require.EqualValues(t, 6, s.Value(t, "messaging_client_sent_messages_total", "messaging_operation_name=send", "error_type="))
 	require.EqualValues(t, 6, s.Value(t, "outboxie_relay_batch_size_sum"))
 	require.Equal(t, s.Value(t, "outboxie_relay_batch_size_count"),
@@ -173,7 +174,7 @@ func (w *watched) deliveredByTheLeader(s infra.Samples) {
 	require.Equal(t, "first", s.Find("target_info")[0].Labels["service_instance_id"])
 }
 
-// heldUp : a transaction that has written position 7 stays open, and one order is placed after it.
+// heldUp leaves a transaction open that has written position 7, and places an order after it.
 func (w *watched) heldUp() {
 	tx, err := w.db.Begin()
 	require.NoError(w.t, err)
@@ -194,7 +195,7 @@ func (w *watched) heldUp() {
 	w.is(w.emails, 8, "outboxie_subscriber_latency_seconds_count", emails)
 }
 
-// parked : position 9 is too large, and 10 is of the same order.
+// parked writes an event that is too large at position 9, and another one of the same order at position 10.
 func (w *watched) parked() {
 	const order = "22222222-2222-2222-2222-222222222222"
 	w.clone(w.db, order, 1, `"`+strings.Repeat("x", 2<<20)+`"`)
@@ -212,7 +213,7 @@ func (w *watched) parked() {
 	require.EqualValues(w.t, 8, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_outbox_wait_seconds_count"), "without the redriven one")
 }
 
-// poisoned : an event that nobody understands fails, and again within a savepoint. It is dead, because no retry can help.
+// poisoned writes an event that cannot be decoded. It fails twice, the second time within a savepoint, and is dead at once.
 func (w *watched) poisoned() {
 	w.clone(w.db, "33333333-3333-3333-3333-333333333333", 1, `"nonsense"`)
 	w.is(w.emails, 1, "outboxie_subscriber_dead_letters", emails)
@@ -221,7 +222,7 @@ func (w *watched) poisoned() {
 	w.is(w.emails, 2, "messaging_process_duration_seconds_count", emails, "error_type=unreadable_event")
 }
 
-// behind : while the subscriber is stopped, the leader tells how far it is behind.
+// behind stops the subscriber, and checks that the leader reports how far it is behind.
 func (w *watched) behind() {
 	require.Zero(w.t, w.subscriber.Stop(syscall.SIGTERM))
 	placeMany(w.t, w.api, 3)
@@ -233,7 +234,7 @@ func (w *watched) behind() {
 	w.is(w.leader, 0, "outboxie_subscriber_oldest_unhandled_age_seconds", emails)
 }
 
-// overtaken : somebody else publishes into the stream, so that the relay's next append conflicts, unless it looked in between.
+// overtaken publishes into the stream, so that the relay's next append conflicts, unless the relay read the stream in between.
 func (w *watched) overtaken() {
 	js, done := connect(w.t, w.broker.URL)
 	defer done()
@@ -243,17 +244,16 @@ func (w *watched) overtaken() {
 		placeMany(w.t, w.api, 1)
 		s := infra.Scrape(w.t, w.leader)
 		return s.Value(w.t, "outboxie_relay_conflicts_total") > 0 && s.Value(w.t, "outboxie_relay_takeovers_total") > 1
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	w.is(w.leader, 0, "outboxie_outbox_backlog")
 	require.EqualValues(w.t, 1, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_relay_elections_total"))
 }
 
-// readAgain : an operator sets the checkpoint back behind the back of the subscriber, which meets that with the next event. Everything
-// comes again, and the effects stay as they are.
+// readAgain sets the checkpoint back while the subscriber works. It reads all events again, and the effects do not change.
 func (w *watched) readAgain() {
 	events := count(w.t, w.db, "SELECT count(*) FROM outbox") - 1 // one was discarded in the parking lot
 	dead := 1
-	require.Eventually(w.t, func() bool { return count(w.t, w.db, applied) == events-dead }, patience, 10*time.Millisecond)
+	require.Eventually(w.t, func() bool { return count(w.t, w.db, applied) == events-dead }, waitTimeout, 10*time.Millisecond)
 	s := infra.Scrape(w.t, w.emails)
 	before := s.Value(w.t, "outboxie_subscriber_latency_seconds_count", emails)
 	require.Zero(w.t, s.Value(w.t, "outboxie_inbox_duplicates_total", emails))
@@ -293,7 +293,7 @@ func catalog(t *testing.T) (found struct {
 	return found
 }
 
-// documented : docs/metrics.md has what is shown, as the kind that it is, and nothing else.
+// documented checks that docs/metrics.md lists exactly the metrics that are exported, with their kinds.
 func (w *watched) documented() {
 	kinds := catalog(w.t).kinds
 	delete(kinds, "go_memory_limit_bytes") // is not set here
@@ -323,7 +323,7 @@ func (w *watched) handedOver() {
 		follower := infra.Scrape(w.t, w.follower)
 		before = follower.Value(w.t, "outboxie_relay_elections_total")
 		return led+follower.Value(w.t, "outboxie_relay_leader") == 1
-	}, patience, 20*time.Millisecond)
+	}, waitTimeout, 20*time.Millisecond)
 	require.Zero(w.t, w.first.Stop(syscall.SIGTERM))
 	w.is(w.follower, 1, "outboxie_relay_leader")
 	w.is(w.follower, before+led, "outboxie_relay_elections_total")
@@ -331,7 +331,7 @@ func (w *watched) handedOver() {
 	w.is(w.follower, 0, "outboxie_outbox_backlog")
 }
 
-// TestMetricsOfRetention waits until what was published is removed, and makes that shorter than the minute that it has to be.
+// TestMetricsOfRetention checks that the metrics of retention follow what is removed. It shortens the minute that retention lasts at least.
 func TestMetricsOfRetention(t *testing.T) {
 	w := newWatched(t, "OUTBOX_RETENTION=1m")
 	placeMany(t, w.api, 3)
@@ -339,7 +339,7 @@ func TestMetricsOfRetention(t *testing.T) {
 		_, err := w.db.Exec("UPDATE outbox_cursor SET passed_at = passed_at - interval '1 minute'")
 		require.NoError(t, err)
 		return infra.Scrape(t, w.leader).Value(t, "outboxie_retention_removed_total") == 3
-	}, patience, 100*time.Millisecond)
+	}, waitTimeout, 100*time.Millisecond)
 	w.is(w.leader, 0, "outboxie_outbox_size")
 	require.Zero(t, infra.Scrape(t, w.leader).Value(t, "outboxie_retention_failures_total"))
 }
@@ -354,20 +354,20 @@ func TestMetricsArePushed(t *testing.T) {
 	exactly := func(value float64) func(infra.Point) bool {
 		return func(p infra.Point) bool { return p.Value == value }
 	}
-	wait := collector.WaitForPoint(t, "pushed", "outboxie.outbox.wait", exactly(2), patience)
+	wait := collector.WaitForPoint(t, "pushed", "outboxie.outbox.wait", exactly(2), waitTimeout)
 	require.Equal(t, infra.Point{
 		Service: "outboxie", Instance: "pushed", Name: "outboxie.outbox.wait", Unit: "s", Kind: "histogram",
 		Attributes: map[string]any{}, Value: 2, Sum: wait.Sum,
 	}, wait)
 	require.Positive(t, wait.Sum)
-	require.Equal(t, "gauge", collector.WaitForPoint(t, "pushed", "outboxie.relay.leader", exactly(1), patience).Kind)
-	sent := collector.WaitForPoint(t, "pushed", "messaging.client.sent.messages", exactly(2), patience)
+	require.Equal(t, "gauge", collector.WaitForPoint(t, "pushed", "outboxie.relay.leader", exactly(1), waitTimeout).Kind)
+	sent := collector.WaitForPoint(t, "pushed", "messaging.client.sent.messages", exactly(2), waitTimeout)
 	require.Equal(t, "counter", sent.Kind)
 	require.Equal(t, map[string]any{
 		"messaging.system": "nats", "messaging.operation.name": "send", "messaging.operation.type": "send",
 		"messaging.destination.name": "ORDERS",
 	}, sent.Attributes)
-	require.Equal(t, "updowncounter", collector.WaitForPoint(t, "pushed", "db.client.connection.max", exactly(16), patience).Kind)
+	require.Equal(t, "updowncounter", collector.WaitForPoint(t, "pushed", "db.client.connection.max", exactly(16), waitTimeout).Kind)
 
 	names := catalog(t).names
 	for _, point := range collector.Points("") {
@@ -376,9 +376,9 @@ func TestMetricsArePushed(t *testing.T) {
 
 	last := infra.Serve(t, "seldom", append(append(pushing, servers...), "OTEL_METRIC_EXPORT_INTERVAL=3600000"))
 	placeMany(t, last.API(), 1)
-	require.Empty(t, collector.WaitForPoint(t, "pushed", "http.server.request.duration", exactly(2), patience).Attributes["server.address"])
+	require.Empty(t, collector.WaitForPoint(t, "pushed", "http.server.request.duration", exactly(2), waitTimeout).Attributes["server.address"])
 	require.Zero(t, last.Stop(syscall.SIGTERM))
-	collector.WaitForPoint(t, "seldom", "http.server.request.duration", exactly(1), patience)
+	collector.WaitForPoint(t, "seldom", "http.server.request.duration", exactly(1), waitTimeout)
 	for _, point := range collector.Points("outboxie.relay.leader") {
 		require.NotEqual(t, "seldom", point.Instance, "what is observed is not observed any more when the program has stopped")
 	}

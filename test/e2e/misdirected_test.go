@@ -24,7 +24,7 @@ func TestMisdirectedInstance(t *testing.T) {
 	before := infra.Serve(t, "app0", environment(right.URL))
 	before.Says("created the stream")
 	placeMany(t, before.API(), 3)
-	require.Eventually(t, func() bool { return published(t, right.URL) == 3 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return published(t, right.URL) == 3 }, waitTimeout, 10*time.Millisecond)
 	before.Kill()
 
 	misdirected := infra.Serve(t, "app1", environment(wrong.URL))
@@ -42,7 +42,7 @@ func TestMisdirectedInstance(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(said), &shown))
 		return shown
 	}
-	require.Eventually(t, func() bool { return status().State == httpapi.OutboxStatusStateRelaying }, patience, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return status().State == httpapi.OutboxStatusStateRelaying }, waitTimeout, 50*time.Millisecond)
 	token := status().Leader.Token
 	for range 5 {
 		time.Sleep(time.Second)
@@ -53,7 +53,7 @@ func TestMisdirectedInstance(t *testing.T) {
 		require.Equal(t, "app1", shown.HaltedInstances[0].Instance)
 		require.Equal(t, "stream_missing", shown.HaltedInstances[0].Reason)
 	}
-	require.Eventually(t, func() bool { return published(t, right.URL) == 10 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return published(t, right.URL) == 10 }, waitTimeout, 10*time.Millisecond)
 	shown := infra.Scrape(t, misdirected.Admin()) // what the alert OutboxieInstanceHalted is made of
 	require.EqualValues(t, 1, shown.Value(t, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing"))
 	require.Zero(t, shown.Value(t, "outboxie_relay_leader"))

@@ -13,7 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestParksAndRedrives parks an event that is too large, with what comes behind it, gives it up, and redrives the rest.
+// TestParksAndRedrives checks that an event that is too large is parked with the later events of its order, and that these are published
+// after it is discarded and they are redriven.
 func TestParksAndRedrives(t *testing.T) {
 	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
@@ -29,19 +30,19 @@ func TestParksAndRedrives(t *testing.T) {
 		FROM generate_series(1, 4) AS g`, aggregate)
 	require.NoError(t, err)
 	placeMany(t, instance.API(), 2)
-	require.Eventually(t, func() bool { return published(t, broker) == 4 }, patience, 10*time.Millisecond, "1, the notice, and two orders")
+	require.Eventually(t, func() bool { return published(t, broker) == 4 }, waitTimeout, 10*time.Millisecond, "1, the notice, and two orders")
 
 	said, err := infra.Outboxie(t, environment, "outbox", "parked")
 	require.NoError(t, err)
 	require.Contains(t, said, "3 events of 1 aggregate")
 	_, err = infra.Outboxie(t, environment, "outbox", "redrive", "--all")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return strings.Contains(instance.String(), "parked again") }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(instance.String(), "parked again") }, waitTimeout, 10*time.Millisecond)
 	_, err = infra.Outboxie(t, environment, "outbox", "discard", "--position", "2", "--yes")
 	require.NoError(t, err)
 	_, err = infra.Outboxie(t, environment, "outbox", "redrive", "--aggregate", "order/"+aggregate)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return published(t, broker) == 7 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return published(t, broker) == 7 }, waitTimeout, 10*time.Millisecond)
 	require.Equal(t, []string{"1", "", "5", "6", "", "3", "4"}, streamPositions(t, broker), "the refusal has a notice of its own")
 }
 

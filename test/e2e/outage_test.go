@@ -10,30 +10,30 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestOutageLeavesNoDeadLetter kills the database in the middle of a subscriber's transaction, with a backlog before it, and starts it
-// again some seconds later. Each event takes effect once, and none is set aside.
+// TestOutageLeavesNoDeadLetter checks that no event becomes a dead letter when the database is killed in the middle of a subscriber's
+// transaction and comes back later. Each event takes effect once.
 func TestOutageLeavesNoDeadLetter(t *testing.T) {
 	t.Parallel()
 	server := infra.Postgres(t)
-	r := readershipOn(t, server.URL, "SUBSCRIBER_MAX_ATTEMPTS=1", "LOG_LEVEL=info")
-	reader := r.read("reader")
-	r.order(poor)
-	r.requireEffects()
-	_, who := r.holdUp(poor)
-	r.record(1000)
-	r.order(poor)
-	r.record(1000)
+	s := newSubscriptionOn(t, server.URL, "SUBSCRIBER_MAX_ATTEMPTS=1", "LOG_LEVEL=info")
+	reader := s.read("reader")
+	s.order(refusedCustomer)
+	s.requireEffects()
+	_, who := s.holdUp(refusedCustomer)
+	s.record(1000)
+	s.order(refusedCustomer)
+	s.record(1000)
 	who()
 	server.Kill()
 	reader.Says("cannot handle events at the moment")
 	time.Sleep(3 * time.Second)
 	server.Start()
 	began := time.Now()
-	r.eventually(applied, 2002)
+	s.eventually(applied, 2002)
 	t.Logf("a backlog of 2,000 was applied %s after the database came back", time.Since(began).Round(time.Millisecond))
-	r.requireEffects()
-	r.requireInOrder()
-	require.Zero(t, count(t, r.db, "SELECT count(*) FROM dead_letters"))
+	s.requireEffects()
+	s.requireInOrder()
+	require.Zero(t, count(t, s.db, "SELECT count(*) FROM dead_letters"))
 }
 
 const limitedReader = `

@@ -25,8 +25,8 @@ const (
 	placing         = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 )
 
-// TestOverload sends an instance, with as much memory as in compose, what clients can send without ever finishing: bodies,
-// headers, and connections without either. It keeps answering others, and lives.
+// TestOverload checks that an instance with the memory of the compose file keeps answering while clients send endless bodies, headers and
+// connections.
 func TestOverload(t *testing.T) {
 	limited, command := limitedMemory(t)
 	command.Env = append(os.Environ(), "INSTANCE_ID=overload", "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "ADMIN_TOKEN="+infra.AdminToken,
@@ -59,7 +59,7 @@ func TestOverload(t *testing.T) {
 			go func() { _, _ = io.WriteString(conn, sent) }() // what is refused is not read to its end
 		}
 	}
-	require.Eventually(t, func() bool { return infra.Scrape(t, admin).Value(t, "go_goroutine_count") > each }, patience, tick)
+	require.Eventually(t, func() bool { return infra.Scrape(t, admin).Value(t, "go_goroutine_count") > each }, waitTimeout, tick)
 	for range 10 {
 		for _, path := range []string{"/healthz", "/readyz"} {
 			require.Equal(t, http.StatusOK, statusOf(t, "http://"+admin+path))

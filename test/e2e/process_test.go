@@ -11,6 +11,6 @@ import (
 func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
 const (
-	patience = 30 * time.Second
-	tick     = 10 * time.Millisecond
+	waitTimeout = 30 * time.Second
+	tick        = 10 * time.Millisecond
 )

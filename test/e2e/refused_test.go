@@ -22,8 +22,8 @@ var commands = []string{
 // saidWithin is less than a process waits for a database that is not there.
 const saidWithin = 20 * time.Second
 
-// TestWhatIsWrongIsSaidAtOnce starts every kind of process against a database that does not let it in, or that it cannot use. Each
-// ends at once with what to do.
+// TestWhatIsWrongIsSaidAtOnce checks that every kind of process ends at once with instructions when the database refuses it or cannot be
+// used.
 func TestWhatIsWrongIsSaidAtOnce(t *testing.T) {
 	t.Parallel()
 	database, broker := infra.Database(t), infra.Broker(t)
@@ -58,7 +58,7 @@ func TestWhatIsWrongIsSaidAtOnce(t *testing.T) {
 	}
 }
 
-// TestAServerThatIsNotThereIsWaitedFor starts the database some time after the program.
+// TestAServerThatIsNotThereIsWaitedFor checks that a program waits for a database that starts later.
 func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	database := infra.Database(t)

@@ -18,8 +18,9 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// patient is an instance that has published five orders, with its servers. kept is the broker's store after three.
-type patient struct {
+// damagedStream is an instance that has published five orders, with its servers. A test damages the stream. kept is the broker's store after
+// three orders.
+type damagedStream struct {
 	t           *testing.T
 	db          *sql.DB
 	broker      *infra.NATSServer
@@ -28,30 +29,30 @@ type patient struct {
 	instance    *infra.Process
 }
 
-func newPatient(t *testing.T) *patient {
+func newDamagedStream(t *testing.T) *damagedStream {
 	t.Helper()
-	p := &patient{t: t}
+	d := &damagedStream{t: t}
 	database := infra.Database(t)
-	p.broker = infra.NATS(t, func(o *embedded.NATSOptions) { p.store = o.StoreDir })
-	p.environment = []string{"DATABASE_URL=" + database, "NATS_URL=" + p.broker.URL, "OUTBOX_LEASE_TTL=1s"}
+	d.broker = infra.NATS(t, func(o *embedded.NATSOptions) { d.store = o.StoreDir })
+	d.environment = []string{"DATABASE_URL=" + database, "NATS_URL=" + d.broker.URL, "OUTBOX_LEASE_TTL=1s"}
 	var err error
-	p.db, err = sql.Open("pgx", database)
+	d.db, err = sql.Open("pgx", database)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = p.db.Close() })
-	p.instance = infra.Serve(t, "app", p.environment)
-	p.instance.Says("created the stream")
-	p.publish(3, 3)
-	p.kept = keepStore(t, p.broker, p.store)
-	p.publish(2, 5)
-	return p
+	t.Cleanup(func() { _ = d.db.Close() })
+	d.instance = infra.Serve(t, "app", d.environment)
+	d.instance.Says("created the stream")
+	d.publish(3, 3)
+	d.kept = keepStore(t, d.broker, d.store)
+	d.publish(2, 5)
+	return d
 }
 
 // publish places orders and waits until so many were published, and are known to be.
-func (p *patient) publish(orders, all int) {
-	p.t.Helper()
-	placeMany(p.t, p.instance.API(), orders)
-	require.Eventually(p.t, func() bool { return count(p.t, p.db, "SELECT coalesce(max(position), 0) FROM outbox_cursor") == all }, patience, 10*time.Millisecond)
-	require.EqualValues(p.t, all, published(p.t, p.broker.URL))
+func (d *damagedStream) publish(orders, all int) {
+	d.t.Helper()
+	placeMany(d.t, d.instance.API(), orders)
+	require.Eventually(d.t, func() bool { return count(d.t, d.db, "SELECT coalesce(max(position), 0) FROM outbox_cursor") == all }, waitTimeout, 10*time.Millisecond)
+	require.EqualValues(d.t, all, published(d.t, d.broker.URL))
 }
 
 // keepStore copies the folder of a broker, which is stopped for it.
@@ -74,118 +75,118 @@ func rollBack(t *testing.T, broker *infra.NATSServer, store, kept string) {
 	broker.Start()
 }
 
-func (p *patient) stream(use func(js jetstream.JetStream, stream jetstream.Stream)) {
-	p.t.Helper()
-	js, done := connect(p.t, p.broker.URL)
+func (d *damagedStream) stream(use func(js jetstream.JetStream, stream jetstream.Stream)) {
+	d.t.Helper()
+	js, done := connect(d.t, d.broker.URL)
 	defer done()
-	stream, err := js.Stream(p.t.Context(), "ORDERS")
-	require.NoError(p.t, err)
+	stream, err := js.Stream(d.t.Context(), "ORDERS")
+	require.NoError(d.t, err)
 	use(js, stream)
 }
 
 // stray publishes as somebody else would.
-func (p *patient) stray(messages int) {
-	p.t.Helper()
-	p.stream(func(js jetstream.JetStream, _ jetstream.Stream) {
+func (d *damagedStream) stray(messages int) {
+	d.t.Helper()
+	d.stream(func(js jetstream.JetStream, _ jetstream.Stream) {
 		for range messages {
-			_, err := js.Publish(p.t.Context(), "orders.stray", []byte("hello"))
-			require.NoError(p.t, err)
+			_, err := js.Publish(d.t.Context(), "orders.stray", []byte("hello"))
+			require.NoError(d.t, err)
 		}
 	})
 }
 
 // appended is how many messages were ever appended to the stream.
-func (p *patient) appended() (messages uint64) {
-	p.t.Helper()
-	p.stream(func(_ jetstream.JetStream, stream jetstream.Stream) {
+func (d *damagedStream) appended() (messages uint64) {
+	d.t.Helper()
+	d.stream(func(_ jetstream.JetStream, stream jetstream.Stream) {
 		state := stream.CachedInfo().State
 		messages = state.LastSeq + 1 - state.FirstSeq
 	})
 	return messages
 }
 
-func (p *patient) sql(statement string) {
-	p.t.Helper()
-	_, err := p.db.Exec(statement)
-	require.NoError(p.t, err)
+func (d *damagedStream) sql(statement string) {
+	d.t.Helper()
+	_, err := d.db.Exec(statement)
+	require.NoError(d.t, err)
 }
 
 // damages are the states for which the relay halts: how each comes about while the instance cannot look, what an adoption
 // says, and how many messages the stream holds after it and one more order, its notice and the damage included.
 var damages = map[string]struct {
 	halt  relay.HaltReason
-	cause func(p *patient)
+	cause func(d *damagedStream)
 	plan  string
 	holds uint64 // counted from the stream's first sequence
 }{
 	"the stream is deleted": {
-		relay.HaltStreamMissing, func(p *patient) {
-			p.stream(func(js jetstream.JetStream, _ jetstream.Stream) {
-				require.NoError(p.t, js.DeleteStream(p.t.Context(), "ORDERS"))
+		relay.HaltStreamMissing, func(d *damagedStream) {
+			d.stream(func(js jetstream.JetStream, _ jetstream.Stream) {
+				require.NoError(d.t, js.DeleteStream(d.t.Context(), "ORDERS"))
 			})
 		}, "publish the 5 events of the log", 1 + 5 + 1,
 	},
-	"the stream is made anew": {
-		relay.HaltStreamReplaced, func(p *patient) {
-			p.stream(func(js jetstream.JetStream, old jetstream.Stream) {
-				require.NoError(p.t, js.DeleteStream(p.t.Context(), "ORDERS"))
-				_, err := js.CreateStream(p.t.Context(), old.CachedInfo().Config)
-				require.NoError(p.t, err)
+	"the stream is created again": {
+		relay.HaltStreamReplaced, func(d *damagedStream) {
+			d.stream(func(js jetstream.JetStream, old jetstream.Stream) {
+				require.NoError(d.t, js.DeleteStream(d.t.Context(), "ORDERS"))
+				_, err := js.CreateStream(d.t.Context(), old.CachedInfo().Config)
+				require.NoError(d.t, err)
 			})
 		}, "publish the 5 events of the log", 1 + 5 + 1,
 	},
 	"the last message is deleted": {
-		relay.HaltTailGone, func(p *patient) {
-			p.stray(1)
-			p.stream(func(_ jetstream.JetStream, stream jetstream.Stream) {
-				require.NoError(p.t, stream.DeleteMsg(p.t.Context(), 6))
+		relay.HaltTailGone, func(d *damagedStream) {
+			d.stray(1)
+			d.stream(func(_ jetstream.JetStream, stream jetstream.Stream) {
+				require.NoError(d.t, stream.DeleteMsg(d.t.Context(), 6))
 			})
 		}, "publish the 0 events of the log", 5 + 1 + 1 + 1,
 	},
 	"an old message is copied": {
-		relay.HaltTailCopied, (*patient).copyOld, "publish the 0 events of the log", 5 + 1 + 1 + 1,
+		relay.HaltTailCopied, (*damagedStream).copyOld, "publish the 0 events of the log", 5 + 1 + 1 + 1,
 	},
 	"the stream goes back, and somebody else writes": {
-		relay.HaltTailForeign, func(p *patient) {
-			rollBack(p.t, p.broker, p.store, p.kept)
-			p.stray(2)
+		relay.HaltTailForeign, func(d *damagedStream) {
+			rollBack(d.t, d.broker, d.store, d.kept)
+			d.stray(2)
 		}, "publish the 2 events of the log", 5 + 1 + 2 + 1,
 	},
 	"what the stream lost is purged": {
-		relay.HaltLogPurged, func(p *patient) {
-			rollBack(p.t, p.broker, p.store, p.kept)
-			p.sql("DELETE FROM outbox")
-			p.sql("UPDATE outbox_cursor SET purged_to = 5")
+		relay.HaltLogPurged, func(d *damagedStream) {
+			rollBack(d.t, d.broker, d.store, d.kept)
+			d.sql("DELETE FROM outbox")
+			d.sql("UPDATE outbox_cursor SET purged_to = 5")
 		}, "the log does not have it any more", 3 + 1 + 1,
 	},
 	"the sequence starts again": {
-		relay.HaltSequenceBehind, func(p *patient) {
-			p.sql("DELETE FROM outbox")
-			p.sql("UPDATE outbox_cursor SET purged_to = 5")
-			p.sql("ALTER TABLE outbox ALTER COLUMN position RESTART")
+		relay.HaltSequenceBehind, func(d *damagedStream) {
+			d.sql("DELETE FROM outbox")
+			d.sql("UPDATE outbox_cursor SET purged_to = 5")
+			d.sql("ALTER TABLE outbox ALTER COLUMN position RESTART")
 		}, "set the sequence of outbox.position above 5", 5 + 1 + 1,
 	},
 	"rows are deleted": {
-		relay.HaltHistoryLost, func(p *patient) { p.sql("DELETE FROM outbox WHERE position >= 4") }, "go on after position 3", 5 + 1 + 1,
+		relay.HaltHistoryLost, func(d *damagedStream) { d.sql("DELETE FROM outbox WHERE position >= 4") }, "go on after position 3", 5 + 1 + 1,
 	},
 }
 
-func (p *patient) copyOld() {
-	p.stream(func(js jetstream.JetStream, stream jetstream.Stream) {
-		old, err := stream.GetMsg(p.t.Context(), 2)
-		require.NoError(p.t, err)
+func (d *damagedStream) copyOld() {
+	d.stream(func(js jetstream.JetStream, stream jetstream.Stream) {
+		old, err := stream.GetMsg(d.t.Context(), 2)
+		require.NoError(d.t, err)
 		for name := range old.Header { // those told the broker where to store it
 			if strings.HasPrefix(name, "Nats-") {
 				old.Header.Del(name)
 			}
 		}
-		_, err = js.PublishMsg(p.t.Context(), &nats.Msg{Subject: old.Subject, Header: old.Header, Data: old.Data})
-		require.NoError(p.t, err)
+		_, err = js.PublishMsg(d.t.Context(), &nats.Msg{Subject: old.Subject, Header: old.Header, Data: old.Data})
+		require.NoError(d.t, err)
 	})
 }
 
-// TestRepairs brings each halt about on real servers, has the operator's commands tell of it, and repairs it with them: an
-// adoption shows what it would do, does nothing without --yes, and then everything goes on.
+// TestRepairs checks that the operator's commands report and repair each halt on real servers: an adoption shows its plan, changes nothing
+// without --yes, and then the relay continues.
 func TestRepairs(t *testing.T) {
 	reasons := []relay.HaltReason{relay.HaltStreamUnfit} // TestUnfitStreamIsRepaired
 	for _, damage := range damages {
@@ -194,21 +195,21 @@ func TestRepairs(t *testing.T) {
 	require.ElementsMatch(t, relay.HaltReasons(), reasons)
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
-			p := newPatient(t)
-			said, err := infra.Outboxie(t, p.environment, "outbox", "adopt")
+			d := newDamagedStream(t)
+			said, err := infra.Outboxie(t, d.environment, "outbox", "adopt")
 			require.Error(t, err)
 			require.Contains(t, said, "not halted")
-			p.instance.Signal(syscall.SIGSTOP)
-			damage.cause(p)
-			p.instance.Signal(syscall.SIGCONT)
-			p.repair(string(damage.halt), damage.plan)
-			placeMany(t, p.instance.API(), 1)
-			require.Eventually(t, func() bool { return p.appended() == damage.holds }, patience, 10*time.Millisecond,
+			d.instance.Signal(syscall.SIGSTOP)
+			damage.cause(d)
+			d.instance.Signal(syscall.SIGCONT)
+			d.repair(string(damage.halt), damage.plan)
+			placeMany(t, d.instance.API(), 1)
+			require.Eventually(t, func() bool { return d.appended() == damage.holds }, waitTimeout, 10*time.Millisecond,
 				"there should be %d messages", damage.holds)
 			if remade := damage.halt == relay.HaltStreamMissing || damage.halt == relay.HaltStreamReplaced; remade {
-				require.Greater(t, published(t, p.broker.URL), uint64(1_000_000_000), "no sequence of the former stream comes again")
+				require.Greater(t, published(t, d.broker.URL), uint64(1_000_000_000), "no sequence of the former stream comes again")
 			}
-			said, err = infra.Outboxie(t, p.environment, "outbox", "status")
+			said, err = infra.Outboxie(t, d.environment, "outbox", "status")
 			require.NoError(t, err)
 			require.Contains(t, said, "relaying")
 		})
@@ -216,22 +217,22 @@ func TestRepairs(t *testing.T) {
 }
 
 // repair does what outbox status says that there is to do.
-func (p *patient) repair(halt, plan string) {
-	t := p.t
+func (d *damagedStream) repair(halt, plan string) {
+	t := d.t
 	require.Eventually(t, func() bool {
-		said, err := infra.Outboxie(t, p.environment, "outbox", "status")
+		said, err := infra.Outboxie(t, d.environment, "outbox", "status")
 		return err == nil && strings.Contains(said, halt) && strings.Contains(said, "outboxie outbox adopt")
-	}, patience, 50*time.Millisecond)
-	require.Contains(t, p.instance.String(), halt)
-	said, err := infra.Outboxie(t, p.environment, "outbox", "adopt")
+	}, waitTimeout, 50*time.Millisecond)
+	require.Contains(t, d.instance.String(), halt)
+	said, err := infra.Outboxie(t, d.environment, "outbox", "adopt")
 	require.Error(t, err)
 	for _, says := range []string{halt, plan, "say --yes"} {
 		require.Contains(t, said, says)
 	}
 	time.Sleep(100 * time.Millisecond)
-	said, err = infra.Outboxie(t, p.environment, "outbox", "status")
+	said, err = infra.Outboxie(t, d.environment, "outbox", "status")
 	require.NoError(t, err)
 	require.Contains(t, said, halt, "nothing was done")
-	said, err = infra.Outboxie(t, p.environment, "outbox", "adopt", "--yes")
+	said, err = infra.Outboxie(t, d.environment, "outbox", "adopt", "--yes")
 	require.NoError(t, err, said)
 }

@@ -70,33 +70,33 @@ func (b *buyers) counts() (accepted, refused int) {
 }
 
 // history appends events by SQL, and waits until the relay has passed them and says so.
-func (p *patient) history(events int) {
-	p.t.Helper()
-	p.sql(fmt.Sprintf(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+func (d *damagedStream) history(events int) {
+	d.t.Helper()
+	d.sql(fmt.Sprintf(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		SELECT gen_random_uuid(), 'order', 'old-' || n, 1, 'test.v1', 'orders.created', '{}' FROM generate_series(1, %d) AS n`, events))
-	require.Eventually(p.t, func() bool {
-		return count(p.t, p.db, "SELECT position FROM outbox_cursor") == count(p.t, p.db, "SELECT max(position) FROM outbox")
-	}, patience, 10*time.Millisecond)
+	require.Eventually(d.t, func() bool {
+		return count(d.t, d.db, "SELECT position FROM outbox_cursor") == count(d.t, d.db, "SELECT max(position) FROM outbox")
+	}, waitTimeout, 10*time.Millisecond)
 }
 
 // delivered returns the versions of each aggregate in the order in which the stream holds them, and demands that it holds no
 // event twice.
-func (p *patient) delivered() map[string][]int64 {
-	p.t.Helper()
+func (d *damagedStream) delivered() map[string][]int64 {
+	d.t.Helper()
 	versions, seen := make(map[string][]int64), make(map[string]bool)
-	p.stream(func(js jetstream.JetStream, stream jetstream.Stream) {
-		consumer, err := js.OrderedConsumer(p.t.Context(), "ORDERS", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"orders.>"}})
-		require.NoError(p.t, err)
-		info, err := consumer.Info(p.t.Context())
-		require.NoError(p.t, err)
+	d.stream(func(js jetstream.JetStream, stream jetstream.Stream) {
+		consumer, err := js.OrderedConsumer(d.t.Context(), "ORDERS", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"orders.>"}})
+		require.NoError(d.t, err)
+		info, err := consumer.Info(d.t.Context())
+		require.NoError(d.t, err)
 		for range info.NumPending {
 			message, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second))
-			require.NoError(p.t, err)
+			require.NoError(d.t, err)
 			id, aggregate := message.Headers().Get("ce-id"), message.Headers().Get("ce-subject")
-			require.False(p.t, seen[id], "event %s of %s is in the stream twice", id, aggregate)
+			require.False(d.t, seen[id], "event %s of %s is in the stream twice", id, aggregate)
 			seen[id] = true
 			version, err := strconv.ParseInt(message.Headers().Get("Outbox-Aggregate-Version"), 10, 64)
-			require.NoError(p.t, err)
+			require.NoError(d.t, err)
 			versions[aggregate] = append(versions[aggregate], version)
 		}
 	})
@@ -104,32 +104,32 @@ func (p *patient) delivered() map[string][]int64 {
 }
 
 // requireSetBack waits until the halt is reported, and demands that no other state is.
-func (p *patient) requireSetBack() {
-	p.t.Helper()
-	require.Eventually(p.t, func() bool {
-		said, err := infra.Outboxie(p.t, p.environment, "outbox", "status")
-		require.NoError(p.t, err)
-		require.False(p.t, strings.HasPrefix(said, "relaying") || strings.Contains(said, "backlog  none\n"), said)
+func (d *damagedStream) requireSetBack() {
+	d.t.Helper()
+	require.Eventually(d.t, func() bool {
+		said, err := infra.Outboxie(d.t, d.environment, "outbox", "status")
+		require.NoError(d.t, err)
+		require.False(d.t, strings.HasPrefix(said, "relaying") || strings.Contains(said, "backlog  none\n"), said)
 		return strings.Contains(said, "halted: sequence_behind") && strings.Contains(said, "outboxie outbox adopt")
-	}, patience, 50*time.Millisecond)
+	}, waitTimeout, 50*time.Millisecond)
 }
 
-func (p *patient) adopt() string {
-	p.t.Helper()
-	said, err := infra.Outboxie(p.t, p.environment, "outbox", "adopt", "--yes")
-	require.NoError(p.t, err, said)
+func (d *damagedStream) adopt() string {
+	d.t.Helper()
+	said, err := infra.Outboxie(d.t, d.environment, "outbox", "adopt", "--yes")
+	require.NoError(d.t, err, said)
 	return said
 }
 
 // requireDelivered waits until the relay has caught up, and demands what the buyers were promised: each order in order, none
 // twice, none lost; and a sequence above cursor, log and lot.
-func (p *patient) requireDelivered(b *buyers) {
-	t := p.t
+func (d *damagedStream) requireDelivered(b *buyers) {
+	t := d.t
 	require.Eventually(t, func() bool {
-		said, err := infra.Outboxie(t, p.environment, "outbox", "status")
+		said, err := infra.Outboxie(t, d.environment, "outbox", "status")
 		return err == nil && strings.HasPrefix(said, "relaying") && strings.Contains(said, "backlog  none\n")
-	}, patience, 100*time.Millisecond)
-	versions := p.delivered()
+	}, waitTimeout, 100*time.Millisecond)
+	versions := d.delivered()
 	for id, last := range b.orders {
 		require.GreaterOrEqual(t, len(versions[id]), int(last), "order %s", id)
 	}
@@ -138,12 +138,12 @@ func (p *patient) requireDelivered(b *buyers) {
 			require.EqualValues(t, i+1, version, "the versions of %s came as %v", aggregate, order)
 		}
 	}
-	require.Equal(t, 1, count(t, p.db, `SELECT count(*) FROM outbox_position_seq WHERE last_value >= greatest(
+	require.Equal(t, 1, count(t, d.db, `SELECT count(*) FROM outbox_position_seq WHERE last_value >= greatest(
 		(SELECT max(position) FROM outbox), (SELECT max(position) FROM outbox_cursor), (SELECT max(position) FROM outbox_parked))`))
 }
 
-// TestSequenceGoesBackUnderLoad shows that while customers buy, the sequence goes back under a running leader. They are refused with the
-// reason, or what they bought is delivered after the repair, during which they go on.
+// TestSequenceGoesBackUnderLoad checks that while customers buy, a sequence that goes back under a running leader loses nothing: orders are
+// refused with the reason, or delivered after the repair.
 func TestSequenceGoesBackUnderLoad(t *testing.T) {
 	for name, test := range map[string]struct {
 		cause   []string
@@ -158,64 +158,64 @@ func TestSequenceGoesBackUnderLoad(t *testing.T) {
 		"not restored, as by a data-only restore": {[]string{"SELECT setval('outbox_position_seq', 1, false)"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPatient(t)
-			p.history(3000)
-			b := buy(p.instance.API())
-			require.Eventually(t, func() bool { accepted, _ := b.counts(); return accepted >= 20 }, patience, time.Millisecond)
+			d := newDamagedStream(t)
+			d.history(3000)
+			b := buy(d.instance.API())
+			require.Eventually(t, func() bool { accepted, _ := b.counts(); return accepted >= 20 }, waitTimeout, time.Millisecond)
 			for _, statement := range test.cause {
-				p.sql(statement)
+				d.sql(statement)
 			}
-			require.Eventually(t, func() bool { return strings.Contains(p.instance.String(), "sequence_behind") }, patience, time.Millisecond)
-			p.requireSetBack()
+			require.Eventually(t, func() bool { return strings.Contains(d.instance.String(), "sequence_behind") }, waitTimeout, time.Millisecond)
+			d.requireSetBack()
 			_, refused := b.counts()
 			require.Equal(t, test.refuses, refused > 0)
-			p.adopt()
+			d.adopt()
 			before, _ := b.counts()
-			require.Eventually(t, func() bool { accepted, _ := b.counts(); return accepted >= before+20 }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { accepted, _ := b.counts(); return accepted >= before+20 }, waitTimeout, time.Millisecond)
 			close(b.stop)
 			b.all.Wait()
 			require.Empty(t, b.other)
-			p.requireDelivered(b)
+			d.requireDelivered(b)
 			t.Logf("%d orders accepted, %d refused", len(b.orders), b.refused)
 		})
 	}
 }
 
-// TestSequenceOvertakesWhileNobodyLooks shows that by the time that a relay starts, the sequence is above the cursor again. Events came in
-// place of purged ones, or in gaps that rollbacks had left.
+// TestSequenceOvertakesWhileNobodyLooks checks that a relay notices a sequence that went back, although it is above the cursor again when
+// the relay starts. Events came in place of purged ones, or in gaps that rollbacks had left.
 func TestSequenceOvertakesWhileNobodyLooks(t *testing.T) {
 	for name, purged := range map[string]bool{"with retention": true, "without retention": false} {
 		t.Run(name, func(t *testing.T) {
-			p := newPatient(t)
-			p.sql("SELECT nextval('outbox_position_seq') FROM generate_series(1, 50)") // as rollbacks do
-			p.history(3)
-			first, last := 6, count(t, p.db, "SELECT max(position) FROM outbox")
-			p.instance.Signal(syscall.SIGKILL)
+			d := newDamagedStream(t)
+			d.sql("SELECT nextval('outbox_position_seq') FROM generate_series(1, 50)") // as rollbacks do
+			d.history(3)
+			first, last := 6, count(t, d.db, "SELECT max(position) FROM outbox")
+			d.instance.Signal(syscall.SIGKILL)
 			if purged {
-				p.sql("UPDATE outbox_cursor SET purged_to = position")
-				p.sql("DELETE FROM outbox")
+				d.sql("UPDATE outbox_cursor SET purged_to = position")
+				d.sql("DELETE FROM outbox")
 				first = 1
 			}
 			come := func(version, position int) {
-				p.sql(fmt.Sprintf("SELECT setval('outbox_position_seq', %d, false)", position))
-				p.sql(fmt.Sprintf(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+				d.sql(fmt.Sprintf("SELECT setval('outbox_position_seq', %d, false)", position))
+				d.sql(fmt.Sprintf(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 					SELECT gen_random_uuid(), 'order', 'new-' || n, %d, 'test.v1', 'orders.created', '{}' FROM generate_series(1, 20) AS n`, version))
 			}
 			come(1, first)
 			come(2, last+1)
-			said, err := infra.Outboxie(t, p.environment, "outbox", "status")
+			said, err := infra.Outboxie(t, d.environment, "outbox", "status")
 			require.NoError(t, err)
 			require.Regexp(t, `^(set back|nobody leads|halted)`, said)
 			require.Contains(t, said, "20 events misplaced")
-			p.instance = infra.Serve(t, "again", p.environment)
-			p.requireSetBack()
-			listed, err := infra.Outboxie(t, p.environment, "outbox", "list", "--limit", "100")
+			d.instance = infra.Serve(t, "again", d.environment)
+			d.requireSetBack()
+			listed, err := infra.Outboxie(t, d.environment, "outbox", "list", "--limit", "100")
 			require.NoError(t, err)
 			require.Equal(t, 20, strings.Count(listed, "misplaced"))
-			require.Contains(t, p.adopt(), "move the 20 events")
-			placeMany(t, p.instance.API(), 1)
-			p.requireDelivered(&buyers{})
-			require.Len(t, p.delivered()["new-7"], 2)
+			require.Contains(t, d.adopt(), "move the 20 events")
+			placeMany(t, d.instance.API(), 1)
+			d.requireDelivered(&buyers{})
+			require.Len(t, d.delivered()["new-7"], 2)
 		})
 	}
 }

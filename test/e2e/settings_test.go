@@ -38,7 +38,7 @@ func alter(t *testing.T, db *sql.DB, format string, arguments ...any) {
 	require.NoError(t, err)
 }
 
-// TestOddSettings migrates, relays, applies, sets aside and asks how things are, on a database whose settings are not the usual ones.
+// TestOddSettings checks that migration, relay, subscriber, dead letters and status work on a database with unusual settings.
 func TestOddSettings(t *testing.T) {
 	t.Parallel()
 	database, broker := infra.Database(t), infra.Broker(t)
@@ -70,8 +70,7 @@ func TestOddSettings(t *testing.T) {
 	}
 }
 
-// TestReadOnlyForAWhile makes the database read-only, and writable again some seconds later. What reads goes on. What writes is at
-// work again soon.
+// TestReadOnlyForAWhile checks that reads continue while the database is read-only, and writes work again soon afterwards.
 func TestReadOnlyForAWhile(t *testing.T) {
 	t.Parallel()
 	database, broker := infra.Database(t), infra.Broker(t)
@@ -97,7 +96,7 @@ func TestReadOnlyForAWhile(t *testing.T) {
 	require.Equal(t, http.StatusOK, response.StatusCode, "what reads goes on")
 	said, err := infra.Outboxie(t, environment, "outbox", "status")
 	require.NoError(t, err)
-	require.Contains(t, said, "nobody leads", "and is told")
+	require.Contains(t, said, "nobody leads", "status says so")
 	require.Contains(t, app.String(), "read-only")
 
 	alter(t, admin, "ALTER DATABASE %s RESET default_transaction_read_only", name)

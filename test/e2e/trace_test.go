@@ -8,8 +8,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestOneTrace receives the spans of a real POST over real OTLP: from the request to both of two subscribers, which are
-// other processes, it is one trace, with each span below the one that caused it. test/jaeger sees the same in a real Jaeger.
+// TestOneTrace checks that the spans of a POST, sent over real OTLP, form one trace from the request to both subscribers, which are other
+// processes, with each span below its cause. test/jaeger checks the same in a real Jaeger.
 func TestOneTrace(t *testing.T) {
 	collector := infra.Collector(t)
 	environment := append(collector.Environment(), "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.Broker(t))
@@ -31,6 +31,6 @@ func TestOneTrace(t *testing.T) {
 			}
 		}
 		return infra.Delivered(trace, len(subscribers)) && len(batch) == 1
-	}, patience), "%+v", trace)
+	}, waitTimeout), "%+v", trace)
 	infra.RequireDelivery(t, trace, batch[0], subscribers...)
 }

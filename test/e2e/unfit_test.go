@@ -18,76 +18,76 @@ func readiness(t *testing.T, p *infra.Process) string {
 	return said
 }
 
-func (p *patient) set(change func(c *jetstream.StreamConfig)) {
-	p.t.Helper()
-	p.stream(func(js jetstream.JetStream, stream jetstream.Stream) {
+func (d *damagedStream) set(change func(c *jetstream.StreamConfig)) {
+	d.t.Helper()
+	d.stream(func(js jetstream.JetStream, stream jetstream.Stream) {
 		config := stream.CachedInfo().Config
 		change(&config)
-		_, err := js.UpdateStream(p.t.Context(), config)
-		require.NoError(p.t, err)
+		_, err := js.UpdateStream(d.t.Context(), config)
+		require.NoError(d.t, err)
 	})
 }
 
-func (p *patient) eventually(says func() string, what string) {
-	p.t.Helper()
+func (d *damagedStream) eventually(says func() string, what string) {
+	d.t.Helper()
 	var said string
-	require.Eventually(p.t, func() bool { said = says(); return strings.Contains(said, what) }, patience, 50*time.Millisecond, "never said: %s", what)
+	require.Eventually(d.t, func() bool { said = says(); return strings.Contains(said, what) }, waitTimeout, 50*time.Millisecond, "never said: %s", what)
 }
 
-// TestUnfitStreamIsRepaired changes the stream's settings under a leader, on real servers: status, /readyz and log show the
-// repair, and the relay goes on by itself after it. What was stored under other subjects is published again by an adoption.
-// A limit is shown and changes nothing. Direct gets, by which subscribers read, are switched on again.
+// TestUnfitStreamIsRepaired checks that status, /readyz and log show the repair of changed stream settings, that the relay continues by
+// itself after it, and that an adoption publishes again what was stored under other subjects. A limit is shown and changes nothing; direct
+// gets are switched on again.
 func TestUnfitStreamIsRepaired(t *testing.T) {
-	p := newPatient(t)
-	infra.Launch(t, p.environment, "subscribe", "--id", "emails")
+	d := newDamagedStream(t)
+	infra.Launch(t, d.environment, "subscribe", "--id", "emails")
 	applied := func(events int) {
 		t.Helper()
 		require.Eventually(t, func() bool {
-			return count(t, p.db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == events
+			return count(t, d.db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == events
 		},
-			patience, 10*time.Millisecond)
+			waitTimeout, 10*time.Millisecond)
 	}
 	applied(5)
 	status := func() string {
-		said, err := infra.Outboxie(t, p.environment, "outbox", "status")
+		said, err := infra.Outboxie(t, d.environment, "outbox", "status")
 		require.NoError(t, err)
 		return said
 	}
 
-	p.set(func(c *jetstream.StreamConfig) { c.NoAck = true })
-	p.eventually(status, "halted: stream_unfit")
-	for _, said := range []string{status(), readiness(t, p.instance), p.instance.String()} {
+	d.set(func(c *jetstream.StreamConfig) { c.NoAck = true })
+	d.eventually(status, "halted: stream_unfit")
+	for _, said := range []string{status(), readiness(t, d.instance), d.instance.String()} {
 		require.Contains(t, said, "Repair: `nats stream edit ORDERS --ack`")
 	}
 	require.NotContains(t, status(), "outbox adopt")
-	said, err := infra.Outboxie(t, p.environment, "outbox", "adopt", "--yes")
+	said, err := infra.Outboxie(t, d.environment, "outbox", "adopt", "--yes")
 	require.Error(t, err)
 	require.Contains(t, said, "nats stream edit ORDERS --ack")
-	placeMany(t, p.instance.API(), 2)
-	require.EqualValues(t, 5, published(t, p.broker.URL))
-	p.set(func(c *jetstream.StreamConfig) { c.NoAck = false })
+	placeMany(t, d.instance.API(), 2)
+	require.EqualValues(t, 5, published(t, d.broker.URL))
+	d.set(func(c *jetstream.StreamConfig) { c.NoAck = false })
 	applied(7)
-	p.eventually(status, "relaying")
+	d.eventually(status, "relaying")
 
 	transform := &jetstream.SubjectTransformConfig{Source: "orders.*", Destination: "elsewhere.{{wildcard(1)}}"}
-	p.set(func(c *jetstream.StreamConfig) { c.SubjectTransform = transform })
-	placeMany(t, p.instance.API(), 1)
-	p.eventually(status, "halted: stream_unfit")
-	said, err = infra.Outboxie(t, p.environment, "outbox", "adopt", "--position", "7", "--yes")
+	d.set(func(c *jetstream.StreamConfig) { c.SubjectTransform = transform })
+	placeMany(t, d.instance.API(), 1)
+	d.eventually(status, "halted: stream_unfit")
+	said, err = infra.Outboxie(t, d.environment, "outbox", "adopt", "--position", "7", "--yes")
 	require.NoError(t, err, said)
-	p.set(func(c *jetstream.StreamConfig) { c.SubjectTransform = nil })
+	d.set(func(c *jetstream.StreamConfig) { c.SubjectTransform = nil })
 	applied(8)
-	p.eventually(status, "relaying")
+	d.eventually(status, "relaying")
 
-	p.set(func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1000 })
-	p.eventually(func() string { return readiness(t, p.instance) }, "max_msgs_per_subject: all events of a type have one subject")
-	require.Contains(t, p.instance.String(), "max_msgs_per_subject: all events of a type have one subject")
+	d.set(func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1000 })
+	d.eventually(func() string { return readiness(t, d.instance) }, "max_msgs_per_subject: all events of a type have one subject")
+	require.Contains(t, d.instance.String(), "max_msgs_per_subject: all events of a type have one subject")
 	require.Contains(t, status(), "relaying")
 
-	p.set(func(c *jetstream.StreamConfig) { c.AllowDirect = false })
-	placeMany(t, p.instance.API(), 1)
+	d.set(func(c *jetstream.StreamConfig) { c.AllowDirect = false })
+	placeMany(t, d.instance.API(), 1)
 	applied(9)
-	p.stream(func(_ jetstream.JetStream, stream jetstream.Stream) {
+	d.stream(func(_ jetstream.JetStream, stream jetstream.Stream) {
 		require.True(t, stream.CachedInfo().Config.AllowDirect)
 	})
 }

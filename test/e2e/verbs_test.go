@@ -24,131 +24,131 @@ type shownSubscriber struct {
 }
 
 // status is what the command shows of the subscriber.
-func (r *readership) status() shownSubscriber {
-	r.t.Helper()
-	code, said := r.command("subscriber", "status", "--id", "emails", "--json")
-	require.Zero(r.t, code, said)
+func (s *subscription) status() shownSubscriber {
+	s.t.Helper()
+	code, said := s.command("subscriber", "status", "--id", "emails", "--json")
+	require.Zero(s.t, code, said)
 	var shown struct{ Subscribers []shownSubscriber }
-	require.NoError(r.t, json.Unmarshal([]byte(said), &shown), said)
-	require.Len(r.t, shown.Subscribers, 1)
+	require.NoError(s.t, json.Unmarshal([]byte(said), &shown), said)
+	require.Len(s.t, shown.Subscribers, 1)
 	return shown.Subscribers[0]
 }
 
 // requireRest requires that nothing takes effect for a while.
-func (r *readership) requireRest() {
-	r.t.Helper()
-	before := count(r.t, r.db, applied)
+func (s *subscription) requireRest() {
+	s.t.Helper()
+	before := count(s.t, s.db, applied)
 	time.Sleep(time.Second)
-	require.Equal(r.t, before, count(r.t, r.db, applied), "nothing takes effect while it is paused")
+	require.Equal(s.t, before, count(s.t, s.db, applied), "nothing takes effect while it is paused")
 }
 
 // TestVerbsBesideCopies checks that operators pause, resume and rewind a subscriber, and change its lanes, beside three copies under load:
 // each event takes effect once, in the order of its aggregate, and none is lost.
 func TestVerbsBesideCopies(t *testing.T) {
-	r := newReadership(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=4", "SUBSCRIBER_BATCH_TIME=50ms")
-	r.requireCommand(1, "there is no subscriber emails", "pause", "--id", "emails")
+	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=4", "SUBSCRIBER_BATCH_TIME=50ms")
+	s.requireCommand(1, "there is no subscriber emails", "pause", "--id", "emails")
 	for _, name := range []string{"one", "two", "three"} {
-		r.read(name).Says("subscribed")
+		s.read(name).Says("subscribed")
 	}
-	stop := r.load()
+	stop := s.load()
 	defer stop()
-	r.requireEventualRate()
+	s.requireEventualRate()
 	for _, lanes := range []int{7, 1, 16} {
-		r.requireCommand(0, "is paused", "pause", "--id", "emails")
-		r.requireRest()
-		r.requireCommand(0, fmt.Sprintf("has %d lane", lanes), "lanes", "--id", "emails", "--to", fmt.Sprint(lanes))
-		require.Equal(t, "paused", r.status().State)
-		r.requireRest()
-		r.requireCommand(0, "goes on", "resume", "--id", "emails")
+		s.requireCommand(0, "is paused", "pause", "--id", "emails")
+		s.requireRest()
+		s.requireCommand(0, fmt.Sprintf("has %d lane", lanes), "lanes", "--id", "emails", "--to", fmt.Sprint(lanes))
+		require.Equal(t, "paused", s.status().State)
+		s.requireRest()
+		s.requireCommand(0, "goes on", "resume", "--id", "emails")
 		time.Sleep(500 * time.Millisecond)
-		r.requireCommand(0, "The inbox drops what was applied", "rewind", "--id", "emails", "--to", "start")
-		r.requireCommand(0, "has 3 lanes", "lanes", "--id", "emails", "--to", "3")
+		s.requireCommand(0, "The inbox drops what was applied", "rewind", "--id", "emails", "--to", "start")
+		s.requireCommand(0, "has 3 lanes", "lanes", "--id", "emails", "--to", "3")
 		// A slow machine has not come so far again.
-		if code, said := r.command("subscriber", "rewind", "--id", "emails", "--to", "time:"+time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano)); code != 0 {
+		if code, said := s.command("subscriber", "rewind", "--id", "emails", "--to", "time:"+time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano)); code != 0 {
 			require.Contains(t, said, "there is nothing to rewind")
 		}
-		r.requireCommand(0, "has", "lanes", "--id", "emails", "--to", fmt.Sprint(lanes))
-		r.requireEventualRate()
+		s.requireCommand(0, "has", "lanes", "--id", "emails", "--to", fmt.Sprint(lanes))
+		s.requireEventualRate()
 	}
 	stop()
-	r.requireEffects()
-	shown := r.status()
+	s.requireEffects()
+	shown := s.status()
 	require.Equal(t, "working", shown.State)
 	require.Len(t, shown.Lanes, 16)
 	require.Len(t, shown.Copies, 3)
 	require.NotNil(t, shown.LagEvents)
 
-	r.requireCommand(2, "is no place in the stream", "rewind", "--id", "emails", "--to", "100")
-	r.requireCommand(2, "the stream ends at", "rewind", "--id", "emails", "--to", "sequence:1000000000")
-	r.requireCommand(1, "nothing to rewind", "rewind", "--id", "emails", "--to", "end")
-	r.requireCommand(1, "there is nothing to skip", "skip", "--id", "emails", "--to", "start", "--yes")
+	s.requireCommand(2, "is no place in the stream", "rewind", "--id", "emails", "--to", "100")
+	s.requireCommand(2, "the stream ends at", "rewind", "--id", "emails", "--to", "sequence:1000000000")
+	s.requireCommand(1, "nothing to rewind", "rewind", "--id", "emails", "--to", "end")
+	s.requireCommand(1, "there is nothing to skip", "skip", "--id", "emails", "--to", "start", "--yes")
 }
 
 // requireEventualRate waits until events take effect.
-func (r *readership) requireEventualRate() {
-	r.t.Helper()
-	before := count(r.t, r.db, applied)
-	require.Eventually(r.t, func() bool { return count(r.t, r.db, applied) > before+10 }, patience, tick)
+func (s *subscription) requireEventualRate() {
+	s.t.Helper()
+	before := count(s.t, s.db, applied)
+	require.Eventually(s.t, func() bool { return count(s.t, s.db, applied) > before+10 }, waitTimeout, tick)
 }
 
 // TestSkip checks that what an operator skips takes no effect, how many that are is said before, and that a rewind brings it back.
 func TestSkip(t *testing.T) {
-	r := newReadership(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=3")
-	r.read("one").Says("subscribed")
-	r.read("two").Says("subscribed")
-	r.record(100)
-	r.requireEffects()
+	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=3")
+	s.read("one").Says("subscribed")
+	s.read("two").Says("subscribed")
+	s.record(100)
+	s.requireEffects()
 	var position int
-	require.NoError(t, r.db.QueryRow("SELECT max(position) FROM outbox").Scan(&position))
-	r.requireCommand(0, "is paused", "pause", "--id", "emails")
-	r.record(50)
-	r.awaitPublished(150)
-	said := r.requireCommand(2, "say --yes to do it", "skip", "--id", "emails", "--to", "end")
+	require.NoError(t, s.db.QueryRow("SELECT max(position) FROM outbox").Scan(&position))
+	s.requireCommand(0, "is paused", "pause", "--id", "emails")
+	s.record(50)
+	s.awaitPublished(150)
+	said := s.requireCommand(2, "say --yes to do it", "skip", "--id", "emails", "--to", "end")
 	require.Contains(t, said, "pass over at most 50 events, up to sequence 150")
-	r.requireCommand(0, "goes on after sequence 150", "skip", "--id", "emails", "--to", "end", "--yes")
-	r.requireCommand(0, "goes on", "resume", "--id", "emails")
-	r.record(10)
-	r.eventually(applied, 110)
-	r.requireRest()
-	said = r.requireCommand(0, "Done", "rewind", "--id", "emails", "--to", fmt.Sprintf("position:%d", position))
+	s.requireCommand(0, "goes on after sequence 150", "skip", "--id", "emails", "--to", "end", "--yes")
+	s.requireCommand(0, "goes on", "resume", "--id", "emails")
+	s.record(10)
+	s.eventually(applied, 110)
+	s.requireRest()
+	said = s.requireCommand(0, "Done", "rewind", "--id", "emails", "--to", fmt.Sprintf("position:%d", position))
 	require.Contains(t, said, "60 events are read again")
-	r.requireEffects()
+	s.requireEffects()
 }
 
 // TestForgetIsResumed checks that a subscriber is forgotten from the first moment on, also if the command is killed while it erases a large
 // inbox: its copies end, and none begins. What is left is erased later, and a subscriber of the same name begins again.
 func TestForgetIsResumed(t *testing.T) {
-	r := newReadership(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=2")
-	copies := []*infra.Process{r.read("one"), r.read("two")}
-	r.record(100)
-	r.requireEffects()
-	_, err := r.db.Exec(`INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence)
+	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=2")
+	copies := []*infra.Process{s.read("one"), s.read("two")}
+	s.record(100)
+	s.requireEffects()
+	_, err := s.db.Exec(`INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence)
 		SELECT 'emails', gen_random_uuid(), 'order', 'x', 1, 1, 1 FROM generate_series(1, 200000)`)
 	require.NoError(t, err)
-	r.requireCommand(2, "say --yes", "forget", "--id", "emails")
+	s.requireCommand(2, "say --yes", "forget", "--id", "emails")
 	const left = "SELECT count(*) FROM inbox WHERE subscriber = 'emails'"
 	forgetting := exec.Command(infra.Binary(t), "subscriber", "forget", "--id", "emails", "--yes")
-	forgetting.Env = append(os.Environ(), r.environment...)
+	forgetting.Env = append(os.Environ(), s.environment...)
 	require.NoError(t, forgetting.Start())
-	require.Eventually(t, func() bool { return count(t, r.db, left) < 200000 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, s.db, left) < 200000 }, waitTimeout, time.Millisecond)
 	require.NoError(t, forgetting.Process.Signal(syscall.SIGKILL))
 	_ = forgetting.Wait()
-	require.Positive(t, count(t, r.db, left), "it was killed too late to show anything")
+	require.Positive(t, count(t, s.db, left), "it was killed too late to show anything")
 
 	for _, copied := range copies {
 		require.Equal(t, 1, copied.Wait())
 		require.Contains(t, copied.String(), "was forgotten")
 		require.Contains(t, copied.String(), "outboxie subscriber forget --lift --id emails")
 	}
-	require.Equal(t, 1, r.read("three").Wait(), "none begins")
-	require.Equal(t, "forgotten", r.status().State)
-	r.requireCommand(1, "was forgotten", "pause", "--id", "emails")
-	r.requireCommand(0, "is forgotten", "forget", "--id", "emails", "--yes")
-	require.Zero(t, count(t, r.db, left))
-	require.Equal(t, 100, count(t, r.db, "SELECT sum(orders) FROM customer_totals WHERE subscriber = 'emails'"), "effects stay")
+	require.Equal(t, 1, s.read("three").Wait(), "none begins")
+	require.Equal(t, "forgotten", s.status().State)
+	s.requireCommand(1, "was forgotten", "pause", "--id", "emails")
+	s.requireCommand(0, "is forgotten", "forget", "--id", "emails", "--yes")
+	require.Zero(t, count(t, s.db, left))
+	require.Equal(t, 100, count(t, s.db, "SELECT sum(orders) FROM customer_totals WHERE subscriber = 'emails'"), "effects stay")
 
-	r.requireCommand(0, "tombstone of subscriber emails is gone", "forget", "--id", "emails", "--lift")
-	r.read("four").Says("subscribed")
-	r.eventually(applied, 100)
-	require.Equal(t, 200, count(t, r.db, "SELECT sum(orders) FROM customer_totals WHERE subscriber = 'emails'"), "a new subscriber knows nothing")
+	s.requireCommand(0, "tombstone of subscriber emails is gone", "forget", "--id", "emails", "--lift")
+	s.read("four").Says("subscribed")
+	s.eventually(applied, 100)
+	require.Equal(t, 200, count(t, s.db, "SELECT sum(orders) FROM customer_totals WHERE subscriber = 'emails'"), "a new subscriber knows nothing")
 }

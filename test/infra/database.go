@@ -41,7 +41,7 @@ type cluster struct {
 	count    atomic.Int64
 }
 
-// Database returns the DATABASE_URL of a fresh migrated database. It is dropped when the test ends, whoever is still
+// Database returns the DATABASE_URL of a fresh migrated database. It is dropped when the test ends, even if something is still
 // connected to it.
 func Database(t testing.TB) string {
 	t.Helper()
@@ -147,7 +147,7 @@ func (c *cluster) database(name string) string {
 	return address.String()
 }
 
-// drop ends whoever is still connected.
+// drop ends all connections and drops the database.
 func (c *cluster) drop(name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

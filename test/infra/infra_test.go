@@ -24,6 +24,7 @@ func connect(t *testing.T, url string) *sql.DB {
 	return db
 }
 
+// TestDatabaseIsMigratedAndOfTheTestsOwn checks that each test gets a migrated database of its own.
 func TestDatabaseIsMigratedAndOfTheTestsOwn(t *testing.T) {
 	first, second := infra.Database(t), infra.Database(t)
 	require.NotEqual(t, first, second)
@@ -35,6 +36,7 @@ func TestDatabaseIsMigratedAndOfTheTestsOwn(t *testing.T) {
 	require.Zero(t, rows)
 }
 
+// TestDatabaseIsDroppedWithConnectionsOpen checks that a database is dropped although connections are open.
 func TestDatabaseIsDroppedWithConnectionsOpen(t *testing.T) {
 	var url string
 	t.Run("user", func(t *testing.T) {
@@ -46,6 +48,7 @@ func TestDatabaseIsDroppedWithConnectionsOpen(t *testing.T) {
 	require.ErrorContains(t, connect(t, url).PingContext(t.Context()), "does not exist")
 }
 
+// TestPostgresComesBackWithItsData checks that a stopped Postgres starts again with its data.
 func TestPostgresComesBackWithItsData(t *testing.T) {
 	server := infra.Postgres(t)
 	db := connect(t, server.URL)
@@ -61,6 +64,7 @@ func TestPostgresComesBackWithItsData(t *testing.T) {
 	}
 }
 
+// TestNATSComesBackWithItsStreams checks that a stopped NATS starts again with its streams.
 func TestNATSComesBackWithItsStreams(t *testing.T) {
 	server := infra.NATS(t)
 	reconnected := make(chan struct{}, 1)
@@ -87,7 +91,7 @@ func TestNATSComesBackWithItsStreams(t *testing.T) {
 	require.EqualValues(t, 1, stream.CachedInfo().State.LastSeq)
 }
 
-// TestBrokerIsEmptyAndOfOneTestAtATime : tests that share a server do not see each other, or each other's streams.
+// TestBrokerIsEmptyAndOfOneTestAtATime checks that tests that share a server see neither each other nor each other's streams.
 func TestBrokerIsEmptyAndOfOneTestAtATime(t *testing.T) {
 	server := infra.NATS(t)
 	t.Setenv("OUTBOXIE_TEST_NATS_URL", server.URL)

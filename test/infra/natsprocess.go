@@ -147,8 +147,8 @@ func serveNATS(config string) error {
 	options.Logtime = true
 	server.ConfigureLogger()
 	server.Start()
-	if !server.ReadyForConnections(patience) {
-		return fmt.Errorf("NATS was not ready within %s", patience)
+	if !server.ReadyForConnections(waitTimeout) {
+		return fmt.Errorf("NATS was not ready within %s", waitTimeout)
 	}
 	fmt.Println("ready")
 	_, _ = bufio.NewReader(os.Stdin).ReadString(0) // closes with its owner

@@ -57,6 +57,6 @@ func StartOldNATS(t testing.TB, port int, store string) *Process {
 			_ = conn.Close()
 		}
 		return err == nil
-	}, patience, 10*time.Millisecond, "NATS %s does not listen on %s", OldNATSVersion, address)
+	}, waitTimeout, 10*time.Millisecond, "NATS %s does not listen on %s", OldNATSVersion, address)
 	return p
 }

@@ -2,17 +2,12 @@ package infra
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"testing"
-
-	"github.com/assylzhan-a/outboxie/test/client"
 )
 
 // Customer is who places orders.
@@ -36,21 +31,6 @@ func Outboxie(t testing.TB, environment []string, args ...string) (string, error
 		err = fmt.Errorf("%w: %s", err, said)
 	}
 	return string(said), err
-}
-
-// Order is an order as it was answered, and the trace of the request.
-type Order struct {
-	client.Order
-	TraceID string
-}
-
-// At is a client of the API, or of the admin listener, at an address.
-func At(address string) *client.ClientWithResponses {
-	c, err := client.NewClientWithResponses("http://" + address)
-	if err != nil {
-		panic(err) // an address is part of a URL
-	}
-	return c
 }
 
 // Place posts an order as the README does. Headers are "Name: value".
@@ -88,64 +68,28 @@ func KeepOrdering(t testing.TB, hands int, next func(hand int) (api, customer st
 
 // PlaceFor places an order of a customer.
 func PlaceFor(api, customer string, headers ...string) (Order, error) {
-	order := client.OrderPlacement{CustomerID: customer}
-	if err := order.Amount.FromOrderPlacementAmount0(100.50); err != nil {
-		return Order{}, err
+	body := fmt.Sprintf(`{"customer_id": %q, "amount": 100.50}`, customer)
+	order, err := Client{Address: api}.order(context.Background(), http.MethodPost, "/orders", body, headers...)
+	if err != nil {
+		err = fmt.Errorf("place an order: %w", err)
 	}
-	answer, err := At(api).PlaceOrderWithResponse(context.Background(), nil, order, func(_ context.Context, request *http.Request) error {
-		for _, header := range headers {
-			name, value, _ := strings.Cut(header, ": ")
-			request.Header.Set(name, value)
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
-		return Order{}, err
-	case answer.JSON201 == nil:
-		return Order{}, fmt.Errorf("place an order: %s: %s", answer.Status(), answer.Body)
-	}
-	return Order{*answer.JSON201, *answer.Headers201.TraceID}, nil
+	return order, err
 }
 
-// Transition pays, ships or cancels an order, without a word about it, as the README does.
+// Transition pays, ships or cancels an order with an empty request, as the README does.
 func Transition(api, id, verb string) (Order, error) {
-	ctx, at := context.Background(), At(api)
-	var answer *http.Response
-	var err error
-	switch verb {
-	case "pay":
-		answer, err = at.PayOrderWithBody(ctx, id, nil, "", http.NoBody)
-	case "ship":
-		answer, err = at.ShipOrderWithBody(ctx, id, nil, "", http.NoBody)
-	case "cancel":
-		answer, err = at.CancelOrderWithBody(ctx, id, nil, "", http.NoBody)
-	default:
-		err = fmt.Errorf("orders are paid, shipped or cancelled, not %q", verb)
-	}
+	order, err := Client{Address: api}.order(context.Background(), http.MethodPost, "/orders/"+id+"/"+verb, "")
 	if err != nil {
-		return Order{}, err
+		err = fmt.Errorf("%s order %s: %w", verb, id, err)
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s order %s: %s: %s", verb, id, answer.Status, text)
-	}
-	if err != nil {
-		return Order{}, err
-	}
-	order := Order{TraceID: answer.Header.Get("Trace-Id")}
-	return order, json.Unmarshal(text, &order.Order)
+	return order, err
 }
 
-// Read asks for an order.
+// Read returns an order.
 func Read(api, id string) (Order, error) {
-	answer, err := At(api).GetOrderWithResponse(context.Background(), id)
-	switch {
-	case err != nil:
-		return Order{}, err
-	case answer.JSON200 == nil:
-		return Order{}, fmt.Errorf("read order %s: %s: %s", id, answer.Status(), answer.Body)
+	order, err := Client{Address: api}.order(context.Background(), http.MethodGet, "/orders/"+id, "")
+	if err != nil {
+		err = fmt.Errorf("read order %s: %w", id, err)
 	}
-	return Order{Order: *answer.JSON200}, nil
+	return order, err
 }

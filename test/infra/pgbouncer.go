@@ -84,7 +84,7 @@ func PgBouncer(t testing.TB, address string, users map[string]string) string {
 		}
 	})
 	server.Host = fmt.Sprintf("127.0.0.1:%d", port)
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(waitTimeout); ; time.Sleep(10 * time.Millisecond) {
 		if conn, err := net.Dial("tcp", server.Host); err == nil {
 			_ = conn.Close()
 			return server.String()

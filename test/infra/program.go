@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds everything that a program is waited for.
-const patience = 30 * time.Second
+// waitTimeout bounds every wait for a program.
+const waitTimeout = 30 * time.Second
 
 // program is the folder of this repository's programs, built once for all tests of a process.
 var program = struct {
@@ -128,7 +128,7 @@ func (p *Process) Says(text string) string {
 		_, after, found := strings.Cut(p.String(), text)
 		rest = after
 		return found && strings.Contains(after, "\n")
-	}, patience, 5*time.Millisecond, "%s never said %q", p.cmd.Args, text)
+	}, waitTimeout, 5*time.Millisecond, "%s never said %q", p.cmd.Args, text)
 	if words := strings.Fields(rest); len(words) > 0 {
 		return words[0]
 	}
@@ -174,7 +174,7 @@ func (p *Process) Wait() int {
 	p.t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		p.t.Fatalf("%s did not stop", p.cmd.Args)
 	}
 	return p.cmd.ProcessState.ExitCode()

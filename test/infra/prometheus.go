@@ -61,7 +61,7 @@ scrape_configs: [{job_name: all, authorization: {credentials: %q}, file_sd_confi
 		}
 		_ = answer.Body.Close()
 		return answer.StatusCode == http.StatusOK
-	}, patience, 50*time.Millisecond, "Prometheus is never ready")
+	}, waitTimeout, 50*time.Millisecond, "Prometheus is never ready")
 	return p
 }
 

@@ -36,7 +36,7 @@ func Scrape(t testing.TB, admin string) Samples {
 }
 
 func scrape(admin string) (Samples, error) {
-	client := http.Client{Timeout: patience}
+	client := http.Client{Timeout: waitTimeout}
 	request, err := http.NewRequest(http.MethodGet, "http://"+admin+"/metrics", nil) //nolint:noctx // the client has a timeout
 	if err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func WaitForSample(t testing.TB, admin string, value float64, name string, label
 	t.Helper()
 	var found Samples
 	var failed error
-	for began := time.Now(); time.Since(began) < patience; time.Sleep(50 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < waitTimeout; time.Sleep(50 * time.Millisecond) {
 		found, failed = scrape(admin)
 		if found = found.Find(name, labels...); len(found) == 1 && found[0].Value == value {
 			return

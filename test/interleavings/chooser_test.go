@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// step is what a side does next. Between two steps nothing happens that the other side could notice.
+// step is the next action of a side. Between two steps nothing happens that the other side could notice.
 type step struct {
 	what   string
 	kind   stepKind
@@ -22,7 +22,7 @@ const (
 	visible          // others see it at once: a call to the stream
 )
 
-// independent reports whether the order of two steps, of different sides, makes no difference.
+// independent reports whether the order of two steps of different sides makes no difference.
 func independent(a, b step) bool {
 	if a.kind == unknown || b.kind == unknown {
 		return false
@@ -39,7 +39,7 @@ func independent(a, b step) bool {
 	return false
 }
 
-// first always lets one side go on as long as it can: the serial orders.
+// first always lets the same side continue as long as it can: that gives the serial orders.
 type first int
 
 func (f first) choose(options []int, _ [2]step) int {
@@ -130,9 +130,9 @@ func (e *explorer) next() bool {
 func (e *explorer) again() { e.depth, e.asleep, e.redundant = 0, [2]bool{}, false }
 
 // order is which side made each step.
-func (h *history) order() string {
+func (hist *history) order() string {
 	var sides []byte
-	for _, step := range h.steps {
+	for _, step := range hist.steps {
 		sides = append(sides, step[0])
 	}
 	return string(sides)

@@ -10,12 +10,12 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// redelivering is one call of Redeliver.
+// redelivering describes one call of Redeliver.
 type redelivering struct {
 	careful bool
 	count   int // letters at most
 	fails   []inbox.Event
-	limit   int // the letter is dead when it has failed so often
+	limit   int // failures after which the letter is dead
 	emits   string
 }
 
@@ -28,7 +28,7 @@ func redeliver(in *state, name string, r redelivering) *operation {
 }
 
 func (r redelivering) run(ctx context.Context, s *side) (string, error) {
-	h := &handler{world: s.world, emits: r.emits}
+	h := &handler{harness: s.harness, emits: r.emits}
 	for _, event := range r.fails {
 		h.fails = append(h.fails, event.ID)
 	}
@@ -49,36 +49,36 @@ func (r redelivering) run(ctx context.Context, s *side) (string, error) {
 }
 
 func retry(in *state, name, id string) *operation {
-	return inboxed(in, "DeadLetterAdmin.Retry", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return inboxed(in, "operations.DeadLetterAdmin.Retry", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Retry(ctx, subscriber, id)
 	})
 }
 
 func discard(in *state, name, id string) *operation {
-	return inboxed(in, "DeadLetterAdmin.Discard", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return inboxed(in, "operations.DeadLetterAdmin.Discard", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Discard(ctx, subscriber, id)
 	})
 }
 
-// retryChosen retries those of all letters that are of the choice, as an operator does after a walk.
+// retryChosen retries the dead letters that match the choice, as an operator does after listing them.
 func retryChosen(in *state, name string, choice operations.Choice, ids ...string) *operation {
-	return inboxed(in, "DeadLetterAdmin.RetryChosen", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return inboxed(in, "operations.DeadLetterAdmin.RetryChosen", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		n, err := i.RetryChosen(ctx, subscriber, ids, choice)
 		return fmt.Sprint(n), err
 	})
 }
 
 func discardChosen(in *state, name string, choice operations.Choice, ids ...string) *operation {
-	return inboxed(in, "DeadLetterAdmin.DiscardChosen", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return inboxed(in, "operations.DeadLetterAdmin.DiscardChosen", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		n, err := i.DiscardChosen(ctx, subscriber, ids, choice)
 		return fmt.Sprint(n), err
 	})
 }
 
-// sweep forgets what is forgettable, as the subscriber does: between the two calls it asks the stream where it ends. It forgets nothing
-// before the lanes have passed that.
+// sweep removes old rows, as the subscriber does: between the two calls it reads the end of the stream. It removes nothing before the lanes have
+// passed that end.
 func sweep(in *state, name string) *operation {
-	return inboxed(in, "Sweeper.Sweep", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return inboxed(in, "inbox.Sweeper.Sweep", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		ids, why, err := i.Candidates(ctx, subscriber, knownStream, age, 10)
 		if err != nil || why != "" {
 			return why, err

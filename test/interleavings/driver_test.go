@@ -32,8 +32,8 @@ func openGated(t testing.TB, address string, s *side) {
 	require.NoError(t, pool.PingContext(t.Context()))
 }
 
-// connConfig returns how every connection of these tests is made. A deadlock is found by the scheduler, which chooses the
-// victim, so that a schedule can be repeated. Nothing has to survive a crash.
+// connConfig returns the settings of every connection of these tests. The scheduler finds deadlocks and chooses the victim, so that a schedule
+// can be repeated. Nothing has to survive a crash.
 func connConfig(t testing.TB, address string) *pgx.ConnConfig {
 	t.Helper()
 	config, err := pgx.ParseConfig(address)
@@ -66,8 +66,8 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return &gatedConn{Conn: conn, side: c.side}, nil
 }
 
-// gatedConn lets the scheduler decide when a statement runs. A write that the program sends without a transaction is two
-// steps, its execution and its commit: Postgres, too, does the two one after the other, and holds the locks in between.
+// gatedConn lets the scheduler decide when a statement runs. A write without a transaction is two steps, its execution and its commit: Postgres
+// does one after the other, and holds the locks in between.
 type gatedConn struct {
 	*stdlib.Conn
 	side *side
@@ -137,7 +137,7 @@ func (c *gatedConn) QueryContext(ctx context.Context, query string, args []drive
 	return kept, nil
 }
 
-// writes finds statements that change or lock rows. One that is taken for a write by mistake only has a step more.
+// writes matches statements that change or lock rows. A wrong match only adds a step.
 var writes = regexp.MustCompile(`(?i)\b(INSERT|UPDATE|DELETE|FOR (NO KEY |KEY )?SHARE)\b`)
 
 func (c *gatedConn) run(ctx context.Context, query string, do func() error) error {
@@ -164,7 +164,7 @@ func (c *gatedConn) run(ctx context.Context, query string, do func() error) erro
 	return tx.Commit()
 }
 
-// blamed makes the error of a deadlock's victim what Postgres reports to one.
+// blamed turns the error of a deadlock's victim into the error that Postgres reports.
 func (s *side) blamed(err error) error {
 	var reported *pgconn.PgError
 	if errors.As(err, &reported) && reported.Code == "57014" && s.victim.Load() {
@@ -173,7 +173,7 @@ func (s *side) blamed(err error) error {
 	return err
 }
 
-// keptRows is an answer that was read to its end.
+// keptRows holds all rows of an answer.
 type keptRows struct {
 	columns []string
 	rows    [][]driver.Value

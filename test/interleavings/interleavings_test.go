@@ -1,24 +1,24 @@
-// Package interleavings_test runs every two of the program's writes at the same time, on a real Postgres, in every order in
-// which their statements can come under READ COMMITTED, and compares what is left with the serial orders. The model of the
-// relay cannot do that: there each call to the database is atomic.
+// Package interleavings_test runs each pair of the program's writes at the same time on a real Postgres, in every order of their statements
+// that READ COMMITTED allows, and compares the outcome with the two serial orders. The model of the relay cannot do that, because its calls to
+// the database are atomic.
 //
-// An operation is one call of a port, a use case, or a relay that runs until it has nothing to do. Each of its statements, and
-// each commit, is a step, and so is a call to the stream. A write that the program sends without a transaction is two steps. A
-// scheduler lets one step happen at a time; if it waits for a lock, the other operation goes on.
+// An operation is one call of a port, a use case, or a relay that runs until it has nothing to do. Each statement, each commit and each call to
+// the stream is a step. A write without a transaction is two steps. A scheduler lets one step happen at a time. If a step waits for a lock, the
+// other operation continues.
 //
-// To add an operation, add a line to one of the tables orderOperations, relayOperations, laneOperations, letterOperations,
-// beforeOperations or wholeRelays: a name, the method of the port, and the call. It begins in the state normal, unless it names another one. If the call
-// only reads, add the method to the list reads instead. TestEveryMethodHasItsPlace fails until one of the two is done.
-// A new port has to be added to the list driven, and a new table's rows to a state.
+// To add an operation, add a line to one of the tables orderOperations, relayOperations, laneOperations, letterOperations, formerOperations or
+// wholeRelays: a name, the method of the port, and the call. It begins in the state normal unless it names another one. If the call only reads,
+// add the method to the list reads instead. TestEveryMethodHasItsPlace fails until one of the two is done. Add a new port to the list driven, and
+// the rows of a new table to a state.
 //
-// An interleaving is right when tables, stream and answers are those of a serial order, and when the checks hold. What an
-// operation may refuse besides stands in its line, with the reason. The victim of a deadlock is tried again, as its caller
-// would, and that try is interleaved like the rest. Both victims are tried. Where a whole relay runs, the checks alone judge,
-// of which one lets more relays run to the end: each take-over writes another cursor, so there is nothing to compare.
+// An interleaving is right if tables, stream and answers are those of a serial order, and all checks hold. An operation's line lists other
+// answers that it may give, with the reason. The victim of a deadlock is tried again, as its caller would do, and that try is interleaved, too.
+// Each side is the victim once. If a whole relay runs, only the checks decide: each take-over writes another cursor, so outcomes cannot be
+// compared. One check lets further relays finish.
 //
-// Where a subscriber works, a copy goes on afterwards: it redelivers every letter that it can. An outcome is also right if what is left
-// then is what a serial order comes to. The statements of programs of before run beside those of the present one, as in a rolling update,
-// and not beside each other. TestPlantedFaultsAreNoticed checks that each check can fail.
+// After an operation of a subscriber a copy continues and redelivers every dead letter that it can. An outcome is also right if the result of
+// that is the result of a serial order. The statements of former programs run beside those of the present one, as in a rolling update, but not
+// beside each other. TestPlantedFaultsAreNoticed checks that each check can fail.
 package interleavings_test
 
 import (
@@ -49,18 +49,19 @@ var (
 
 func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
-// TestInterleavings runs every pair and compares what fails with the list of known failures.
+// TestInterleavings checks that each interleaving of each pair has the outcome of a serial order and keeps all promises, except for the known
+// failures.
 func TestInterleavings(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64() >> 12 // short enough to be passed on
 	}
 	t.Logf("seed %d: repeat the sample with make interleavings ARGS='-all=false -seed=%d'", *seed, *seed)
 	began := time.Now()
-	worlds := make([]*world, runtime.GOMAXPROCS(0))
-	for i := range worlds {
-		worlds[i] = newWorld(t)
+	harnesses := make([]*harness, runtime.GOMAXPROCS(0))
+	for i := range harnesses {
+		harnesses[i] = newHarness(t)
 	}
-	known, err := profiles(t.Context(), worlds[0], allOperations)
+	known, err := profiles(t.Context(), harnesses[0], allOperations)
 	require.NoError(t, err)
 	every := slices.DeleteFunc(pairs(allOperations, known), func(p *pair) bool { return !regexp.MustCompile(*matching).MatchString(p.String()) })
 	if !*all && *matching == "" {
@@ -69,10 +70,10 @@ func TestInterleavings(t *testing.T) {
 	results := make([]result, len(every))
 	next := make(chan int)
 	var workers sync.WaitGroup
-	for _, w := range worlds {
+	for _, h := range harnesses {
 		workers.Go(func() {
 			for i := range next {
-				results[i] = every[i].examine(t.Context(), w, known, rand.New(rand.NewPCG(*seed, uint64(i))))
+				results[i] = every[i].examine(t.Context(), h, known, rand.New(rand.NewPCG(*seed, uint64(i))))
 				every[i].report(t, results[i])
 			}
 		})
@@ -89,14 +90,14 @@ func TestInterleavings(t *testing.T) {
 	t.Logf("%d operations, %s, %.0f s", len(allOperations), sum(every, results), time.Since(began).Seconds())
 }
 
-// chosen are some of the pairs that have a table in common.
+// chosen returns some of the pairs that have a table in common.
 func chosen(every []*pair, rng *rand.Rand) []*pair {
 	every = slices.DeleteFunc(every, func(p *pair) bool { return p.disjoint })
 	rng.Shuffle(len(every), func(i, j int) { every[i], every[j] = every[j], every[i] })
 	return every[:min(len(every), *share)]
 }
 
-// result is what the interleavings of a pair have shown.
+// result is the outcome of a pair's interleavings.
 type result struct {
 	run int // interleavings
 
@@ -113,15 +114,15 @@ type failure struct {
 	*history
 }
 
-// examine runs a pair's interleavings: all of them, or a sample.
-func (p *pair) examine(ctx context.Context, w *world, known map[*operation]profile, rng *rand.Rand) result {
+// examine runs all interleavings of a pair, or a sample.
+func (p *pair) examine(ctx context.Context, h *harness, known map[*operation]profile, rng *rand.Rand) result {
 	r := result{failed: make(map[string]failure)}
 	began := time.Now()
 	defer func() { r.slow = time.Since(began) }()
 	if !*all && p.disjoint {
 		return r
 	}
-	if r.err = p.prepare(ctx, w); r.err != nil {
+	if r.err = p.prepare(ctx, h); r.err != nil {
 		return r
 	}
 	runs := *sample
@@ -129,7 +130,7 @@ func (p *pair) examine(ctx context.Context, w *world, known map[*operation]profi
 	case p.disjoint: // whatever the order, each statement finds what it would find alone
 		runs = 1
 	case *all && p.merges < 100*int64(*most):
-		if p.explore(ctx, w, &r, int64(*most)); r.whole || r.err != nil {
+		if p.explore(ctx, h, &r, int64(*most)); r.whole || r.err != nil {
 			return r
 		}
 		fallthrough
@@ -137,30 +138,29 @@ func (p *pair) examine(ctx context.Context, w *world, known map[*operation]profi
 		runs = r.run + *most/4
 	}
 	steps := [2]int{known[p.operations[0]].steps, known[p.operations[1]].steps}
-	for r.run < runs || r.run < patience && p.missing(r) {
-		if r.err = p.try(ctx, w, &random{rng: rng, left: steps}, &r); r.err != nil {
+	for r.run < runs || r.run < maxRuns && p.missing(r) {
+		if r.err = p.try(ctx, h, &random{rng: rng, left: steps}, &r); r.err != nil {
 			return r
 		}
 	}
 	return r
 }
 
-// patience is how many interleavings of a pair that is known to fail are tried until it does.
-const patience = 2000
+// maxRuns limits the interleavings of a pair that is known to fail, until it does.
+const maxRuns = 2000
 
-// missing reports whether the pair is known to fail, and has not.
+// missing reports whether the pair is known to fail and has not failed yet.
 func (p *pair) missing(r result) bool {
 	known, listed := knownFailures[p.String()]
 	_, found := r.failed[known.check]
 	return listed && !found
 }
 
-// explore runs every interleaving, but of those that differ only in the order of independent steps one. It gives up after so
-// many.
-func (p *pair) explore(ctx context.Context, w *world, r *result, bound int64) {
+// explore runs every interleaving, at most bound. Of those that differ only in the order of independent steps it runs one.
+func (p *pair) explore(ctx context.Context, h *harness, r *result, bound int64) {
 	e := explorer{reduced: true}
 	for tried := int64(0); tried < bound; tried++ {
-		if r.err = p.try(ctx, w, &e, r); r.err != nil {
+		if r.err = p.try(ctx, h, &e, r); r.err != nil {
 			return
 		}
 		if !e.next() {
@@ -170,8 +170,8 @@ func (p *pair) explore(ctx context.Context, w *world, r *result, bound int64) {
 	}
 }
 
-func (p *pair) try(ctx context.Context, w *world, choose chooser, r *result) error {
-	h, err := w.interleave(ctx, p.operations[0].state(), p.operations, choose)
+func (p *pair) try(ctx context.Context, h *harness, choose chooser, r *result) error {
+	hist, err := h.interleave(ctx, p.operations[0].state(), p.operations, choose)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p, err)
 	}
@@ -179,17 +179,17 @@ func (p *pair) try(ctx context.Context, w *world, choose chooser, r *result) err
 		return nil
 	}
 	r.run++
-	r.deadlocks += h.deadlocks
-	if h.blocked > 0 {
+	r.deadlocks += hist.deadlocks
+	if hist.blocked > 0 {
 		r.blocked++
 	}
-	found, err := w.judge(ctx, p, h)
+	found, err := h.judge(ctx, p, hist)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p, err)
 	}
 	for _, v := range found {
 		if _, before := r.failed[v.check]; !before {
-			r.failed[v.check] = failure{v.detail, h}
+			r.failed[v.check] = failure{v.detail, hist}
 		}
 	}
 	return nil

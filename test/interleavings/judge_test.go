@@ -10,49 +10,49 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// checks are what an interleaving is judged by.
+// The checks of an interleaving. The text after each says what must be so.
 const (
-	serial    = "serial"    // tables, stream and answers are those of one serial order
-	stranded  = "stranded"  // a letter that is not dead waits behind one that is, or is redelivered
-	twofold   = "twofold"   // an event is not applied and a dead letter
-	effects   = "effects"   // what is applied took effect once, and nothing else took effect
-	disorder  = "disorder"  // a handler is called for an aggregate's events in their order
-	passed    = "passed"    // a lane has passed only events that somebody has dealt with
-	forgotten = "forgotten" // what the log can publish again is known
-	circles   = "circles"   // nobody waits for somebody who waits for him, but for those who say why
-	versions  = "versions"  // the log has an event for each version of an order, in order
-	revisions = "revisions" // the cursor counts the relay's writes, and each turn is taken once
-	lot       = "lot"       // where relays run, what is parked or discarded is not in the stream
-	peace     = "peace"     // relays go on: everything is in the stream once, but what was discarded
+	serial     = "serial"     // tables, stream and answers are those of one serial order
+	stranded   = "stranded"   // a letter that is not dead waits behind a dead one, or is redelivered
+	twofold    = "twofold"    // no event is both applied and a dead letter
+	effects    = "effects"    // each applied event took effect once, and no other event
+	disorder   = "disorder"   // a handler is called for an aggregate's events in their order
+	passed     = "passed"     // a lane has passed only events that were applied, discarded or made dead letters
+	forgotten  = "forgotten"  // the inbox knows each event that the log can publish again
+	deadlocked = "deadlock"   // two operations do not wait for each other, unless one gives the reason
+	versions   = "versions"   // the log has an event for each version of an order, in order
+	revisions  = "revisions"  // the cursor counts the relay's writes, and each fence is used once
+	lot        = "lot"        // where relays run, parked and discarded events are not in the stream
+	afterwards = "afterwards" // after further relays, each event that was not discarded is in the stream once
 )
 
 // violation is a check that failed, and how.
 type violation struct{ check, detail string }
 
-// judge judges what an interleaving of a pair has left behind.
-func (w *world) judge(ctx context.Context, p *pair, h *history) ([]violation, error) {
-	rows, err := w.rows(ctx)
+// judge returns the checks that fail for what an interleaving of a pair left behind.
+func (h *harness) judge(ctx context.Context, p *pair, hist *history) ([]violation, error) {
+	rows, err := h.rows(ctx)
 	if err != nil {
 		return nil, err
 	}
-	found := slices.Concat(versionsOf(rows), revisionsOf(rows, p, h))
+	found := slices.Concat(versionsOf(rows), revisionsOf(rows, p, hist))
 	if p.operations[0].state().subscribed {
-		said, err := w.followed(ctx, p, h, rows)
+		said, err := h.followed(ctx, p, hist, rows)
 		return append(found, said...), err
 	}
 	found = append(found, forgottenOf(rows)...)
 	if p.relay() {
-		found = append(found, w.lotOf(rows)...)
-		said, err := w.peace(ctx, rows)
+		found = append(found, h.lotOf(rows)...)
+		said, err := h.relayAfterwards(ctx, rows)
 		return append(found, said...), err
 	}
-	if outcome := w.outcome(rows); !p.isSerial(h.answers, outcome) {
-		found = append(found, violation{serial, "the outcome is that of no serial order: " + p.differences(h.answers, outcome)})
+	if outcome := h.outcome(rows); !p.isSerial(hist.answers, outcome) {
+		found = append(found, violation{serial, "the outcome is that of no serial order: " + p.differences(hist.answers, outcome)})
 	}
 	return found, nil
 }
 
-// differences tells what an outcome has that the nearest serial one has not, and the other way round.
+// differences returns the lines in which an outcome differs from the nearest serial one.
 func (p *pair) differences(answers [2]answer, outcome string) string {
 	here := strings.Split(answered(answers, outcome), "\n")
 	var nearest []string
@@ -76,31 +76,31 @@ func (p *pair) differences(answers [2]answer, outcome string) string {
 	return strings.Join(nearest, "")
 }
 
-// followed judges what a subscriber has left, and what a copy makes of that. If the outcome is that of no serial order, that of the
-// copy may be.
-func (w *world) followed(ctx context.Context, p *pair, h *history, rows map[string][]row) ([]violation, error) {
-	found := w.subscribed(p, h, rows)
-	if h.deadlocks > 0 && p.operations[0].circles == "" && p.operations[1].circles == "" {
-		found = append(found, violation{circles, "the two wait for each other"})
+// followed checks what a subscriber left behind, and the result of a copy that continues. If the outcome is not that of a serial order, the
+// copy's result may be.
+func (h *harness) followed(ctx context.Context, p *pair, hist *history, rows map[string][]row) ([]violation, error) {
+	found := h.subscribed(p, hist, rows)
+	if hist.deadlocks > 0 && p.operations[0].mayDeadlock == "" && p.operations[1].mayDeadlock == "" {
+		found = append(found, violation{deadlocked, "the two wait for each other"})
 	}
-	outcome := w.outcome(rows)
-	if err := w.drain(ctx); err != nil {
+	outcome := h.outcome(rows)
+	if err := h.drain(ctx); err != nil {
 		return nil, err
 	}
-	drained, err := w.rows(ctx)
+	drained, err := h.rows(ctx)
 	if err != nil {
 		return nil, err
 	}
-	found = slices.Concat(found, w.subscribed(p, h, drained), leftOf(drained))
-	if p.careless() || p.isSerial(h.answers, outcome) {
+	found = slices.Concat(found, h.subscribed(p, hist, drained), leftOf(drained))
+	if p.careless() || p.isSerial(hist.answers, outcome) {
 		return found, nil
 	}
-	after := w.outcome(drained)
-	if err := p.drain(ctx, w); err != nil {
+	after := h.outcome(drained)
+	if err := p.drain(ctx, h); err != nil {
 		return nil, err
 	}
-	if !p.isOf(p.drained, late(h.answers), after) {
-		found = append(found, violation{serial, "the outcome is that of no serial order: " + p.differences(h.answers, outcome)})
+	if !p.isOf(p.drained, late(hist.answers), after) {
+		found = append(found, violation{serial, "the outcome is that of no serial order: " + p.differences(hist.answers, outcome)})
 	}
 	return found, nil
 }
@@ -131,11 +131,11 @@ func versionsOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// lotOf compares lot and stream.
-func (w *world) lotOf(rows map[string][]row) (found []violation) {
+// lotOf compares the parking lot with the stream.
+func (h *harness) lotOf(rows map[string][]row) (found []violation) {
 	for _, event := range rows["outbox_parked"] {
 		state := event.text("state")
-		for _, entry := range w.stream.Entries() {
+		for _, entry := range h.stream.Entries() {
 			if entry.ID == event.text("event_id") && (state == "parked" || state == "discarded") {
 				found = append(found, violation{lot, fmt.Sprintf("event %d is %s, and in the stream", entry.Position, state)})
 			}
@@ -144,14 +144,14 @@ func (w *world) lotOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// revisionsOf counts the writes that the two operations made, where that is known.
-func revisionsOf(rows map[string][]row, p *pair, h *history) []violation {
+// revisionsOf compares the cursor's revision with the number of writes of the two operations, where that is known.
+func revisionsOf(rows map[string][]row, p *pair, hist *history) []violation {
 	if p.relay() {
 		return nil
 	}
 	want := int64(revision)
 	for i, o := range p.operations {
-		if o.turn && h.answers[i].err == nil {
+		if o.fenced && hist.answers[i].err == nil {
 			want++
 		}
 	}
@@ -164,34 +164,33 @@ func revisionsOf(rows map[string][]row, p *pair, h *history) []violation {
 	return nil
 }
 
-// later is an event that is written after the interleaving. With it the last message of before is not the stream's last one any
-// more, as it would be sooner or later.
+// later is an event that is written after the interleaving, so that the stream grows beyond the last message of the interleaving.
 const later = `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 	VALUES ('90000000-0000-4000-8000-000000000001', 'order', '90000000-0000-4000-8000-000000000001', 1, 'later', 'orders.later', '{}')`
 
-// peace lets relays finish: one looks what there is, an operator asks for everything that is parked, and another one redrives
-// it. The broker takes everything now.
-func (w *world) peace(ctx context.Context, rows map[string][]row) (found []violation, err error) {
-	if _, err := w.plain.ExecContext(ctx, later); err != nil {
+// relayAfterwards lets relays finish: one relays what there is, an operator marks all parked events, and another one redrives them. The broker
+// accepts every event now.
+func (h *harness) relayAfterwards(ctx context.Context, rows map[string][]row) (found []violation, err error) {
+	if _, err := h.plain.ExecContext(ctx, later); err != nil {
 		return nil, err
 	}
 	for range 2 {
-		if _, err := w.plain.ExecContext(ctx, "UPDATE leases SET expires_at = '2020-01-01'"); err != nil {
+		if _, err := h.plain.ExecContext(ctx, "UPDATE leases SET expires_at = '2020-01-01'"); err != nil {
 			return nil, err
 		}
-		halt, err := w.relayed(ctx, w.plain)
+		halt, err := h.relayed(ctx, h.plain)
 		if err != nil {
 			return nil, err
 		}
 		if halt != "" {
-			return []violation{{peace, "the next relay halts: " + halt}}, nil
+			return []violation{{afterwards, "the next relay halts: " + halt}}, nil
 		}
-		if _, err := postgres.NewParking(w.plain, relayName).Redrive(ctx, nil); err != nil {
+		if _, err := postgres.NewParking(h.plain, relayName).Redrive(ctx, nil); err != nil {
 			return nil, err
 		}
 	}
 	stored := make(map[string]int)
-	for _, entry := range w.stream.Entries() {
+	for _, entry := range h.stream.Entries() {
 		stored[entry.ID]++
 	}
 	gone := make(map[string]string)
@@ -204,7 +203,7 @@ func (w *world) peace(ctx context.Context, rows map[string][]row) (found []viola
 			want = 0
 		}
 		if stored[id] != want {
-			found = append(found, violation{peace, fmt.Sprintf("event %d is in the stream %d times, not %d times", position, stored[id], want)})
+			found = append(found, violation{afterwards, fmt.Sprintf("event %d is in the stream %d times, not %d times", position, stored[id], want)})
 		}
 	}
 	for _, entry := range log {
@@ -215,15 +214,15 @@ func (w *world) peace(ctx context.Context, rows map[string][]row) (found []viola
 			judge(event.text("event_id"), outbox.Position(position))
 		}
 	}
-	return append(found, w.ordered()...), nil
+	return append(found, h.ordered()...), nil
 }
 
-// ordered judges the order of each aggregate's events in the stream.
-func (w *world) ordered() (found []violation) {
+// ordered checks the order of each aggregate's events in the stream.
+func (h *harness) ordered() (found []violation) {
 	last := make(map[outbox.Key]int64)
-	for _, entry := range w.stream.Entries() {
+	for _, entry := range h.stream.Entries() {
 		if entry.Version < last[entry.Key] {
-			found = append(found, violation{peace, fmt.Sprintf("version %d of %s comes after version %d", entry.Version, entry.Key, last[entry.Key])})
+			found = append(found, violation{afterwards, fmt.Sprintf("version %d of %s comes after version %d", entry.Version, entry.Key, last[entry.Key])})
 		}
 		last[entry.Key] = entry.Version
 	}

@@ -6,18 +6,18 @@ import (
 	"testing"
 )
 
-// knownFailure says which check a pair is known to fail, and which others may fail with it. The test fails when a pair on the list
-// stops failing: then its line goes.
+// knownFailure names the check that a pair is known to fail, and others that may fail with it. The test fails when a pair on the list does not
+// fail any more: then remove its line.
 type knownFailure struct {
 	check  string
 	with   []string
 	reason string
 }
 
-// knownFailures are by pair. None is known.
+// knownFailures lists known failures by pair. There is none.
 var knownFailures = map[string]knownFailure{}
 
-// report tells what failed and is not known, and what is known and did not fail.
+// report fails the test for failures that are not known, and for known failures that did not happen.
 func (p *pair) report(t *testing.T, r result) {
 	t.Helper()
 	if r.err != nil {

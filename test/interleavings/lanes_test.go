@@ -13,24 +13,24 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// inboxOf is the inbox of one side. A schedule may leave a transaction idle for long.
+// inboxOf returns the inbox of one side. A schedule may leave a transaction idle for long.
 func inboxOf(s *side) *postgres.Inbox {
 	return postgres.NewInbox(s.db, postgres.InboxOptions{IdleTimeout: time.Hour})
 }
 
-// handler is the handler of one call. It fails for some events. If it is called for an event before an earlier event of the aggregate
-// was dealt with, the world notes that.
+// handler is the handler of one call. It fails for some events. It records in the harness if it is called for an event before an earlier event
+// of the aggregate was applied or discarded.
 type handler struct {
-	world *world
-	fails []string // ids of events
-	calls []string
-	emits string // aggregate of which it emits an event for each call; empty: none
+	harness *harness
+	fails   []string // ids of events
+	calls   []string
+	emits   string // aggregate of which it emits an event for each call; empty: none
 }
 
 var errHandler = errors.New("the handler fails")
 
 func (h *handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-	if err := h.world.early(ctx, entry, h.calls); err != nil {
+	if err := h.harness.early(ctx, entry, h.calls); err != nil {
 		return err
 	}
 	if slices.Contains(h.fails, entry.ID) {
@@ -61,7 +61,7 @@ func (*handler) External() bool  { return false }
 
 func (*handler) Applied(context.Context, outbox.Entry) {}
 
-// judged keeps a failure that counts. An event is dead when it has failed so often.
+// judged returns a judge for which an event is dead after limit failures.
 func judged(limit int) inbox.FailurePolicy {
 	return func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 		if !errors.Is(err, errHandler) {
@@ -71,14 +71,14 @@ func judged(limit int) inbox.FailurePolicy {
 	}
 }
 
-// inboxed is an operation on one side's inbox, in a state of the subscriber.
+// inboxed returns an operation on the inbox of one side, in a state of the subscriber. method is named as in driven: inbox.Checkpoints.Begin.
 func inboxed(in *state, method, name string, do func(ctx context.Context, i *postgres.Inbox) (string, error)) *operation {
-	return &operation{name: name, methods: []string{"inbox." + method}, in: in, do: func(ctx context.Context, s *side) (string, error) {
+	return &operation{name: name, methods: []string{method}, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		return do(ctx, inboxOf(s))
 	}}
 }
 
-// batch is one call of Apply. Each has another end, so that the lane tells which one was applied.
+// batch is one call of Apply. Each batch has another end, so that the lane shows which one was applied.
 type batch struct {
 	inbox.Batch
 	fails []inbox.Event
@@ -131,7 +131,7 @@ func apply(in *state, name string, b batch) *operation {
 var busy = map[string]string{"lane_moved": "another transaction works on the lane; the copy looks again"}
 
 func (b batch) apply(ctx context.Context, s *side) (string, error) {
-	h := &handler{world: s.world, emits: b.emits}
+	h := &handler{harness: s.harness, emits: b.emits}
 	for _, event := range b.fails {
 		h.fails = append(h.fails, event.ID)
 	}
@@ -196,8 +196,7 @@ func (b batch) chunk() batch {
 // copyName announces itself in catchUp, which is no part of an outcome.
 const copyName = "copy"
 
-// catchUp is what a copy does: it looks where the lane stands, and applies what the stream holds after that. If the lane moves meanwhile,
-// it looks again.
+// catchUp does what a copy does: it reads the lane's checkpoint, and applies the messages after it. If the lane moves meanwhile, it reads again.
 func catchUp(in *state, name string) *operation {
 	last := newBatch(0, b2, b3)
 	delete(batches, endOf(0, int64(last.To.Sequence))) // what it applies depends on what it sees
@@ -232,7 +231,7 @@ func catchUp(in *state, name string) *operation {
 }
 
 func rewind(in *state, name, stream string, from inbox.Checkpoint, to uint64) *operation {
-	o := inboxed(in, "Checkpoints.Rewind", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	o := inboxed(in, "inbox.Checkpoints.Rewind", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		checkpoint, err := i.Rewind(ctx, subscriber, from, stream, placeAt(to))
 		return fmt.Sprintf("%s %d, revision %d", checkpoint.Stream, checkpoint.Sequence, checkpoint.Revision), err
 	})
@@ -241,22 +240,22 @@ func rewind(in *state, name, stream string, from inbox.Checkpoint, to uint64) *o
 	return o
 }
 
-// begin makes the lanes of a subscriber.
+// begin creates the lanes of a subscriber.
 func begin(name, who string, count int) *operation {
-	return inboxed(&open, "Checkpoints.Begin", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return inboxed(&open, "inbox.Checkpoints.Begin", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Begin(ctx, who, count, knownStream, placeAt(7))
 	})
 }
 
 // subscribe adds types. Of two copies with different handlers one is refused.
 func subscribe(name, handler string, types ...string) *operation {
-	return inboxed(&open, "Checkpoints.Subscribe", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return inboxed(&open, "inbox.Checkpoints.Subscribe", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Subscribe(ctx, subscriber, handler, types)
 	})
 }
 
 func look(name, instance string) *operation {
-	return guessing(inboxed(&open, "Checkpoints.Heartbeat", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return guessing(inboxed(&open, "inbox.Checkpoints.Heartbeat", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		view, err := i.Heartbeat(ctx, subscriber, instance)
 		lanes := make([]string, len(view.Lanes))
 		for i, lane := range view.Lanes {
@@ -311,7 +310,7 @@ var laneOperations = []*operation{
 	begin("begin for the first time", "another", 2),
 	look("look: known", "instance"),
 	look("look: new", "another instance"),
-	inboxed(&open, "Checkpoints.Leave", "leave", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	inboxed(&open, "inbox.Checkpoints.Leave", "leave", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Leave(ctx, subscriber, "instance")
 	}),
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// refusal takes the lead and refuses what is to be redriven in the database alone, without a notice in the stream: nothing keeps
-// a leader that was frozen before its append from making it.
+// refusal becomes leader and refuses a redrive in the database only, without a notice in the stream. So a leader that was frozen before its
+// append can still make it.
 var refusal = &operation{name: "refuse without a notice", relay: true, do: func(ctx context.Context, s *side) (string, error) {
 	term, err := elector(s).Acquire(ctx, 0)
 	if err != nil {
@@ -23,7 +23,7 @@ var refusal = &operation{name: "refuse without a notice", relay: true, do: func(
 	if err != nil {
 		return "", err
 	}
-	stream := &gatedStream{StreamRepair: s.world.stream, side: s}
+	stream := &gatedStream{StreamRepair: s.harness.stream, side: s}
 	info, err := stream.Open(ctx, 0)
 	if err != nil {
 		return "", err
@@ -82,50 +82,50 @@ func both(name string, a, b string) *operation {
 	}}
 }
 
-// sabotage are the operations that are defined only to be noticed.
-var sabotage = []*operation{refusal, racy, sound, both("one and other", created, paid), both("other and one", paid, created)}
+// plantedOperations are wrong operations, which the checks must notice.
+var plantedOperations = []*operation{refusal, racy, sound, both("one and other", created, paid), both("other and one", paid, created)}
 
-// laboratory has a world, and every operation's profile there.
-func laboratory(t *testing.T, names ...string) (*world, map[*operation]profile) {
+// plantedHarness returns a harness, and the profiles of the named operations in it.
+func plantedHarness(t *testing.T, names ...string) (*harness, map[*operation]profile) {
 	t.Helper()
-	w := newWorld(t)
+	h := newHarness(t)
 	var wanted []*operation
 	for _, name := range names {
 		wanted = append(wanted, named(name))
 	}
-	known, err := profiles(t.Context(), w, wanted)
+	known, err := profiles(t.Context(), h, wanted)
 	require.NoError(t, err)
-	return w, known
+	return h, known
 }
 
 func explored(t *testing.T, a, b string) result {
 	t.Helper()
-	w, known := laboratory(t, a, b)
+	h, known := plantedHarness(t, a, b)
 	p := newPair(named(a), named(b), known)
-	require.NoError(t, p.prepare(t.Context(), w))
+	require.NoError(t, p.prepare(t.Context(), h))
 	r := result{failed: make(map[string]failure)}
-	p.explore(t.Context(), w, &r, 1000)
+	p.explore(t.Context(), h, &r, 1000)
 	require.NoError(t, r.err)
 	require.True(t, r.whole)
 	return r
 }
 
-// TestRefusalWithoutANoticeIsNoticed: a leader that refuses in the database alone beside a frozen redrive.
+// TestRefusalWithoutANoticeIsNoticed checks that a check fails for a leader that refuses a redrive in the database only, beside a frozen redrive.
 func TestRefusalWithoutANoticeIsNoticed(t *testing.T) {
-	w, known := laboratory(t, "relay redrives", refusal.name)
+	h, known := plantedHarness(t, "relay redrives", refusal.name)
 	p := newPair(named("relay redrives"), refusal, known)
 	rng := rand.New(rand.NewPCG(1, 1))
 	r := result{failed: make(map[string]failure)}
-	for r.run < patience && len(r.failed) < 2 {
+	for r.run < maxRuns && len(r.failed) < 2 {
 		left := [2]int{known[p.operations[0]].steps, known[p.operations[1]].steps}
-		require.NoError(t, p.try(t.Context(), w, &random{rng: rng, left: left}, &r))
+		require.NoError(t, p.try(t.Context(), h, &random{rng: rng, left: left}, &r))
 	}
 	require.Contains(t, r.failed, lot)
-	require.Contains(t, r.failed, peace)
-	require.Contains(t, r.failed[peace].detail, "in the stream 2 times")
+	require.Contains(t, r.failed, afterwards)
+	require.Contains(t, r.failed[afterwards].detail, "in the stream 2 times")
 }
 
-// TestLostUpdateIsNoticed: what reads in one statement and writes in another loses updates, which one statement does not.
+// TestLostUpdateIsNoticed checks that a read and a write in two statements lose an update, and that one statement does not.
 func TestLostUpdateIsNoticed(t *testing.T) {
 	r := explored(t, racy.name, racy.name)
 	require.Contains(t, r.failed, serial)
@@ -133,28 +133,28 @@ func TestLostUpdateIsNoticed(t *testing.T) {
 	require.Empty(t, explored(t, sound.name, sound.name).failed)
 }
 
-// TestEveryMergeIsRun: where nothing waits there are as many interleavings as merges of the steps, each once.
+// TestEveryMergeIsRun checks that each merge of the steps is run once, if nothing waits.
 func TestEveryMergeIsRun(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
 	}{{"place", "renew", 10}, {"place", "report a halt", 10}} {
-		w, known := laboratory(t, c.a, c.b)
+		h, known := plantedHarness(t, c.a, c.b)
 		p := newPair(named(c.a), named(c.b), known)
 		require.EqualValues(t, c.want, p.merges)
 		var e explorer
 		seen := make(map[string]bool)
 		for more := true; more; more = e.next() {
-			h, err := w.interleave(t.Context(), normal, p.operations, &e)
+			hist, err := h.interleave(t.Context(), normal, p.operations, &e)
 			require.NoError(t, err)
-			require.Zero(t, h.blocked)
-			seen[h.order()] = true
+			require.Zero(t, hist.blocked)
+			seen[hist.order()] = true
 		}
 		require.Len(t, seen, c.want)
 	}
 }
 
-// TestDeadlocksEnd: each of two that wait for each other is the victim once, and is tried again.
+// TestDeadlocksEnd checks that each side of a deadlock is the victim once, and is tried again.
 func TestDeadlocksEnd(t *testing.T) {
 	r := explored(t, "one and other", "other and one")
 	require.Positive(t, r.deadlocks)
@@ -163,23 +163,23 @@ func TestDeadlocksEnd(t *testing.T) {
 	require.Zero(t, explored(t, "one and other", "one and other").deadlocks)
 }
 
-// TestWaitingIsNoOption: what waits for a lock goes on when that is free, so there are fewer interleavings.
+// TestWaitingIsNoOption checks that a step that waits for a lock runs as soon as the lock is free, so that there are fewer interleavings.
 func TestWaitingIsNoOption(t *testing.T) {
 	r := explored(t, sound.name, sound.name)
 	require.Equal(t, 4, r.run, "of six merges: one side's write waits for the other one's commit")
 	require.Positive(t, r.blocked)
 }
 
-// TestNothingIsLostByLeavingOut: the interleavings that are run come to every outcome that all of them come to.
+// TestNothingIsLostByLeavingOut checks that the reduced set of interleavings has the same outcomes as all of them.
 func TestNothingIsLostByLeavingOut(t *testing.T) {
 	for _, c := range [][2]string{{"apply: one new", "before: fail: new"}, {"pay", "cancel"}, {racy.name, racy.name}, {"apply: one new", "look: known"}} {
-		w, known := laboratory(t, c[0], c[1])
+		h, known := plantedHarness(t, c[0], c[1])
 		p := newPair(named(c[0]), named(c[1]), known)
 		outcomes := func(e *explorer) (found []string, runs int) {
 			for more := true; more; more = e.next() {
-				h, outcome, err := p.run(t.Context(), w, p.operations, e)
+				hist, outcome, err := p.run(t.Context(), h, p.operations, e)
 				require.NoError(t, err)
-				if text := answered(h.answers, outcome); !e.redundant {
+				if text := answered(hist.answers, outcome); !e.redundant {
 					runs++
 					if !slices.Contains(found, text) {
 						found = append(found, text)

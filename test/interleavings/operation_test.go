@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// operation is one call of the program that writes, with its arguments: what one side of an interleaving does.
+// operation is one side of an interleaving: a call of the program that writes, with its arguments.
 type operation struct {
 	name string
 	// methods are those of the ports that the operation is a scenario of: "relay.Parking.Reconcile".
@@ -17,31 +17,29 @@ type operation struct {
 	do      func(ctx context.Context, s *side) (string, error)
 	in      *state // where it begins; nil: normal
 
-	// turn says that success counts one write of the relay.
-	turn bool
-	// relay says that a whole relay runs, or something in its place. What it leaves is judged by what relays make of it
-	// afterwards, and not by comparison: a take-over leaves another cursor each time.
+	// fenced reports that success counts one write of the relay.
+	fenced bool
+	// relay reports that a whole relay runs, or something in its place. Its outcome is not compared, because each take-over writes another cursor.
+	// Instead, further relays have to finish the work.
 	relay bool
-	// untrue says that it tells of a stream that is not the state's. No whole relay runs beside it: each settles the true one.
-	untrue bool
-	// before says that it is one of a program of before. Two of those are no pair.
+	// otherStream reports that it assumes a stream that is not the state's. No whole relay runs beside it, because that uses the state's stream.
+	otherStream bool
+	// before reports that it belongs to a former program. Two of those are not a pair.
 	before bool
-	// careless says that it forgets, by its age alone, what may come again, and passes over what is locked: no outcome is wrong.
+	// careless reports that it removes old events that may come again, and skips locked ones, so that no outcome is wrong.
 	careless bool
-	// regrows says that it reports a stream that has lost its end, which has other events afterwards.
+	// regrows reports that its stream has lost its end, and has other events afterwards.
 	regrows bool
-	// skips says that it lets lanes pass over events on purpose.
+	// skips reports that it lets lanes skip events on purpose.
 	skips bool
-	// circles says why it may wait for another one that waits for it. Whoever Postgres ends then tries again.
-	circles string
-	// prelude says that the operation itself closes its gate, at the first step that matters.
+	// mayDeadlock is the reason why it may deadlock with another operation. The victim tries again.
+	mayDeadlock string
+	// prelude reports that the operation itself closes its gate, at the first step that matters.
 	prelude bool
 
-	// refuses are answers that the operation may give though no serial order would, and why that is right. It must have
-	// changed nothing then.
+	// refuses lists answers that the operation may give although no serial order does, with the reason. It must not have changed anything then.
 	refuses map[string]string
-	// guesses are answers that may be given though it is another one in the serial order whose outcome it is, and why that is
-	// right.
+	// guesses lists answers that may differ from those of the serial order with the same outcome, with the reason.
 	guesses map[string]string
 }
 
@@ -93,16 +91,16 @@ func (a answer) String() string {
 	return a.code() + " " + a.text
 }
 
-// slow reports that the machine was so slow that a call gave up. That is no outcome to judge.
+// slow reports whether a call gave up because the machine is slow. Such an outcome is not compared.
 func (a answer) slow() bool {
 	return errors.Is(a.err, postgres.ErrUnavailable) || errors.Is(a.err, postgres.ErrBusy)
 }
 
 // operations are all of them. A pair is any two of one state, and each with itself.
-var allOperations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations, beforeOperations, wholeRelays)
+var allOperations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations, formerOperations, wholeRelays)
 
 func named(name string) *operation {
-	for _, o := range slices.Concat(allOperations, sabotage) {
+	for _, o := range slices.Concat(allOperations, plantedOperations) {
 		if o.name == name {
 			return o
 		}

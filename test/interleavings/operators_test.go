@@ -9,8 +9,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// buried is the state of a subscriber that was forgotten, and not erased.
-var buried = state{name: "buried", stream: normal.stream, rows: relayRows("NULL") + "DELETE FROM outbox; DELETE FROM outbox_parked;" + subscriberRows(
+// tombstoned is the state of a subscriber that was forgotten and not erased.
+var tombstoned = state{name: "buried", stream: normal.stream, rows: relayRows("NULL") + "DELETE FROM outbox; DELETE FROM outbox_parked;" + subscriberRows(
 	kept{a1, inbox.Dead, 1}, kept{a2, inbox.Waiting, 0}, kept{d1, inbox.Retrying, 1}, kept{given, inbox.Discarded, 1}) +
 	"DELETE FROM subscriber_lanes; DELETE FROM subscriber_marks; DELETE FROM subscriber_copies;" +
 	"INSERT INTO subscribers (subscriber, forgotten_at) VALUES ('" + subscriber + "', '2020-01-01');"}
@@ -19,7 +19,7 @@ var buried = state{name: "buried", stream: normal.stream, rows: relayRows("NULL"
 var wanted = "INSERT INTO subscribers (subscriber, handler) VALUES ('" + subscriber + "', 'test');" +
 	"INSERT INTO subscriber_types VALUES ('" + subscriber + "', '" + a1.Type + "');"
 
-// operates is what an operator does.
+// operates returns an operation of an operator.
 func operates(in *state, method, name string, do func(ctx context.Context, o *postgres.Operator) (string, error)) *operation {
 	return &operation{name: name, methods: []string{"inbox.Operator." + method}, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		return do(ctx, postgres.NewOperator(s.db))
@@ -71,7 +71,7 @@ func forget(in *state, name string) *operation {
 }
 
 func erase(name string, limit int) *operation {
-	return operates(&buried, "Erase", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
+	return operates(&tombstoned, "Erase", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
 		erased, err := o.Erase(ctx, subscriber, limit)
 		return fmt.Sprint(erased), err
 	})
@@ -88,7 +88,7 @@ var (
 	goForth = inbox.Move{Stream: knownStream, To: placeAt(48 + 1000), Forwards: true}
 )
 
-// operatorOperations are the operators' verbs. Where lanes work without a row of the subscriber, a program of before began it.
+// operatorOperations are the operators' verbs. Where lanes work without a row of the subscriber, a former program began it.
 var operatorOperations = []*operation{
 	pause(&open, "pause"),
 	resume(&open, "resume"),
@@ -118,17 +118,17 @@ var operatorOperations = []*operation{
 
 	erase("erase everything", 100),
 	erase("erase a little", 2),
-	forget(&buried, "buried, forget again"),
-	lift(&buried, "buried, lift"),
-	pause(&buried, "buried, pause"),
-	redeliver(&buried, "buried, redeliver", redelivering{count: 10}),
-	discard(&buried, "buried, discard: dead", a1.ID),
-	retryChosen(&buried, "buried, retry chosen", operations.Choice{}, a1.ID, d1.ID),
-	inboxed(&buried, "Checkpoints.Subscribe", "buried, subscribe", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	forget(&tombstoned, "buried, forget again"),
+	lift(&tombstoned, "buried, lift"),
+	pause(&tombstoned, "buried, pause"),
+	redeliver(&tombstoned, "buried, redeliver", redelivering{count: 10}),
+	discard(&tombstoned, "buried, discard: dead", a1.ID),
+	retryChosen(&tombstoned, "buried, retry chosen", operations.Choice{}, a1.ID, d1.ID),
+	inboxed(&tombstoned, "inbox.Checkpoints.Subscribe", "buried, subscribe", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Subscribe(ctx, subscriber, "test", []string{"a"})
 	}),
-	inboxed(&buried, "Checkpoints.Begin", "buried, begin", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	inboxed(&tombstoned, "inbox.Checkpoints.Begin", "buried, begin", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Begin(ctx, subscriber, 2, knownStream, placeAt(7))
 	}),
-	once(&buried, "buried, once: new", b2),
+	once(&tombstoned, "buried, once: new", b2),
 }

@@ -8,21 +8,21 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	app "github.com/assylzhan-a/outboxie/internal/app/ordering"
+	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// service is the order service of one side. It names each side's new order always the same.
-func service(s *side) *app.Service {
-	return app.New(app.Ports{Work: postgres.NewUnitOfWork(s.db), Encoder: codec.New(nil), Notifier: memory.NewNotifier()},
+// service returns the order service of one side, whose new order always has the same id.
+func service(s *side) *ordering.Service {
+	return ordering.New(ordering.Ports{Work: postgres.NewUnitOfWork(s.db), Encoder: codec.New(nil), Notifier: memory.NewNotifier()},
 		func() order.ID { return order.ID(placed[s.index]) },
 		func() time.Time { return time.Date(2020, 2, 1, 0, 0, 0, 0, time.UTC) })
 }
 
 var work = []string{"orders.UnitOfWork.Do"}
 
-// change is a use case of the order service.
+// change returns an operation of the order service.
 func change(name string, do func(ctx context.Context, s orders.Service) (order.Snapshot, error)) *operation {
 	return &operation{name: name, methods: work, do: func(ctx context.Context, s *side) (string, error) {
 		state, err := do(ctx, service(s))

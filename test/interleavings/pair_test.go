@@ -25,7 +25,7 @@ func (p *pair) careless() bool { return p.operations[0].careless || p.operations
 
 func (p *pair) relay() bool { return p.operations[0].relay || p.operations[1].relay }
 
-// profile is what an operation does when it runs alone.
+// profile describes an operation that runs alone.
 type profile struct {
 	steps  int
 	tables map[string]bool
@@ -33,24 +33,24 @@ type profile struct {
 }
 
 // profiles runs each operation alone.
-func profiles(ctx context.Context, w *world, all []*operation) (map[*operation]profile, error) {
+func profiles(ctx context.Context, h *harness, all []*operation) (map[*operation]profile, error) {
 	found := make(map[*operation]profile)
 	for _, o := range all {
-		w.sides[0].tables = make(map[string]bool)
-		h, err := w.interleave(ctx, o.state(), [2]*operation{o, nil}, first(0))
+		h.sides[0].tables = make(map[string]bool)
+		hist, err := h.interleave(ctx, o.state(), [2]*operation{o, nil}, first(0))
 		if err != nil {
 			return nil, fmt.Errorf("%s alone: %w", o.name, err)
 		}
-		found[o] = profile{len(h.steps), w.sides[0].tables, h.answers[0].code()}
+		found[o] = profile{len(hist.steps), h.sides[0].tables, hist.answers[0].code()}
 	}
 	return found, nil
 }
 
-// pairs are any two operations that begin in the same state, and each with itself.
+// pairs returns each two operations that begin in the same state, and each operation with itself.
 func pairs(all []*operation, known map[*operation]profile) (found []*pair) {
 	for i, a := range all {
 		for _, b := range all[i:] {
-			apart := a.untrue && b.relay || b.untrue && a.relay || a.before && b.before
+			apart := a.otherStream && b.relay || b.otherStream && a.relay || a.before && b.before
 			if a.state().name == b.state().name && !apart {
 				found = append(found, newPair(a, b, known))
 			}
@@ -69,76 +69,76 @@ func newPair(a, b *operation, known map[*operation]profile) *pair {
 	return p
 }
 
-// prepare learns what the serial orders come to.
-func (p *pair) prepare(ctx context.Context, w *world) error {
+// prepare runs the serial orders and keeps their outcomes.
+func (p *pair) prepare(ctx context.Context, h *harness) error {
 	if p.relay() {
 		return nil
 	}
 	for i := range 2 {
-		h, outcome, err := p.run(ctx, w, p.operations, first(i))
+		hist, outcome, err := p.run(ctx, h, p.operations, first(i))
 		if err != nil {
 			return err
 		}
-		p.serial = append(p.serial, answered(h.answers, outcome))
+		p.serial = append(p.serial, answered(hist.answers, outcome))
 	}
 	for i, o := range p.operations {
 		if o.refuses == nil {
 			continue
 		}
-		if err := p.leave(ctx, w, i); err != nil {
+		if err := p.leave(ctx, h, i); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// leave learns what the other side comes to alone. That is the same in each pair.
-func (p *pair) leave(ctx context.Context, w *world, side int) error {
+// leave runs the other side alone and keeps its outcome, which is the same in each pair.
+func (p *pair) leave(ctx context.Context, h *harness, side int) error {
 	others := p.operations
 	others[side] = nil
-	if outcome, known := w.alone[others]; known {
+	if outcome, known := h.alone[others]; known {
 		p.alone[1-side] = outcome
 		return nil
 	}
-	h, err := w.interleave(ctx, p.operations[0].state(), others, first(1-side))
+	hist, err := h.interleave(ctx, p.operations[0].state(), others, first(1-side))
 	if err != nil {
 		return err
 	}
-	rows, err := w.rows(ctx)
-	p.alone[1-side] = answered(h.answers, w.outcome(rows))
-	w.alone[others] = p.alone[1-side]
+	rows, err := h.rows(ctx)
+	p.alone[1-side] = answered(hist.answers, h.outcome(rows))
+	h.alone[others] = p.alone[1-side]
 	return err
 }
 
-// drain learns what a copy of the subscriber makes of the serial orders.
-func (p *pair) drain(ctx context.Context, w *world) error {
+// drain lets a copy of the subscriber continue after each serial order, and keeps the outcomes.
+func (p *pair) drain(ctx context.Context, h *harness) error {
 	for i := 0; len(p.drained) < 2; i++ {
-		h, err := w.interleave(ctx, p.operations[0].state(), p.operations, first(i))
+		hist, err := h.interleave(ctx, p.operations[0].state(), p.operations, first(i))
 		if err != nil {
 			return err
 		}
-		if err := w.drain(ctx); err != nil {
+		if err := h.drain(ctx); err != nil {
 			return err
 		}
-		rows, err := w.rows(ctx)
+		rows, err := h.rows(ctx)
 		if err != nil {
 			return err
 		}
-		p.drained = append(p.drained, answered(late(h.answers), w.outcome(rows)))
+		p.drained = append(p.drained, answered(late(hist.answers), h.outcome(rows)))
 	}
 	return nil
 }
 
-func (p *pair) run(ctx context.Context, w *world, both [2]*operation, choose chooser) (*history, string, error) {
-	h, err := w.interleave(ctx, p.operations[0].state(), both, choose)
+func (p *pair) run(ctx context.Context, h *harness, both [2]*operation, choose chooser) (*history, string, error) {
+	hist, err := h.interleave(ctx, p.operations[0].state(), both, choose)
 	if err != nil {
 		return nil, "", err
 	}
-	rows, err := w.rows(ctx)
-	return h, w.outcome(rows), err
+	rows, err := h.rows(ctx)
+	return hist, h.outcome(rows), err
 }
 
-// isSerial reports whether an outcome is that of a serial order. Where one side refused, it is that of the other one alone.
+// isSerial reports whether an outcome is that of a serial order. If one side refused, it must be that of the other side alone.
 func (p *pair) isSerial(answers [2]answer, outcome string) bool {
 	here := answered(answers, outcome)
 	for i, o := range p.operations {

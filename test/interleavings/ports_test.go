@@ -86,10 +86,10 @@ var within = map[string]string{
 	"inbox.Emitter.Emit":    "inbox.UnitOfWork.Apply",
 }
 
-// nameOf is a port as operations name it: relay.Parking.
+// nameOf returns the name of a port as operations use it: relay.Parking.
 func nameOf(port reflect.Type) string { return path.Base(port.PkgPath()) + "." + port.Name() }
 
-// TestEveryMethodHasItsPlace finds the methods by reflection. Each has an operation, or is a read.
+// TestEveryMethodHasItsPlace checks that each method of the driven ports has an operation, or is listed as a read.
 func TestEveryMethodHasItsPlace(t *testing.T) {
 	written := make(map[string]bool)
 	for _, o := range allOperations {
@@ -129,7 +129,7 @@ func keysOf[V any](m map[string]V) (all []string) {
 	return all
 }
 
-// TestEveryPortIsListed reads from the adapters' source which ports they implement.
+// TestEveryPortIsListed checks that each port which the source of the adapters names is in the list driven.
 func TestEveryPortIsListed(t *testing.T) {
 	const folder = "../../internal/adapters/postgres"
 	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
@@ -178,12 +178,11 @@ func portsIn(t *testing.T, file string) (found []string) {
 	return found
 }
 
-// TestReadsOnlyRead calls each with nothing and looks at what it sends. The log is read past database/sql, so what After sends
-// is not seen.
+// TestReadsOnlyRead checks that each method in the list reads sends no write. It does not see what After sends, which does not use database/sql.
 func TestReadsOnlyRead(t *testing.T) {
-	w := newWorld(t)
-	require.NoError(t, w.reset(t.Context(), normal))
-	s := w.sides[0]
+	h := newHarness(t)
+	require.NoError(t, h.reset(t.Context(), normal))
+	s := h.sides[0]
 	for _, d := range driven {
 		for i := range d.port.NumMethod() {
 			method := d.port.Method(i)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
@@ -12,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var turn = relay.WriteFence{Token: leaseToken, Revision: revision}
+var fence = relay.WriteFence{Token: leaseToken, Revision: revision}
 
 // cursors, parking and elector are the adapters of one side.
 func cursors(s *side) *postgres.CursorStore {
@@ -27,26 +28,26 @@ func instanceHalts(s *side) *postgres.InstanceHalts {
 	return postgres.NewInstanceHalts(s.db, relayName, "instance")
 }
 
-// parkings is an operation on the parking lot.
+// parkings returns an operation on the parking lot.
 func parkings(method, name string, do func(ctx context.Context, p *postgres.Parking) (string, error)) *operation {
 	return &operation{
-		name: name, methods: []string{"outbox." + method}, turn: method[:8] == "Parking.",
+		name: name, methods: []string{method}, fenced: strings.HasPrefix(method, "relay.Parking."),
 		do: func(ctx context.Context, s *side) (string, error) { return do(ctx, parking(s)) },
 	}
 }
 
 func settle(name string, tail relay.MessageMeta, sequence uint64) *operation {
-	o := parkings("Parking.Reconcile", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
-		settled, err := p.Reconcile(ctx, turn, tail, sequence, true)
+	o := parkings("relay.Parking.Reconcile", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
+		settled, err := p.Reconcile(ctx, fence, tail, sequence, true)
 		return fmt.Sprintf("%+v", settled), err
 	})
-	o.untrue = sequence != lastSequence
+	o.otherStream = sequence != lastSequence
 	return o
 }
 
 func save(name string, position int, sequence uint64) *operation {
-	return &operation{name: name, methods: []string{"relay.CursorStore.Save"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
-		cursor, err := cursors(s).Save(ctx, turn, relay.Cursor{Progress: at(position).Progress(), StreamCreated: "1", StreamSequence: sequence})
+	return &operation{name: name, methods: []string{"relay.CursorStore.Save"}, fenced: true, do: func(ctx context.Context, s *side) (string, error) {
+		cursor, err := cursors(s).Save(ctx, fence, relay.Cursor{Progress: at(position).Progress(), StreamCreated: "1", StreamSequence: sequence})
 		return fmt.Sprintf("%+v", cursor), err
 	}}
 }
@@ -56,22 +57,22 @@ var relayOperations = []*operation{
 	guessing(save("save the cursor further back", 4, 4), map[string]string{
 		"ok {Progress:{Position:4 EventID:" + at(4).ID + "} StreamCreated:1 StreamSequence:4 PurgedTo:7 RecordedTo:2020-01-01 00:00:00 +0000 UTC Revision:4 Halt:<nil>}": "the event id is from before the write and tells of an event that a purge has removed; PurgedTo does not, and by that the relay halts",
 	}),
-	{name: "report a halt", methods: []string{"relay.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
-		return "", cursors(s).Report(ctx, turn, relay.NewHalt(relay.HaltTailGone, "gone"))
+	{name: "report a halt", methods: []string{"relay.CursorStore.Report"}, fenced: true, do: func(ctx context.Context, s *side) (string, error) {
+		return "", cursors(s).Report(ctx, fence, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
 	settle("settle: nothing", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
 	settle("settle: a notice", relay.MessageMeta{Own: true, Progress: at(8).Progress(), Parked: "too large", LastOwnSequence: 6}, 7),
 	settle("settle: a notice of an event that was passed before", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Parked: "too large", LastOwnSequence: 6}, 7),
 	settle("settle: redriven", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),
 	guessing(settle("settle: lost", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
-		"ok {Waiting:true Lost:true}": "what waits and what is lost is told from before the write, which errs on the safe side",
+		"ok {Waiting:true Lost:true}": "waiting and lost events are reported from before the write, which errs on the safe side",
 	}),
-	parkings("Parking.SetAside", "set events aside", func(ctx context.Context, p *postgres.Parking) (string, error) {
-		aside, err := p.SetAside(ctx, turn, log[7:])
+	parkings("relay.Parking.SetAside", "set events aside", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		aside, err := p.SetAside(ctx, fence, log[7:])
 		return fmt.Sprint(aside), err
 	}),
-	parkings("Parking.Refuse", "refuse", func(ctx context.Context, p *postgres.Parking) (string, error) {
-		return "", p.Refuse(ctx, turn, at(2), "still too large")
+	parkings("relay.Parking.Refuse", "refuse", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		return "", p.Refuse(ctx, fence, at(2), "still too large")
 	}),
 	{name: "purge", methods: []string{"relay.Retention.Purge"}, refuses: map[string]string{
 		"ok 0": "if the relay has written since the statement's snapshot was taken, nothing is removed: the next purge does it",
@@ -100,36 +101,36 @@ var relayOperations = []*operation{
 	{name: "resign", methods: []string{"relay.Elector.Resign"}, do: func(ctx context.Context, s *side) (string, error) {
 		return "", elector(s).Resign(ctx, relay.Term{Token: leaseToken})
 	}},
-	parkings("ParkingAdmin.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, &outbox.Key{Type: "order", ID: parked})
 		return fmt.Sprint(n), err
 	}),
-	parkings("ParkingAdmin.Redrive", "redrive all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.Redrive", "redrive all", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, nil)
 		return fmt.Sprint(n), err
 	}),
-	parkings("ParkingAdmin.Discard", "discard: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.Discard", "discard: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 3)
 	}),
-	parkings("ParkingAdmin.Discard", "discard: second of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.Discard", "discard: second of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 6)
 	}),
-	parkings("ParkingAdmin.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 2)
 	}),
-	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3, 6}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	parkings("ParkingAdmin.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	{name: "adopt (the cursor)", methods: []string{"operations.RelayRepair.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "adopt (the cursor)", methods: []string{"operations.RelayRepair.Adopt"}, fenced: true, do: func(ctx context.Context, s *side) (string, error) {
 		cursor := relay.Cursor{Progress: at(4).Progress(), StreamCreated: "1", StreamSequence: 7}
 		return "", postgres.NewRelayAdmin(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
 	}},
@@ -139,16 +140,15 @@ var relayOperations = []*operation{
 	}},
 	adoption("adopt (the whole command)"),
 	adoption("adopt (the whole command), and a relay drains", leading{}.run),
-	{name: "report another halt", methods: []string{"relay.CursorStore.Report"}, in: &halted, turn: true, do: func(ctx context.Context, s *side) (string, error) {
-		return "", cursors(s).Report(ctx, turn, relay.NewHalt(relay.HaltTailGone, "gone"))
+	{name: "report another halt", methods: []string{"relay.CursorStore.Report"}, in: &halted, fenced: true, do: func(ctx context.Context, s *side) (string, error) {
+		return "", cursors(s).Report(ctx, fence, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
 }
 
-// adoption is what `outboxie outbox adopt --yes` does where the stream is gone. If that says that something has changed meanwhile,
-// the operator looks again.
+// adoption does what `outboxie outbox adopt --yes` does when the stream is gone. If something changed meanwhile, it tries again.
 func adoption(name string, then ...func(ctx context.Context, s *side) (string, error)) *operation {
 	return &operation{name: name, methods: []string{"operations.RelayRepair.Adopt"}, in: &halted, relay: true, do: func(ctx context.Context, s *side) (string, error) {
-		adopter := operating.NewAdopter(postgres.NewRelayAdmin(s.db, relayName, "STREAM"), &gatedStream{StreamRepair: s.world.stream, side: s})
+		adopter := operating.NewAdopter(postgres.NewRelayAdmin(s.db, relayName, "STREAM"), &gatedStream{StreamRepair: s.harness.stream, side: s})
 		var err error
 		for range 3 {
 			var plan operating.Adoption

@@ -18,13 +18,13 @@ import (
 // side is one of the two operations of an interleaving. Its operation runs in a goroutine of its own and waits at the gate
 // before each step.
 type side struct {
-	index  int
-	world  *world
-	db     *bun.DB // gated
-	pid    uint32  // of its only backend
-	events chan event
-	let    chan struct{}
-	free   atomic.Bool // steps do not wait
+	index   int
+	harness *harness
+	db      *bun.DB // gated
+	pid     uint32  // of its only backend
+	events  chan event
+	let     chan struct{}
+	free    atomic.Bool // steps do not wait
 
 	victim atomic.Bool     // of a deadlock, in the present try
 	gate   sync.Mutex      // a relay may save its cursor while it reads: the two come one after the other
@@ -33,7 +33,7 @@ type side struct {
 	sent   []string        // statements, since somebody emptied it
 }
 
-// event is what a side tells the scheduler: it is at its gate, or its operation has ended.
+// event is a side's message to the scheduler: it is at its gate, or its operation has ended.
 type event struct {
 	side   int
 	next   step
@@ -41,7 +41,7 @@ type event struct {
 	answer answer
 }
 
-// step waits until the scheduler lets the side go on.
+// step waits until the scheduler lets the side continue.
 func (s *side) step(what string, kind stepKind, tables ...string) {
 	if s.free.Load() {
 		return
@@ -54,7 +54,7 @@ func (s *side) step(what string, kind stepKind, tables ...string) {
 
 var tableNames = regexp.MustCompile(`\b(orders|outbox|leases|outbox_cursor|outbox_parked|inbox|dead_letters|subscribers|subscriber_types|subscriber_lanes|subscriber_marks|subscriber_copies|customer_totals|request_keys|idempotency_keys|stream)\b`)
 
-// touches remembers a statement, and returns the tables that it names.
+// touches records a statement, and returns the tables that it names.
 func (s *side) touches(statement string) []string {
 	named := tableNames.FindAllString(statement, -1)
 	s.mu.Lock()
@@ -82,7 +82,7 @@ const (
 	mostTries   = 5 // of an operation that deadlocks
 )
 
-// history is what happened in one interleaving.
+// history records one interleaving.
 type history struct {
 	steps     []string
 	blocked   int
@@ -91,9 +91,9 @@ type history struct {
 }
 
 // String shows the history, one step a line.
-func (h *history) String() string { return strings.Join(h.steps, "\n") }
+func (hist *history) String() string { return strings.Join(hist.steps, "\n") }
 
-// chooser picks one of the sides that can go on, or, of a deadlock, the victim.
+// chooser picks the side that continues, or the victim of a deadlock.
 type chooser interface {
 	choose(options []int, next [2]step) int
 	again() // what was chosen since the start is chosen again
@@ -147,7 +147,7 @@ func (r *interleaving) run(ctx context.Context, both [2]*operation, choose choos
 	}
 }
 
-// start begins an operation. The victim of a deadlock is tried again, as its caller would.
+// start begins an operation. It tries the victim of a deadlock again, as the caller would do.
 func (r *interleaving) start(ctx context.Context, i int, o *operation) {
 	s := r.sides[i]
 	s.free.Store(o.prelude)
@@ -166,7 +166,7 @@ func (r *interleaving) start(ctx context.Context, i int, o *operation) {
 	}()
 }
 
-// options returns who can go on; of a deadlock, who may be its victim.
+// options returns the sides that can continue; in a deadlock, the possible victims.
 func (r *interleaving) options() (options []int, deadlocked bool) {
 	for i, p := range r.phase {
 		if p == atGate {
@@ -189,8 +189,8 @@ func (r *interleaving) end(ctx context.Context, victim int) error {
 	return r.cancel(ctx, s.pid)
 }
 
-// settle returns when the side that went on is at its next gate, waits for a lock or has ended. Then it looks at the other one
-// again, if that waited for a lock: it may have got it.
+// settle returns when the side that continued is at its next gate, waits for a lock or has ended. Then it checks the other side again, if that
+// waited for a lock, because it may have the lock now.
 func (r *interleaving) settle(ctx context.Context, went int) error {
 	if err := r.await(ctx, went); err != nil {
 		return err

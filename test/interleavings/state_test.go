@@ -13,13 +13,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// state is where an interleaving begins. Its clocks stand in the year 2020, so that what can expire has expired.
+// state is the content of database and stream when an interleaving begins. Its times are in the year 2020, so that everything that can expire has
+// expired.
 type state struct {
 	name   string
 	rows   string // SQL
 	stream func() *memory.Stream
 
-	subscribed bool // a subscriber works; its promises are judged
+	subscribed bool // a subscriber works, and its promises are checked
 }
 
 const (
@@ -85,7 +86,7 @@ var normal = state{name: "normal", rows: orderRows() + relayRows("NULL") + swept
 	return s
 }}
 
-// halted has no stream any more. One that is made again is another one than the cursor knows.
+// halted has no stream any more. A new stream differs from the one that the cursor knows.
 var halted = state{name: "halted", rows: orderRows() + relayRows("'stream_missing'") + sweptRows(), stream: func() *memory.Stream {
 	s := memory.NewStream()
 	former := must(s.Open(context.Background(), 1))

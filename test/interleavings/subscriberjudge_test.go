@@ -15,9 +15,9 @@ import (
 
 func money(minor int64) order.Money { return order.NewMoney(minor, "EUR") }
 
-// early notes that a handler is called for an event though an earlier event of its aggregate was neither applied nor discarded. calls
-// are the events for which it was called before in the same transaction.
-func (w *world) early(ctx context.Context, entry outbox.Entry, calls []string) error {
+// early records that a handler is called for an event although an earlier event of its aggregate was neither applied nor discarded. calls are
+// the earlier calls of the same transaction.
+func (h *harness) early(ctx context.Context, entry outbox.Entry, calls []string) error {
 	var before []string
 	for _, event := range arrivals {
 		if event.Key == entry.Key && event.Position < entry.Position && !slices.Contains(calls, event.ID) {
@@ -28,49 +28,49 @@ func (w *world) early(ctx context.Context, entry outbox.Entry, calls []string) e
 		return nil
 	}
 	var missing []string
-	err := w.plain.NewRaw(`SELECT id FROM unnest(?1::text[]) AS id
+	err := h.plain.NewRaw(`SELECT id FROM unnest(?1::text[]) AS id
 		WHERE NOT EXISTS (SELECT FROM inbox WHERE subscriber = ?0 AND event_id = id::uuid AND applied_at IS NOT NULL)
 			AND NOT EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND event_id = id AND state = 'discarded')`,
 		subscriber, pgdialect.Array(before)).Scan(ctx, &missing)
 	for _, id := range missing {
-		w.disorder = append(w.disorder, fmt.Sprintf("event %s is handled before event %s", shown(entry.ID), shown(id)))
+		h.disorder = append(h.disorder, fmt.Sprintf("event %s is handled before event %s", shown(entry.ID), shown(id)))
 	}
 	return err
 }
 
 func shown(id string) string { return ids.ReplaceAllString(id, "$1/$2") }
 
-// drain lets a copy without failures go on: it redelivers what can be redelivered, however long that would have to wait, and whatever an
-// operator has stopped, or named another handler.
-func (w *world) drain(ctx context.Context) error {
-	if _, err := w.plain.ExecContext(ctx, "UPDATE dead_letters SET due_at = '2020-01-01' WHERE state = 'retrying'"); err != nil {
+// drain lets a copy without failures continue: it redelivers every dead letter at once, although an operator paused or forgot the subscriber or
+// changed its handler.
+func (h *harness) drain(ctx context.Context) error {
+	if _, err := h.plain.ExecContext(ctx, "UPDATE dead_letters SET due_at = '2020-01-01' WHERE state = 'retrying'"); err != nil {
 		return err
 	}
-	if _, err := w.plain.ExecContext(ctx, "UPDATE subscribers SET paused_at = NULL, forgotten_at = NULL, handler = NULL"); err != nil {
+	if _, err := h.plain.ExecContext(ctx, "UPDATE subscribers SET paused_at = NULL, forgotten_at = NULL, handler = NULL"); err != nil {
 		return err
 	}
-	in := inboxOf(&side{db: w.plain})
-	h := &handler{world: w}
+	in := inboxOf(&side{db: h.plain})
+	applying := &handler{harness: h}
 	for found := true; found; {
 		var err error
-		h.calls = nil
-		if _, found, err = in.Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 100}, h, judged(1)); err != nil {
+		applying.calls = nil
+		if _, found, err = in.Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 100}, applying, judged(1)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// subscribed judges the rows that the subscriber has left, before and after the drain.
-func (w *world) subscribed(p *pair, h *history, rows map[string][]row) (found []violation) {
+// subscribed checks the subscriber's rows, before and after the drain.
+func (h *harness) subscribed(p *pair, hist *history, rows map[string][]row) (found []violation) {
 	found = twofoldOf(rows)
 	if p.careless() {
 		return found
 	}
-	for _, what := range w.disorder {
+	for _, what := range h.disorder {
 		found = append(found, violation{disorder, what})
 	}
-	return slices.Concat(found, effectsOf(rows), passedOf(p, h, rows))
+	return slices.Concat(found, effectsOf(rows), passedOf(p, hist, rows))
 }
 
 // takenOf returns the rows of the inbox by event.
@@ -82,7 +82,7 @@ func takenOf(rows map[string][]row) map[string]row {
 	return taken
 }
 
-// twofoldOf judges that what is applied has no letter. A failing letter ends later: see leftOf.
+// twofoldOf checks that no applied event has a dead letter. A failing letter ends later: see leftOf.
 func twofoldOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	for _, letter := range rows["dead_letters"] {
@@ -94,7 +94,7 @@ func twofoldOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// leftOf judges what is left after the drain: what is dead, and what waits behind that.
+// leftOf checks that only dead letters, and those that wait behind them, are left after the drain.
 func leftOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	letters := slices.Clone(rows["dead_letters"])
@@ -141,9 +141,9 @@ func effectsOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// passedOf judges that no lane has passed an event that nobody has dealt with: in the stream of before, in the batch that has brought the
-// lane where it stands, and in a stream that has lost its end.
-func passedOf(p *pair, h *history, rows map[string][]row) (found []violation) {
+// passedOf checks that no lane has passed an event that was not applied, discarded or made a dead letter: in the former stream, in the batch that
+// moved the lane, and in a stream that has lost its end.
+func passedOf(p *pair, hist *history, rows map[string][]row) (found []violation) {
 	if slices.ContainsFunc(p.operations[:], func(o *operation) bool { return o != nil && o.skips }) {
 		return nil
 	}
@@ -154,7 +154,7 @@ func passedOf(p *pair, h *history, rows map[string][]row) (found []violation) {
 		}
 	}
 	regrew := slices.ContainsFunc([]int{0, 1}, func(i int) bool {
-		return p.operations[i] != nil && p.operations[i].regrows && h.answers[i].err == nil
+		return p.operations[i] != nil && p.operations[i].regrows && hist.answers[i].err == nil
 	})
 	for _, at := range rows["subscriber_lanes"] {
 		lane, sequence := int(at.number("lane")), at.number("sequence")
@@ -185,7 +185,7 @@ func passedOf(p *pair, h *history, rows map[string][]row) (found []violation) {
 	return found
 }
 
-// progressOf returns up to which position a lane has dealt with the log; 0: it is not known.
+// progressOf returns the position of the log that a lane has reached; 0: unknown.
 func progressOf(lane row) int64 {
 	if lane["progress"] == nil {
 		return 0
@@ -193,7 +193,7 @@ func progressOf(lane row) int64 {
 	return lane.number("progress")
 }
 
-// forgottenOf judges that no event is forgotten that the log can publish again.
+// forgottenOf checks that the inbox knows each event that the log can publish again.
 func forgottenOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	for _, event := range sweptEvents {

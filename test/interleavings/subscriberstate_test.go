@@ -27,7 +27,7 @@ var checkpoints = [lanes]uint64{50, 5000}
 var (
 	old       = arrives(0, 1, 1, 10) // applied; the stream does not have it any more
 	given     = arrives(0, 2, 1, 15) // discarded; the stream does not have it any more
-	unmet     = arrives(0, 3, 1, 0)  // applied by a program of before, which did not record where
+	unmet     = arrives(0, 3, 1, 0)  // applied by a former program, which did not record where
 	regrown   = arrives(0, 4, 1, 47) // new: a stream that lost its end has it after a repair
 	b1        = arrives(0, 5, 1, 45) // applied
 	a1        = arrives(0, 6, 1, 41) // has a letter in the states blocked and retried, and is applied in the others; as a2, a3 and d1

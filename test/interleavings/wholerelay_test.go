@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// wholeRelays are relays as they are, with gates in their ports. Each runs until it has nothing to do, and resigns. So that
-// the schedules stay few, each has gates only in the part of its life that it is named for.
+// wholeRelays are complete relays with gates in their ports. Each runs until it has nothing to do, and resigns. To limit the number of schedules,
+// each has gates only in the part of its run that its name says.
 var wholeRelays = []*operation{
 	leads("relay takes over", leading{until: "Log.After"}),
 	leads("relay drains", leading{leads: true, from: "Log.After", until: "second Due"}),
@@ -25,7 +25,7 @@ var wholeRelays = []*operation{
 	leads("relay of a broker that takes less takes over", leading{refuses: 2, until: "second Due"}),
 }
 
-// leading says what is special about a relay.
+// leading describes a relay of wholeRelays.
 type leading struct {
 	leads   bool            // it leads already, under the token of the state
 	from    string          // the call where its gate closes; empty: it does so from the start
@@ -44,9 +44,9 @@ func (l leading) run(ctx context.Context, s *side) (string, error) {
 	defer stop()
 	r := &relayRun{leading: l, side: s, stop: stop}
 	r.relay = relaying.New(relaying.Ports{
-		Log:       &gatedLog{postgres.NewLog(s.world.plain, relayName, quiet), r},
+		Log:       &gatedLog{postgres.NewLog(s.harness.plain, relayName, quiet), r},
 		Cursors:   cursors(s),
-		Publisher: &gatedStream{StreamRepair: s.world.stream, side: s, refuses: l.refuses},
+		Publisher: &gatedStream{StreamRepair: s.harness.stream, side: s, refuses: l.refuses},
 		Parking:   &watchedParking{parking(s), r},
 		Retention: postgres.NewRetention(s.db, relayName),
 		Elector:   &watchedElector{elector(s), r},
@@ -84,7 +84,7 @@ func (r *relayRun) Notifications() <-chan struct{} {
 	return nil
 }
 
-// reach closes the gate, and opens it again.
+// reach closes the gate at the call from, and opens it at the call until.
 func (r *relayRun) reach(call string) {
 	r.mu.Lock()
 	if r.calls == nil {
@@ -102,7 +102,7 @@ func (r *relayRun) reach(call string) {
 	}
 }
 
-// Enabled and the following make it a log's handler: that is how a halt is learned of.
+// Enabled and the methods below make relayRun a slog.Handler, which learns of a halt from the log.
 func (r *relayRun) Enabled(context.Context, slog.Level) bool { return true }
 func (r *relayRun) WithAttrs([]slog.Attr) slog.Handler       { return r }
 func (r *relayRun) WithGroup(string) slog.Handler            { return r }
@@ -160,7 +160,7 @@ func (p *watchedParking) Due(ctx context.Context, upTo outbox.Position, limit re
 	return p.Parking.Due(ctx, upTo, limit)
 }
 
-// gatedStream makes each call to the stream a step, but for reading a message: those never change.
+// gatedStream makes each call to the stream a step, except for reads of a message, which never changes.
 type gatedStream struct {
 	relay.StreamRepair
 	side    *side
@@ -202,7 +202,7 @@ func (g *gatedStream) PublishControl(ctx context.Context, after uint64, notice r
 	return g.StreamRepair.PublishControl(ctx, after, notice)
 }
 
-// taken appends what the broker takes. What it does not take is judged before anything is sent.
+// taken appends the events that the broker accepts. It checks all of them before it sends any.
 func (g *gatedStream) taken(batch []outbox.Entry, after uint64, do func([]outbox.Entry) (uint64, error)) (uint64, error) {
 	for i, entry := range batch {
 		if entry.Position != g.refuses {
@@ -221,8 +221,8 @@ func (g *gatedStream) taken(batch []outbox.Entry, after uint64, do func([]outbox
 }
 
 // relayed runs a relay without gates until it has nothing to do, and returns why it halted, if it did.
-func (w *world) relayed(ctx context.Context, db *bun.DB) (string, error) {
-	outside := &side{world: w, db: db, tables: map[string]bool{}}
+func (h *harness) relayed(ctx context.Context, db *bun.DB) (string, error) {
+	outside := &side{harness: h, db: db, tables: map[string]bool{}}
 	outside.free.Store(true)
 	return leading{until: "never"}.run(ctx, outside)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestSampling : a ratio decides for whole orders, batches included, and the command tells why there is no trace.
+// TestSampling checks that a sampling ratio decides for whole orders, batches included, and that the command says why there is no trace.
 func TestSampling(t *testing.T) {
 	s := start(t)
 	settings := s.environment(infra.NATS(t).URL, "OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0", "HTTP_TRUST_TRACEPARENT=true")

@@ -14,8 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// crew is three instances and two subscribers.
-type crew struct {
+// fleet is three instances and two subscribers.
+type fleet struct {
 	*server
 	settings  []string
 	instances []*infra.Process
@@ -27,43 +27,43 @@ var (
 	subscribers = []string{"emails", "invoices"}
 )
 
-func muster(t *testing.T) *crew {
+func startFleet(t *testing.T) *fleet {
 	t.Helper()
-	c := &crew{server: start(t), broker: infra.NATS(t)}
-	c.settings = c.environment(c.broker.URL)
+	f := &fleet{server: start(t), broker: infra.NATS(t)}
+	f.settings = f.environment(f.broker.URL)
 	for _, id := range instances {
-		c.instances = append(c.instances, infra.Serve(t, id, c.settings))
+		f.instances = append(f.instances, infra.Serve(t, id, f.settings))
 	}
 	for _, id := range subscribers {
-		infra.Launch(t, append(slices.Clone(c.settings), "INSTANCE_ID="+id+"-1"), "subscribe", "--id", id).Says("subscribed")
+		infra.Launch(t, append(slices.Clone(f.settings), "INSTANCE_ID="+id+"-1"), "subscribe", "--id", id).Says("subscribed")
 	}
-	return c
+	return f
 }
 
 // delivered waits for the whole trace of an order.
-func (c *crew) delivered(order infra.Order) jaeger.Trace {
-	c.t.Helper()
-	return c.await(order.TraceID, func(trace []infra.Span) bool { return infra.Delivered(trace, len(subscribers)) })
+func (f *fleet) delivered(order infra.Order) jaeger.Trace {
+	f.t.Helper()
+	return f.await(order.TraceID, func(trace []infra.Span) bool { return infra.Delivered(trace, len(subscribers)) })
 }
 
 // leader is the instance that says last that it became leader, by the token.
-func (c *crew) leader() string {
-	c.t.Helper()
-	newest := slices.MaxFunc(c.search("became leader", "outboxie.relay.name", "ORDERS"), func(a, b jaeger.Span) int {
+func (f *fleet) leader() string {
+	f.t.Helper()
+	newest := slices.MaxFunc(f.search("became leader", "outboxie.relay.name", "ORDERS"), func(a, b jaeger.Span) int {
 		return int(a.Tags["outboxie.lease.token"].(int64) - b.Tags["outboxie.lease.token"].(int64))
 	})
 	return newest.Instance
 }
 
-// TestDelivery posts an order to each of three instances. Jaeger shows one trace for each: from the request to what both
-// subscribers did with it, each span below the one that caused it, and linked to the batch that carried it.
+// TestDelivery checks that Jaeger shows one trace for an order at each of three instances: from the request to the effects of both
+// subscribers, each span below its cause and linked to the batch that carried it.
 func TestDelivery(t *testing.T) {
-	c := muster(t)
-	for i, instance := range c.instances {
+	f := startFleet(t)
+	for i, instance := range f.instances {
 		order, err := infra.Place(instance.API())
 		require.NoError(t, err)
-		trace := c.delivered(order)
-		linked, err := c.Linked(t.Context(), trace)
+		trace := f.delivered(order)
+		linked, err := f.Linked(t.Context(), trace)
 		require.NoError(t, err)
 		require.Len(t, linked, 1)
 		spans := spansOf(trace.Spans)
@@ -71,18 +71,18 @@ func TestDelivery(t *testing.T) {
 
 		require.Equal(t, instances[i], infra.Only(t, spans, "POST /orders").Instance)
 		require.Equal(t, instances[i], infra.Only(t, spans, "create orders.created").Instance)
-		require.Equal(t, c.leader(), infra.Only(t, spans, "outbox relay").Instance)
+		require.Equal(t, f.leader(), infra.Only(t, spans, "outbox relay").Instance)
 		for _, span := range infra.Named(spans, "process orders.created") {
 			require.Equal(t, span.Attributes["messaging.consumer.group.name"].(string)+"-1", span.Instance)
 		}
-		c.requireReferences(trace, linked[0])
+		f.requireReferences(trace, linked[0])
 
-		said, err := infra.Outboxie(t, c.settings, "trace", order.ID)
+		said, err := infra.Outboxie(t, f.settings, "trace", order.ID)
 		require.NoError(t, err)
-		require.Contains(t, said, c.Page(order.TraceID))
+		require.Contains(t, said, f.Page(order.TraceID))
 		require.Regexp(t, `(?m)^POST /orders +`+instances[i]+` `, said)
-		require.Regexp(t, `(?m)^        outbox relay +`+c.leader()+` .*━ +sequence \d+$`, said)
-		require.Regexp(t, `(?m)^          send ORDERS +`+c.leader()+` .*━ +a batch of 1 event, trace `+linked[0].TraceID+`$`, said)
+		require.Regexp(t, `(?m)^        outbox relay +`+f.leader()+` .*━ +sequence \d+$`, said)
+		require.Regexp(t, `(?m)^          send ORDERS +`+f.leader()+` .*━ +a batch of 1 event, trace `+linked[0].TraceID+`$`, said)
 		require.Regexp(t, `(?m)^        process orders\.created \(invoices\) +invoices-1 `, said)
 		require.Regexp(t, `(?m)^          INSERT INTO inbox +emails-1 `, said)
 		t.Logf("outboxie trace %s\n%s", order.ID, said)
@@ -90,20 +90,20 @@ func TestDelivery(t *testing.T) {
 }
 
 // requireReferences checks what Jaeger makes of parents and links, which docs/tracing.md tells readers.
-func (c *crew) requireReferences(trace jaeger.Trace, batch jaeger.Span) {
-	c.t.Helper()
+func (f *fleet) requireReferences(trace jaeger.Trace, batch jaeger.Span) {
+	f.t.Helper()
 	create := named(trace, "create orders.created")
-	require.Equal(c.t, []jaeger.Reference{
+	require.Equal(f.t, []jaeger.Reference{
 		{Kind: jaeger.ChildOf, TraceID: trace.ID, SpanID: create.ID},
 		{Kind: jaeger.FollowsFrom, TraceID: batch.TraceID, SpanID: batch.ID},
 	}, named(trace, "outbox relay").References, "a parent, and a link to another trace")
-	require.Equal(c.t, []jaeger.Reference{{Kind: jaeger.FollowsFrom, TraceID: trace.ID, SpanID: create.ID}}, batch.References, "a link only")
-	require.Equal(c.t, []jaeger.Reference{{Kind: jaeger.FollowsFrom, TraceID: trace.ID, SpanID: create.ID}},
+	require.Equal(f.t, []jaeger.Reference{{Kind: jaeger.FollowsFrom, TraceID: trace.ID, SpanID: create.ID}}, batch.References, "a link only")
+	require.Equal(f.t, []jaeger.Reference{{Kind: jaeger.FollowsFrom, TraceID: trace.ID, SpanID: create.ID}},
 		named(trace, "process orders.created").References, "a parent that is linked to as well")
 }
 
-// TestBatch posts orders before there is a subscriber, which then applies their events together. Jaeger shows what became of each event
-// in the trace of its order, and what the transaction did in a trace that is linked both ways.
+// TestBatch checks that Jaeger shows the outcome of each event in the trace of its order, and the transaction of a batch in a trace that is
+// linked both ways.
 func TestBatch(t *testing.T) {
 	s := start(t)
 	settings := s.environment(infra.NATS(t).URL)
@@ -146,21 +146,21 @@ func TestBatch(t *testing.T) {
 	}
 }
 
-// TestDeliveryOverTwoHops pays an order. Jaeger shows in the trace of the payment what one subscriber emits because of it, and what the others
+// TestDeliveryOverTwoHops checks that Jaeger shows in the trace of a payment what one subscriber emits because of it, and what the others
 // do with that.
 func TestDeliveryOverTwoHops(t *testing.T) {
-	c := muster(t)
-	infra.Launch(t, append(slices.Clone(c.settings), "INSTANCE_ID=warehouse-1"), "subscribe", "--id", "warehouse", "--handler", "fulfillment").Says("subscribed")
+	f := startFleet(t)
+	infra.Launch(t, append(slices.Clone(f.settings), "INSTANCE_ID=warehouse-1"), "subscribe", "--id", "warehouse", "--handler", "fulfillment").Says("subscribed")
 	const processed = "process orders.fulfillment.requested"
 	hook := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer hook.Close()
-	follower := append(slices.Clone(c.settings), "INSTANCE_ID=shop-1", "WEBHOOK_URL="+hook.URL)
+	follower := append(slices.Clone(f.settings), "INSTANCE_ID=shop-1", "WEBHOOK_URL="+hook.URL)
 	infra.Launch(t, follower, "subscribe", "--id", "shop", "--handler", "webhook").Says("subscribed")
-	order, err := infra.Place(c.instances[0].API())
+	order, err := infra.Place(f.instances[0].API())
 	require.NoError(t, err)
-	paid, err := infra.Transition(c.instances[1].API(), order.ID, "pay")
+	paid, err := infra.Transition(f.instances[1].API(), order.ID, "pay")
 	require.NoError(t, err)
-	trace := c.await(paid.TraceID, func(trace []infra.Span) bool {
+	trace := f.await(paid.TraceID, func(trace []infra.Span) bool {
 		return len(infra.Named(trace, "outbox relay")) == 2 && len(infra.Named(trace, processed)) == 1
 	})
 	spans := spansOf(trace.Spans)
@@ -174,7 +174,7 @@ func TestDeliveryOverTwoHops(t *testing.T) {
 	handled := infra.Only(t, spans, processed)
 	require.Equal(t, create.SpanID, handled.ParentID)
 	require.Equal(t, "shop-1", handled.Instance)
-	said, err := infra.Outboxie(t, c.settings, "trace", order.ID)
+	said, err := infra.Outboxie(t, f.settings, "trace", order.ID)
 	require.NoError(t, err)
 	require.Contains(t, said, "create orders.fulfillment.requested")
 	require.Contains(t, said, processed)

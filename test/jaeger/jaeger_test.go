@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { infra.Main(m) }
 
-const patience = 60 * time.Second
+const waitTimeout = 60 * time.Second
 
 // server is a Jaeger of one test's own.
 type server struct {
@@ -61,7 +61,7 @@ func start(t *testing.T) *server {
 	require.Eventually(t, func() bool {
 		_, err = s.Services(t.Context())
 		return err == nil
-	}, patience, 20*time.Millisecond, "Jaeger does not start: %v", err)
+	}, waitTimeout, 20*time.Millisecond, "Jaeger does not start: %v", err)
 	return s
 }
 
@@ -113,7 +113,7 @@ func named(trace jaeger.Trace, name string) jaeger.Span {
 }
 
 func eventually(condition func() bool) bool {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(waitTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if condition() {
 			return true
 		}

@@ -155,7 +155,7 @@ type quiet struct{}
 
 func (quiet) Notify() {}
 
-// TestDocs : the page shows every operation, can try them, asks nobody else for anything, and nothing goes wrong meanwhile.
+// TestDocs checks that the page shows and tries every operation, without requests to other hosts and without errors.
 func TestDocs(t *testing.T) {
 	base := api(t)
 	b := open(t)

@@ -56,8 +56,8 @@ func start(t *testing.T) *program {
 	return p
 }
 
-// TestRandomRequests : whatever is asked, nothing fails on our side, every answer is one that the contract promises, and
-// what the contract refuses is refused. An operation that never succeeded, or was never refused, was not tried.
+// TestRandomRequests checks that no random request causes an internal error, every answer is one that the contract describes, and what the
+// contract refuses is refused. Each operation must have succeeded and been refused at least once.
 func TestRandomRequests(t *testing.T) {
 	p := start(t)
 	operations, err := contract.Operations()

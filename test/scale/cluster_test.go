@@ -50,7 +50,7 @@ func startCluster(t *testing.T) *natsCluster {
 		c.nodes[name] = infra.StartNATSProcess(t, fmt.Sprintf(natsNode, name, ports[i], store, routed[i], strings.Join(routes, ", ")))
 	}
 	c.js = jetStream(t, c.url())
-	require.Eventually(t, func() bool { _, err := c.js.AccountInfo(t.Context()); return err == nil }, patience, 50*time.Millisecond,
+	require.Eventually(t, func() bool { _, err := c.js.AccountInfo(t.Context()); return err == nil }, waitTimeout, 50*time.Millisecond,
 		"the cluster has no leader")
 	return c
 }
@@ -77,7 +77,7 @@ func (c *natsCluster) leader() string {
 			leader = info.Cluster.Leader
 		}
 		return leader != ""
-	}, patience, 20*time.Millisecond, "the stream has no leader")
+	}, waitTimeout, 20*time.Millisecond, "the stream has no leader")
 	return leader
 }
 
@@ -96,7 +96,7 @@ func (c *natsCluster) whole() {
 			}
 		}
 		return true
-	}, patience, 50*time.Millisecond, "the replicas do not catch up: %+v", last)
+	}, waitTimeout, 50*time.Millisecond, "the replicas do not catch up: %+v", last)
 }
 
 // more waits until so many more messages are stored, and returns how long that took.
@@ -113,20 +113,19 @@ func (c *natsCluster) more(messages uint64) time.Duration {
 			enough = info.State.LastSeq + messages
 		}
 		return info.State.LastSeq >= enough
-	}, patience, 20*time.Millisecond, "nothing is delivered")
+	}, waitTimeout, 20*time.Millisecond, "nothing is delivered")
 	return time.Since(began).Round(10 * time.Millisecond)
 }
 
-// TestCluster runs two instances and two subscribers against a stream of three replicas, under load: the stream's leader is
-// killed with -9, the next one is frozen until a third one leads and then goes on, and all three are restarted one after
-// the other. Nothing is lost, doubled or out of order, in the stream and in the effects.
+// TestCluster checks that nothing is lost, doubled or out of order with a stream of three replicas under load, although its leader is
+// killed with -9, the next one is frozen and continues later, and all three are restarted in turn.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	cluster, database := startCluster(t), infra.Database(t)
 	environment := []string{
 		"DATABASE_URL=" + database, "NATS_URL=" + cluster.url(), "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=2s",
 	}
-	w := startWorld(t, database, environment, cluster.js)
+	h := startHarness(t, database, environment, cluster.js)
 	cluster.more(50)
 
 	killed := cluster.leader()
@@ -152,5 +151,5 @@ func TestCluster(t *testing.T) {
 		cluster.whole()
 	}
 	cluster.more(50)
-	w.finish(t)
+	h.finish(t)
 }

@@ -29,9 +29,8 @@ type replicaReads struct {
 	reads  int
 }
 
-// TestReplicasShowAPrefix reads a stream of three replicas, which grows, through each of its servers, while they are frozen, killed and
-// restarted one after the other. Any replica may answer. Each read shows every message from where it begins to where it ends, with
-// the same stored times, also if the replica lags.
+// TestReplicasShowAPrefix checks that each direct read of a growing stream shows every message from its beginning to its end, with the same
+// stored times, although any replica may answer and replicas lag, freeze, die and restart.
 func TestReplicasShowAPrefix(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t)

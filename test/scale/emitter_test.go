@@ -30,12 +30,12 @@ func TestEmitterPrivilege(t *testing.T) {
 	require.NoError(t, err)
 	eventually := func(query string, want int) {
 		t.Helper()
-		require.Eventually(t, func() bool { return count(t, p.admin, query) == want }, patience, 10*time.Millisecond, "%s", query)
+		require.Eventually(t, func() bool { return count(t, p.admin, query) == want }, waitTimeout, 10*time.Millisecond, "%s", query)
 	}
 	eventually("SELECT count(*) FROM outbox WHERE event_type = 'outboxie.fulfillment.requested.v1'", 1)
 	bells := make(map[bool]int) // by whether an instance of the API or of the relay rang, which say who they are
 	for bells[false] == 0 {
-		ring, err := rings.NextMsg(patience)
+		ring, err := rings.NextMsg(waitTimeout)
 		require.NoError(t, err, "the emitter does not ring")
 		bells[len(ring.Data) > 0]++
 	}
@@ -47,5 +47,5 @@ func TestEmitterPrivilege(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := stream.GetLastMsgForSubject(t.Context(), "orders.fulfillment.requested")
 		return err == nil
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 }

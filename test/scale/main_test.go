@@ -22,8 +22,8 @@ import (
 
 func TestMain(m *testing.M) { infra.Main(m) }
 
-// patience bounds what is waited for; elections of a cluster take up to ten seconds, and may have to be repeated.
-const patience = time.Minute
+// waitTimeout bounds every wait. Elections of a cluster take up to ten seconds, and may have to be repeated.
+const waitTimeout = time.Minute
 
 // subscribe starts a copy of a subscriber.
 func subscribe(t *testing.T, id string, environment []string) *infra.Process {
@@ -50,7 +50,7 @@ func count(t *testing.T, db *sql.DB, query string, arguments ...any) int {
 func placeMany(t *testing.T, api string, orders int) {
 	t.Helper()
 	for range orders {
-		require.Eventually(t, func() bool { _, err := infra.Place(api); return err == nil }, patience, 50*time.Millisecond)
+		require.Eventually(t, func() bool { _, err := infra.Place(api); return err == nil }, waitTimeout, 50*time.Millisecond)
 	}
 }
 
@@ -63,7 +63,7 @@ func stored(t *testing.T, js jetstream.JetStream, messages int) {
 			last = stream.CachedInfo().State.LastSeq
 		}
 		return last >= uint64(messages)
-	}, patience, 10*time.Millisecond, "the stream does not get there")
+	}, waitTimeout, 10*time.Millisecond, "the stream does not get there")
 	require.EqualValues(t, messages, last)
 }
 
@@ -87,5 +87,5 @@ func requireHalt(t *testing.T, environment []string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		return strings.Contains(outboxie(t, environment, 0, "outbox", "status"), "halted: history_lost")
-	}, patience, 50*time.Millisecond)
+	}, waitTimeout, 50*time.Millisecond)
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestOldServer starts on a NATS that knows no atomic batches: orders are accepted, nothing is published, no stream is made, and
-// everybody is told which version there must be. It upgrades the server, goes back to the old one under load, and upgrades it
-// once more. The relay goes on by itself each time, and nothing is lost or doubled.
+// TestOldServer checks that on a NATS without atomic batches orders are accepted, nothing is published, and every process names the version
+// that it needs. The relay continues by itself after an upgrade, a downgrade under load and another upgrade, and nothing is lost or
+// doubled.
 func TestOldServer(t *testing.T) {
 	t.Parallel()
 	var store string
@@ -33,7 +33,7 @@ func TestOldServer(t *testing.T) {
 		require.Eventually(t, func() bool {
 			status = outboxie(t, environment, 0, "outbox", "status")
 			return strings.Contains(status, "halted: stream_unfit")
-		}, patience, 50*time.Millisecond)
+		}, waitTimeout, 50*time.Millisecond)
 		require.Contains(t, status, "is version "+infra.OldNATSVersion+", which knows no atomic batches: upgrade it to 2.12.0 or later")
 		require.NotContains(t, status, "outbox adopt", "that repairs nothing")
 		require.Contains(t, outboxie(t, environment, 1, "outbox", "adopt"), "2.12.0")
@@ -42,7 +42,7 @@ func TestOldServer(t *testing.T) {
 		t.Helper()
 		require.Eventually(t, func() bool {
 			return strings.HasPrefix(outboxie(t, environment, 0, "outbox", "status"), "relaying")
-		}, patience, 50*time.Millisecond)
+		}, waitTimeout, 50*time.Millisecond)
 	}
 
 	first := infra.Serve(t, "app0", environment)
@@ -58,8 +58,8 @@ func TestOldServer(t *testing.T) {
 	stored(t, js, 20)
 	require.Zero(t, first.Stop(syscall.SIGTERM))
 
-	w := startWorld(t, database, environment, js)
-	w.mayHalt = true
+	h := startHarness(t, database, environment, js)
+	h.mayHalt = true
 	for range 2 {
 		server.Stop()
 		old := infra.StartOldNATS(t, port, store)
@@ -71,10 +71,10 @@ func TestOldServer(t *testing.T) {
 		server.Start()
 		relaying()
 	}
-	for _, instance := range w.instances {
+	for _, instance := range h.instances {
 		require.LessOrEqual(t, strings.Count(instance.String(), "brought the stream up to date"), 2, "at most once for each upgrade")
 	}
-	w.finish(t)
+	h.finish(t)
 }
 
 func last(t *testing.T, js jetstream.JetStream) (sequence uint64) {
@@ -85,6 +85,6 @@ func last(t *testing.T, js jetstream.JetStream) (sequence uint64) {
 			sequence = stream.CachedInfo().State.LastSeq
 		}
 		return err == nil
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	return sequence
 }

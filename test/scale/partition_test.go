@@ -88,9 +88,8 @@ func startWired(t *testing.T) (ports []int, wire *wire) {
 	return ports, wire
 }
 
-// TestFormerLeaderAnswers shows why the relay believes nothing of the stream's end but what an append proves: the stream's
-// leader is cut off from the other two, who elect another and store more; asked where the stream ends, it goes on telling where
-// it ended before. What it is sent it does not store.
+// TestFormerLeaderAnswers checks that a stream leader that is cut off from the others still reports its old end but stores nothing. So the
+// relay trusts only its own append about the stream's end.
 func TestFormerLeaderAnswers(t *testing.T) {
 	t.Parallel()
 	ports, wire := startWired(t)
@@ -99,23 +98,23 @@ func TestFormerLeaderAnswers(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return within(t, func(ctx context.Context) error { _, err := first.CreateStream(ctx, config); return err })
 	},
-		patience, 100*time.Millisecond)
+		waitTimeout, 100*time.Millisecond)
 	require.Eventually(t, func() bool {
 		_, leader := end(t, first)
 		if leader != "n1" {
 			_, _ = first.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN.ORDERS", []byte(`{"placement":{"preferred":"n1"}}`), time.Second)
 		}
 		return leader == "n1"
-	}, patience, 200*time.Millisecond, "the first never leads")
+	}, waitTimeout, 200*time.Millisecond, "the first never leads")
 	_, err := first.Publish(t.Context(), "orders.created", nil)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { last, _ := end(t, second); return last == 1 }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { last, _ := end(t, second); return last == 1 }, waitTimeout, 20*time.Millisecond)
 
 	wire.cut()
 	cut := time.Now()
 	require.Eventually(t, func() bool {
 		return within(t, func(ctx context.Context) error { _, err := second.Publish(ctx, "orders.created", nil); return err })
-	}, patience, 100*time.Millisecond, "the other two elect nobody")
+	}, waitTimeout, 100*time.Millisecond, "the other two elect nobody")
 	last, leader := end(t, second)
 	require.EqualValues(t, 2, last)
 	require.NotEqual(t, "n1", leader)
@@ -135,7 +134,7 @@ func within(t *testing.T, do func(ctx context.Context) error) bool {
 	return do(ctx) == nil
 }
 
-// end is the stream's last sequence and its leader, by whoever answers.
+// end returns the stream's last sequence and its leader, as any server reports them.
 func end(t *testing.T, js jetstream.JetStream) (last uint64, leader string) {
 	t.Helper()
 	_ = within(t, func(ctx context.Context) error {

@@ -14,8 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestPgBouncer runs everything through a PgBouncer in transaction mode: the migrations from nothing, instances and
-// subscribers under load, and a take-over. TestLeastPrivilege does the rest through one.
+// TestPgBouncer checks that migrations, instances and subscribers under load, and a take-over work through a PgBouncer in transaction mode.
+// TestLeastPrivilege covers the rest.
 func TestPgBouncer(t *testing.T) {
 	t.Parallel()
 	server, broker := infra.Postgres(t), infra.NATS(t).URL
@@ -28,16 +28,16 @@ func TestPgBouncer(t *testing.T) {
 		outboxie(t, environment, 0, "migrate", "down", "--set", set, "--yes")
 	}
 
-	w := startWorld(t, onDatabase(t, server.URL, "shop"), environment, jetStream(t, broker))
-	w.more(t, 50)
+	h := startHarness(t, onDatabase(t, server.URL, "shop"), environment, jetStream(t, broker))
+	h.more(t, 50)
 	var leader string
-	require.NoError(t, w.db.QueryRow("SELECT holder FROM leases").Scan(&leader))
-	first := w.instances[strings.TrimPrefix(leader, "app")[0]-'1']
+	require.NoError(t, h.db.QueryRow("SELECT holder FROM leases").Scan(&leader))
+	first := h.instances[strings.TrimPrefix(leader, "app")[0]-'1']
 	first.Signal(syscall.SIGSTOP)
-	w.more(t, 50)
+	h.more(t, 50)
 	first.Signal(syscall.SIGCONT)
-	w.finish(t)
-	for _, process := range slices.Concat(w.instances, w.copies) {
+	h.finish(t)
+	for _, process := range slices.Concat(h.instances, h.copies) {
 		require.NotContains(t, process.String(), "prepared statement", "behind a pooler nothing may be prepared")
 	}
 }

@@ -111,9 +111,8 @@ func (p *privileged) as(role, user string, settings ...string) []string {
 	}, settings...)
 }
 
-// TestLeastPrivilege does everything that there is to do, each part with the rights of docker/roles.sql and
-// docker/nats-permissions.conf and no others: migrate, accept orders, relay, park and redrive, repair a halt, subscribe, deal
-// with a dead letter, sweep. Then it tries what each must not. All that once more through a PgBouncer in transaction mode.
+// TestLeastPrivilege checks that every task works with the rights of docker/roles.sql and docker/nats-permissions.conf only, directly and
+// through a PgBouncer in transaction mode, and that each part is refused what it must not do.
 func TestLeastPrivilege(t *testing.T) {
 	t.Parallel()
 	t.Run("direct", func(t *testing.T) { requireEverything(t, newPrivileged(t)) })
@@ -142,7 +141,7 @@ func requireEverything(t *testing.T, p *privileged) {
 		t.Helper()
 		require.Eventually(t, func() bool {
 			return count(t, p.admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == events
-		}, patience, 10*time.Millisecond)
+		}, waitTimeout, 10*time.Millisecond)
 	}
 	placeMany(t, api, 2)
 	requirePlaced(t, api)
@@ -181,10 +180,10 @@ func requirePlaced(t *testing.T, api string) {
 		require.NoError(t, err)
 		require.Equal(t, http.StatusOK, answer.StatusCode, "%s", text)
 		return strings.Contains(string(text), `"published"`)
-	}, patience, 20*time.Millisecond)
+	}, waitTimeout, 20*time.Millisecond)
 }
 
-// requireMeasured : the relay may look at all that its metrics tell. An instance that only serves the API tells of itself.
+// requireMeasured checks that the relay may read all that its metrics need. An instance that only serves the API has metrics of its own.
 func requireMeasured(t *testing.T, api, relay *infra.Process) {
 	t.Helper()
 	infra.WaitForSample(t, relay.Admin(), 0, "outboxie_outbox_backlog")
@@ -194,8 +193,8 @@ func requireMeasured(t *testing.T, api, relay *infra.Process) {
 	require.Empty(t, shown.Find("outboxie_outbox_backlog"))
 }
 
-// requireWoken : the bell of an instance that only serves the API is heard. Without it, polling every half second would take
-// five orders, each after the one before it was delivered, a second and more.
+// requireWoken checks that the notification of an instance that only serves the API arrives. Without it, five orders, each placed after the
+// one before it was delivered, would take more than a second, because the relay polls every half second.
 func requireWoken(t *testing.T, p *privileged, api string) {
 	t.Helper()
 	nc, err := nats.Connect(p.nats("relay"))
@@ -209,8 +208,8 @@ func requireWoken(t *testing.T, p *privileged, api string) {
 	require.NoError(t, err)
 }
 
-// requireWaits : an open transaction of another role holds the relay up, and the log names it: the relay sees others' locks.
-// Nothing is lost when it commits after what came later.
+// requireWaits checks that the relay waits for an open transaction of another role, which the log names: the relay sees others' locks.
+// Nothing is lost when that transaction commits after later ones.
 func requireWaits(t *testing.T, p *privileged) {
 	t.Helper()
 	db := open(t, p.database(writer))
@@ -225,8 +224,8 @@ func requireWaits(t *testing.T, p *privileged) {
 	require.Eventually(t, func() bool {
 		status = outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status")
 		return strings.Contains(status, "waiting for an open transaction")
-	}, patience, 50*time.Millisecond)
-	require.Contains(t, status, "INSERT INTO outbox", "its statement is told")
+	}, waitTimeout, 50*time.Millisecond)
+	require.Contains(t, status, "INSERT INTO outbox", "status shows its statement")
 	require.NoError(t, early.Commit())
 }
 
@@ -247,17 +246,17 @@ func requireParking(t *testing.T, p *privileged) {
 	operator := p.as(relayer, "relay")
 	require.Eventually(t, func() bool {
 		return strings.Contains(outboxie(t, operator, 0, "outbox", "parked"), "2 events of 1 aggregate")
-	}, patience, 50*time.Millisecond)
+	}, waitTimeout, 50*time.Millisecond)
 	position := count(t, p.admin, "SELECT min(position) FROM outbox_parked")
 	outboxie(t, operator, 0, "outbox", "discard", "--position", fmt.Sprint(position), "--yes")
 	outboxie(t, operator, 0, "outbox", "redrive", "--all")
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM outbox_parked WHERE state = 'redriven'") == 1
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	require.Contains(t, outboxie(t, operator, 0, "outbox", "list"), "redriven")
 }
 
-// requireDeadLetter : an order that cannot be read, which is then retried, and given up; and one that can.
+// requireDeadLetter checks that a dead letter can be listed, retried and discarded, and that an event of another order is applied.
 func requireDeadLetter(t *testing.T, p *privileged) {
 	t.Helper()
 	db, operator := open(t, p.database(writer)), p.as(subscriber, "subscriber", "SUBSCRIBER_ID=emails")
@@ -267,10 +266,10 @@ func requireDeadLetter(t *testing.T, p *privileged) {
 	_, err = db.Exec(appendStatement, uuid.NewString(), 1, "")
 	require.NoError(t, err)
 	dead := func() int { return count(t, p.admin, "SELECT count(*) FROM dead_letters WHERE state = 'dead'") }
-	require.Eventually(t, func() bool { return dead() == 1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return dead() == 1 }, waitTimeout, 10*time.Millisecond)
 	require.Contains(t, outboxie(t, operator, 0, "subscriber", "dead"), "order/x")
 	outboxie(t, operator, 0, "subscriber", "retry", "--all")
-	require.Eventually(t, func() bool { return dead() == 1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return dead() == 1 }, waitTimeout, 10*time.Millisecond)
 	var id string
 	require.NoError(t, p.admin.QueryRow("SELECT event_id FROM dead_letters").Scan(&id))
 	outboxie(t, operator, 0, "subscriber", "discard", "--event", id, "--yes")
@@ -332,15 +331,15 @@ func requireSweeps(t *testing.T, p *privileged) {
 		require.NoError(t, err)
 		removed += n
 		return removed >= 2
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 }
 
-// requireRepair : the relay halts, and an operator accepts what there is.
+// requireRepair checks that an operator can adopt after the relay halted.
 func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM outbox_cursor WHERE position = (SELECT max(position) FROM outbox)") == 1
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	_, err := p.admin.Exec("DELETE FROM outbox WHERE position = (SELECT max(position) FROM outbox)")
 	require.NoError(t, err)
 	placeMany(t, api, 1)
@@ -363,7 +362,7 @@ func requireRemadeStream(t *testing.T, p *privileged, api string) {
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		return strings.Contains(outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "halted: stream_replaced")
-	}, patience, 50*time.Millisecond)
+	}, waitTimeout, 50*time.Millisecond)
 	outboxie(t, p.as(operator, "relay"), 1, "outbox", "adopt", "--yes")
 	require.Contains(t, outboxie(t, p.as(operator, "operator"), 0, "outbox", "adopt", "--yes"), "raise its sequences")
 	requirePlaced(t, api)
@@ -374,7 +373,7 @@ func requireRealignment(t *testing.T, p *privileged, api string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM outbox_cursor WHERE position = (SELECT max(position) FROM outbox)") == 1
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	// In one transaction: a relay that sees the rows gone and not purged takes them for lost.
 	_, err := p.admin.Exec(`DELETE FROM outbox AS o WHERE NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position);
 		UPDATE outbox_cursor SET purged_to = position;
@@ -383,7 +382,7 @@ func requireRealignment(t *testing.T, p *privileged, api string) {
 	placeMany(t, api, 1)
 	require.Eventually(t, func() bool {
 		return strings.Contains(outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "halted: sequence_behind")
-	}, patience, 50*time.Millisecond)
+	}, waitTimeout, 50*time.Millisecond)
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt", "--yes"), "outboxie_operator")
 	require.Contains(t, outboxie(t, p.as(operator, "relay"), 0, "outbox", "adopt", "--yes"), "move the 1 event ")
 	requirePlaced(t, api)

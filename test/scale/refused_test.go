@@ -20,7 +20,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// requireAllTables : whoever adds a table decides who may do what with it.
+// requireAllTables checks that the rights of each role are decided for each table, so that a new table is not forgotten.
 func requireAllTables(t *testing.T, p *privileged) {
 	t.Helper()
 	text, err := os.ReadFile("../../docker/roles.sql")
@@ -285,8 +285,8 @@ func requireDeaf(t *testing.T, url, subject string) {
 	require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, "%s: %s", url, subject)
 }
 
-// TestBlindRelay hides rows from the relay, and it does not start; and the locks of others, and it fails at the first gap,
-// instead of taking it for a dead one.
+// TestBlindRelay checks that a relay that cannot see all rows does not start, and that one that cannot see others' locks fails at the first
+// gap instead of skipping it.
 func TestBlindRelay(t *testing.T) {
 	t.Parallel()
 	p := newPrivileged(t)
@@ -330,11 +330,11 @@ func TestBlindRelay(t *testing.T) {
 	}
 	require.Zero(t, last())
 	require.NoError(t, early.Commit())
-	require.Eventually(t, func() bool { return last() == 2 }, patience, 50*time.Millisecond) // there is no gap any more
+	require.Eventually(t, func() bool { return last() == 2 }, waitTimeout, 50*time.Millisecond) // there is no gap any more
 }
 
-// TestSubscriberMayNotLook withholds the right to look for the consumer of a former version. The subscriber says so once, and begins
-// with the first event.
+// TestSubscriberMayNotLook checks that a subscriber without the right to look for the consumer of a former version logs that once, and
+// begins with the first event.
 func TestSubscriberMayNotLook(t *testing.T) {
 	t.Parallel()
 	p := newPrivileged(t, "\n          \"outboxie.api.CONSUMER.INFO.ORDERS.*\"") // the line; accounts mention the subject elsewhere
@@ -346,7 +346,7 @@ func TestSubscriberMayNotLook(t *testing.T) {
 	process := subscribe(t, "emails", p.as(subscriber, "subscriber"))
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 2
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	const told = "may not look for the consumer of a former version"
 	require.Equal(t, 1, strings.Count(process.String(), told), process)
 }

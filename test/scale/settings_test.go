@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestOddSettingsBehindAPooler goes the main path through a PgBouncer, which keeps few settings apart for each client, on a database
-// whose other settings are not the usual ones.
+// TestOddSettingsBehindAPooler checks that the main path works through a PgBouncer, which separates few settings by client, on a database
+// with other unusual settings.
 func TestOddSettingsBehindAPooler(t *testing.T) {
 	t.Parallel()
 	server, broker := infra.Postgres(t), infra.NATS(t).URL
@@ -36,19 +36,19 @@ func TestOddSettingsBehindAPooler(t *testing.T) {
 	subscribe(t, "emails", environment)
 	placeMany(t, app.API(), 3)
 	db := open(t, shop+"&datestyle=ISO&client_encoding=UTF8&standard_conforming_strings=on")
-	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 3 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 3 }, waitTimeout, 10*time.Millisecond)
 	_, err = db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		VALUES (gen_random_uuid(), 'order', 'x', 1, 'outboxie.order.created.v1', 'orders.created', '{"amount": "nonsense"}')`)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM dead_letters WHERE state = 'dead'") == 1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM dead_letters WHERE state = 'dead'") == 1 }, waitTimeout, 10*time.Millisecond)
 	require.Contains(t, outboxie(t, environment, 0, "subscriber", "dead", "--id", "emails"), "order/x")
 	require.Contains(t, outboxie(t, environment, 0, "outbox", "status"), "relaying")
 	require.Contains(t, outboxie(t, append(environment, "DATABASE_URL="+infra.PgBouncer(t, shop, nil)+"&search_path=public"), 2, "outbox", "status"),
 		"the pooler does not take a setting of DATABASE_URL")
 }
 
-// TestAPoolerThatRefusesIsNotWaitedFor names what neither PgBouncer nor Postgres behind it has. PgBouncer reports all of it as a
-// violation of the protocol.
+// TestAPoolerThatRefusesIsNotWaitedFor checks that a program ends with the reason when PgBouncer refuses a name. PgBouncer reports every
+// refusal as a violation of the protocol.
 func TestAPoolerThatRefusesIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	server := infra.Postgres(t)

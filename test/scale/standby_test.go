@@ -49,7 +49,7 @@ func (p *pair) synchronous() {
 	require.NoError(p.t, err)
 	require.Eventually(p.t, func() bool {
 		return count(p.t, db, "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 1
-	}, patience, 20*time.Millisecond, "the standby does not become synchronous")
+	}, waitTimeout, 20*time.Millisecond, "the standby does not become synchronous")
 }
 
 // failOver ends the primary as a crash does, and makes the standby the primary. It returns how long that took.
@@ -74,29 +74,29 @@ func jetStream(t *testing.T, broker string) jetstream.JetStream {
 	return js
 }
 
-// TestSynchronousStandby kills the primary under load and promotes the standby that every commit waited for: everybody goes
-// on there, and of what was acknowledged nothing is lost.
+// TestSynchronousStandby checks that nothing acknowledged is lost when the primary is killed under load and a synchronous standby is
+// promoted, and that all processes continue there.
 func TestSynchronousStandby(t *testing.T) {
 	t.Parallel()
 	p, broker := startPair(t), infra.NATS(t).URL
 	p.synchronous()
-	w := startWorld(t, p.url, []string{"DATABASE_URL=" + p.url, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=2s"}, jetStream(t, broker))
-	w.more(t, 100)
+	h := startHarness(t, p.url, []string{"DATABASE_URL=" + p.url, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=2s"}, jetStream(t, broker))
+	h.more(t, 100)
 	took := p.failOver(p.primary.Kill)
 	began := time.Now()
-	w.more(t, 1)
+	h.more(t, 1)
 	t.Logf("the standby was promoted after %s; the first event from there was delivered after %s more", took,
 		time.Since(began).Round(time.Millisecond))
-	w.more(t, 100)
-	w.finish(t)
+	h.more(t, 100)
+	h.finish(t)
 }
 
 // more waits until every subscriber has applied so many more events.
-func (w *world) more(t *testing.T, events int) {
+func (h *harness) more(t *testing.T, events int) {
 	t.Helper()
 	var before int
 	applied := func() (n int, ok bool) {
-		err := w.db.QueryRow(`SELECT coalesce(min(n), 0) FROM (SELECT count(*) AS n FROM inbox GROUP BY subscriber) AS each`).Scan(&n)
+		err := h.db.QueryRow(`SELECT coalesce(min(n), 0) FROM (SELECT count(*) AS n FROM inbox GROUP BY subscriber) AS each`).Scan(&n)
 		return n, err == nil
 	}
 	require.Eventually(t, func() bool {
@@ -105,11 +105,11 @@ func (w *world) more(t *testing.T, events int) {
 			before = n
 		}
 		return ok && n >= before+events
-	}, patience, 10*time.Millisecond, "nothing is delivered")
+	}, waitTimeout, 10*time.Millisecond, "nothing is delivered")
 }
 
-// TestAsynchronousStandby promotes a standby that had not received the last events, which were delivered already. Nothing is
-// made up: the relay halts, the operator is told which events only the stream has, and after an adoption everything goes on.
+// TestAsynchronousStandby checks that the relay halts on a standby that lacks delivered events, that the operator sees which events only
+// the stream has, and that everything continues after an adoption.
 func TestAsynchronousStandby(t *testing.T) {
 	t.Parallel()
 	p, broker := startPair(t), infra.NATS(t).URL
@@ -151,7 +151,7 @@ func replicated(t *testing.T, p *pair) {
 	db := open(t, p.primary.URL)
 	require.Eventually(t, func() bool {
 		return count(t, db, "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()") == 1
-	}, patience, 20*time.Millisecond, "the standby does not catch up")
+	}, waitTimeout, 20*time.Millisecond, "the standby does not catch up")
 }
 
 // eventIDs are those of the log but for the first.

@@ -24,9 +24,9 @@ func host(t *testing.T, address string) string {
 	return parsed.Host
 }
 
-// TestSwitchoverBehindALateName switches over to the standby in order. The name in DATABASE_URL leads to the former primary, which
-// is a standby now, for some seconds more. Every kind of process, none of which asks for target_session_attrs, is at work again
-// soon after the name has moved; directly, and through a PgBouncer, which keeps its own connections to the former primary.
+// TestSwitchoverBehindALateName checks that every kind of process works again soon after the name in DATABASE_URL leads to the new primary,
+// although it led to a standby for some seconds and nobody asks for target_session_attrs; directly, and through a PgBouncer, which keeps
+// its own connections to the former primary.
 func TestSwitchoverBehindALateName(t *testing.T) {
 	t.Parallel()
 	p, broker := startPair(t), infra.NATS(t).URL
@@ -48,7 +48,7 @@ func TestSwitchoverBehindALateName(t *testing.T) {
 			var n int
 			err := former.QueryRow("SELECT count(*) FROM inbox WHERE subscriber = $1 AND applied_at IS NOT NULL", subscriber).Scan(&n)
 			return err == nil && n >= events
-		}, patience, 10*time.Millisecond, "%s\n%s\n%s", subscriber, emails, invoices)
+		}, waitTimeout, 10*time.Millisecond, "%s\n%s\n%s", subscriber, emails, invoices)
 	}
 	applied("emails", 6)
 	applied("invoices", 6)
@@ -88,8 +88,8 @@ func severalHosts(t *testing.T, first, second string) string {
 	return parsed.String()
 }
 
-// TestReadOnlyBehindAPooler makes the database read-only for a while. The pooler's own connections that began meanwhile would stay
-// read-only for an hour.
+// TestReadOnlyBehindAPooler checks that programs write again soon after a database was read-only, although the pooler's connections from
+// that time would stay read-only for an hour.
 func TestReadOnlyBehindAPooler(t *testing.T) {
 	t.Parallel()
 	server, broker := infra.Postgres(t), infra.NATS(t).URL
@@ -118,7 +118,7 @@ func TestReadOnlyBehindAPooler(t *testing.T) {
 	placeMany(t, app.API(), 1)
 	t.Logf("the API accepted an order %s after the database was writable", time.Since(reset).Round(time.Millisecond))
 	stored(t, js, 2)
-	require.Eventually(t, func() bool { return count(t, admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 2 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 2 }, waitTimeout, 10*time.Millisecond)
 	t.Logf("its event was applied %s after the database was writable", time.Since(reset).Round(time.Millisecond))
 	require.Less(t, time.Since(reset), writableWithin)
 }

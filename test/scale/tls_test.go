@@ -67,7 +67,7 @@ func (s *secure) lockPostgres() {
 		_, err := db.Exec(statement)
 		require.NoError(s.t, err)
 	}
-	require.Eventually(s.t, func() bool { return s.connects(s.postgres.URL) != nil }, patience, 20*time.Millisecond)
+	require.Eventually(s.t, func() bool { return s.connects(s.postgres.URL) != nil }, waitTimeout, 20*time.Millisecond)
 }
 
 func (s *secure) connects(address string) error {
@@ -133,8 +133,8 @@ func (s *secure) database(parameters map[string]string) string {
 	return address.String()
 }
 
-// TestTLS : orders are placed and delivered where plain connections are refused, and so are clients that nobody has
-// certified; and the client refuses servers that are not who they should be.
+// TestTLS checks that orders are placed and delivered over TLS where plain connections and clients without a certificate are refused, and
+// that clients refuse servers with a wrong identity.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	s := newSecure(t)
@@ -148,7 +148,7 @@ func TestTLS(t *testing.T) {
 	}
 	placeMany(t, infra.Serve(t, "app", environment).API(), 20)
 	db := open(t, s.database(verified))
-	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 20 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 20 }, waitTimeout, 10*time.Millisecond)
 	require.Equal(t, 4, count(t, db, "SELECT count(*) FROM subscriber_lanes"))
 	require.Contains(t, outboxie(t, environment, 1, "outbox", "adopt"), "not halted", "it reaches both")
 

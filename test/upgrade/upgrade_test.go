@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) { infra.Main(m) }
 
 const (
-	patience = 30 * time.Second
+	waitTimeout = 30 * time.Second
 
 	// consumers is the last version whose subscribers kept their place in a durable consumer at the broker.
 	consumers = "f668941903c555345e226753042a268ef937b1d0"
@@ -120,14 +120,14 @@ const applied = "SELECT count(*) FROM inbox WHERE subscriber = 'emails' AND appl
 func (s *shop) progress() {
 	s.t.Helper()
 	before := s.count(applied)
-	require.Eventually(s.t, func() bool { return s.count(applied) > before+50 }, patience, 20*time.Millisecond, "the subscriber stands still")
+	require.Eventually(s.t, func() bool { return s.count(applied) > before+50 }, waitTimeout, 20*time.Millisecond, "the subscriber stands still")
 }
 
 // requireEffects waits until every event took effect, and requires that each did once, in the order of the log.
 func (s *shop) requireEffects() {
 	s.t.Helper()
 	events := s.count("SELECT count(*) FROM outbox")
-	require.Eventually(s.t, func() bool { return s.count(applied) == events }, patience, 20*time.Millisecond)
+	require.Eventually(s.t, func() bool { return s.count(applied) == events }, waitTimeout, 20*time.Millisecond)
 	require.Equal(s.t, s.count("SELECT count(*) FROM orders"), s.count("SELECT sum(orders) FROM customer_totals"))
 	require.Zero(s.t, s.count(`SELECT count(*) FROM (
 		SELECT position, lag(position) OVER (ORDER BY applied_at, position) AS before FROM inbox) AS i WHERE position < before`))
@@ -151,8 +151,8 @@ func (s *shop) requireBegan(copies ...*infra.Process) {
 	require.LessOrEqual(s.t, dealtWith, s.count("SELECT max(position) FROM outbox")-sequence)
 }
 
-// TestRollingUpdate replaces two copies of a subscriber, and the instance, of a version that kept its place at the broker, one after
-// the other and under load. It goes on where that version stands, and each event takes effect once, in order. Then it goes back.
+// TestRollingUpdate checks that two subscribers and the instance of an earlier version are replaced one after the other under load, and
+// back again, and that each event takes effect once, in order. That version kept its position at the broker.
 func TestRollingUpdate(t *testing.T) {
 	s := newShop(t)
 	instance := s.old("old", "serve")

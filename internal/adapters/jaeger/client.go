@@ -20,9 +20,9 @@ import (
 )
 
 var (
-	// ErrUnreachable : nobody answers there, or not as Jaeger does.
+	// ErrUnreachable reports that nobody answers there, or not as Jaeger does.
 	ErrUnreachable = fault.New(fault.Unavailable, "jaeger_unreachable", "Jaeger does not answer")
-	// ErrNoTrace : Jaeger has no such trace (any more, or yet).
+	// ErrNoTrace reports that Jaeger does not have the trace: not yet, or no longer.
 	ErrNoTrace = fault.New(fault.NotFound, "no_such_trace", "Jaeger has no such trace")
 )
 

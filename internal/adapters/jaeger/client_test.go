@@ -86,7 +86,7 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-// TestParent : Jaeger merges a parent and a link to it into one FOLLOWS_FROM, and keeps both apart else.
+// TestParent checks that the parent is found: Jaeger merges a parent and a link to it into one FOLLOWS_FROM, and keeps both apart else.
 func TestParent(t *testing.T) {
 	child, link := jaeger.Reference{Kind: jaeger.ChildOf, TraceID: "t", SpanID: "parent"},
 		jaeger.Reference{Kind: jaeger.FollowsFrom, TraceID: "t", SpanID: "linked"}
@@ -143,7 +143,7 @@ func TestLinked(t *testing.T) {
 	require.ErrorIs(t, err, jaeger.ErrUnreachable)
 }
 
-// TestNoJaeger : whatever is there instead, the error says so, and shows no secret.
+// TestNoJaeger checks that, whatever is there instead, the error says so, and shows no secret.
 func TestNoJaeger(t *testing.T) {
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }))
 	defer page.Close()

@@ -1,5 +1,6 @@
-// Package jetstream is everything that speaks NATS: the connection, the publisher that appends to the stream by
-// compare-and-swap, the reader of each subscriber, and the bell that wakes other instances' relays.
+// Package jetstream serves the ports that need NATS JetStream: the publisher that appends to the stream by compare-and-swap, the reader of
+// each subscriber, and the notifier that wakes other instances' relays. Connect with Connect, and make the ports with the New functions,
+// or with Module in an fx graph. A file's name begins with the port that it serves: relay, inbox or operations.
 package jetstream
 
 import (
@@ -46,7 +47,7 @@ type Options struct {
 	CA        string // file of the certificates that the broker's is checked by: without TLS there is no connection then; empty: none
 	Cert, Key string // files of the client's certificate and its key, read again for each connection; empty: none
 
-	// InboxPrefix begins the subjects on which answers and deliveries come. Whoever may subscribe there reads them. Empty: _INBOX,
+	// InboxPrefix begins the subjects on which answers and deliveries come. A user who may subscribe there reads them. Empty: _INBOX,
 	// and the user's name if the URL has it, so that each user may be given a prefix that no other user may read.
 	InboxPrefix string
 }
@@ -161,7 +162,7 @@ func (o Options) openToAll(authRequired bool, address string) bool {
 	return !authRequired && o.Cert == "" && err == nil && !net.ParseIP(host).IsLoopback()
 }
 
-// connectError tells a URL that can never work from a broker that does not let us in today.
+// connectError distinguishes a URL that can never work from a broker that refuses us today.
 func connectError(servers string, err error) error {
 	for server := range strings.SplitSeq(servers, ",") {
 		var bad *url.Error // its text quotes the URL, and with it the password
@@ -187,4 +188,13 @@ func redacted(servers string) string {
 		shown = append(shown, parsed.String())
 	}
 	return strings.Join(shown, ",")
+}
+
+// connectedTo returns the server's address for the log. The library hides passwords, but not a token, which stands where users do.
+func connectedTo(nc *nats.Conn) string {
+	address, err := url.Parse(nc.ConnectedUrlRedacted())
+	if err != nil {
+		return ""
+	}
+	return address.Scheme + "://" + address.Host
 }

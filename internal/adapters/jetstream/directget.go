@@ -31,21 +31,21 @@ const (
 const (
 	// maxDoubtful is how many doubtful messages one read asks the stream's leader about. The read ends after them.
 	maxDoubtful = 16
-	// quickly is after which time without any answer a reader looks whether the broker has denied the request.
+	// deniedCheckAfter is after which time without any answer a reader looks whether the broker has denied the request.
 	deniedCheckAfter = 250 * time.Millisecond
 )
 
 // direct reads a stream by direct gets, which any server answers that has a replica of the stream. A replica that lags shows a
 // prefix of the stream.
 //
-// Whoever may publish into the stream can store any bytes as headers, also such as look like a server's own answer. So a header
+// A client that may publish into the stream can store any bytes as headers, also such as look like a server's own answer. So a header
 // counts only if it can be shown to be the server's:
 //   - A server adds its headers at the end. Of several values of one name, the last is the server's.
 //   - The client stops reading headers at the first empty line, and a message that has one in the middle hides what follows. But the
 //     client also says how many bytes came. If too few are left over to hold the server's headers, nothing is hidden.
 //   - Each message names the one before it, and the end of the answer names the last, so that nothing is missing in between.
 //
-// What cannot be shown this way is doubtful. The stream's leader tells what the message is, in JSON, where nothing is hidden.
+// What cannot be shown this way is doubtful. The stream's leader returns the message in JSON, where nothing is hidden.
 type direct struct {
 	nc     *nats.Conn
 	stream string

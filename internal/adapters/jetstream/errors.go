@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrUnavailable : the broker cannot be reached, has no leader, is full, or did not answer in time. What became of the
-// request is not known.
+// ErrUnavailable reports that the broker cannot be reached, has no leader, is full, or did not answer in time. Nobody knows what became
+// of the request.
 var ErrUnavailable = fault.New(fault.Unavailable, "broker_unavailable", "the broker cannot do this at the moment")
 
 var (
@@ -44,7 +44,7 @@ func errorCode(err error) jetstream.ErrorCode {
 
 // classify turns what the client reports into a fault. Faults stay as they are, what is transient becomes
 // ErrUnavailable, and the rest stays unclassified. The end of the caller's context is always findable with errors.Is;
-// the end of a context of ours is told by its cause.
+// the end of one of our contexts shows in its cause.
 func classify(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

@@ -29,11 +29,11 @@ const (
 	headerPosition         = "Outbox-Position" // the event's own
 
 	// headerProgress is <position>/<event id>, for messages whose progress is not their event's own: redriven events, and
-	// the engine's notices. The id is empty where the log's row is gone.
+	// the engine's control messages. The id is empty if the log's row is gone.
 	headerProgress = "Outbox-Progress"
 
-	headerParked = "Outbox-Parked" // of a notice: why the event at its progress was parked
-	headerKept   = "Outbox-Kept"   // of a notice: the sequence of the last message of ours before it
+	headerParked = "Outbox-Parked" // of a control message: why the event at its progress was parked
+	headerKept   = "Outbox-Kept"   // of a control message: the sequence of our last message before it
 
 	specVersion = "1.0"
 	contentType = "application/json"
@@ -141,8 +141,8 @@ func decode(subject string, header nats.Header, data []byte) (outbox.Entry, erro
 	return entry, nil
 }
 
-// stampOf reads what the engine wrote on a message: an event, in its place or redriven, or a notice. A message on which
-// any of that cannot be read is somebody else's.
+// metaOf reads what the engine wrote on a message: an event, published or redriven, or a control message. A message with an unreadable
+// part is somebody else's.
 func metaOf(header nats.Header) relay.MessageMeta {
 	event, isEvent := positionOf(header.Get(headerPosition))
 	if _, said := header[headerPosition]; said && !isEvent {
@@ -165,7 +165,7 @@ func metaOf(header nats.Header) relay.MessageMeta {
 	}
 	kept, err := strconv.ParseUint(header.Get(headerKept), 10, 64)
 	if err != nil {
-		kept = math.MaxUint64 // whoever wrote that said nothing about it
+		kept = math.MaxUint64 // the writer did not say
 	}
 	return relay.MessageMeta{
 		Own: true, Progress: progress, Parked: reason, LastOwnSequence: kept, Confirms: reason == "" && header.Get(headerType) == confirmedControl,
@@ -214,8 +214,8 @@ func escape(value string) string {
 	return value
 }
 
-// refusal says why a broker with these limits can never take the message, and is empty when it can. An entry is judged
-// with all headers that publishing may add, so that the verdict does not depend on how it is sent.
+// refusal returns why a broker with these limits can never take the message, and is empty when it can. An entry is judged
+// with all headers that publishing may add, so that the result does not depend on how it is sent.
 func refusal(entry outbox.Entry, headers int, limits limits) string {
 	if reason := entry.Unpublishable(); reason != "" {
 		return reason

@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestHeadersRoundTrip : whatever a log may hold, a subscriber reads the same, and its size was known.
+// TestHeadersRoundTrip checks that, whatever a log may hold, a subscriber reads the same, and its size was known.
 func TestHeadersRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringN(1, 20, -1)

@@ -19,7 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// formerlyBusy is how long an event that a former consumer delivered last counts as being worked on. A copy that stops under load
+// formerBusyFor is how long an event that a former consumer delivered last counts as being worked on. A copy that stops under load
 // leaves one behind, and nobody handles events meanwhile.
 const formerBusyFor = 5 * time.Second
 
@@ -36,11 +36,11 @@ type ReaderOptions struct {
 // replica of the stream may answer Read. The stream's leader answers State.
 type Reader struct {
 	direct
-	o      ReaderOptions
+	o              ReaderOptions
 	subscription   *nats.Subscription
-	stored chan struct{}
+	stored         chan struct{}
 	warnedNoDirect sync.Once // logs that direct gets are not allowed
-	warnedNoFormer  sync.Once // logs that the former consumer may not be read
+	warnedNoFormer sync.Once // logs that the former consumer may not be read
 }
 
 var _ inbox.Stream = (*Reader)(nil)
@@ -51,11 +51,11 @@ func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
 		return nil, fault.New(fault.Invalid, "invalid_subscriber", "a subscriber id has 1 to 64 letters, digits, - and _, unlike %q", o.Subscriber)
 	}
 	r := &Reader{direct: newDirect(nc, o.Stream), o: o, stored: make(chan struct{}, 1)}
-	bell, err := nc.Subscribe(storedSubject(o.Stream), func(*nats.Msg) { signal(r.stored) })
+	subscription, err := nc.Subscribe(storedSubject(o.Stream), func(*nats.Msg) { signal(r.stored) })
 	if err != nil {
-		return nil, ErrUnavailable.With("cannot listen to the bell of stream %s", o.Stream).Wrap(err)
+		return nil, ErrUnavailable.With("cannot listen for signals of stream %s", o.Stream).Wrap(err)
 	}
-	r.subscription = bell
+	r.subscription = subscription
 	return r, nil
 }
 
@@ -67,7 +67,7 @@ func NewSpectator(nc *nats.Conn, stream string, logger *slog.Logger) *Reader {
 // Close ends the signals of Stored.
 func (r *Reader) Close() { _ = r.subscription.Unsubscribe() } // it fails only if the connection was closed
 
-// Stored is signaled by the relay's bell, also over reconnects.
+// Stored is signaled by the relay when it has stored events, also over reconnects.
 func (r *Reader) Stored() <-chan struct{} { return r.stored }
 
 // Read makes one request, and a few more to the stream's leader if the stream holds headers that look like a server's. It fails
@@ -84,9 +84,9 @@ func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) (
 	}
 	messages := make([]inbox.Message, 0, len(read))
 	for _, message := range read {
-		stamp := metaOf(message.header)
-		message.Progress = stamp.Progress.Position
-		messages = append(messages, inbox.Message{StreamPosition: message.StreamPosition, Event: r.event(message), Parks: stamp.Parked != ""})
+		meta := metaOf(message.header)
+		message.Progress = meta.Progress.Position
+		messages = append(messages, inbox.Message{StreamPosition: message.StreamPosition, Event: r.event(message), Parks: meta.Parked != ""})
 	}
 	return messages, nil
 }

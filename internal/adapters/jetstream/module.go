@@ -10,8 +10,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Module provides the connection, closed on stop, and on top of it the publisher, the finder, the liveness and the bell. It expects
-// Options, and PublisherOptions where one of these is used. Whoever uses the bell runs Bell.Run. Readers are made with
+// Module provides the connection, which it closes on stop, and the publisher, the finder, the liveness, the lags and the notifier. It
+// expects Options, and PublisherOptions if one of these is used. A graph that uses the notifier must run Notifier.Run. Make readers with
 // NewReader, one for each subscriber.
 var Module = fx.Module("jetstream",
 	fx.Provide(
@@ -32,11 +32,13 @@ var Module = fx.Module("jetstream",
 			func(nc *nats.Conn, o PublisherOptions) *Notifier { return NewNotifier(nc, o.Stream, o.Logger) },
 			fx.As(fx.Self()), fx.As(new(relay.Notifier)), fx.As(new(relay.Listener)),
 		),
-		func(nc *nats.Conn, o PublisherOptions) (*SubscriberLags, error) { return NewSubscriberLags(nc, o.Stream) },
+		func(nc *nats.Conn, o PublisherOptions) (*SubscriberLags, error) {
+			return NewSubscriberLags(nc, o.Stream)
+		},
 	),
 )
 
-// farewell bounds the wait for what was written last.
+// flushTimeout bounds the wait for what was written last.
 const flushTimeout = time.Second
 
 // disconnect closes nc after what was written last (a wake-up call, a retry) has left. Everything else was acknowledged

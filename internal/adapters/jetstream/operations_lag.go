@@ -11,13 +11,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// Consumers measures how far the subscribers of a stream are behind, whether they run or not.
+// SubscriberLags measures how far the subscribers of a stream are behind, whether they run or not.
 type SubscriberLags struct {
 	direct
 	js jetstream.JetStream
 }
 
-// NewConsumers returns the subscribers of a stream. It asks the broker nothing.
+// NewSubscriberLags returns the lags of the subscribers of a stream. It asks the broker nothing.
 func NewSubscriberLags(nc *nats.Conn, stream string) (*SubscriberLags, error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(defaultTimeout))
 	if err != nil {
@@ -78,4 +78,34 @@ func (c *SubscriberLags) oldest(ctx context.Context, info *jetstream.ConsumerInf
 		return 0, err
 	}
 	return max(0, info.TimeStamp.Sub(message.StoredAt)), nil
+}
+
+var _ operations.StreamLags = (*SubscriberLags)(nil)
+
+// Behind returns the lag of each subscriber that stands at a place, in one request and one more for each place. A place in another
+// stream, which was there before, is before the first event.
+func (c *SubscriberLags) Behind(ctx context.Context, places []operations.SubscriberProgress) ([]operations.Lag, error) {
+	if len(places) == 0 {
+		return nil, nil
+	}
+	stream, err := c.js.Stream(ctx, c.stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	lags := make([]operations.Lag, 0, len(places))
+	for _, place := range places {
+		sequence := place.Sequence
+		if place.Stream != identity(stream.CachedInfo().Created) {
+			sequence = 0
+		}
+		lag := operations.Lag{Subscriber: place.Subscriber}
+		if lag.Events, lag.Oldest, err = c.LagOf(ctx, sequence); err != nil {
+			return nil, err
+		}
+		lags = append(lags, lag)
+	}
+	return lags, nil
 }

@@ -32,8 +32,8 @@ func NewFinder(nc *nats.Conn, o PublisherOptions) (*Finder, error) {
 	return &Finder{direct: newDirect(nc, o.Stream), js: js}, nil
 }
 
-// Find implements the port. Where the progress does fall, after an operator let the relay go on at an earlier place, it may
-// not find what is there, and never finds what is not.
+// Find may miss an event in a part of the stream where the progress falls, because an operator moved the relay to an earlier place. It
+// never finds an event that is not there.
 func (f *Finder) Find(ctx context.Context, event outbox.Progress, sequence uint64) (time.Time, error) {
 	ctx, done := whileConnected(ctx, f.nc, defaultTimeout)
 	defer done()
@@ -49,24 +49,24 @@ func (f *Finder) Find(ctx context.Context, event outbox.Progress, sequence uint6
 			return time.Time{}, classify(ctx, err)
 		}
 	}
-	message, stamp, err := f.from(ctx, sequence)
+	message, meta, err := f.from(ctx, sequence)
 	if err != nil {
 		return time.Time{}, classify(ctx, err)
 	}
-	if stamp.Event != event.Position || idOf(message) != event.EventID {
+	if meta.Event != event.Position || idOf(message) != event.EventID {
 		return time.Time{}, relay.ErrNoMessage.With("the stream does not hold event %s", event.EventID)
 	}
 	return message.StoredAt, nil
 }
 
-// first is the sequence from which on the log counts as dealt with up to position.
+// first returns the first sequence whose progress has reached position.
 func (f *Finder) first(ctx context.Context, state jetstream.StreamState, position outbox.Position) (uint64, error) {
 	low, high := state.FirstSeq, state.LastSeq+1
 	for low < high {
 		middle := low + (high-low)/2
-		message, stamp, err := f.from(ctx, middle)
+		message, meta, err := f.from(ctx, middle)
 		switch {
-		case errors.Is(err, relay.ErrNoMessage), err == nil && stamp.Progress.Position >= position:
+		case errors.Is(err, relay.ErrNoMessage), err == nil && meta.Progress.Position >= position:
 			high = middle
 		case err != nil:
 			return 0, err
@@ -77,7 +77,7 @@ func (f *Finder) first(ctx context.Context, state jetstream.StreamState, positio
 	return low, nil
 }
 
-// from reads the first message of ours from a sequence on, passing over those of others and what was deleted.
+// from reads our first message at a sequence or after it.
 func (f *Finder) from(ctx context.Context, sequence uint64) (stored, relay.MessageMeta, error) {
 	for {
 		message, err := f.askLeader(ctx, sequence, ">")
@@ -87,8 +87,8 @@ func (f *Finder) from(ctx context.Context, sequence uint64) (stored, relay.Messa
 		if err != nil {
 			return stored{}, relay.MessageMeta{}, err
 		}
-		if stamp := metaOf(message.header); stamp.Own {
-			return message, stamp, nil
+		if meta := metaOf(message.header); meta.Own {
+			return message, meta, nil
 		}
 		sequence = message.Sequence + 1
 	}

@@ -11,15 +11,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// quiet is how long a bell waits after one call to the other instances before it makes the next.
+// callPause is the least time between two calls to the other instances.
 const callPause = 2 * time.Millisecond
 
-// Notifier wakes the relays of all instances: its own in process, the others by a plain message. Rings that come while a
-// call is under way or just went out are gathered into one more call.
+// Notifier wakes the relays of all instances: its own in process, the others by a plain NATS message, a call. Notifications that come
+// during a call, or directly after it, are gathered into one more call.
 type Notifier struct {
 	nc      *nats.Conn
 	subject string
-	id      string // of the bell, in each call, so that the bell knows its own
+	id      string // sent in each call, so that the notifier recognizes its own calls
 	logger  *slog.Logger
 	own     chan struct{}
 	others  chan struct{}
@@ -30,7 +30,7 @@ var (
 	_ relay.Listener = (*Notifier)(nil)
 )
 
-// NewBell returns the bell of a stream's relays. It rings in process at once, and over the broker while Run runs.
+// NewNotifier returns the notifier of a stream's relays. It wakes its own relay at once, and the others while Run runs.
 func NewNotifier(nc *nats.Conn, stream string, logger *slog.Logger) *Notifier {
 	return &Notifier{
 		nc: nc, subject: wakeSubject(stream), id: rand.Text(), logger: logger,
@@ -38,16 +38,16 @@ func NewNotifier(nc *nats.Conn, stream string, logger *slog.Logger) *Notifier {
 	}
 }
 
-// Wake implements the port.
-func (b *Notifier) Notify() {
-	signal(b.own)
-	signal(b.others)
+// Notify never blocks: notifications that nobody has received are one.
+func (n *Notifier) Notify() {
+	signal(n.own)
+	signal(n.others)
 }
 
-// C implements the port.
-func (b *Notifier) Notifications() <-chan struct{} { return b.own }
+// Notifications returns the channel of the notifications for this instance.
+func (n *Notifier) Notifications() <-chan struct{} { return n.own }
 
-// Caller wakes the relays of other processes, from a process that runs none. It listens to nobody.
+// RemoteNotifier wakes the relays of other processes, for a process that runs no relay. It receives nothing.
 type RemoteNotifier struct {
 	nc      *nats.Conn
 	subject string
@@ -56,62 +56,62 @@ type RemoteNotifier struct {
 
 var _ relay.Notifier = (*RemoteNotifier)(nil)
 
-// NewCaller returns a caller for the stream's relays. It needs the right to publish on the subject of their bell, and no other.
+// NewRemoteNotifier returns a notifier of the stream's relays. It needs the right to publish on their subject, and no other.
 func NewRemoteNotifier(nc *nats.Conn, stream string, logger *slog.Logger) *RemoteNotifier {
 	return &RemoteNotifier{nc: nc, subject: wakeSubject(stream), logger: logger}
 }
 
-// Wake sends a message without waiting for anything.
+// Notify sends a message and waits for nothing.
 func (c *RemoteNotifier) Notify() {
 	if err := c.nc.Publish(c.subject, nil); err != nil {
 		c.logger.Debug("could not wake the relays", "error", err)
 	}
 }
 
-func signal(bell chan struct{}) {
+func signal(channel chan struct{}) {
 	select {
-	case bell <- struct{}{}:
+	case channel <- struct{}{}:
 	default:
 	}
 }
 
-// Run carries rings to and from the other instances until ctx ends, also over outages of the broker, and then returns
-// nil; a ring that came before is still sent. It fails only when the connection was closed.
-func (b *Notifier) Run(ctx context.Context) error {
+// Run carries notifications to and from the other instances until ctx ends, also over outages of the broker, and then returns nil. A
+// notification that came before is still sent. Run fails only if the connection was closed.
+func (n *Notifier) Run(ctx context.Context) error {
 	heard := make(chan *nats.Msg, 1024) // what is more than that after a pause says nothing new
-	listening, err := b.nc.ChanSubscribe(b.subject, heard)
+	listening, err := n.nc.ChanSubscribe(n.subject, heard)
 	if err != nil {
 		return classify(ctx, err)
 	}
 	defer func() { _ = listening.Unsubscribe() }()
-	calls := b.others
+	calls := n.others
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			select {
-			case <-b.others:
-				b.call()
+			case <-n.others:
+				n.call()
 			default:
 			}
 			return nil
 		case call := <-heard:
-			if string(call.Data) != b.id {
-				signal(b.own)
+			if string(call.Data) != n.id {
+				signal(n.own)
 			}
 		case <-calls:
-			b.call()
+			n.call()
 			calls = nil
 			pause.Reset(callPause)
 		case <-pause.C:
-			calls = b.others
+			calls = n.others
 		}
 	}
 }
 
-func (b *Notifier) call() {
-	if err := b.nc.Publish(b.subject, []byte(b.id)); err != nil {
-		b.logger.Debug("could not wake the other instances", "error", err)
+func (n *Notifier) call() {
+	if err := n.nc.Publish(n.subject, []byte(n.id)); err != nil {
+		n.logger.Debug("could not wake the other instances", "error", err)
 	}
 }

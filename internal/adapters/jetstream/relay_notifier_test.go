@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestWakeUpsAreNotStored : they would be foreign messages at the tail.
+// TestWakeUpsAreNotStored checks that the stream does not store wake-ups: they would be foreign messages at the tail.
 func TestWakeUpsAreNotStored(t *testing.T) {
 	b := newBells(t)
 	publisher := b.opened()
@@ -27,7 +27,7 @@ func TestWakeUpsAreNotStored(t *testing.T) {
 	require.Zero(t, info.LastSequence)
 }
 
-// TestWakeUpsAreFew : at most one message in two milliseconds, and the last ring is not lost.
+// TestWakeUpsAreFew checks that there is at most one message in two milliseconds, and the last ring is not lost.
 func TestWakeUpsAreFew(t *testing.T) {
 	b := newBells(t)
 	heard, err := b.connect().SubscribeSync("outboxie.ORDERS.wake")
@@ -74,7 +74,7 @@ func TestBellDoesNotHearItself(t *testing.T) {
 	}
 }
 
-// TestLastRing : a relay that resigns and stops is still heard.
+// TestLastRing checks that the notification of a relay that resigns and stops still arrives.
 func TestLastRing(t *testing.T) {
 	b := newBells(t)
 	bell := jetstream.NewNotifier(b.connect(), stream, silent)

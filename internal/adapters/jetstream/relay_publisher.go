@@ -52,14 +52,14 @@ type PublisherOptions struct {
 // reconnect nothing is sent before Open: a broker that comes back with an older copy of the stream may have filled it up
 // again, by another's messages, to just the sequence that is expected here.
 type Publisher struct {
-	nc         *nats.Conn
-	js         jetstream.JetStream
-	o          PublisherOptions
-	config     atomic.Pointer[jetstream.StreamConfig] // as last seen
-	reconnects atomic.Pointer[uint64]                 // of nc when the stream was last opened; nil: it never was
-	findings   atomic.Pointer[[]string]               // the warnings that were logged last
-	notKeptBy     atomic.Pointer[view]                   // who did not keep the settings when they were given last; nil: nobody
-	silentUntil      atomic.Int64                           // until when the bell rests, in Unix nanoseconds
+	nc          *nats.Conn
+	js          jetstream.JetStream
+	o           PublisherOptions
+	config      atomic.Pointer[jetstream.StreamConfig] // as last seen
+	reconnects  atomic.Pointer[uint64]                 // of nc when the stream was last opened; nil: it never was
+	findings    atomic.Pointer[[]string]               // the warnings that were logged last
+	notKeptBy   atomic.Pointer[view]                   // who did not keep the settings when they were given last; nil: nobody
+	silentUntil atomic.Int64                           // until when subscribers are not signaled, in Unix nanoseconds
 }
 
 var _ relay.StreamRepair = (*Publisher)(nil)
@@ -76,7 +76,7 @@ func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
 	return &Publisher{nc: nc, js: js, o: o}, nil
 }
 
-// At implements the port. It asks the stream's leader: a direct get may be answered by a replica that lags behind.
+// At asks the stream's leader. A direct get may be answered by a replica that lags.
 func (p *Publisher) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
 	if sequence == 0 {
 		return relay.MessageMeta{}, relay.ErrNoMessage
@@ -108,18 +108,18 @@ func (p *Publisher) At(ctx context.Context, sequence uint64) (relay.MessageMeta,
 		return relay.MessageMeta{}, nil
 	}
 	header, err := nats.DecodeHeadersMsg(answer.Message.Header)
-	if err != nil { // whoever wrote that, it was not us
+	if err != nil { // it is not one of ours
 		return relay.MessageMeta{}, nil
 	}
 	return metaOf(header), nil
 }
 
-// Publish implements the port.
+// Publish sends small batches as single messages, and others as atomic batches.
 func (p *Publisher) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	return p.append(ctx, after, batch, nil)
 }
 
-// Redrive implements the port.
+// Redrive sends as Publish does.
 func (p *Publisher) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
 	return p.append(ctx, after, batch, &at)
 }
@@ -153,8 +153,8 @@ func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Ent
 	return after, nil
 }
 
-// ring tells subscribers that events were stored. It waits for nothing, and nothing depends on the ring. The bell rests where the
-// stream would store the rings, and for a while after the broker has denied one: the broker logs each denial.
+// signalSubscribers sends subscribers a message that events were stored. It waits for nothing, and nothing depends on the message. No
+// message is sent if the stream would store it, and for a while after the broker has denied one, because the broker logs each denial.
 func (p *Publisher) signalSubscribers() {
 	subject := storedSubject(p.o.Stream)
 	if time.Now().UnixNano() < p.silentUntil.Load() || coveredByAny(subject, p.config.Load().Subjects) {
@@ -164,12 +164,12 @@ func (p *Publisher) signalSubscribers() {
 		p.silentUntil.Store(time.Now().Add(deniedPause).UnixNano())
 	}
 	if err := p.nc.Publish(subject, nil); err != nil {
-		p.o.Logger.Debug("could not ring the bell of the subscribers", "error", err)
+		p.o.Logger.Debug("could not signal the subscribers", "error", err)
 	}
 }
 
-// limits tells what the broker takes, by the stream's configuration when it was opened and the server's own limit. It
-// looks the stream up if that was never done.
+// limits returns what the broker takes, from the configuration that Open read and the server's own limit. It looks the stream up if that
+// was never done.
 func (p *Publisher) limits(ctx context.Context) (limits, error) {
 	config := p.config.Load()
 	if config == nil {
@@ -185,7 +185,7 @@ func (p *Publisher) limits(ctx context.Context) (limits, error) {
 	return limits{stream: p.o.Stream, subjects: config.Subjects, size: p.largest(*config)}, nil
 }
 
-// encodeWithin encodes an entry, and tells how large it is, or answers a RefusedError if it can never be stored.
+// encodeWithin encodes an entry and returns its size, or a RefusedError if the entry can never be stored.
 func encodeWithin(h *headers, entry outbox.Entry, at *outbox.Progress, limits limits) (*nats.Msg, int, error) {
 	h.clear()
 	encoded, size := h.encode(entry, at)
@@ -237,7 +237,7 @@ func (p *Publisher) sending(ctx context.Context) (context.Context, func(), error
 	return nil, nil, err
 }
 
-// storeOne waits for the acknowledgement, so that a stray message of somebody else cannot slip between two of ours.
+// storeOne waits for the acknowledgement, so that nobody else's message can come between two of ours.
 func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Msg) error {
 	ctx, done, err := p.sending(ctx)
 	if err != nil {

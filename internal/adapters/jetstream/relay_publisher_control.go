@@ -16,28 +16,27 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// What a notice is, for CloudEvents. Subscribers never see one: it is on a subject of its own.
+// CloudEvents attributes of control messages. Subscribers never see one, because it has a subject of its own.
 const (
 	controlSource    = "/outboxie/relay"
 	parkedControl    = "outboxie.event.parked.v1"
 	confirmedControl = "outboxie.stream.confirmed.v1"
 	adoptedControl   = "outboxie.log.adopted.v1"
-	maxReason       = 500 // bytes of the reason that a notice keeps
+	maxReason        = 500 // bytes of the reason that a control message keeps
 )
 
-// Notify implements the port. Where the stream takes small messages only, less of the reason is kept, so that no event is
-// too large to be parked.
-func (p *Publisher) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
+// PublishControl keeps less of the reason if the stream takes only small messages, so that no event is too large to be parked.
+func (p *Publisher) PublishControl(ctx context.Context, after uint64, control relay.ControlMessage) (uint64, error) {
 	limits, err := p.limits(ctx)
 	if err != nil {
 		return after, err
 	}
-	message, size := encodeControl(p.o.Stream, after+1, notice, maxReason)
+	message, size := encodeControl(p.o.Stream, after+1, control, maxReason)
 	for kept := maxReason / 2; tooLarge(size, limits) && kept >= utf8.UTFMax; kept /= 2 {
-		message, size = encodeControl(p.o.Stream, after+1, notice, kept)
+		message, size = encodeControl(p.o.Stream, after+1, control, kept)
 	}
 	if err := p.storeOne(ctx, after, message); err != nil {
-		return after, fmt.Errorf("notice at position %d: %w", notice.Position, err)
+		return after, fmt.Errorf("notice at position %d: %w", control.Position, err)
 	}
 	return after + 1, nil
 }
@@ -46,17 +45,17 @@ func tooLarge(size int, limits limits) bool {
 	return size+expectHeaders+len(limits.stream) > limits.size
 }
 
-// encodeNotice returns the message for notice, with so many bytes of its reason, and what it takes on the wire. The body
-// is for people who look at the stream: the engine reads the headers.
-func encodeControl(stream string, sequence uint64, notice relay.ControlMessage, kept int) (*nats.Msg, int) {
-	kind, id, reason := parkedControl, notice.EventID, shortened(notice.Parked, kept)
-	if notice.Parked == "" {
-		// Such a notice may come at one position several times, and where the log has no row.
+// encodeControl returns the message for a control message, with so many bytes of its reason, and its size on the wire. The body is for
+// people who look at the stream. The engine reads the headers.
+func encodeControl(stream string, sequence uint64, control relay.ControlMessage, kept int) (*nats.Msg, int) {
+	kind, id, reason := parkedControl, control.EventID, shortened(control.Parked, kept)
+	if control.Parked == "" {
+		// Such a message may come at one position several times, and where the log has no row.
 		kind = adoptedControl
-		if notice.Confirms {
+		if control.Confirms {
 			kind = confirmedControl
 		}
-		id = strconv.FormatInt(int64(notice.Position), 10) + "-" + strconv.FormatUint(sequence, 10)
+		id = strconv.FormatInt(int64(control.Position), 10) + "-" + strconv.FormatUint(sequence, 10)
 	}
 	var body bytes.Buffer
 	readable := json.NewEncoder(&body)
@@ -65,7 +64,7 @@ func encodeControl(stream string, sequence uint64, notice relay.ControlMessage, 
 		Position outbox.Position `json:"position"`
 		EventID  string          `json:"event_id,omitempty"`
 		Reason   string          `json:"reason,omitempty"`
-	}{notice.Position, notice.EventID, reason})
+	}{control.Position, control.EventID, reason})
 	h := newHeaders()
 	h.add(headerSpecVersion, specVersion)
 	h.add(headerID, escape(id))
@@ -73,15 +72,15 @@ func encodeControl(stream string, sequence uint64, notice relay.ControlMessage, 
 	h.add(headerSource, controlSource)
 	h.add(headerTime, time.Now().UTC().Format(time.RFC3339Nano))
 	h.add(headerContentType, contentType)
-	h.add(headerProgress, progressText(notice.Progress))
-	h.add(headerKept, strconv.FormatUint(notice.LastOwnSequence, 10))
+	h.add(headerProgress, progressText(control.Progress))
+	h.add(headerKept, strconv.FormatUint(control.LastOwnSequence, 10))
 	if reason != "" {
 		h.add(headerParked, escape(reason))
 	}
 	return &nats.Msg{Subject: controlSubject(stream), Header: h.header, Data: body.Bytes()}, h.size + body.Len()
 }
 
-// shortened is the beginning of text, at most limit bytes and without half a character.
+// shortened returns the beginning of text, at most limit bytes and without half a character.
 func shortened(text string, limit int) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	if len(text) <= limit {

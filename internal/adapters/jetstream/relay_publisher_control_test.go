@@ -31,7 +31,7 @@ func (b *broker) message(sequence uint64) (string, map[string]string, string) {
 	return message.Subject, header, string(message.Data)
 }
 
-// TestNoticesOnTheWire : the public contract of a notice, as a stranger reads it.
+// TestNoticesOnTheWire checks the public contract of a control message, as a stranger reads it.
 func TestNoticesOnTheWire(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
@@ -119,7 +119,7 @@ func TestRedrivenEventOnTheWire(t *testing.T) {
 	}
 }
 
-// TestWhatIsPublishedCanBeRedriven : an event that just fits has room for what it says when it is redriven.
+// TestWhatIsPublishedCanBeRedriven checks that an event that just fits has room for what it says when it is redriven.
 func TestWhatIsPublishedCanBeRedriven(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
@@ -143,7 +143,7 @@ func TestWhatIsPublishedCanBeRedriven(t *testing.T) {
 	require.False(t, fits(largest+2, redriven), "positions have 19 digits of the 20 that there is room for")
 }
 
-// TestNoticeFitsSmallStreams : else the event behind which nothing moves could not even be parked.
+// TestNoticeFitsSmallStreams checks that a control message fits. Otherwise an event that blocks the relay could not be parked.
 func TestNoticeFitsSmallStreams(t *testing.T) {
 	for _, limit := range []int32{512, 600, 1000, 2000, 4000} {
 		b := newBroker(t)

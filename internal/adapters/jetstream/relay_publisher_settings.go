@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// verdict is what the program does about a setting that somebody else has made.
+// reaction is what the program does about a setting that somebody else has made.
 type reaction string
 
 const (
@@ -23,12 +23,12 @@ const (
 // streamRule decides about one setting of the stream. A setting may have several rules. TestEveryStreamSetting finds a setting
 // that has none, for example one that a new version of the client adds.
 type streamRule struct {
-	name    string // in the stream's configuration
-	value   string // which values the rule is about, for operators
+	name     string // in the stream's configuration
+	value    string // which values the rule is about, for operators
 	reaction reaction
-	found   func(have jetstream.StreamConfig, o PublisherOptions) bool // nil if there is nothing to say
-	meaning string                                                     // what follows from such a value
-	repair  string                                                     // what to do about it, where it is refused
+	found    func(have jetstream.StreamConfig, o PublisherOptions) bool // nil if there is nothing to say
+	meaning  string                                                     // what follows from such a value
+	repair   string                                                     // what to do about it, where it is refused
 }
 
 const (
@@ -192,7 +192,7 @@ var streamRules = []streamRule{
 	{name: "allow_batched", value: "on", reaction: harmless, meaning: "the relay sends atomic batches"},
 }
 
-// judged returns the rules of a verdict that a stream breaks.
+// judged returns the rules of a reaction that a stream breaks.
 func judged(have jetstream.StreamConfig, o PublisherOptions, by reaction) (broken []streamRule) {
 	for _, rule := range streamRules {
 		if rule.reaction == by && rule.found != nil && rule.found(have, o) {

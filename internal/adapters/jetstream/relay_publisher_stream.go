@@ -224,8 +224,8 @@ func (p *Publisher) Findings() []string {
 }
 
 func controlSubject(stream string) string { return "outboxie." + stream + ".notices" }
-func wakeSubject(stream string) string   { return "outboxie." + stream + ".wake" }
-func storedSubject(stream string) string { return "outboxie." + stream + ".stored" }
+func wakeSubject(stream string) string    { return "outboxie." + stream + ".wake" }
+func storedSubject(stream string) string  { return "outboxie." + stream + ".stored" }
 
 // identity returns the name of a stream that was created at a time. No other stream ever has it.
 func identity(created time.Time) string { return created.UTC().Format(time.RFC3339Nano) }

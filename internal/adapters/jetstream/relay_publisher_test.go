@@ -149,7 +149,7 @@ func TestPublisherStartsWithoutABroker(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestLargestMessage : what is judged to fit is taken, alone and in a batch, and one byte more is not tried.
+// TestLargestMessage checks that what is judged to fit is taken, alone and in a batch, and one byte more is not tried.
 func TestLargestMessage(t *testing.T) {
 	limits := map[string]struct {
 		maxMsgSize int32
@@ -234,7 +234,7 @@ func TestEntriesThatCanNeverBeSent(t *testing.T) {
 	require.Zero(t, b.info().State.LastSeq)
 }
 
-// TestHeadersOnTheWire : the public contract of a message, as a stranger reads it.
+// TestHeadersOnTheWire checks the public contract of a message, as a stranger reads it.
 func TestHeadersOnTheWire(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()

@@ -30,10 +30,10 @@ type Inbox struct {
 	totals      map[totalKey]Total
 	effects     []effect
 
-	locks   map[any]*session          // by the row's key
-	shares  map[any]map[*session]bool // who holds a share of a row, by the row's key
-	begun   int64                     // how often lanes began
-	freed   chan struct{}             // closed when a transaction has ended; nil: nobody waits
+	locks  map[any]*session          // by the row's key
+	shares map[any]map[*session]bool // who holds a share of a row, by the row's key
+	begun  int64                     // how often lanes began
+	freed  chan struct{}             // closed when a transaction has ended; nil: nobody waits
 	faults faults
 }
 

@@ -18,7 +18,6 @@ type batch struct {
 	inbox.Batch
 	key     laneKey
 	lane    lane
-	moved   bool                // early, as a mutant does it
 	pending map[outbox.Key]bool // aggregates that have pending letters
 	failing map[string]bool     // events that have a failing letter
 	own     map[string]letter   // letters that events of the batch have, by event
@@ -60,9 +59,6 @@ func (b *batch) take(ctx context.Context) error {
 			return err
 		}
 		b.outcome.Checkpoint = b.lane.moved(b.To).Checkpoint
-		if b.moved = b.inbox.faults.moveEarly; b.moved {
-			b.inbox.move(b.key, b.lane.StreamPosition, b.lane.moved(b.To))
-		}
 		return nil
 	})
 }
@@ -272,7 +268,7 @@ func (b *batch) keep(l letter) {
 	b.change(func() { b.inbox.letters[letterKey{b.subscriber, l.ID}] = l })
 }
 
-// apart commits a letter at once, as a mutant does it.
+// apart commits a letter at once, for lettersApart.
 func (b *batch) apart(ctx context.Context, l letter) error {
 	b.outcome.Letters = append(b.outcome.Letters, l.Letter)
 	return b.do(ctx, "letter apart", func() error {
@@ -284,9 +280,7 @@ func (b *batch) apart(ctx context.Context, l letter) error {
 // move puts the lane at its new place.
 func (b *batch) move(ctx context.Context) error {
 	return b.do(ctx, "move", func() error {
-		if !b.moved {
-			b.change(func() { b.inbox.move(b.key, b.lane.StreamPosition, b.lane.moved(b.To)) })
-		}
+		b.change(func() { b.inbox.move(b.key, b.lane.StreamPosition, b.lane.moved(b.To)) })
 		return nil
 	})
 }

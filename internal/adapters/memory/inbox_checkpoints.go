@@ -172,22 +172,16 @@ func (i *Inbox) Rewind(
 // takeLane locks a lane that is as from says and that nobody else works on. Otherwise it fails with inbox.ErrLaneMoved, at once.
 func (s *session) takeLane(key laneKey, from inbox.Checkpoint) (lane, error) {
 	row, found := s.inbox.lanes[key]
-	if !found || !s.locks(key) || !s.inbox.same(row.Checkpoint, from) {
+	if !found || !s.locks(key) || !same(row.Checkpoint, from) {
 		return lane{}, inbox.ErrLaneMoved.With("lane %d of %s is not at sequence %d, or is taken", key.lane, key.subscriber, from.Sequence)
 	}
 	return row, nil
 }
 
 // same reports whether a checkpoint is as a caller knows it.
-func (i *Inbox) same(row, from inbox.Checkpoint) bool {
-	if i.faults.noCompareAndSwap {
-		return true
-	}
-	place := row.Stream == from.Stream && row.Sequence == from.Sequence
-	if i.faults.ignoreStoredTime {
-		return place
-	}
-	return place && row.Lanes == from.Lanes && row.StoredAt.Equal(from.StoredAt) && row.Revision == from.Revision
+func same(row, from inbox.Checkpoint) bool {
+	return row.Stream == from.Stream && row.Sequence == from.Sequence && row.Lanes == from.Lanes && row.StoredAt.Equal(from.StoredAt) &&
+		row.Revision == from.Revision
 }
 
 // moved returns the lane at another place.

@@ -97,7 +97,7 @@ func (i *Inbox) shown(key letterKey) inbox.Letter {
 	return shown
 }
 
-// giveTurn makes the first pending letter of an aggregate due no earlier than now: its turn has come.
+// promoteHead makes the first pending letter of an aggregate due no earlier than now: its turn has come.
 func (i *Inbox) promoteHead(subscriber string, aggregate outbox.Key) {
 	key, found := i.head(subscriber, aggregate)
 	if next := i.letters[key]; found && next.tried() && next.due.Before(time.Now()) {

@@ -131,8 +131,8 @@ func (s subscriber) missing(types []string) (missing []string) {
 	return missing
 }
 
-// lockSubscriber locks the row of a subscriber. Whoever changes what is decided about a subscriber does that first, then locks the lanes,
-// and then revises them.
+// lockSubscriber locks the row of a subscriber. A transaction that changes a decision about a subscriber does that first,
+// then locks the lanes, and then revises them.
 func (s *session) lockSubscriber(ctx context.Context, name string) error {
 	return s.lock(ctx, subscriberKey(name))
 }

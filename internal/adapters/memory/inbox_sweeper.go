@@ -107,7 +107,7 @@ func (i *Inbox) forget(s *session, subscriber, id string, first uint64) bool {
 	return true
 }
 
-// fills returns the identity of the stream that the log fills.
+// streamCreated returns the identity of the stream that the log fills.
 func (l *Log) streamCreated() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,5 +1,8 @@
-// Package memory implements every driven port in memory. It passes the same contracts as the real adapters, so that
-// use cases and engine can be tested without servers, in any order of events that a test cares to arrange.
+// Package memory implements every driven port in memory, for tests. It passes the same contract suites as the real adapters, so tests
+// run use cases and engine without servers, in any order of events. Make a Log, a Stream and a Lease, or an Inbox, and the ports on top.
+//
+// Methods beyond the ports are what happens to a database or a broker: it loses its connection, an operator deletes a row, a stream goes
+// back to an older copy. A file's name begins with the port that it serves.
 package memory
 
 import (
@@ -30,9 +33,6 @@ type Log struct {
 	marked   time.Time
 	lot      lot
 	changed  chan struct{} // closed and replaced whenever something may have become readable
-	careless bool
-
-	uncounted bool // see IgnoreExcess
 }
 
 type versionKey struct {
@@ -148,7 +148,7 @@ func (l *Log) announce() {
 	l.changed = make(chan struct{})
 }
 
-// After implements the port. It knows open transactions by their rows, where the real log asks for lock holders.
+// After knows open transactions by their rows. The real log asks for lock holders.
 func (l *Log) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -179,9 +179,6 @@ func (l *Log) settled(from outbox.Progress, limit relay.ReadLimit) (page relay.P
 			continue
 		}
 		if !row.committed {
-			if l.careless {
-				continue
-			}
 			open = true
 			break
 		}
@@ -298,7 +295,7 @@ func (l *Log) committed(position outbox.Position) *outbox.Entry {
 	return &l.rows[position-1].entry
 }
 
-// Delete removes a row as nobody should: by hand, without a word to retention.
+// Delete removes a row by hand, without retention.
 func (l *Log) Delete(position outbox.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -367,6 +364,3 @@ func (l *Log) at(position outbox.Position) (eventID string, purgedTo outbox.Posi
 	}
 	return eventID, l.purgedTo
 }
-
-// IgnoreOpenWriters turns the wait for open transactions off. It exists for the mutant that proves that tests notice.
-func (l *Log) IgnoreOpenWriters() { l.careless = true }

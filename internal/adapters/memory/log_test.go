@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestAppendIsAllOrNone : what goes before a version that is taken is not appended, nor is its version taken.
+// TestAppendIsAllOrNone checks that what goes before a version that is taken is not appended, nor is its version taken.
 func TestAppendIsAllOrNone(t *testing.T) {
 	log := memory.NewLog()
 	writer := log.Begin()

@@ -11,7 +11,7 @@ import (
 
 var _ operations.EventLog = (*CursorStore)(nil)
 
-// List implements the port.
+// List reads at most one payload more than it returns.
 func (s *CursorStore) List(ctx context.Context, filter operations.Filter) ([]operations.ListedEvent, error) {
 	cursor, err := s.Load(ctx)
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 
 var _ operations.RelayRepair = (*CursorStore)(nil)
 
-// Cursor implements the port.
+// Cursor returns what Load returns.
 func (s *CursorStore) Cursor(ctx context.Context) (relay.Cursor, error) { return s.Load(ctx) }
 
-// Held implements the port.
+// HasEvents returns those of the events that the log holds.
 func (s *CursorStore) HasEvents(_ context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -29,7 +29,7 @@ func (s *CursorStore) HasEvents(_ context.Context, places []outbox.Progress) ([]
 	return held, nil
 }
 
-// At implements the port.
+// At returns the event at a position.
 func (s *CursorStore) At(_ context.Context, position outbox.Position) (outbox.Progress, bool, error) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -39,7 +39,7 @@ func (s *CursorStore) At(_ context.Context, position outbox.Position) (outbox.Pr
 	return outbox.Progress{}, false, nil
 }
 
-// Behind implements the port.
+// Behind counts the entries after a position that are not parked.
 func (s *CursorStore) Behind(_ context.Context, position outbox.Position) (int64, error) {
 	behind := int64(0)
 	for _, entry := range s.log.Readable() {
@@ -50,7 +50,7 @@ func (s *CursorStore) Behind(_ context.Context, position outbox.Position) (int64
 	return behind, nil
 }
 
-// Adopt implements the port.
+// Adopt compares the revision, and no lease.
 func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor relay.Cursor, _ bool) error {
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()

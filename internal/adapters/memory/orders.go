@@ -22,7 +22,7 @@ type orderRepository struct {
 
 var _ orders.Orders = (*orderRepository)(nil)
 
-// Get implements the port.
+// Get also sees what this transaction has saved.
 func (s *orderRepository) Get(ctx context.Context, id order.ID) (*order.Order, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (s *orderRepository) find(id order.ID) (order.Snapshot, bool) {
 	return state, found
 }
 
-// List implements the port.
+// List also sees what this transaction has saved.
 func (s *orderRepository) List(ctx context.Context, filter orders.Filter) ([]order.Snapshot, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func compare(o order.Snapshot, place orders.PageCursor) int {
 	return cmp.Or(o.CreatedAt.Compare(place.CreatedAt), cmp.Compare(o.ID, place.ID))
 }
 
-// Save implements the port.
+// Save waits for a transaction that has saved the order.
 func (s *orderRepository) Save(ctx context.Context, o *order.Order) error {
 	if err := s.usable(ctx); err != nil {
 		return err
@@ -113,7 +113,7 @@ type appender struct {
 
 var _ relay.Appender = (*appender)(nil)
 
-// Append implements the port.
+// Append deals positions at once. After some errors the transaction cannot commit.
 func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
 	if err := a.usable(ctx); err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// remembered is a claim and when it was made.
+// keptClaim is a claim and when it was made.
 type keptClaim struct {
 	claim orders.KeyClaim
 	at    time.Time
@@ -15,7 +15,7 @@ type keptClaim struct {
 
 func (r keptClaim) expired() bool { return time.Since(r.at) >= orders.KeyLifetime }
 
-// name is what tells a key from others.
+// keyName identifies a key.
 type keyName struct {
 	scope orders.Scope
 	key   orders.Key
@@ -72,7 +72,7 @@ func (k *keys) Held(ctx context.Context, scope orders.Scope, key orders.Key) (or
 
 var _ orders.ExpiredKeys = (*UnitOfWork)(nil)
 
-// Delete implements the port.
+// Delete passes over keys that a transaction claims at the moment.
 func (u *UnitOfWork) Delete(ctx context.Context, most int) (deleted int, err error) {
 	open, err := u.begin(ctx)
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// UnitOfWork is a transaction over keys, orders and a Log. Uncommitted changes are seen by nobody else, and whoever claims a
-// key or saves an order waits for the transaction that did so before. Two transactions that save the same orders in different sequence
-// wait for each other until a context ends, where a database would notice.
+// UnitOfWork is a transaction over keys, orders and a Log. Nobody else sees uncommitted changes. A transaction that
+// claims a key or saves an order waits for the transaction that did so before. Two transactions that save the same orders in different
+// sequence wait for each other until a context ends; a database would notice the deadlock.
 type UnitOfWork struct {
 	database
 	log      *Log
@@ -34,7 +34,7 @@ func NewUnitOfWork(log *Log) *UnitOfWork {
 	}
 }
 
-// Do implements the port.
+// Do makes all changes of fn visible at once.
 func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
 	open, err := u.begin(ctx)
 	if err != nil {
@@ -72,7 +72,7 @@ func (u *UnitOfWork) Order(id order.ID) (order.Snapshot, bool) {
 	return state, found
 }
 
-// keeper is what a database does to all of its transactions.
+// database is what a database does to all of its transactions.
 type database struct {
 	mu       sync.Mutex
 	failing  bool
@@ -174,7 +174,7 @@ func (t *transaction) commit(ctx context.Context, apply func() error) error {
 	return t.conclude(apply)
 }
 
-// claims is row locks: each key is held by one transaction, the others wait.
+// rowLocks are locks of rows: one transaction holds a key, the others wait.
 type rowLocks[K comparable] struct {
 	mu   sync.Mutex
 	held map[K]chan struct{}

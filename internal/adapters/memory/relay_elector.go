@@ -77,7 +77,7 @@ func (e *Elector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	return e.term(asked), nil
 }
 
-// Renew implements the port.
+// Renew does not look at the clock: a lease is held until another instance takes it.
 func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
 	if err := ctx.Err(); err != nil {
 		return relay.Term{}, err
@@ -92,7 +92,7 @@ func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error
 	return e.term(asked), nil
 }
 
-// Resign implements the port.
+// Resign changes nothing if the token is not the current one.
 func (e *Elector) Resign(ctx context.Context, term relay.Term) error {
 	if err := ctx.Err(); err != nil {
 		return err

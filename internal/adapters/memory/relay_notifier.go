@@ -2,7 +2,7 @@ package memory
 
 import "github.com/assylzhan-a/outboxie/internal/ports/relay"
 
-// Notifier rings one relay in the same process.
+// Notifier wakes one relay in the same process.
 type Notifier struct{ notified chan struct{} }
 
 var (
@@ -10,10 +10,10 @@ var (
 	_ relay.Listener = (*Notifier)(nil)
 )
 
-// NewBell returns a bell that was not rung.
+// NewNotifier returns a notifier without a notification.
 func NewNotifier() *Notifier { return &Notifier{notified: make(chan struct{}, 1)} }
 
-// Wake implements the port.
+// Notify never blocks: notifications that nobody has received are one.
 func (b *Notifier) Notify() {
 	select {
 	case b.notified <- struct{}{}:
@@ -21,5 +21,5 @@ func (b *Notifier) Notify() {
 	}
 }
 
-// C implements the port.
+// Notifications returns the channel of the notifications.
 func (b *Notifier) Notifications() <-chan struct{} { return b.notified }

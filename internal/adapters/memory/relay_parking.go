@@ -14,9 +14,8 @@ import (
 
 // Parking is the parking lot of a Log, fenced by a CursorStore.
 type Parking struct {
-	cursors   *CursorStore
-	log       *Log
-	credulous bool
+	cursors *CursorStore
+	log     *Log
 }
 
 var (
@@ -62,7 +61,7 @@ func setState(event *relay.ParkedEvent, state relay.ParkedState, sequence uint64
 	event.State, event.Sequence, event.ChangedAt = state, sequence, time.Now()
 }
 
-// write makes a write to the lot if it is the turn's.
+// write makes a fenced write to the lot.
 func (p *Parking) write(ctx context.Context, fence relay.WriteFence, do func(lot)) error {
 	return p.cursors.write(ctx, fence, func() {
 		p.log.mu.Lock()
@@ -71,7 +70,7 @@ func (p *Parking) write(ctx context.Context, fence relay.WriteFence, do func(lot
 	})
 }
 
-// Reconcile implements the port.
+// Reconcile is one fenced write.
 func (p *Parking) Reconcile(
 	ctx context.Context, fence relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
 ) (settled relay.ParkingSummary, err error) {
@@ -92,7 +91,7 @@ func (p *Parking) Reconcile(
 		for _, event := range l {
 			if event.State == relay.Redriven && event.Sequence > tail.MaxRedriven(sequence) {
 				settled.Lost = true
-				if end || p.credulous {
+				if end {
 					setState(event, relay.Redrive, 0)
 				}
 			}
@@ -102,7 +101,7 @@ func (p *Parking) Reconcile(
 	return settled, err
 }
 
-// SetAside implements the port.
+// SetAside is one fenced write.
 func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries []outbox.Entry) (aside []outbox.Position, err error) {
 	err = p.write(ctx, fence, func(l lot) {
 		for _, entry := range entries {
@@ -121,7 +120,7 @@ func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries 
 	return aside, err
 }
 
-// Due implements the port.
+// Due returns events of one aggregate.
 func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.ReadLimit) (due []outbox.Entry, waiting bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, false, err
@@ -147,7 +146,7 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Rea
 	return due, l.waiting(), nil
 }
 
-// Refuse implements the port.
+// Refuse is one fenced write.
 func (p *Parking) Refuse(ctx context.Context, fence relay.WriteFence, entry outbox.Entry, reason string) error {
 	return p.write(ctx, fence, func(l lot) {
 		refused := l[entry.Position]
@@ -163,7 +162,7 @@ func (p *Parking) Refuse(ctx context.Context, fence relay.WriteFence, entry outb
 	})
 }
 
-// Redrive implements the port.
+// Redrive is one change of the lot.
 func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -182,7 +181,7 @@ func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 	return len(chosen), nil
 }
 
-// Discard implements the port.
+// Discard also discards an event that waits to be redriven if its row of the log is gone.
 func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -197,7 +196,7 @@ func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	return nil
 }
 
-// Waiting implements the port.
+// Waiting returns the events in order of position.
 func (p *Parking) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -210,9 +209,6 @@ func (p *Parking) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, 
 	}
 	return waiting, nil
 }
-
-// BelieveEnds takes every end of the stream for the real one. It exists for the mutant that proves that tests notice.
-func (p *Parking) BelieveEnds() { p.credulous = true }
 
 // Lot returns every event in the lot, in order of position.
 func (p *Parking) Lot() []relay.ParkedEvent {

@@ -13,8 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Stream is a broker's stream with compare-and-swap appends. Its methods beyond the port are the misfortunes that can
-// befall a stream.
+// Stream is a broker's stream with compare-and-swap appends. Its methods beyond the ports are what can happen to a stream.
 type Stream struct {
 	mu          sync.Mutex
 	made        int // the last stream that the broker made
@@ -25,7 +24,6 @@ type Stream struct {
 	formers     map[string]inbox.LegacyConsumer // by subscriber; see Reader
 	readers     []chan struct{}                 // that are signaled when something was stored
 	storedAt    time.Time                       // the last time that was dealt
-	careless    bool
 	restarts    int
 
 	maxPayload int
@@ -35,12 +33,12 @@ type Stream struct {
 
 type streamed struct {
 	entry   outbox.Entry
-	meta   relay.MessageMeta
+	meta    relay.MessageMeta
 	at      time.Time
 	deleted bool
 }
 
-// Message is a message of ours as it stands in the stream.
+// Message is one of our messages as the stream holds it.
 type Message struct {
 	relay.MessageMeta
 	Entry outbox.Entry // empty for a notice
@@ -102,7 +100,7 @@ func (s *Stream) make(first uint64) {
 	s.exists, s.incarnation, s.base = true, s.made, first-1
 }
 
-// Open implements the port.
+// Open makes the stream if first is not 0 and the stream does not exist.
 func (s *Stream) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return relay.StreamInfo{}, err
@@ -119,7 +117,7 @@ func (s *Stream) Open(ctx context.Context, first uint64) (relay.StreamInfo, erro
 	return s.info(), s.fit()
 }
 
-// Look implements the port.
+// Look never makes the stream.
 func (s *Stream) Look(ctx context.Context) (relay.StreamInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return relay.StreamInfo{}, err
@@ -166,7 +164,7 @@ func (s *Stream) info() relay.StreamInfo {
 	return info
 }
 
-// At implements the port.
+// At returns what the engine wrote on the message at sequence.
 func (s *Stream) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
 	if err := ctx.Err(); err != nil {
 		return relay.MessageMeta{}, err
@@ -182,7 +180,7 @@ func (s *Stream) At(ctx context.Context, sequence uint64) (relay.MessageMeta, er
 	return s.message(sequence).meta, nil
 }
 
-// Find implements the port.
+// Find looks at all messages.
 func (s *Stream) Find(ctx context.Context, event outbox.Progress, sequence uint64) (time.Time, error) {
 	if err := ctx.Err(); err != nil {
 		return time.Time{}, err
@@ -198,21 +196,21 @@ func (s *Stream) Find(ctx context.Context, event outbox.Progress, sequence uint6
 	return time.Time{}, relay.ErrNoMessage
 }
 
-// Publish implements the port.
+// Publish appends up to an entry that the stream refuses.
 func (s *Stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	return s.append(ctx, after, batch, func(e outbox.Entry) relay.MessageMeta {
 		return relay.MessageMeta{Own: true, Progress: e.Progress(), Event: e.Position}
 	})
 }
 
-// Redrive implements the port.
+// Redrive appends up to an entry that the stream refuses.
 func (s *Stream) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
 	return s.append(ctx, after, batch, func(e outbox.Entry) relay.MessageMeta {
 		return relay.MessageMeta{Own: true, Progress: at, Event: e.Position, Redriven: true}
 	})
 }
 
-// Notify implements the port.
+// PublishControl appends a control message.
 func (s *Stream) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -250,7 +248,7 @@ func (s *Stream) ends(ctx context.Context, after uint64) error {
 	if !s.exists {
 		return relay.ErrStreamMissing
 	}
-	if s.last() != after && !s.careless {
+	if s.last() != after {
 		return relay.ErrTailMoved
 	}
 	return nil
@@ -340,14 +338,14 @@ func (s *Stream) Recreate() {
 	s.announce()
 }
 
-// Len is the sequence of the last message.
+// Len returns the sequence of the last message.
 func (s *Stream) Len() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last()
 }
 
-// Before is the sequence of the last message that was stored before a time.
+// Before returns the sequence of the last message that was stored before a time.
 func (s *Stream) Before(cutoff time.Time) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -358,7 +356,7 @@ func (s *Stream) Before(cutoff time.Time) uint64 {
 	return sequence
 }
 
-// Restarts is how often the broker was restarted.
+// Restarts returns how often the broker was restarted.
 func (s *Stream) Restarts() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -388,6 +386,3 @@ func (s *Stream) Entries() []outbox.Entry {
 	}
 	return entries
 }
-
-// IgnoreTail turns the compare-and-swap off. It exists for the mutant that proves that tests notice.
-func (s *Stream) IgnoreTail() { s.careless = true }

@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrUnsafe : the database is set up in a way that can lose events; the detail names the setting and the cure.
+// ErrUnsafe reports that the database is set up in a way that can lose events. The detail names the setting and the cure.
 var ErrUnsafe = fault.New(fault.Invalid, "unsafe_setting", "the database is set up in a way that can lose events")
 
 const checkStatement = `
@@ -17,10 +17,9 @@ SELECT pg_is_in_recovery(), row_security_active('outbox'), current_setting('fsyn
 	(SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('outbox', 'position')::regclass),
 	coalesce(pg_get_serial_sequence('outbox', 'position')::regclass = to_regclass('` + sequenceName + `'), false)`
 
-// Check answers ErrUnsafe when the database's settings or its schema would let the engine lose events. It is meant for
-// start-up: it judges the settings that new sessions of this role get, and does not see a writer that turns
-// synchronous_commit off for itself. It needs no right but those that every role has, and may be run by any. sets are the tables
-// that the process uses besides the engine's; none: all.
+// Check returns ErrUnsafe if the database's settings or its schema would let the engine lose events. Call it at start-up: it checks the
+// settings that new sessions of this role get, and does not see a writer that turns synchronous_commit off for itself. It needs only the
+// rights that every role has. sets are the tables that the process uses besides the engine's; none: all.
 func (l *Log) Check(ctx context.Context, sets ...Set) error {
 	var standby, partial, named bool
 	var fsync, fullPageWrites, synchronousCommit, replicationRole string

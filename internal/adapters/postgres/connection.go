@@ -1,6 +1,11 @@
-// Package postgres keeps orders, the outbox log, the relay's lease and cursor, and the subscribers' inbox in Postgres.
-// Statements go through bun, and none needs session state, so PgBouncer may stand in between in transaction mode. The read of
-// the log, for which every fresh event waits, goes to pgx itself, and is prepared where no pooler stands in between.
+// Package postgres keeps orders, the outbox log, the relay's lease and cursor, and the subscribers' inbox in Postgres. Open a pool with
+// Open, bring the tables up to date with MigrateUp, and make the ports with the New functions, or with Module in an fx graph.
+//
+// Statements go through bun and need no session state, so PgBouncer may be used in transaction mode. The read of the log, for which every
+// fresh event waits, uses pgx directly, and is prepared if the connection leads to Postgres itself.
+//
+// A file's name begins with the port that it serves: orders, log, relay, inbox or operations. connection, session, check and migrate are
+// for all of them.
 package postgres
 
 import (

@@ -35,11 +35,11 @@ type bounded struct {
 }
 
 type (
-	poolWaitKey struct{}
+	poolWaitKey      struct{}
 	poolWaitLimitKey struct{}
 )
 
-// patiently returns a context whose statements wait for a free connection for no longer than most.
+// limitPoolWait returns a context whose statements wait for a free connection for no longer than most.
 func limitPoolWait(ctx context.Context, most time.Duration) context.Context {
 	return context.WithValue(ctx, poolWaitLimitKey{}, most)
 }
@@ -88,7 +88,7 @@ func (w *poolWait) Value(key any) any {
 	return w.current().Value(key)
 }
 
-// takeUp ends the wait that ctx is for, since there is a connection. It returns nil if ctx is for none that is under way.
+// endPoolWait ends the wait of ctx, because there is a connection now. It returns nil if no wait of ctx is under way.
 func endPoolWait(ctx context.Context) *poolWait {
 	if w, ok := ctx.Value(poolWaitKey{}).(*poolWait); ok && w.end() {
 		return w

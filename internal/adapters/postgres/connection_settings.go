@@ -17,7 +17,7 @@ import (
 // they outrank all three, also when somebody changes a default later.
 //
 // A pooler takes only the settings that it keeps apart for each client. The others are left out there, and the statements do not
-// depend on them: see opened.
+// depend on them: see openedStatement.
 var (
 	// kept are the settings for text that every pooler keeps apart for each client.
 	kept = map[string]string{
@@ -212,7 +212,7 @@ func checkVersion(version string) error {
 	return nil
 }
 
-// opened returns the statement that a new session runs first, and that says what it leads to. Postgres itself is also told
+// openedStatement returns the statement that a new session runs first, and that says what it leads to. Postgres itself is also told
 // what the startup message cannot say: settings that some versions do not have, commits that outlive a crash, and a search
 // path that puts temporary tables last, where one named "outbox" hides nothing. A pooler's backend serves others too. It is
 // told only not to compile, which is faster for them as well.

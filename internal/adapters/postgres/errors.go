@@ -13,17 +13,16 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrUnavailable : the database cannot be reached, is overloaded, shutting down, or gave up on this transaction in favor
-// of another. Whether the statement took effect is not known.
+// ErrUnavailable reports that the database cannot be reached, is overloaded, shuts down, or ended this transaction in favor of another.
+// Nobody knows whether the statement took effect.
 var ErrUnavailable = fault.New(fault.Unavailable, "database_unavailable", "the database cannot do this at the moment")
 
-// ErrSchema : the database has not got what the statement needs.
+// ErrSchema reports that the database lacks a table or a column that the statement needs.
 var ErrSchema = fault.New(fault.Internal, "schema_outdated",
 	"the database's schema is missing or older than this program: run `outboxie migrate up`")
 
-// classify turns what the driver reports into a fault. Faults stay as they are, what is transient becomes ErrUnavailable,
-// and the rest stays unclassified. The end of ctx is always findable with errors.Is, also where database/sql hides it
-// behind its own errors (a transaction that was rolled back because its context ended says only that it is done).
+// classify turns an error of the driver into a fault. A fault stays as it is, a transient error becomes ErrUnavailable, and any other
+// error stays unclassified. If ctx has ended, errors.Is finds the end of ctx, even if database/sql hides it behind an error of its own.
 func classify(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

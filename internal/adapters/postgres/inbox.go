@@ -72,7 +72,7 @@ type application struct {
 	handler    inbox.Handler
 	judge      inbox.FailurePolicy
 	effects    *effects
-	idle      idleGuard
+	idle       idleGuard
 
 	anyLetters bool                // the subscriber has letters that are not discarded
 	attempts   map[string]int      // failures so far, by the ids of the failing letters that the batch's events have

@@ -10,14 +10,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// Whose turn it is follows from the letters: the first pending one of each aggregate is its head. The state of a row is a hint, by which
-// heads are found with the index dead_letters_due, and by which programs of before find them: 'retrying' for a head, and 'waiting' behind
-// it. Who ends a head notes the turn of the next letter, as far as that one is visible and not locked. What is missed is noted later.
+// The head of an aggregate is its first pending letter. Only heads are tried. The state of a row is a hint, with which the index
+// dead_letters_due finds heads, and by which programs of before find them: 'retrying' for a head, and 'waiting' behind it. A transaction
+// that ends a head promotes the next letter, if that letter is visible and not locked. A promotion that was missed is made later.
 
-// turnsAtOnce is how many aggregates noteTurns looks at. Each costs some microseconds.
+// headsAtOnce is how many aggregates promoteHeads looks at. Each costs some microseconds.
 const headsAtOnce = 500
 
-// noteTurnsStatement goes from aggregate to aggregate by the index dead_letters_of, however many letters each has, from a digest on. It
+// promoteHeadsStatement goes from aggregate to aggregate by the index dead_letters_of, however many letters each has, from a digest on. It
 // takes the first pending letter of each. Of two aggregates with the same digest it sees the second one when the first has no letters.
 const promoteHeadsStatement = `
 WITH RECURSIVE head AS (
@@ -40,8 +40,8 @@ WITH RECURSIVE head AS (
 )
 SELECT (SELECT count(*) FROM looked), (SELECT count(*) FROM noted)`
 
-// noteTurns notes the turns of heads that nobody has noted, and counts them. It looks at all aggregates if there are at most turnsAtOnce
-// of them. Of more it looks at some, chosen at random, so that each call is cheap and each aggregate is looked at in time.
+// promoteHeads promotes the heads whose promotion was missed, and counts them. It looks at all aggregates if there are at most headsAtOnce.
+// Of more aggregates it looks at some, chosen at random, so that each call is cheap and each aggregate is looked at in time.
 func (i *Inbox) promoteHeads(ctx context.Context, subscriber string) (noted int, err error) {
 	left := headsAtOnce
 	for _, from := range []int64{int64(rand.Uint64()), math.MinInt64} { //nolint:gosec // no secret depends on it
@@ -58,11 +58,11 @@ func (i *Inbox) promoteHeads(ctx context.Context, subscriber string) (noted int,
 	return noted, nil
 }
 
-// lookAround reports, for every sixteenth call of Redeliver, that turns are to be noted though other letters are due: a head whose turn
-// nobody has noted must not wait until they are done.
+// promotionDue reports, for every sixteenth call of Redeliver, that heads are to be promoted although other letters are due. A head whose
+// promotion was missed must not wait until all others are done.
 func (i *Inbox) promotionDue() bool { return i.redeliveries.Add(1)%16 == 0 }
 
-// endAppliedStatement waits for nobody: who has locked a letter decides about it.
+// endAppliedStatement waits for no lock: a transaction that has locked a letter decides about it.
 const endAppliedStatement = `
 DELETE FROM dead_letters WHERE subscriber = ?0 AND state = 'failing' AND event_id = ANY (ARRAY (
 	SELECT letter.event_id FROM dead_letters AS letter WHERE letter.subscriber = ?0 AND letter.state = 'failing'
@@ -76,7 +76,7 @@ func (i *Inbox) endApplied(ctx context.Context, subscriber string) error {
 	return classify(ctx, err)
 }
 
-// noteTurnStatement changes nothing if the letter is locked: who has locked it decides about it.
+// promoteHeadStatement changes nothing if the letter is locked: the transaction that has locked it decides about it.
 const promoteHeadStatement = `
 WITH first AS MATERIALIZED (
 	SELECT event_id FROM dead_letters WHERE subscriber = ?0 AND ` + ofAggregate + ` AND state IN ` + pendingStates + ` ORDER BY position LIMIT 1
@@ -87,7 +87,7 @@ WITH first AS MATERIALIZED (
 UPDATE dead_letters SET state = 'retrying', attempts = 0, due_at = clock_timestamp(), changed_at = clock_timestamp()
 WHERE subscriber = ?0 AND event_id = (SELECT event_id FROM free)`
 
-// noteTurn notes the turn of the head of an aggregate.
+// promoteHead promotes the head of an aggregate.
 func promoteHead(ctx context.Context, tx bun.Tx, subscriber string, aggregate outbox.Key) error {
 	_, err := tx.ExecContext(ctx, promoteHeadStatement, subscriber, text(aggregate.Type), text(aggregate.ID))
 	return classify(ctx, err)

@@ -10,12 +10,12 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// awake keeps a transaction from lying idle for its idle timeout while handlers work one after the other and send nothing. A process
-// that is frozen sends nothing either, and Postgres ends its transaction.
+// idleGuard sends a statement now and then while handlers work and send none, so that Postgres does not end the transaction for being
+// idle. A frozen process sends nothing, so Postgres ends its transaction.
 type idleGuard struct {
-	tx      bun.Tx
-	timeout time.Duration
-	lastStatement   time.Time // when the transaction sent its last statement, or before that
+	tx            bun.Tx
+	timeout       time.Duration
+	lastStatement time.Time // when the transaction sent its last statement, or before that
 }
 
 // handle calls handler for entry. It fails with ErrUnavailable if that alone takes longer than the idle timeout.

@@ -55,8 +55,8 @@ func (a *application) rows() recordRows {
 	return r
 }
 
-// inboxColumns are those that a row is inserted with: as one of an event that was applied. What is not applied in the end is corrected
-// before the commit. Whoever inserts an event's row deals with the event.
+// inboxColumns are the columns with which a row is inserted, as that of an applied event. If the event is not applied in the end, the row
+// is corrected before the commit. The transaction that inserts an event's row handles the event.
 const inboxColumns = "subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence"
 
 // recordStatement records the events of a batch after their failing letters were locked.

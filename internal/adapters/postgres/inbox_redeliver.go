@@ -27,7 +27,7 @@ var _ inbox.DeadLetters = (*Inbox)(nil)
 // The lane inserts letters of the aggregate at any time, and looks at no lock. It holds an event if its snapshot has a pending letter of
 // the aggregate. If Redeliver has committed the last one before that snapshot, the event is applied, after the effects of the letters. If
 // not, the event becomes a letter, and nothing of the aggregate passes it: it is in the snapshot of each later transaction of the lane. Its
-// row may say that it waits while nothing is before it any more; noteTurns finds such rows. An event that has a letter has a row in inbox
+// row may say that it waits while nothing is before it any more; promoteHeads finds such rows. An event that has a letter has a row in inbox
 // too, so the lane drops the event when it comes again.
 //
 // Discard and Retry, of one letter or many, lock the letter. A letter that they have locked first is discarded or dead when Redeliver gets the lock,
@@ -301,7 +301,7 @@ SELECT subscriber, event_id::uuid, coalesce(aggregate_type, ''), coalesce(aggreg
 FROM ended ORDER BY position
 ON CONFLICT (subscriber, event_id) DO UPDATE SET applied_at = clock_timestamp() WHERE i.applied_at IS NULL`
 
-// end ends the letters whose effects happened. If none failed, the letter behind them has its turn.
+// end ends the letters whose effects happened. If none failed, it promotes the letter behind them.
 func (d *redelivery) end(ctx context.Context) error {
 	if len(d.ended) == 0 {
 		return nil

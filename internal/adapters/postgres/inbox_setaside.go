@@ -19,7 +19,7 @@ SELECT event_id, attempts FROM dead_letters
 WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) AND state = 'failing' ORDER BY event_id FOR UPDATE`
 
 // lockFailing locks the failing letters of the batch's events, and notes their failures. It comes before the events are recorded, because
-// whoever decides about an event locks its letter first.
+// every transaction that decides about an event locks its letter first.
 func (a *application) lockFailing(ctx context.Context) error {
 	if !a.anyLetters || len(a.batch.Events) == 0 {
 		return nil

@@ -137,8 +137,8 @@ func forgot(subscriber string) error {
 	return inbox.ErrForgotten.With("subscriber %s was forgotten", subscriber)
 }
 
-// lockSubscriber locks the row of a subscriber, until the transaction ends. Whoever changes what is decided about a subscriber does that
-// first, then locks the lanes, and then revises them.
+// lockSubscriber locks the row of a subscriber, until the transaction ends. A transaction that changes a
+// decision about a subscriber does that first, then locks the lanes, and then revises them.
 func lockSubscriber(ctx context.Context, tx bun.Tx, subscriber string) (row subscriberRow, err error) {
 	row.subscriber = subscriber
 	err = tx.QueryRowContext(ctx, lockSubscriberStatement, subscriber).Scan(&row.handler, &row.forgotten)

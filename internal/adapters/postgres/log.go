@@ -23,20 +23,20 @@ var errStandby = fault.New(fault.Unavailable, "database_standby",
 // Log reads the outbox table in commit-safe order. One relay reads it at a time.
 //
 // Positions are dealt before commit, so a missing one is either still being written or dead. Log asks who can still fill
-// the gap: whoever held the table's writer lock after the gap was seen. INSERT takes that lock before the position is
+// the gap: a transaction that held the table's writer lock after the gap was seen. INSERT takes that lock before the position is
 // dealt and keeps it until the row is visible or dead; so once those holders are gone, a new snapshot shows everything up
 // to the highest position that was seen. Other transactions, however long, do not matter.
 type Log struct {
-	db      *bun.DB
-	relay   string
-	logger  *slog.Logger
-	waiting atomic.Pointer[time.Time] // since when After has been waiting for writers
-	waits   atomic.Int64
-	waited  atomic.Int64 // nanoseconds, of waits that are over
-	sizes   sizes
-	direct  atomic.Bool // the connections lead to Postgres itself
-	verification   verification       // what Verify found last
-	foundEmpty    bool        // the last read found no row at all, not even the one that was dealt with last
+	db           *bun.DB
+	relay        string
+	logger       *slog.Logger
+	waiting      atomic.Pointer[time.Time] // since when After has been waiting for writers
+	waits        atomic.Int64
+	waited       atomic.Int64 // nanoseconds, of waits that are over
+	sizes        sizes
+	direct       atomic.Bool  // the connections lead to Postgres itself, not to a pooler
+	verification verification // what Verify found last
+	foundEmpty   bool         // the last read found no row at all, not even the one that was dealt with last
 
 	// await returns when no gap below seen can be filled any more.
 	await     func(ctx context.Context, seen outbox.Position) error
@@ -46,14 +46,14 @@ type Log struct {
 
 var _ relay.Log = (*Log)(nil)
 
-// NewLog returns the log as relay reads it; retention tells in the relay's cursor up to where rows may be missing.
+// NewLog returns the log as relay reads it. The relay's cursor says up to where retention may have removed rows.
 func NewLog(db *bun.DB, relay string, logger *slog.Logger) *Log {
 	l := &Log{db: db, relay: relay, logger: logger, within: answerWithin, warnAfter: time.Second}
 	l.await = l.awaitWriters
 	return l
 }
 
-// After implements the port.
+// After waits for open transactions only if a position is missing before the first row.
 func (l *Log) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	page, err := l.read(ctx, from, limit, maxPosition)
 	if err != nil || len(page.Entries) == 0 {
@@ -72,8 +72,7 @@ func (l *Log) After(ctx context.Context, from outbox.Progress, limit relay.ReadL
 	return page, classify(ctx, err)
 }
 
-// OldestWait is how long After has been waiting for open transactions; 0 when it does not wait. It may be called at any
-// time.
+// OldestWait returns how long After has been waiting for open transactions; 0: it does not wait. It is safe for concurrent use.
 func (l *Log) OldestWait() time.Duration {
 	if since := l.waiting.Load(); since != nil {
 		return time.Since(*since)
@@ -81,13 +80,13 @@ func (l *Log) OldestWait() time.Duration {
 	return 0
 }
 
-// Waits tells how often After has waited for open transactions since the start, and for how long all in all, without the
-// wait that is under way. It may be called at any time.
+// Waits returns how often After has waited for open transactions since the start, and for how long in total, without a wait that is
+// under way. It is safe for concurrent use.
 func (l *Log) Waits() (count int64, total time.Duration) {
 	return l.waits.Load(), time.Duration(l.waited.Load())
 }
 
-// dense is how many entries follow position without a gap.
+// dense returns how many entries follow position without a gap.
 func dense(position outbox.Position, entries []outbox.Entry) int {
 	for i := range entries {
 		if entries[i].Position != position+outbox.Position(i)+1 {
@@ -99,8 +98,8 @@ func dense(position outbox.Position, entries []outbox.Entry) int {
 
 const maxPosition outbox.Position = 1<<63 - 1
 
-// read returns what stands after from up to a position, gaps or not, within the limit, after checking that the log is
-// the one that from was taken from.
+// read returns the rows after from, up to a position, with or without gaps, within the limit. It checks that the log is the one from
+// which from was taken.
 func (l *Log) read(ctx context.Context, from outbox.Progress, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	defer func() { l.sizes.learn(page.Entries, err) }()
 	page, err = l.verifiedRows(ctx, from, limit, to)
@@ -132,7 +131,7 @@ func (l *Log) verifiedRows(ctx context.Context, from outbox.Progress, limit rela
 	return page, err
 }
 
-// verified takes the row at from off the entries, if it is there, and judges it.
+// verified removes the row at from, if it is there, and checks that it holds the event of from.
 func (l *Log) verified(ctx context.Context, from outbox.Progress, entries []outbox.Entry) ([]outbox.Entry, error) {
 	if len(entries) > 0 {
 		switch first := entries[0]; {
@@ -151,9 +150,8 @@ func (l *Log) verified(ctx context.Context, from outbox.Progress, entries []outb
 	return entries, err
 }
 
-// extent tells up to where rows may be missing, and the last row's position, or 0. It is asked after a row was missed:
-// retention, which never comes further than what was published, cannot have removed that row since, and so not have passed
-// it either.
+// extent returns up to where rows may be missing, and the last row's position, or 0. It is called after a row was missed. Retention
+// never removes what was not published, so it cannot have passed the missed row since.
 func (l *Log) extent(ctx context.Context) (purgedTo, last outbox.Position, err error) {
 	var standby bool
 	err = l.db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(),

@@ -18,7 +18,7 @@ import (
 
 var errDisorder = fault.New(fault.Internal, "positions_disordered", "the log dealt positions in another order than asked")
 
-// messageRow is a row of the outbox as a writer makes it: position and time are the database's.
+// messageRow is a row of the outbox as a writer inserts it. The database sets position and time.
 type messageRow struct {
 	bun.BaseModel `bun:"table:outbox"`
 
@@ -32,16 +32,16 @@ type messageRow struct {
 	Payload          string            `bun:"payload"` // a string: bun would write []byte as bytea, and re-encodes JSON types
 }
 
-// appender is the outbox of one transaction.
+// appender appends to the outbox in one transaction.
 type appender struct {
 	tx             bun.Tx
-	abandonedAfter time.Duration // 0: the transaction says that itself
+	abandonedAfter time.Duration // 0: the transaction has set its idle timeout
 }
 
 var _ relay.Appender = (*appender)(nil)
 
-// Append implements the port. All messages go in one statement, which also says, for this transaction only, when it counts
-// as abandoned, if anything.
+// Append inserts all messages with one statement. The statement also sets, for this transaction only, how long the transaction may be
+// idle before Postgres ends it.
 func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -89,14 +89,14 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	return nil
 }
 
-// errDealtTwice is the writer's answer when a position is taken. Nothing is wrong with the event.
+// errDealtTwice reports that a position is taken. Nothing is wrong with the event.
 var errDealtTwice = relay.ErrSequenceBehind.With("the sequence of outbox.position went back and deals positions that are taken, " +
 	"so nothing can be recorded: repair it with `outboxie outbox adopt --yes`")
 
-// dataException is what Postgres reports when a value does not fit its type, as a class.
+// dataException is the class of SQLSTATEs for a value that does not fit its type.
 const dataException = "22"
 
-// The constraints of which a violation has a meaning here.
+// The constraints whose violation has a meaning here.
 const (
 	positionConstraint = "outbox_pkey"
 	versionConstraint  = "outbox_aggregate_type_aggregate_id_aggregate_version_key"
@@ -104,8 +104,7 @@ const (
 	orderConstraint    = "orders_pkey"
 )
 
-// violates reports whether err says that a row exists already by this constraint. Another constraint's violation says
-// something else.
+// violates reports whether err is a violation of this unique constraint.
 func violates(err error, constraint string) bool {
 	var reported *pgconn.PgError
 	return errors.As(err, &reported) && reported.Code == "23505" && reported.ConstraintName == constraint

@@ -12,15 +12,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// readStatement reads, in one snapshot, the row that was dealt with last and what follows it. Every event that is not drained
-// with a backlog waits for one such read, so it asks for no more. Whether a row is in the parking lot is not asked with
-// EXISTS, for which Postgres may read the whole lot into a hash table.
+// readStatement reads, in one snapshot, the last row that was published and the rows after it. Every fresh event waits for one such
+// read, so the statement asks for nothing else. It does not use EXISTS for the parking lot, because Postgres may then read the whole
+// lot into a hash table.
 //
-// The positions are hidden from the planner and the limit, which is appended, is not, so that Postgres keeps the plan: else it
-// would prefer one for the very position, made anew each time; or fear for a large table that all of it is wanted, and compile
-// the statement for tens of milliseconds. Of two bounds it thinks that they let little through, so it never scans the table.
+// Subqueries hide the positions from the planner, and the limit is a literal, so that Postgres keeps the plan. Otherwise Postgres plans
+// again for each position, or expects to read all of a large table and compiles the statement, which takes tens of milliseconds. With two
+// bounds the planner expects few rows, so it never scans the table.
 //
-// The payload of the row that was dealt with is not read again.
+// The payload of the row that was published is not read again.
 var readStatement = `
 SELECT pg_is_in_recovery(), pg_backend_pid(),
 	(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL,
@@ -31,9 +31,9 @@ const readName = "outboxie_log_"
 
 // rows reads the row at a position and those after it. The limit is for those after it; what does not fit is not kept.
 //
-// For whole slices this is the one statement that is prepared, where the connection leads to Postgres itself: planning it
-// takes longer than running it. A pooler's connection leads to another backend each time, so there it is sent whole; it is told
-// by the backend, which is not the one that the connection was opened to.
+// For whole slices the statement is prepared if the connection leads to Postgres itself, because planning it takes longer than running
+// it. Behind a pooler each statement may run in another backend, so the text is sent. The id of the backend that answers shows which
+// of the two is the case.
 func (l *Log) rows(ctx context.Context, at outbox.Position, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	conn, err := l.db.Conn(ctx)
 	if err != nil {

@@ -121,7 +121,7 @@ func TestLogIsPreparedWhereTheConnectionIsDirect(t *testing.T) {
 	require.Equal(t, 1, prepared())
 }
 
-// TestAnIdleLogIsOneStatement : of a log that is empty, or of which everything was purged, as of one that holds the row that was
+// TestAnIdleLogIsOneStatement checks that an idle relay sends one statement: of a log that is empty, or of which everything was purged, as of one that holds the row that was
 // published last. What comes then is found.
 func TestAnIdleLogIsOneStatement(t *testing.T) {
 	h := newHarness(t)
@@ -159,7 +159,7 @@ func TestAnIdleLogIsOneStatement(t *testing.T) {
 	require.Len(t, read(), 1)
 }
 
-// TestLogKeepsItsPlan : for a table about which Postgres knows everything, it would rather make one for each read; for a small
+// TestLogKeepsItsPlan checks that Postgres keeps the plan of the read: for a table about which Postgres knows everything, it would rather make one for each read; for a small
 // one, scan it; for a large one, reckon with all that follows, and compile the statement.
 func TestLogKeepsItsPlan(t *testing.T) {
 	const jitAbove = 100_000 // cost, Postgres' default

@@ -44,7 +44,7 @@ func columnsWith(payload string) string {
 	CASE WHEN ` + validTime + ` THEN o.recorded_at END`
 }
 
-// ifShort needs no care: octet_length of a text never reads the text.
+// ifShort is cheap: octet_length of a text never reads the text.
 func ifShort(column string) string {
 	return fmt.Sprintf("CASE WHEN octet_length(%[1]s) <= %[2]d THEN %[1]s END", column, longestText)
 }
@@ -54,8 +54,8 @@ var headersIfSmall = fmt.Sprintf(`CASE WHEN pg_column_size(o.headers) <= %[1]d T
 		WHEN pg_column_compression(o.headers) IS NULL OR octet_length(o.headers::text) <= %[3]d THEN o.headers END`,
 	longestHeaders/mostByAny, longestHeaders, longestAsText)
 
-// payloadUpTo is the inside of a CASE. It asks the cheapest question first, which decides about most payloads. A stored value has up
-// to four bytes more.
+// payloadUpTo is the inside of a CASE. The cheapest question comes first, and decides about most payloads. A stored value has up to four
+// bytes more.
 func payloadUpTo(largest string) string {
 	return fmt.Sprintf(`WHEN pg_column_size(o.payload) <= %[1]s / %[2]d THEN o.payload
 		WHEN pg_column_size(o.payload) > %[1]s + 4 THEN NULL
@@ -93,7 +93,7 @@ func atLeast(column string) string {
 	return fmt.Sprintf("CASE WHEN pg_column_compression(%[1]s) IS NULL THEN '' ELSE 'more than ' END || pg_column_size(%[1]s)", column)
 }
 
-// explain completes the entries that have no payload, because their rows were not read whole: each says why it can never be
+// explain completes the entries without a payload, whose rows were too large to be read whole. Each then says why it can never be
 // published.
 func explain(ctx context.Context, db *bun.DB, entries []outbox.Entry, largest int) error {
 	var asked []int64

@@ -41,8 +41,8 @@ const (
 		+ (SELECT count(*) FROM outbox AS o WHERE ` + recordedLater + ` AND ` + notParked + `))`
 )
 
-// excess is how many more rows stand between the cursor and a place than the stream has messages there. Where no transaction
-// was rolled back, there is no room for one, and no row is read.
+// excess is an expression for how many more rows than messages stand between the cursor and a place. If no transaction was rolled back
+// in between, there is no room for a row too many, and Postgres reads no row.
 func excess(position, sequence string) string {
 	messages := `(` + sequence + ` - c.stream_sequence)`
 	return `CASE WHEN c.stream_created IS NOT NULL AND ` + messages + ` BETWEEN 0 AND ` + position + ` - c.position - 1
@@ -58,8 +58,8 @@ SELECT pg_is_in_recovery(), log.next, greatest(` + highestPosition + `, ?1), coa
 	CASE WHEN log.next = ?3 THEN 0 ELSE coalesce(` + excess("?1", "?2") + `, 0) END
 FROM (SELECT ` + nextPosition + ` AS next) AS log LEFT JOIN outbox_cursor AS c ON c.relay = ?0`
 
-// sound is what was verified last. While the same position is next, no row has come, so not everything is looked at again: the
-// table's end may not be in the index yet. It is anyway after lookAgain, in case the sequence went back and forth.
+// verification is the last result of Verify. While the same position is dealt next, no row has come, so Verify does not look at all rows
+// again. It does so anyway after verifyAgainAfter, in case the sequence went back and forth.
 type verification struct {
 	reached  outbox.Progress
 	sequence uint64
@@ -69,7 +69,7 @@ type verification struct {
 
 const verifyAgainAfter = 30 * time.Second
 
-// known is the next position when all was well at the same place; 0: everything has to be looked at.
+// known returns the position that was next at the last verification, if that was of the same place and is recent; 0: look at everything.
 func (s verification) known(reached outbox.Progress, sequence uint64) outbox.Position {
 	if s.reached != reached || s.sequence != sequence || time.Since(s.at) >= verifyAgainAfter {
 		return 0
@@ -77,7 +77,7 @@ func (s verification) known(reached outbox.Progress, sequence uint64) outbox.Pos
 	return s.next
 }
 
-// Verify is called by one relay at a time, like After.
+// Verify must not be called concurrently, like After.
 func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
@@ -131,7 +131,7 @@ var disorderStatement = `
 SELECT pg_is_in_recovery(), ` + nextPosition + `, ` + highestPosition + `, coalesce(` + misplacedCount + `, 0)
 FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ?`
 
-// Disorder counts what came after the relay.
+// Disorder counts the events that came at positions which the relay had passed.
 func (a *RelayAdmin) Disorder(ctx context.Context) (found operations.Disorder, err error) {
 	var standby bool
 	err = a.db.QueryRowContext(ctx, disorderStatement, a.relay).Scan(&standby, &found.Next, &found.Highest, &found.Misplaced)

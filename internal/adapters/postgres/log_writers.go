@@ -18,8 +18,8 @@ const (
 	lastPoll  = 20 * time.Millisecond
 )
 
-// writersStatement lists who holds the writer's lock on the outbox. It takes no lock itself, waits for nobody, and always
-// returns a row, so that a standby shows.
+// writersStatement lists the holders of the writer's lock on the outbox. It takes no lock and waits for nothing. It always returns a
+// row, so that a standby shows.
 const writersStatement = `
 SELECT pg_is_in_recovery(), l.virtualtransaction, l.pid
 FROM (SELECT) AS always LEFT JOIN pg_locks AS l
@@ -106,9 +106,9 @@ func (l *Log) awaitWriters(ctx context.Context, seen outbox.Position) error {
 	}
 }
 
-// describeStatement tells about the holders of locks on the outbox what an operator needs to find and end them, those that
-// have been at it for the longest time first. A prepared transaction is recognized by the lock on its own id. What another
-// role does is hidden, but for its process and application, from a role that is not a member of pg_read_all_stats.
+// describeStatement describes the holders of locks on the outbox, so that an operator can find and end them, the oldest transaction
+// first. A prepared transaction is recognized by the lock on its own id. A role that is not a member of pg_read_all_stats sees only the
+// process and the application of another role's transaction.
 const describeStatement = `
 SELECT l.virtualtransaction, coalesce(l.pid, 0), coalesce(p.gid, ''),
 	CASE WHEN l.pid IS NULL THEN 'prepared' ELSE coalesce(a.state, 'unknown') END, coalesce(a.xact_start, p.prepared),
@@ -154,7 +154,7 @@ func describeWriters(ctx context.Context, db *bun.DB) ([]describedWriter, error)
 	return found, nil
 }
 
-// warn names the transactions that hold the log up.
+// warn logs the transactions for which the log waits.
 func (l *Log) warn(ctx context.Context, open writers, seen outbox.Position, waited time.Duration) {
 	l.logger.WarnContext(ctx, "the outbox waits for open transactions",
 		slog.Duration("waited", waited), slog.Int64("up_to_position", int64(seen)), slog.Any("blocked_by", l.describe(ctx, open)))

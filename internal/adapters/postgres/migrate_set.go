@@ -124,7 +124,7 @@ func (m *migrator) locker(legacy bool) (lock.Locker, error) {
 	return locks, nil
 }
 
-// setLock is one lock or several, taken in order.
+// migrationLocks are one lock or several, taken in order.
 type migrationLocks []*tableLock
 
 var _ lock.Locker = migrationLocks(nil)

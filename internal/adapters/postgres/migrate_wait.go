@@ -15,10 +15,10 @@ import (
 // How a migration waits for tables that are in use. A statement that waits for an exclusive lock makes everybody wait who
 // comes after it. So it waits briefly, and others get through in the pause.
 const (
-	lockTimeout    = "100ms" // for which a statement of a migration waits for a lock
-	migrationPause = 400 * time.Millisecond
-	lockGivenUpAfter   = 10 * time.Minute // until the migration is given up
-	watchEvery     = 2 * time.Second  // what waits for other transactions without holding anybody up
+	lockTimeout      = "100ms" // for which a statement of a migration waits for a lock
+	migrationPause   = 400 * time.Millisecond
+	lockGivenUpAfter = 10 * time.Minute // until the migration is given up
+	watchEvery       = 2 * time.Second  // what waits for other transactions without holding anybody up
 )
 
 // beginMigration begins a transaction that changes tables. It works through PgBouncer in transaction mode, and leaves the

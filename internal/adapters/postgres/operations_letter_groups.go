@@ -150,7 +150,7 @@ DELETE FROM dead_letters AS letter WHERE letter.subscriber = ?0 AND letter.event
 UPDATE dead_letters SET state = 'discarded', changed_at = clock_timestamp(), _no_handler = NULL
 WHERE subscriber = ?0 AND event_id = ANY (?1::text[])`
 
-	// noteChosenStatement notes the turns of the heads of aggregates, as noteTurnStatement does.
+	// promoteChosenStatement promotes the heads of aggregates, as promoteHeadStatement does.
 	promoteChosenStatement = `
 WITH first AS MATERIALIZED (
 	SELECT (SELECT letter.event_id FROM dead_letters AS letter

@@ -121,7 +121,7 @@ func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
 	return err
 }
 
-// settle makes an event count as dealt with, also if it was to come again. It reports whether the event was applied before.
+// recordDiscarded records that the event is not to be applied, also if it comes again. It reports whether the event was applied before.
 func recordDiscarded(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entry) (applied bool, err error) {
 	if !isUUID(entry.ID) {
 		return false, nil // nothing ever applies it

@@ -12,8 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// Measure implements the port. It asks up to three times, each time for a few rows by an index. The pool may be busy: ctx
-// bounds the wait for a connection, too.
+// Measure sends up to three statements, each for a few rows by an index. ctx also bounds the wait for a connection of the pool.
 func (a *RelayAdmin) Measure(ctx context.Context, known outbox.Position) (operations.Measures, error) {
 	measures, position, err := a.measureRelay(ctx, known)
 	if err == nil && measures.Backlog > 0 {
@@ -43,7 +42,7 @@ FROM (
 	FROM (SELECT aggregate_type, aggregate_id FROM outbox_parked WHERE state IN ('parked', 'redrive') LIMIT ?1) AS waiting
 ) AS parked`
 
-// measureRelay also tells up to where everything was dealt with.
+// measureRelay also returns the position up to which everything was published or parked.
 func (a *RelayAdmin) measureRelay(
 	ctx context.Context, known outbox.Position,
 ) (measures operations.Measures, position outbox.Position, err error) {
@@ -76,7 +75,7 @@ func (a *RelayAdmin) oldestAge(ctx context.Context, after outbox.Position) (time
 	return seconds(age), err
 }
 
-// seconds is never negative, and at most the 292 years that a Duration can be.
+// seconds returns a duration that is never negative, and at most the 292 years that a Duration can hold.
 func seconds(s float64) time.Duration {
 	if s >= time.Duration(math.MaxInt64).Seconds() {
 		return math.MaxInt64

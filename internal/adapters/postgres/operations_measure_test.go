@@ -87,7 +87,7 @@ func explainAnalyze(t *testing.T, h *harness, statement string, args ...any) str
 	return strings.Join(plan, "\n")
 }
 
-// TestMeasureReadsLittle : however long backlog and parking lot are, and whatever the planner knows about the backlog.
+// TestMeasureReadsLittle checks that a measurement reads few rows, however long backlog and parking lot are, and whatever the planner knows about the backlog.
 func TestMeasureReadsLittle(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

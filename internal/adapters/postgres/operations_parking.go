@@ -14,8 +14,8 @@ import (
 
 var _ operations.ParkingAdmin = (*Parking)(nil)
 
-// Redrive implements the port. It looks twice: while it waited for the relay, which locks one of these events when it parks
-// others behind them, more may have come that its first statement did not see.
+// Redrive runs its statement twice. The relay locks a parked event when it parks another event behind it. If the first statement waited
+// for that lock, it did not see the new event.
 func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 	ctx = allow(ctx, counting)
 	total := 0
@@ -41,7 +41,7 @@ func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 	return total, nil
 }
 
-// Discard implements the port.
+// Discard also discards an event that waits to be redriven if its row of the log is gone.
 func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	var given int64
 	err := p.db.QueryRowContext(ctx, `UPDATE outbox_parked SET state = 'discarded', changed_at = clock_timestamp()

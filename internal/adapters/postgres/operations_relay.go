@@ -15,8 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// RelayAdmin is where operators see how one relay and its log stand, and, as the bench, where they repair it. Looking locks nothing
-// and writes nothing.
+// RelayAdmin shows operators the state of one relay and its log, and repairs them. Reads lock nothing and write nothing.
 type RelayAdmin struct {
 	db     *bun.DB
 	relay  string
@@ -25,12 +24,12 @@ type RelayAdmin struct {
 
 var _ operations.RelayInspector = (*RelayAdmin)(nil)
 
-// NewDesk returns the desk of relay, which publishes to stream.
+// NewRelayAdmin returns the administration of relay, which publishes to stream.
 func NewRelayAdmin(db *bun.DB, relay, stream string) *RelayAdmin {
 	return &RelayAdmin{db: db, relay: relay, stream: stream}
 }
 
-// Status asks four times, so its values may be a few milliseconds apart.
+// Status sends several statements, so its values may be a few milliseconds apart.
 func (a *RelayAdmin) Status(ctx context.Context) (operations.Status, error) {
 	ctx = allow(ctx, counting)
 	status, err := a.relayStatus(ctx)
@@ -68,7 +67,7 @@ CROSS JOIN (
 	FROM outbox_parked WHERE state IN ('parked', 'redrive')
 ) AS parked`
 
-// relayStatus reads all but the backlog and the writers.
+// relayStatus reads everything but the backlog and the writers.
 func (a *RelayAdmin) relayStatus(ctx context.Context) (operations.Status, error) {
 	var standby bool
 	var holder, stream, reason, detail sql.NullString
@@ -96,13 +95,12 @@ func (a *RelayAdmin) relayStatus(ctx context.Context) (operations.Status, error)
 	return status, nil
 }
 
-// behindStatement is given the position as a literal: the planner, who knows how many rows come after it, then reads those
-// only.
+// behindStatement gets the position as a literal. The planner then knows how many rows come after the position, and reads only those.
 const behindStatement = `
 SELECT count(*), min(o.recorded_at) FILTER (WHERE ` + validTime + `)
 FROM outbox AS o WHERE o.position > ? AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)`
 
-// countBehind counts the entries after position that are not in the parking lot, and tells when the first was recorded.
+// countBehind counts the entries after position that are not in the parking lot, and returns when the first one was recorded.
 func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (count int64, oldest time.Time, err error) {
 	var first sql.NullTime
 	err = db.QueryRowContext(ctx, behindStatement, int64(position)).Scan(&count, &first)
@@ -172,7 +170,7 @@ func (a *RelayAdmin) List(ctx context.Context, filter operations.Filter) ([]oper
 	return found, classify(ctx, err)
 }
 
-// explainListed completes entries of a list of which something else than the payload was too large.
+// explainListed completes the entries of a list that have another part than the payload that is too large.
 func (a *RelayAdmin) explainListed(ctx context.Context, found []operations.ListedEvent, unread []outbox.Position) error {
 	var entries []outbox.Entry
 	for _, position := range unread {

@@ -15,19 +15,19 @@ import (
 
 var _ operations.RelayRepair = (*RelayAdmin)(nil)
 
-// Cursor implements the port.
+// Cursor returns the cursor as CursorStore.Load does.
 func (a *RelayAdmin) Cursor(ctx context.Context) (relay.Cursor, error) {
 	return NewCursorStore(a.db, a.relay, a.stream).Load(ctx)
 }
 
-// heldStatement compares ids as text: what is asked for comes from a stream, and need not be a UUID.
+// hasEventsStatement compares ids as text, because the ids come from a stream and need not be UUIDs.
 const hasEventsStatement = `
 SELECT o.position, o.event_id
 FROM unnest(?0::bigint[], ?1::text[]) AS place (position, event_id)
 JOIN outbox AS o ON o.position = place.position AND o.event_id::text = place.event_id
 ORDER BY o.position`
 
-// Held implements the port.
+// HasEvents is one statement.
 func (a *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	positions, ids := make([]int64, len(places)), make([]string, len(places))
 	for i, place := range places {
@@ -49,12 +49,12 @@ func (a *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([
 	return held, classify(ctx, rows.Err())
 }
 
-// At implements the port.
+// At is one statement.
 func (a *RelayAdmin) At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error) {
 	return a.findEvent(ctx, "SELECT position, event_id FROM outbox WHERE position = ?", int64(position))
 }
 
-// place is the one that a statement finds, if any.
+// findEvent returns the event that a statement finds, if any.
 func (a *RelayAdmin) findEvent(ctx context.Context, statement string, args ...any) (found outbox.Progress, ok bool, err error) {
 	err = a.db.QueryRowContext(ctx, statement, args...).Scan(&found.Position, &found.EventID)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -66,7 +66,7 @@ func (a *RelayAdmin) findEvent(ctx context.Context, statement string, args ...an
 	return found, true, nil
 }
 
-// Behind implements the port.
+// Behind may read all of a large table.
 func (a *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int64, error) {
 	ctx = allow(ctx, counting)
 	count, _, err := countBehind(ctx, a.db, position)
@@ -76,9 +76,9 @@ func (a *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int6
 	return count, nil
 }
 
-// adoptStatement is a turn without a lease. When the cursor goes back retention counts anew from there, and all of it for
-// another stream: nobody knows since when that one has held what it holds. What is before the place counts as passed from now
-// on, whenever it was recorded.
+// adoptStatement is a write under the revision alone, without a lease. If the cursor goes back, retention counts again from there. For
+// another stream retention counts everything again, because nobody knows since when that stream holds its messages. All rows before the
+// place count as passed from now on, whenever they were recorded.
 const adoptStatement = `
 WITH written AS (
 	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at,
@@ -96,9 +96,9 @@ WITH written AS (
 )
 SELECT revision FROM written`
 
-// Adopt implements the port.
+// Adopt may read all of a large table.
 func (a *RelayAdmin) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
-	ctx = allow(ctx, counting) // it looks when the latest event up to there was recorded
+	ctx = allow(ctx, counting) // it looks for the latest time of all rows up to there
 	var now int64
 	err := a.db.QueryRowContext(ctx, adoptStatement, a.relay, revision, int64(cursor.Position), a.stream, cursor.StreamCreated,
 		int64(cursor.StreamSequence), anew).Scan(&now)

@@ -18,8 +18,8 @@ const (
 SELECT event_id FROM dead_letters
 WHERE subscriber = ?0 AND event_type = ?1 AND state IN ` + pendingStates + ` ORDER BY position FOR UPDATE`
 
-	// discardTypeStatement discards the letters that are locked. Each has a row in inbox, unless an operator has changed it with SQL. Whose
-	// turn comes next is derived; the next redelivery notes it.
+	// discardTypeStatement discards the letters that are locked. Each has a row in inbox, unless an operator has changed it with SQL. The
+	// next redelivery promotes the letter that comes next.
 	discardTypeStatement = `
 WITH discarded AS (
 	UPDATE dead_letters AS letter SET state = 'discarded', due_at = clock_timestamp(), changed_at = clock_timestamp(), _no_handler = NULL

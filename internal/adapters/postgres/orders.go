@@ -62,12 +62,12 @@ func (r *orderRow) snapshot() order.Snapshot {
 	}
 }
 
-// orderRepository is the orders of one transaction.
+// orderRepository holds the orders of one transaction.
 type orderRepository struct{ tx bun.Tx }
 
 var _ orders.Orders = (*orderRepository)(nil)
 
-// Get implements the port.
+// Get is one statement.
 func (s *orderRepository) Get(ctx context.Context, id order.ID) (*order.Order, error) {
 	row := new(orderRow)
 	err := s.tx.NewSelect().Model(row).Where("id = ?", string(id)).Scan(ctx)
@@ -80,11 +80,12 @@ func (s *orderRepository) Get(ctx context.Context, id order.ID) (*order.Order, e
 	return order.Rehydrate(row.snapshot()), nil
 }
 
-// List reads no more rows than it returns: each combination of customer and status has an index that begins with them and
-// goes on in the order of the list. Postgres would rather walk down the index of all orders and leave out what does not match,
-// if it expects to find enough of it soon; where it is wrong it reads the whole table. So the list is sorted by the filter's
-// column, too, which only the right index does. That column is compared with an array of one, because Postgres drops a column
-// from the order that is compared with a constant.
+// List reads no more rows than it returns. Each combination of customer and status has an index that begins with these columns and
+// continues in the order of the list. New orders do not shift later pages.
+//
+// Without help Postgres may prefer to walk the index of all orders and leave out rows that do not match, and if few match it reads the
+// whole table. Therefore the list is also sorted by the filter's column, which only the right index serves. That column is compared with
+// an array of one value, because Postgres drops a column from the order that is compared with a constant.
 func (s *orderRepository) List(ctx context.Context, filter orders.Filter) ([]order.Snapshot, error) {
 	var rows []orderRow
 	query := s.tx.NewSelect().Model(&rows)
@@ -117,12 +118,12 @@ func (s *orderRepository) List(ctx context.Context, filter orders.Filter) ([]ord
 	return found, nil
 }
 
-// upToMicrosecond is the first microsecond that is not before t: Postgres would take the nearest one.
+// upToMicrosecond returns the first microsecond that is not before t. Postgres would round to the nearest one.
 func upToMicrosecond(t time.Time) time.Time {
 	return t.Add(999 * time.Nanosecond).Truncate(time.Microsecond)
 }
 
-// Save implements the port.
+// Save inserts an order that was never stored, and updates any other one.
 func (s *orderRepository) Save(ctx context.Context, o *order.Order) error {
 	if o.HasEvents() {
 		return orders.ErrEventsNotPulled
@@ -141,7 +142,7 @@ func (s *orderRepository) insert(ctx context.Context, row *orderRow) error {
 	return classify(ctx, err)
 }
 
-// update waits for whoever changes the row at this moment, and then finds that the version is another one.
+// update waits for a transaction that changes the row at this moment, and then finds another version.
 func (s *orderRepository) update(ctx context.Context, row *orderRow, stored int64) error {
 	result, err := s.tx.NewUpdate().Model(row).Column("status", "version", "payment_reference", "carrier", "tracking", "cancel_reason").
 		Set("updated_at = clock_timestamp()").WherePK().Where("version = ?", stored).Exec(ctx)

@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// keys is the idempotency keys of one transaction.
+// keys holds the idempotency keys of one transaction.
 type keys struct {
 	tx             bun.Tx
 	abandonedAfter time.Duration
@@ -23,9 +23,9 @@ type keys struct {
 
 var _ orders.Keys = (*keys)(nil)
 
-// claimStatement waits for the transaction that claims the key at the moment. It then inserts the claim if there is none, or takes over
-// the row if it has expired, and locks it in any case, so that it cannot be swept away. It answers with a row only if the
-// claim is ours. Because others wait for the key, it also says when the transaction counts as abandoned.
+// claimStatement waits for a transaction that claims the key at the moment. Then it inserts the claim if there is none, or takes over
+// the row if it has expired. It locks the row in any case, so that the row cannot be swept. It returns a row only if the claim is ours.
+// Because others wait for the key, it also sets how long the transaction may be idle.
 const claimStatement = `
 INSERT INTO request_keys AS held (scope, key, digest, order_id)
 SELECT ?0, ?1, ?2::bytea, ?3::uuid FROM set_config('idle_in_transaction_session_timeout', ?4, true)
@@ -40,8 +40,8 @@ const (
 	heldKeyStatement = keyStatement + ` AND created_at > clock_timestamp() - ?2 * interval '1 microsecond'`
 )
 
-// Claim costs a second statement if another claim holds already: only a new snapshot shows what was committed while the first
-// one waited.
+// Claim sends a second statement if another claim holds the key. Only a new snapshot shows what was committed while the first statement
+// waited.
 func (k *keys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim, error) {
 	var id string
 	err := k.tx.QueryRowContext(ctx, claimStatement, string(mine.Scope), string(mine.Key), mine.Digest[:], string(mine.Order),
@@ -79,17 +79,17 @@ func (k *keys) read(
 	return holds, nil
 }
 
-// ExpiredKeys is the claims that do not hold any more.
+// ExpiredKeys deletes claims that have expired.
 type ExpiredKeys struct{ db *bun.DB }
 
 var _ orders.ExpiredKeys = (*ExpiredKeys)(nil)
 
-// NewExpiredKeys returns those of db.
+// NewExpiredKeys returns the expired keys of db.
 func NewExpiredKeys(db *bun.DB) *ExpiredKeys { return &ExpiredKeys{db: db} }
 
-// deleteStatement looks at nothing but what it deletes: now() stays the same during the statement, which lets the index find
-// the rows (clock_timestamp() would not), and the arrays make Postgres pick them once, whatever the plan. The keys of a program
-// of an earlier version are in a table of their own, and nobody else deletes them any more.
+// deleteStatement reads only the rows that it deletes. now() is constant during the statement, so the index can find the rows, which it
+// cannot with clock_timestamp(). The arrays make Postgres choose the rows once, whatever the plan. Programs of earlier versions kept
+// their keys in a table of their own, which nobody else sweeps.
 const deleteStatement = `
 WITH present AS (
 	DELETE FROM request_keys WHERE ctid = ANY (ARRAY (

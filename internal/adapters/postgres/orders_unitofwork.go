@@ -11,21 +11,21 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// abandonedAfter is how long a transaction that has appended, or claimed a key, may lie idle before Postgres ends it. The
-// log's readers, or others with the same key, wait for it, and a writer whose process is frozen, or whose machine is gone,
-// cannot end it itself.
+// abandonedAfter is how long a transaction that has appended, or claimed a key, may be idle before Postgres ends it. The log's readers,
+// and other requests with the same key, wait for such a transaction. If its process is frozen or its machine is gone, only Postgres can
+// end it.
 const abandonedAfter = 10 * time.Second
 
-// patience is how long a transaction waits to begin. A request that cannot be served soon had better say so: others that come
+// beginTimeout is how long a transaction waits for a free connection. A request that cannot be served soon should fail: later requests
 // wait behind it.
 const beginTimeout = 2 * time.Second
 
-// UnitOfWork is a Postgres transaction over keys, orders and outbox, at the isolation READ COMMITTED. One that has claimed
-// or appended and then lies idle for ten seconds is ended by Postgres.
+// UnitOfWork runs Postgres transactions over keys, orders and outbox, at the isolation READ COMMITTED. Postgres ends a transaction that
+// has claimed or appended and is then idle for ten seconds.
 type UnitOfWork struct {
 	db             *bun.DB
 	abandonedAfter time.Duration
-	beginTimeout       time.Duration
+	beginTimeout   time.Duration
 }
 
 var _ orders.UnitOfWork = (*UnitOfWork)(nil)
@@ -35,8 +35,7 @@ func NewUnitOfWork(db *bun.DB) *UnitOfWork {
 	return &UnitOfWork{db: db, abandonedAfter: abandonedAfter, beginTimeout: beginTimeout}
 }
 
-// Do implements the port. It sends BEGIN and COMMIT and nothing else besides what fn does. If it cannot begin in time the
-// answer is ErrBusy.
+// Do sends BEGIN and COMMIT, and what fn sends. If it cannot begin in time it returns ErrBusy.
 func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
 	return transact(limitPoolWait(ctx, u.beginTimeout), u.db, func(ctx context.Context, tx bun.Tx) error {
 		return fn(ctx, orders.Tx{
@@ -47,11 +46,11 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 	})
 }
 
-// transact runs fn in a transaction. What fn returns is returned as it is; what beginning and committing report is
-// classified. When the connection breaks while it commits, nobody knows whether it did: that is ErrUnavailable too.
+// transact runs fn in a transaction. It returns the error of fn unchanged, and classifies errors of BEGIN and COMMIT. If the connection
+// breaks during COMMIT, nobody knows whether the transaction took effect: that is ErrUnavailable too.
 //
-// The isolation is said aloud, whatever the database's default: waiting for a concurrent writer's row and then judging
-// what it committed, which versions, keys and inbox rely on, is what READ COMMITTED does.
+// The isolation is set explicitly, whatever the database's default. Versions, keys and inbox rely on READ COMMITTED: a statement that
+// waited for another writer's row sees what that writer committed.
 func transact(ctx context.Context, db *bun.DB, fn func(ctx context.Context, tx bun.Tx) error) error {
 	step := "begin"
 	var failed error

@@ -178,7 +178,7 @@ func TestABusyDatabaseIsNotWaitedForForEver(t *testing.T) {
 	}), "having begun, it may take its time")
 }
 
-// TestListsAreReadFromIndexes : whatever is filtered, Postgres walks down an index in the order of the list; it neither
+// TestListsAreReadFromIndexes checks that, whatever is filtered, Postgres walks down an index in the order of the list; it neither
 // reads the table nor sorts nor counts its way to a page. (What is hardly more than a page it may sort.)
 func TestListsAreReadFromIndexes(t *testing.T) {
 	h := newHarness(t)
@@ -286,7 +286,7 @@ func TestAppendRefusesWhatPostgresCannotKeep(t *testing.T) {
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
 }
 
-// TestAbandonedClaimEnds : a transaction that has claimed a key and lies idle is ended by Postgres, so that others with the
+// TestAbandonedClaimEnds checks that a transaction that has claimed a key and lies idle is ended by Postgres, so that others with the
 // key go on; also one that found the key claimed, for it holds it, too.
 func TestAbandonedClaimEnds(t *testing.T) {
 	h := shop{newHarness(t)}
@@ -329,7 +329,7 @@ func newClaim(key orders.Key) orders.KeyClaim {
 	return orders.KeyClaim{Scope: "customer", Key: key, Digest: orders.DigestOf("f"), Order: order.ID(relaytest.NewMessage("", 1).ID)}
 }
 
-// TestAbandonedTransactionEnds : a transaction that has appended and lies idle is ended by Postgres, so that the log goes
+// TestAbandonedTransactionEnds checks that a transaction that has appended and lies idle is ended by Postgres, so that the log goes
 // on behind it. Others keep the session's own setting.
 func TestAbandonedTransactionEnds(t *testing.T) {
 	h := shop{newHarness(t)}

@@ -33,7 +33,7 @@ SELECT ` + cursorColumns + `
 FROM outbox_cursor AS c LEFT JOIN outbox AS o ON o.position = c.position
 WHERE c.relay = ?`
 
-// Load implements the port.
+// Load leaves RecordedTo out.
 func (s *CursorStore) Load(ctx context.Context) (relay.Cursor, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
@@ -46,15 +46,16 @@ func (s *CursorStore) Load(ctx context.Context) (relay.Cursor, error) {
 		return relay.Cursor{}, classify(ctx, fmt.Errorf("load the cursor of %s: %w", s.relay, err))
 	}
 	cursor := row.cursor()
-	cursor.RecordedTo = time.Time{} // which only who saves has to know
+	cursor.RecordedTo = time.Time{} // only Save returns it
 	return cursor, nil
 }
 
-// mostRecorded is over how many positions RecordedTo is found, so that the statement is answered in time.
+// mostRecorded is over how many positions the statement computes recorded_to, so that it answers in time.
 const mostRecorded = 1_000_000
 
-// The cursor before the save, or what it would be before the first one, and recorded_to after it. Of the rows that the relay
-// passed before, none was recorded in between: one that was came after it, and could not be told from them any more.
+// recordedCTE reads the cursor before the save, or what it would be before the first one, and computes recorded_to after it. None of the
+// rows that the relay had passed was recorded in between: such a row came after the relay, and later nobody could tell it from the
+// others.
 var recordedCTE = `, before AS (
 	SELECT coalesce(c.revision, 0) AS revision, coalesce(c.position, 0) AS position, c.stream_created, coalesce(c.stream_sequence, 0) AS stream_sequence,
 		coalesce(c.purged_to, 0) AS purged_to, coalesce(c.recorded_position, 0) AS recorded_position,
@@ -75,8 +76,8 @@ var recordedCTE = `, before AS (
 			AND o.position + 0 > c.purged_to AND o.position + 0 <= least(c.position, c.recorded_position) AND ` + notParked + `) = 0
 )`
 
-// saveCursorStatement lets retention count anew from here when the cursor goes back: what it passes again, it passes later.
-// It writes nothing if the log does not grow after the place alone.
+// saveCursorStatement resets the mark of retention if the cursor goes back, because the relay passes those events later. It writes
+// nothing if events came at positions that the relay had passed.
 var saveCursorStatement = fenceCTE + recordedCTE + fencedWriteFrom("sound",
 	", position, stream, stream_created, stream_sequence, recorded_position, recorded_to",
 	", ?3, ?4, nullif(?5, ''), ?6, ?3, recording_to",
@@ -88,12 +89,12 @@ var saveCursorStatement = fenceCTE + recordedCTE + fencedWriteFrom("sound",
 SELECT ` + fenceOutcome + `, EXISTS (SELECT FROM sound) OR (SELECT revision FROM before) <> ?2, ` + nextPosition + `, ` + cursorColumns + `
 FROM (SELECT) AS always LEFT JOIN written AS c ON true LEFT JOIN outbox AS o ON o.position = c.position`
 
-// Save implements the port.
+// Save returns the cursor as it was written.
 func (s *CursorStore) Save(ctx context.Context, fence relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	var result fenceResult
-	var sound bool // or somebody has written in between, so that this was judged by something else
+	var sound bool // or another relay has written in between, so that the check saw another cursor
 	var next outbox.Position
 	var row cursorRow
 	recordedTo := sql.NullTime{Time: cursor.RecordedTo, Valid: !cursor.RecordedTo.IsZero()}
@@ -121,7 +122,7 @@ var reportStatement = fencedWrite(
 		halted_at = CASE WHEN c.halt_reason = excluded.halt_reason THEN c.halted_at ELSE excluded.halted_at END`) + `
 SELECT ` + fenceOutcome
 
-// Report implements the port.
+// Report keeps the time of a halt whose reason stays the same.
 func (s *CursorStore) Report(ctx context.Context, fence relay.WriteFence, halt *relay.Halt) error {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()

@@ -12,13 +12,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// marginShare is the part of the ttl, an eighth, by which a holder stops trusting its lease before the lease ends. It
-// allows for clocks that run at different speeds and for the time between looking at the deadline and acting.
+// marginShare is the part of the ttl, an eighth, by which a holder stops trusting its lease before the lease ends. It covers clocks that
+// run at different speeds, and the time between a look at the deadline and the act.
 const marginShare = 8
 
-// Elector competes for one row of the leases table. Each call is one autocommit statement judged by the database's
-// clock_timestamp(). All instances must use the same ttl: a lease that ends further away than a ttl counts as left
-// behind by a clock that jumped, and is free.
+// Elector competes for one row of the leases table. Each call is one autocommit statement, and the database's clock_timestamp() decides.
+// All instances must use the same ttl: a lease that ends further away than a ttl was left behind by a clock that jumped, and counts as
+// free.
 type Elector struct {
 	db     *bun.DB
 	name   string
@@ -34,8 +34,8 @@ func NewElector(db *bun.DB, name, holder string, ttl time.Duration) *Elector {
 	return &Elector{db: db, name: name, holder: holder, ttl: ttl}
 }
 
-// acquireStatement writes only when the lease is free, so instances that ask in vain neither lock the row nor bloat it.
-// Of several that find it free, the row lock lets one through; the others judge the row anew and find it held.
+// acquireStatement writes only if the lease is free, so instances that ask in vain neither lock the row nor bloat it. If several find it
+// free, the row lock lets one through. The others check the row again and find it held.
 const acquireStatement = `
 WITH taken AS (
 	UPDATE leases SET holder = ?1, token = token + 1, acquired_at = clock_timestamp(),
@@ -53,7 +53,7 @@ WITH taken AS (
 SELECT (SELECT token FROM taken UNION ALL SELECT token FROM first),
 	(SELECT holder FROM leases WHERE name = ?0), (SELECT token FROM leases WHERE name = ?0)`
 
-// Acquire asks the database's clock whether the lease has expired.
+// Acquire uses the database's clock.
 func (e *Elector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	ctx, cancel := e.answer(ctx)
 	defer cancel()
@@ -73,7 +73,7 @@ func (e *Elector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	return e.term(token.Int64, asked), nil
 }
 
-// Renew implements the port.
+// Renew is one statement.
 func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
 	ctx, cancel := e.answer(ctx)
 	defer cancel()
@@ -90,7 +90,7 @@ func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error
 	return e.term(token, asked), nil
 }
 
-// Resign implements the port.
+// Resign is one statement. It changes nothing if the token is not the current one.
 func (e *Elector) Resign(ctx context.Context, term relay.Term) error {
 	ctx, cancel := e.answer(ctx)
 	defer cancel()
@@ -102,17 +102,17 @@ func (e *Elector) Resign(ctx context.Context, term relay.Term) error {
 	return nil
 }
 
-// shortestAnswer is what a call gets however short the ttl is: a new connection may have to be opened, on a machine that is
-// overloaded. With less, no instance came to lead at all on such a machine.
+// shortestAnswer is the least time for a call, however short the ttl is. A call may have to open a connection on an overloaded machine.
+// With less time, no instance would ever lead on such a machine.
 const shortestAnswer = 1500 * time.Millisecond
 
-// answer bounds a call, with its wait for a connection, by a quarter of the ttl: a follower whose connections have gone dead
-// has to try another one while the lease runs out, and a leader before it does.
+// answer bounds a call, with its wait for a connection, by a quarter of the ttl. A follower whose connections are dead then has time to
+// try another one while the lease runs out, and a leader has time before it runs out.
 func (e *Elector) answer(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, min(max(e.ttl/4, shortestAnswer), answerWithin))
 }
 
-// Pool is the elector's own pool, to look at.
+// Pool returns the elector's own pool, for metrics.
 func (e *Elector) Pool() *sql.DB { return e.db.DB }
 
 func (e *Elector) term(token int64, asked time.Time) relay.Term {

@@ -28,11 +28,12 @@ func NewParking(db *bun.DB, relay string) *Parking {
 	return &Parking{db: db, relay: relay, within: answerWithin}
 }
 
-// noted is a turn that only counts.
+// fencedRevision is a fenced write that only raises the revision.
 var fencedRevision = fencedWrite("", "", "")
 
-// settleStatement changes three kinds of rows: one that is not there, those to be redriven, and those redriven. It takes
-// what waits from before, which only errs on the safe side. The log row is locked, lest retention removes it under way.
+// reconcileStatement parks the event of the last control message, marks events as redriven that the stream now has, and marks events to
+// be redriven again that the stream has lost. It reads what waits before it changes anything, so it may report a wait that is over, and
+// never misses one. It locks the log row, so that retention cannot remove the row meanwhile.
 var reconcileStatement = fencedRevision + `, taken AS (
 	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type
 	FROM written, outbox AS o WHERE ?5 AND o.position = ?3 AND o.event_id::text = ?4 FOR KEY SHARE OF o
@@ -59,34 +60,34 @@ SELECT ` + fenceOutcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM 
 	OR EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')),
 	EXISTS (SELECT FROM outbox_parked WHERE state = 'redriven' AND stream_sequence > ?9)`
 
-// Reconcile implements the port.
+// Reconcile is one statement.
 func (p *Parking) Reconcile(
 	ctx context.Context, fence relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
 ) (relay.ParkingSummary, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
-	notice := tail.Own && tail.Event == 0 && tail.Parked != ""
+	parks := tail.Own && tail.Event == 0 && tail.Parked != ""
 	var event outbox.Position
 	if tail.Own {
 		event = tail.Event
 	}
 	var result fenceResult
-	var settled relay.ParkingSummary
+	var summary relay.ParkingSummary
 	err := p.db.QueryRowContext(ctx, reconcileStatement, p.relay, fence.Token, fence.Revision, int64(tail.Progress.Position),
-		tail.Progress.EventID, notice, tail.Parked, int64(event), int64(sequence), int64(tail.MaxRedriven(sequence)), end).
-		Scan(&result.held, &result.revision, &settled.Waiting, &settled.Lost)
+		tail.Progress.EventID, parks, tail.Parked, int64(event), int64(sequence), int64(tail.MaxRedriven(sequence)), end).
+		Scan(&result.held, &result.revision, &summary.Waiting, &summary.Lost)
 	if err != nil {
-		return relay.ParkingSummary{}, classify(ctx, fmt.Errorf("settle the parking lot: %w", err))
+		return relay.ParkingSummary{}, classify(ctx, fmt.Errorf("reconcile the parking lot: %w", err))
 	}
 	if err := result.err(p.relay, fence); err != nil {
 		return relay.ParkingSummary{}, err
 	}
-	return settled, nil
+	return summary, nil
 }
 
-// setAsideStatement looks up, once for each aggregate, the first event that waits and one that is still parked. Both are
-// locked: an operator who redrives one at this moment has either done so, and the events inherit it, or finds them
-// parked behind it on the second look; and one that is discarded at this moment holds nothing.
+// setAsideStatement finds, once for each aggregate, the first event that waits and one that is still parked, and locks both. If an
+// operator has redriven the event before the lock, the new events are marked to be redriven too. If the operator comes after the lock,
+// the second statement of Redrive finds the new events. An event that an operator discards at this moment holds nothing back.
 var setAsideStatement = fencedRevision + `, asked AS (
 	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type,
 		(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL AS known
@@ -112,7 +113,7 @@ var setAsideStatement = fencedRevision + `, asked AS (
 )
 SELECT ` + fenceOutcome + `, ARRAY(SELECT position FROM asked WHERE known UNION ALL SELECT position FROM parked ORDER BY position)`
 
-// SetAside implements the port.
+// SetAside is one statement.
 func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries []outbox.Entry) ([]outbox.Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
@@ -133,9 +134,9 @@ func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries 
 	return positions(inLot), nil
 }
 
-// redriveStatement looks at the events to be redriven in order until one may go, whatever the planner knows about the lot. It
-// passes over those whose log row is gone, which only happens by hand, so that they do not hold up other aggregates. A row of which something is
-// too large ends the slice.
+// redriveStatement looks at the events to be redriven in order, until one may be published, whatever the planner knows about the lot. It
+// leaves out events whose log row was deleted by hand, so that they do not delay other aggregates. A row with a part that is too large
+// ends the slice.
 var redriveStatement = `
 WITH first AS (
 	SELECT p.aggregate_type, p.aggregate_id
@@ -166,7 +167,7 @@ SELECT pg_is_in_recovery(), EXISTS (SELECT FROM outbox_parked WHERE state IN ('p
 FROM (SELECT) AS always LEFT JOIN sized AS o ON o.total <= ?2 OR o.total = o.size
 ORDER BY o.position`
 
-// Due implements the port. A standby may show what is to be redriven and was already.
+// Due fails on a standby, which may show events that were redriven already.
 func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.ReadLimit) (due []outbox.Entry, waiting bool, err error) {
 	defer func() { p.sizes.learn(due, err) }()
 	asking, cancel := context.WithTimeout(ctx, p.within)
@@ -218,7 +219,7 @@ var refuseStatement = fencedRevision + `, refused AS (
 )
 SELECT ` + fenceOutcome
 
-// Refuse implements the port. The later events keep the reasons that they have.
+// Refuse keeps the reasons of the later events.
 func (p *Parking) Refuse(ctx context.Context, fence relay.WriteFence, entry outbox.Entry, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()

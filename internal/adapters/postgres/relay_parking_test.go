@@ -101,7 +101,7 @@ func notice(entry outbox.Entry) relay.MessageMeta {
 	return relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large"}
 }
 
-// inTurn are the writes of a relay that take a turn.
+// inTurn are the fenced writes of a relay.
 func (s *scene) inTurn() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Save": func(ctx context.Context) error {

@@ -25,16 +25,16 @@ func NewRetention(db *bun.DB, relay string) *Retention {
 	return &Retention{db: db, relay: relay, within: answerWithin}
 }
 
-// purgeStatement removes what the cursor had passed when it was looked at last, if that is long enough ago, and looks again
-// when nothing is left of that; a time in the future was left behind by a clock that jumped. It starts where the last purge
-// ended: what is still there at or below purged_to is in the parking lot, and found from there. So it never walks over what
-// was deleted but not yet vacuumed.
+// purgeStatement removes what the cursor had passed at the last mark, if the mark is old enough. When nothing is left of that, it sets a
+// new mark. A mark in the future was left behind by a clock that jumped, and is set again. The statement starts where the last purge
+// ended: rows at or below purged_to that still exist are in the parking lot, and are found from there. So it never walks over rows that
+// were deleted and not yet vacuumed.
 //
-// It waits for no row that somebody has locked, lest the lease, which it has locked itself, cannot be renewed meanwhile: it
-// stops there, so that what stays is still above purged_to, and comes back to it.
+// It waits for no locked row. It has locked the lease itself, and a wait would keep the lease from being renewed. It stops at such a
+// row, which stays above purged_to, and comes back to it.
 //
-// When the relay has written since the statement's snapshot was taken, which shows once the cursor is locked, nothing is
-// removed: an event may have been parked that the snapshot shows as an ordinary one.
+// If the relay has written since the statement's snapshot, which shows once the cursor is locked, nothing is removed: an event may have
+// been parked that the snapshot shows as an ordinary one.
 const purgeStatement = fenceCTE + `, cursor AS (
 	SELECT c.*, coalesce(c.passed_at > clock_timestamp(), true) AS unmarked, clock_timestamp() - ?2 * interval '1 microsecond' AS horizon
 	FROM fence, outbox_cursor AS c
@@ -76,7 +76,7 @@ const purgeStatement = fenceCTE + `, cursor AS (
 )
 SELECT EXISTS (SELECT FROM fence), (SELECT removed FROM total)`
 
-// Purge implements the port.
+// Purge is one statement.
 func (r *Retention) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.within)
 	defer cancel()

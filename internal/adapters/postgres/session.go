@@ -21,7 +21,7 @@ type session struct {
 	generation int64     // of the pool, before the connection was opened
 	opened     time.Time // when opening it began
 	taken      time.Time // when a user got the connection last
-	lateBegin    string    // BEGIN of a transaction that has sent nothing yet; see opensLate
+	lateBegin  string    // BEGIN of a transaction that has sent nothing yet; see withLateBegin
 	unprepared bool      // prepared statements were lost
 }
 
@@ -188,7 +188,7 @@ func (c *call) judge(err error) error {
 
 var errNoAnswer = errors.New("the database did not answer")
 
-// rows are the rows of a statement. Embedded, pgx's keep what they tell about columns.
+// rows are the rows of a statement. They embed those of pgx, which describe the columns.
 type rows struct {
 	*stdlib.Rows
 	call *call

@@ -11,24 +11,24 @@ import (
 
 type lateBeginKey struct{}
 
-// opensLate returns a context whose transactions send BEGIN together with their first statement, which saves a round trip.
+// withLateBegin returns a context whose transactions send BEGIN together with their first statement, which saves a round trip.
 func withLateBegin(ctx context.Context) context.Context {
 	return context.WithValue(ctx, lateBeginKey{}, true)
 }
 
-// openingTransaction is a transaction whose BEGIN waits for its first statement. It ends like a transaction.
+// lateTransaction is a transaction whose BEGIN waits for its first statement. It ends like a transaction.
 type lateTransaction struct {
 	session *session
 	ctx     context.Context // of BEGIN, as database/sql has no other for COMMIT
 }
 
-// openLate begins a transaction at the isolation READ COMMITTED.
+// beginLate begins a transaction at the isolation READ COMMITTED.
 func (s *session) beginLate(ctx context.Context) driver.Tx {
 	s.lateBegin = "begin isolation level read committed"
 	return &lateTransaction{session: s, ctx: ctx}
 }
 
-// openFirst sends a BEGIN that waits.
+// sendLateBegin sends a BEGIN that waits.
 func (s *session) sendLateBegin(ctx context.Context) error {
 	if s.lateBegin == "" {
 		return nil
@@ -39,7 +39,7 @@ func (s *session) sendLateBegin(ctx context.Context) error {
 	return err
 }
 
-// openWith sends a BEGIN that waits, and a statement without arguments. The statements of one text are snapshots of their own, like
+// sendLateBeginWith sends a BEGIN that waits, and a statement without arguments. The statements of one text are snapshots of their own, like
 // statements that are sent one by one. If the statement fails, the transaction has begun and must be rolled back.
 func (s *session) sendLateBeginWith(ctx context.Context, statement string) (driver.Rows, error) {
 	text := s.lateBegin + ";" + statement

@@ -29,7 +29,7 @@ func (e *emitter) Emit(ctx context.Context, tx inbox.Tx, cause outbox.Entry, mes
 	if created.IsValid() && trace.SpanContextFromContext(ctx).TraceID() != created.TraceID() {
 		ctx = trace.ContextWithRemoteSpanContext(ctx, created)
 	}
-	stamped := make([]outbox.Message, len(messages))
+	traced := make([]outbox.Message, len(messages))
 	spans := make([]trace.Span, len(messages))
 	for i, message := range messages {
 		created, span := e.tracer.Start(ctx, "create "+message.Subject, trace.WithSpanKind(trace.SpanKindProducer),
@@ -37,9 +37,9 @@ func (e *emitter) Emit(ctx context.Context, tx inbox.Tx, cause outbox.Entry, mes
 				semconv.MessagingMessageConversationID(cause.ID)))
 		defer span.End()
 		message.Headers = withCreationContext(created, message.Headers)
-		stamped[i], spans[i] = message, span
+		traced[i], spans[i] = message, span
 	}
-	err := e.next.Emit(ctx, tx, cause, stamped...)
+	err := e.next.Emit(ctx, tx, cause, traced...)
 	for _, span := range spans {
 		record(span, err)
 	}

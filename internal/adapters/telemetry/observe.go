@@ -102,7 +102,7 @@ func ObserveNATS(mp metric.MeterProvider, nc *nats.Conn) (metric.Registration, e
 	}, connected, reconnects, messages, bytes)
 }
 
-// ObserveDeadLetters shows how many events of a subscriber are dead, which count tells.
+// ObserveDeadLetters shows how many events of a subscriber are dead, as count returns it.
 func ObserveDeadLetters(
 	mp metric.MeterProvider, subscriber string, count func(ctx context.Context, subscriber string) (int, error),
 ) (metric.Registration, error) {
@@ -120,7 +120,7 @@ func ObserveDeadLetters(
 	}, dead)
 }
 
-// ObserveLoss shows before how many lost messages a subscriber stands, which count tells.
+// ObserveLoss shows before how many lost messages a subscriber stopped, as count returns it.
 func ObserveLoss(mp metric.MeterProvider, subscriber string, count func() int) (metric.Registration, error) {
 	m := meter(mp)
 	lost := made(m.Int64ObservableGauge("outboxie.subscriber.lost", metric.WithUnit("{message}"),

@@ -35,7 +35,7 @@ func registered(t *testing.T) func(metric.Registration, error) {
 	}
 }
 
-// TestAFollowerShowsNothingOfItsTerm : what was true while it led is gone with the term.
+// TestAFollowerShowsNothingOfItsTerm checks that what was true while it led is gone with the term.
 func TestAFollowerShowsNothingOfItsTerm(t *testing.T) {
 	mp, m := measuring()
 	state := telemetry.RelayState{
@@ -137,7 +137,7 @@ func TestWhoShowsWhatAllWouldMeasureAlike(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotKnownIsNotShown : a database that is down leaves no old values behind, and what the broker knows is shown.
+// TestWhatIsNotKnownIsNotShown checks that a database that is down leaves no old values behind, and what the broker knows is shown.
 func TestWhatIsNotKnownIsNotShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mp, m := measuring()
@@ -270,7 +270,7 @@ func TestHandlerShowsWhatIsMeasured(t *testing.T) {
 	require.NoError(t, tel.Shutdown(t.Context()))
 }
 
-// TestClientsMakeNoSeries : of an HTTP request only what the server chooses becomes a label.
+// TestClientsMakeNoSeries checks that of an HTTP request only what the server chooses becomes a label.
 func TestClientsMakeNoSeries(t *testing.T) {
 	environment(t)
 	tel := setup(t, new(syncBuffer))

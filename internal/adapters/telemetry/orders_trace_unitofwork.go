@@ -42,16 +42,16 @@ type appender struct {
 }
 
 func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
-	stamped := make([]outbox.Message, len(messages))
+	traced := make([]outbox.Message, len(messages))
 	spans := make([]trace.Span, len(messages))
 	for i, message := range messages {
 		created, span := a.tracer.Start(ctx, "create "+message.Subject, trace.WithSpanKind(trace.SpanKindProducer),
 			messageAttributes(&message, semconv.MessagingOperationName("create"), semconv.MessagingOperationTypeCreate))
 		defer span.End()
 		message.Headers = withCreationContext(created, message.Headers)
-		stamped[i], spans[i] = message, span
+		traced[i], spans[i] = message, span
 	}
-	err := a.next.Append(ctx, stamped...)
+	err := a.next.Append(ctx, traced...)
 	for _, span := range spans {
 		record(span, err)
 	}
@@ -64,9 +64,9 @@ func withCreationContext(ctx context.Context, headers map[string]string) map[str
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return headers
 	}
-	stamped := make(map[string]string, len(headers)+2)
-	maps.Copy(stamped, headers)
-	delete(stamped, traceState)
-	propagation.TraceContext{}.Inject(ctx, propagation.MapCarrier(stamped))
-	return stamped
+	traced := make(map[string]string, len(headers)+2)
+	maps.Copy(traced, headers)
+	delete(traced, traceState)
+	propagation.TraceContext{}.Inject(ctx, propagation.MapCarrier(traced))
+	return traced
 }

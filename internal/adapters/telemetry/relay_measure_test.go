@@ -90,7 +90,7 @@ func TestFailuresOfThePublisherAreMeasured(t *testing.T) {
 	}
 }
 
-// TestMeasuredEventsCostNoAllocation : only batches do, whatever their size.
+// TestMeasuredEventsCostNoAllocation checks that only batches allocate, whatever their size.
 func TestMeasuredEventsCostNoAllocation(t *testing.T) {
 	mp, _ := measuring()
 	publisher := telemetry.MeasureRelay(mp, "ORDERS", telemetry.RelayPorts{Publisher: discard{}}).Publisher

@@ -99,7 +99,7 @@ func eventAttributes(event sdktrace.Event) map[string]any {
 	return read
 }
 
-// TestWhyAnEventWasLate : the order's trace says what held its event up.
+// TestWhyAnEventWasLate checks that the order's trace says what held its event up.
 func TestWhyAnEventWasLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &driven{}
@@ -148,7 +148,7 @@ func TestWhyAnEventWasLate(t *testing.T) {
 	})
 }
 
-// TestHistoryIsBounded : an outage of any length is one event, and a life of troubles is a few.
+// TestHistoryIsBounded checks that an outage of any length is one incident, and that few incidents are kept.
 func TestHistoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &driven{}
@@ -181,7 +181,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	})
 }
 
-// TestAnswersAreNoTrouble : what the engine expects, and what ends because the relay stops, held nobody up.
+// TestAnswersAreNoTrouble checks that what the engine expects, and what ends because the relay stops, held nobody up.
 func TestAnswersAreNoTrouble(t *testing.T) {
 	d := &driven{}
 	traced, spans := traceRelay(d)
@@ -223,7 +223,7 @@ func callAll(ctx context.Context, ports telemetry.RelayPorts) {
 	_ = ports.Elector.Resign(ctx, relay.Term{})
 }
 
-// TestLeadershipIsTraced : each change is a trace of its own; trying, and renewing, are not.
+// TestLeadershipIsTraced checks that each change is a trace of its own; trying, and renewing, are not.
 func TestLeadershipIsTraced(t *testing.T) {
 	d := &driven{err: relay.ErrLeaseHeld}
 	traced, spans := traceRelay(d)
@@ -253,7 +253,7 @@ func TestLeadershipIsTraced(t *testing.T) {
 	require.Equal(t, "resigned", attributeOf(lost[1], "outboxie.detail"))
 }
 
-// TestHaltsAreTraced : a halt and its end are a trace each, however often the relay looks, whoever ended it, and whoever told
+// TestHaltsAreTraced checks that a halt and its end are a trace each, however often the relay looks, whoever ended it, and whoever told
 // of it first; and events that wait meanwhile are told.
 func TestHaltsAreTraced(t *testing.T) {
 	halt := relay.NewHalt(relay.HaltTailGone, "the message at sequence 8 is gone")

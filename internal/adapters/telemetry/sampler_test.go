@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestSamplers : what OTEL_TRACES_SAMPLER and _ARG say about roots, about what has a parent, and about what links to a
+// TestSamplers checks what OTEL_TRACES_SAMPLER and _ARG say about roots, about what has a parent, and about what links to a
 // sampled span, as a batch does to its messages.
 func TestSamplers(t *testing.T) {
 	type decisions struct{ root, ofSampled, ofUnsampled, linked bool }
@@ -57,7 +57,7 @@ func TestSamplers(t *testing.T) {
 	}
 }
 
-// TestRatio : about so many traces are sampled, and a batch of which one message is.
+// TestRatio checks that about so many traces are sampled, and a batch of which one message is.
 func TestRatio(t *testing.T) {
 	collector := infra.Collector(t)
 	environment(t, append(collector.Environment(), "OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.25")...)

@@ -1,5 +1,6 @@
-// Package telemetry sets OpenTelemetry up, and traces and measures the ports from outside: decorators which take a port and
-// return the same port with spans or measurements around it. Nothing inside the hexagon knows of it.
+// Package telemetry traces and measures the ports, and sets OpenTelemetry up. A Trace or Measure function is a decorator: it takes a port
+// and returns the same port with spans or measurements around it, so that domain, ports and application know nothing of telemetry. Start
+// with Setup, or with Module in an fx graph. The Observe functions show what instruments read when somebody collects.
 package telemetry
 
 import (
@@ -25,13 +26,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrSettings : the OTEL_* environment asks for something that does not exist.
+// ErrSettings reports that the OTEL_* environment asks for something that does not exist.
 var ErrSettings = fault.New(fault.Invalid, "invalid_telemetry", "the OTEL_* environment cannot be used")
 
 // FlushTimeout bounds Shutdown: what the collector has not taken by then is lost.
 const FlushTimeout = 3 * time.Second
 
-// Options says who is telling. Where and how much it tells is said by the OTEL_* environment variables.
+// Options identify the program. The OTEL_* environment variables say what is exported, and where to.
 type Options struct {
 	ServiceName string // default outboxie; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word
 	Version     string
@@ -67,7 +68,7 @@ type Telemetry struct {
 // the ids.
 //
 // Setup does not wait for a collector. It replaces OpenTelemetry's global error handler and logger, and no other global.
-// Whoever calls it calls Shutdown in the end.
+// The caller must call Shutdown in the end.
 func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	logger := options.logger()
 	handleErrors(logger)

@@ -40,7 +40,7 @@ func newSpanExporter(ctx context.Context, endpoint string) (sdktrace.SpanExporte
 // ExportLogs returns a logger that writes what logger does, and also sends it over OTLP, with trace and span ids, if
 // OTEL_LOGS_EXPORTER or OTEL_EXPORTER_OTLP_LOGS_ENDPOINT is set; else logger itself. The general
 // OTEL_EXPORTER_OTLP_ENDPOINT is not enough: what listens there is often a Jaeger, which takes no logs. It does not wait for
-// a collector. Whoever calls it calls shutdown in the end, which sends what is left and returns after FlushTimeout at the
+// a collector. The caller must call shutdown in the end. It sends what is left, and returns after FlushTimeout at the
 // latest.
 func ExportLogs(ctx context.Context, options Options) (logger *slog.Logger, shutdown func(context.Context) error, err error) {
 	logger = options.logger()
@@ -75,7 +75,7 @@ func shutdownOf(provider, exporter shutdowner) func(context.Context) error {
 		defer cancel()
 		err := provider.Shutdown(ctx)
 		if exporter != nil && ctx.Err() != nil {
-			// The provider has given up, but its last export goes on in the background until the exporter is told.
+			// The provider has given up, but its last export goes on in the background until the exporter shuts down too.
 			err = errors.Join(err, exporter.Shutdown(ctx))
 		}
 		return err

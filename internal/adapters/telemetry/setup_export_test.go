@@ -25,7 +25,7 @@ func exportLogs(t *testing.T, log *syncBuffer) (*slog.Logger, func(context.Conte
 	return logger, shutdown
 }
 
-// TestLogsAreExported : with the level, the fields and the trace of what is written, and nothing that is not.
+// TestLogsAreExported checks that logs are exported with the level, the fields and the trace of what is written, and nothing that is not.
 func TestLogsAreExported(t *testing.T) {
 	for _, how := range []string{"OTEL_LOGS_EXPORTER=otlp", ""} {
 		collector := infra.Collector(t)
@@ -53,7 +53,7 @@ func TestLogsAreExported(t *testing.T) {
 	}
 }
 
-// TestLogsAreExportedOnlyIfAskedFor : what takes traces, such as a Jaeger, need not take logs.
+// TestLogsAreExportedOnlyIfAskedFor checks that what takes traces, such as a Jaeger, need not take logs.
 func TestLogsAreExportedOnlyIfAskedFor(t *testing.T) {
 	collector := infra.Collector(t)
 	for _, more := range []string{"OTEL_LOGS_EXPORTER=", "OTEL_LOGS_EXPORTER=none", "OTEL_SDK_DISABLED=true"} {
@@ -70,7 +70,7 @@ func TestLogsAreExportedOnlyIfAskedFor(t *testing.T) {
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
 }
 
-// TestLogsWithoutACollector : a collector that is down, or answers nothing, is complained of once, in the log itself, and
+// TestLogsWithoutACollector checks that a collector that is down, or answers nothing, is complained of once, in the log itself, and
 // holds nothing up.
 func TestLogsWithoutACollector(t *testing.T) {
 	blackHole, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel, never answers
@@ -99,7 +99,7 @@ func TestLogsWithoutACollector(t *testing.T) {
 	}
 }
 
-// TestEndpointOfTheProgram : spans go where the program says, if the environment says nothing.
+// TestEndpointOfTheProgram checks that spans go where the program says, if the environment says nothing.
 func TestEndpointOfTheProgram(t *testing.T) {
 	ours, theirs := infra.Collector(t), infra.Collector(t)
 	for _, c := range []struct {

@@ -19,8 +19,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// measuring is where instruments are made, and the two ways in which they are read: whoever scrapes the handler, and what
-// is pushed, if the environment asks for that.
+// measuring makes instruments. They are read in two ways: a scraper asks the handler, and the provider pushes if the environment says
+// so.
 type measuring struct {
 	provider *sdkmetric.MeterProvider
 	handler  http.Handler
@@ -65,8 +65,8 @@ func newPush(ctx context.Context) (sdkmetric.Reader, error) {
 	return reader, nil
 }
 
-// views keep of the HTTP server's metrics the duration by method, route and status. What else its library tells is of no
-// use here, or, like the Host header, is chosen by the client, who could make any number of series with it.
+// views keep of the HTTP server's metrics the duration by method, route and status. The other attributes of the
+// library are of no use here, or come from the client, like the Host header, so that a client could make any number of series.
 func views() []sdkmetric.View {
 	few := attribute.NewAllowKeysFilter(semconv.HTTPRequestMethodKey, semconv.HTTPRouteKey, semconv.HTTPResponseStatusCodeKey)
 	return []sdkmetric.View{
@@ -87,7 +87,7 @@ func meter(mp metric.MeterProvider) metric.Meter {
 	return mp.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
 }
 
-// made is for instruments of ours, whose names are valid: the library returns one that works in any case.
+// made returns an instrument. Our names are valid, and the library returns an instrument that works in any case.
 func made[T any](instrument T, err error) T {
 	if err != nil {
 		otel.Handle(err)

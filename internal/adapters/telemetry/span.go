@@ -18,7 +18,7 @@ import (
 // scope names the decorators as the source of their spans.
 const scope = "github.com/assylzhan-a/outboxie"
 
-// Attributes for which the semantic conventions have no name, and that whoever reads traces needs.
+// Attributes that the semantic conventions do not name, and that readers of traces need.
 const (
 	AggregateIDKey = attribute.Key("outboxie.aggregate.id")    // on every span of a message: the order
 	SequenceKey    = attribute.Key("outboxie.stream.sequence") // where the stream holds the message
@@ -98,7 +98,7 @@ func sampledContext(ctx context.Context, headers map[string]string) trace.SpanCo
 	return creationContext(ctx, headers)
 }
 
-// isSampled tells from the text alone whether headers hold a sampled trace: 00-<32 hex>-<16 hex>-<flags>, whose lowest
+// isSampled reports from the text alone whether headers hold a sampled trace: 00-<32 hex>-<16 hex>-<flags>, whose lowest
 // bit says so. It allocates nothing: most messages of a busy service are not sampled.
 func isSampled(headers map[string]string) bool {
 	const lastFlag = len("00-") + 32 + len("-") + 16 + len("-") + 1
@@ -113,8 +113,8 @@ func isSampled(headers map[string]string) bool {
 	return false
 }
 
-// record tells span about err. What the caller did wrong or what another one did first is an answer, not an error of the
-// span; neither is a caller who went away.
+// record records err in span. A mistake of the caller, a conflict with another caller, and a caller that went away are no errors of the
+// span.
 func record(span trace.Span, err error) {
 	if err == nil || !span.IsRecording() {
 		return

@@ -19,7 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/webhook"
+	"github.com/assylzhan-a/outboxie/internal/ports/webhook"
 )
 
 const (
@@ -50,7 +50,7 @@ type Endpoint struct {
 	source string
 }
 
-var _ ports.Endpoint = (*Endpoint)(nil)
+var _ webhook.Endpoint = (*Endpoint)(nil)
 
 // New returns an endpoint. It connects to nothing.
 func New(options Options) (*Endpoint, error) {
@@ -116,7 +116,7 @@ func (e *Endpoint) classify(ctx context.Context, err error, connected bool) erro
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fmt.Errorf("the call of %s was given up: %w", e.host, err)
 	case !connected:
-		return ports.ErrDown.With("there is no connection to %s", e.host).Wrap(err)
+		return webhook.ErrDown.With("there is no connection to %s", e.host).Wrap(err)
 	}
 	return fmt.Errorf("%s has not answered: %w", e.host, err)
 }
@@ -127,11 +127,11 @@ func (e *Endpoint) judge(answer *http.Response) error {
 	case status >= 200 && status < 300:
 		return nil
 	case status == http.StatusServiceUnavailable && answer.Header.Get("Retry-After") != "":
-		return ports.ErrDown.With("%s answers 503 and asks to come back later", e.host)
+		return webhook.ErrDown.With("%s answers 503 and asks to come back later", e.host)
 	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests, status >= 500:
 		return fmt.Errorf("%s answers %d %s", e.host, status, http.StatusText(status))
 	default:
-		return ports.ErrRefused.With("%s answers %d %s", e.host, status, http.StatusText(status))
+		return webhook.ErrRefused.With("%s answers %d %s", e.host, status, http.StatusText(status))
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/webhook"
+	"github.com/assylzhan-a/outboxie/internal/ports/webhook"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -45,9 +45,9 @@ func TestDeliver(t *testing.T) {
 	require.Contains(t, log.String(), "event_id="+entry.ID)
 
 	deliver := hook.Functions()["a"]
-	to.err = ports.ErrRefused.With("no")
+	to.err = webhook.ErrRefused.With("no")
 	require.True(t, inbox.Permanent(deliver(t.Context(), nil, entry)))
-	to.err = ports.ErrDown
+	to.err = webhook.ErrDown
 	require.Equal(t, fault.Unavailable, fault.KindOf(deliver(t.Context(), nil, entry)))
 	to.err = errors.New("500")
 	require.Equal(t, to.err, deliver(t.Context(), nil, entry))

@@ -266,11 +266,7 @@ func TestLeaderThatGaveUpIsNotHasty(t *testing.T) {
 func TestWithdrawsFirst(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		o := &callRecorder{Elector: memory.NewElector(h.lease, "me"), Liveness: memory.NewLiveness(h.presence)}
-		notifier := memory.NewNotifier()
-		r := relaying.New(relaying.Ports{
-			Log: h.log, Cursors: h.cursors, Publisher: h.stream, Parking: h.parking, Retention: h.cursors,
-			Elector: o, Liveness: o, Notifier: o, Listener: notifier,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: 4, Bytes: 1000}}, h.logger)
+		r := h.newRelay(h.logger, func(p *relaying.Ports) { p.Elector, p.Liveness, p.Notifier = o, o, o })
 		ctx, cancel := context.WithCancel(t.Context())
 		h.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Second)

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -92,9 +93,10 @@ type harness struct {
 	relayRepair  func() operations.RelayRepair // the database as operators repair it
 	elsewhere    *memory.Stream                // the stream of another broker
 	delivered    map[string]bool               // events of a stream that was deleted later
-	alive        []*instance
-	leaseless    bool
-	keepsLease   bool // a halted relay does not resign
+	alive        []*instance                   // the instances that run
+	leaseless    bool                          // every instance believes that it leads
+	keepsLease   bool                          // a halted relay does not resign
+	breakPorts   func(*relaying.Ports)         // of each instance; nil: none is broken
 	logger       *slog.Logger
 	running      sync.WaitGroup
 
@@ -105,8 +107,8 @@ type harness struct {
 	discarded map[string]bool // by operators
 
 	mu         sync.Mutex
-	hits       map[string]int
-	complaints []string
+	hits       map[string]int // how often each thing happened
+	complaints []string       // errors that must not happen
 }
 
 // transaction is an open transaction, which locks its aggregate.
@@ -130,6 +132,7 @@ func newHarness() *harness {
 	return h
 }
 
+// hit counts that something happened.
 func (h *harness) hit(what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -161,6 +164,7 @@ func (h *harness) leave(i *instance) {
 	h.alive = slices.DeleteFunc(h.alive, func(other *instance) bool { return other == i })
 }
 
+// complain records an error that must not happen.
 func (h *harness) complain(format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -94,6 +94,9 @@ func (h *harness) startAt(name string, broker *memory.Stream) *instance {
 		Log: h.reader, Cursors: h.cursors, Publisher: h.publisher, Parking: h.parking, Retention: h.cursors,
 		Elector: memory.NewElector(h.lease, name), Halts: h.halts.Of(name), Liveness: i.broker,
 	}
+	if h.breakPorts != nil {
+		h.breakPorts(&i.inner)
+	}
 	if broker != h.stream {
 		i.inner.Publisher = broker
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -99,13 +100,19 @@ func TestMutants(t *testing.T) {
 		check  string
 		plans  *rapid.Generator[schedule]
 	}{
-		"compare-and-swap off":        {func(h *harness) { h.stream.IgnoreTail() }, checkOnce, schedules},
-		"gap check off":               {func(h *harness) { h.log.IgnoreOpenWriters() }, checkLost, schedules},
-		"fence off":                   {func(h *harness) { h.cursors.IgnoreTurns() }, checkOnce, lateReconciling},
-		"former leaders are believed": {func(h *harness) { h.parking.BelieveEnds() }, checkOnce, formerLeaders},
-		"take over from the cursor":   {func(h *harness) { h.publisher = cursorAsTail{h.stream, h.cursors} }, checkOnce, schedules},
-		"refusals confirm nothing":    {func(h *harness) { h.publisher = withoutConfirmations{h.stream} }, checkOnce, mixedLimits},
-		"a halt keeps the lease":      {func(h *harness) { h.keepsLease = true }, checkLost, misdirections},
+		"compare-and-swap off": {func(h *harness) { h.publisher = anyTail{h.stream} }, checkOnce, schedules},
+		"gap check off":        {func(h *harness) { h.reader = gapsIgnored{h.log, h.parking} }, checkLost, schedules},
+		"fence off": {func(h *harness) {
+			h.breakPorts = func(ports *relaying.Ports) {
+				ports.Cursors, ports.Parking = unfencedCursors{ports.Cursors, unfenced{h}}, unfencedParking{ports.Parking, unfenced{h}}
+			}
+		}, checkOnce, lateReconciling},
+		"former leaders are believed": {func(h *harness) {
+			h.breakPorts = func(ports *relaying.Ports) { ports.Parking = trustingParking{ports.Parking} }
+		}, checkOnce, formerLeaders},
+		"take over from the cursor": {func(h *harness) { h.publisher = cursorAsTail{h.stream, h.cursors} }, checkOnce, schedules},
+		"refusals confirm nothing":  {func(h *harness) { h.publisher = withoutConfirmations{h.stream} }, checkOnce, mixedLimits},
+		"a halt keeps the lease":    {func(h *harness) { h.keepsLease = true }, checkLost, misdirections},
 		"adoptions do not look again": {func(h *harness) {
 			h.streamRepair = uncheckedStream{h.stream}
 			h.relayRepair = func() operations.RelayRepair { return &staleRepair{RelayRepair: h.cursors} }

@@ -40,8 +40,8 @@ func (h *harness) misdirect() {
 // adoptSlowly adopts the stream if the relay is halted. It pauses after the plan, and between the control message and the cursor.
 func (h *harness) adoptSlowly(s step) {
 	h.running.Go(func() {
-		bench := &slowRepair{RelayRepair: h.relayRepair(), pause: time.Duration(s.B*4) * time.Millisecond, dies: s.C%4 == 0}
-		adopter := operating.NewAdopter(bench, h.streamRepair)
+		repair := &slowRepair{RelayRepair: h.relayRepair(), pause: time.Duration(s.B*4) * time.Millisecond, dies: s.C%4 == 0}
+		adopter := operating.NewAdopter(repair, h.streamRepair)
 		plan, err := adopter.Plan(h.context(), nil)
 		if err != nil {
 			return

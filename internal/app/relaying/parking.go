@@ -55,7 +55,8 @@ func (r *Relay) park(l *leadership, pos *streamPosition, refused *relay.RefusedE
 	if last, err = r.Publisher.PublishControl(l.ctx, pos.sequence, message); err != nil {
 		return err
 	}
-	if _, err := r.reconcile(l, pos, relay.MessageMeta{Own: true, Progress: message.Progress, Parked: message.Parked, LastOwnSequence: message.LastOwnSequence}, last, true); err != nil {
+	tail := relay.MessageMeta{Own: true, Progress: message.Progress, Parked: message.Parked, LastOwnSequence: message.LastOwnSequence}
+	if _, err := r.reconcile(l, pos, tail, last, true); err != nil {
 		return err
 	}
 	r.appended(pos, entry.Progress(), last, logger)
@@ -135,7 +136,8 @@ func (r *Relay) tryRedrive(l *leadership, pos *streamPosition, batch []outbox.En
 // parkAgain parks an event again that the broker still refuses. A former leader, whose broker accepts the event, may be about to redrive
 // it. So parkAgain appends a control message first: after that, the append of the former leader stores nothing.
 func (r *Relay) parkAgain(l *leadership, pos *streamPosition, refused *relay.RefusedError, logger *slog.Logger) error {
-	last, err := r.Publisher.PublishControl(l.ctx, pos.sequence, relay.ControlMessage{Progress: pos.progress, Confirms: true, LastOwnSequence: pos.lastOwn})
+	confirmation := relay.ControlMessage{Progress: pos.progress, Confirms: true, LastOwnSequence: pos.lastOwn}
+	last, err := r.Publisher.PublishControl(l.ctx, pos.sequence, confirmation)
 	if err != nil {
 		return err
 	}

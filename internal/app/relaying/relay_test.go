@@ -39,6 +39,20 @@ func (h *harness) run(name string) *instance {
 	return i
 }
 
+// newRelay returns a relay without injected faults. change replaces some of its ports.
+func (h *harness) newRelay(logger *slog.Logger, change func(*relaying.Ports)) *relaying.Relay {
+	notifier := memory.NewNotifier()
+	ports := relaying.Ports{
+		Log: h.log, Cursors: h.cursors, Publisher: h.stream, Parking: h.parking, Retention: h.cursors,
+		Elector: memory.NewElector(h.lease, "me"), Halts: h.halts.Of("me"), Liveness: memory.NewLiveness(h.presence),
+		Notifier: notifier, Listener: notifier,
+	}
+	change(&ports)
+	return relaying.New(ports, relaying.Options{
+		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: 4, Bytes: 1000},
+	}, logger)
+}
+
 // record commits count events of one aggregate and notifies all instances.
 func (h *harness) record(t *testing.T, count int) {
 	tx, ok := h.begin(0, count)
@@ -148,16 +162,11 @@ func TestCutOffLeaderLetsAnotherTry(t *testing.T) {
 func TestLongOutageIsFewLines(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		var text bytes.Buffer
-		i := h.start("unused")
-		i.crash()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var down atomic.Bool
 		down.Store(true)
-		r := relaying.New(relaying.Ports{
-			Log: h.log, Cursors: h.cursors, Publisher: unreachableStream{h.stream, &down}, Parking: h.parking, Retention: h.cursors, Elector: i.inner.Elector, Halts: i.inner.Halts, Liveness: i.inner.Liveness, Notifier: i.notifier, Listener: i.notifier,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: 4, Bytes: 1000}},
-			slog.New(slog.NewTextHandler(&text, nil)))
+		r := h.newRelay(slog.New(slog.NewTextHandler(&text, nil)), func(p *relaying.Ports) { p.Publisher = unreachableStream{h.stream, &down} })
 		h.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Minute)
 		require.Contains(t, r.Status().Trouble, "injected outage")
@@ -238,12 +247,8 @@ func TestDoubtConfirmsTheLease(t *testing.T) {
 func TestOneHangingRenewalIsSurvived(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		elector := &hangingElector{Elector: memory.NewElector(h.lease, "me")}
-		notifier := memory.NewNotifier()
 		var text bytes.Buffer
-		r := relaying.New(relaying.Ports{
-			Log: h.log, Cursors: h.cursors, Publisher: h.stream, Parking: h.parking, Retention: h.cursors, Elector: elector, Liveness: memory.NewLiveness(h.presence), Notifier: notifier, Listener: notifier,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: 4, Bytes: 1000}},
-			slog.New(slog.NewTextHandler(&text, nil)))
+		r := h.newRelay(slog.New(slog.NewTextHandler(&text, nil)), func(p *relaying.Ports) { p.Elector = elector })
 		ctx, cancel := context.WithCancel(t.Context())
 		h.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Second)
@@ -262,11 +267,7 @@ func TestForeignMessage(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		var text bytes.Buffer
 		var down atomic.Bool
-		notifier := memory.NewNotifier()
-		r := relaying.New(relaying.Ports{
-			Log: h.log, Cursors: h.cursors, Publisher: unreachableStream{h.stream, &down}, Parking: h.parking, Retention: h.cursors, Elector: memory.NewElector(h.lease, "me"), Liveness: memory.NewLiveness(h.presence), Notifier: notifier, Listener: notifier,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: 4, Bytes: 1000}},
-			slog.New(slog.NewTextHandler(&text, nil)))
+		r := h.newRelay(slog.New(slog.NewTextHandler(&text, nil)), func(p *relaying.Ports) { p.Publisher = unreachableStream{h.stream, &down} })
 		ctx, cancel := context.WithCancel(t.Context())
 		h.running.Go(func() { _ = r.Run(ctx) })
 		h.record(t, 3)

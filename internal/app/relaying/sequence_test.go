@@ -209,7 +209,7 @@ func (h *harness) requirePlanned(t *testing.T, misplaced int64) {
 // died before it moved them, a leader halts as before.
 func TestRealignmentThatDies(t *testing.T) {
 	for name, test := range map[string]struct {
-		bench  func(h *harness) operations.RelayRepair
+		repair func(h *harness) operations.RelayRepair
 		halted bool
 	}{
 		"after the notice":            {func(h *harness) operations.RelayRepair { return crashBeforeRealign{h.cursors} }, true},
@@ -221,7 +221,7 @@ func TestRealignmentThatDies(t *testing.T) {
 				setBacks["it has overtaken the relay by a gap"].cause(t, h)
 				time.Sleep(3 * time.Second)
 				h.requireSetBack(t, leader)
-				adopter := operating.NewAdopter(test.bench(h), h.stream)
+				adopter := operating.NewAdopter(test.repair(h), h.stream)
 				plan, err := adopter.Plan(t.Context(), nil)
 				require.NoError(t, err)
 				require.ErrorIs(t, adopter.Do(t.Context(), plan), errDead)

@@ -90,7 +90,8 @@ func (r *Relay) findPosition(
 // redriveAgain lets the events be redriven again that the stream has lost. First it proves by a control message that the stream ends
 // there: in a cluster, a broker that led the stream before may answer with an old end, but an append through it stores nothing.
 func (r *Relay) redriveAgain(l *leadership, pos *streamPosition, tail relay.MessageMeta, held uint64, logger *slog.Logger) error {
-	last, err := r.Publisher.PublishControl(l.ctx, pos.sequence, relay.ControlMessage{Progress: pos.progress, Confirms: true, LastOwnSequence: tail.MaxRedriven(held)})
+	confirmation := relay.ControlMessage{Progress: pos.progress, Confirms: true, LastOwnSequence: tail.MaxRedriven(held)}
+	last, err := r.Publisher.PublishControl(l.ctx, pos.sequence, confirmation)
 	if err != nil {
 		return err
 	}

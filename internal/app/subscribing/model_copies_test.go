@@ -28,11 +28,13 @@ var (
 type process struct {
 	*memory.Inbox
 	inbox.Stream
-	h            *harness
-	cancel       context.CancelFunc
-	killed       atomic.Bool
-	types        []string // that its program knows
-	ignoresHoles bool     // it passes over holes
+	h             *harness
+	cancel        context.CancelFunc
+	killed        atomic.Bool
+	types         []string // that its program knows
+	ignoresHoles  bool     // it passes over holes
+	movesEarly    bool     // it commits the new place of a lane before it applies the events
+	anyCheckpoint bool     // it moves a lane from wherever the lane is
 
 	mu              sync.Mutex
 	cachedTimes     map[uint64]time.Time  // stored times that it has seen, for the mutant that does not compare again
@@ -187,6 +189,31 @@ func (p *process) Sweep(ctx context.Context, subscriber, stream string, ids []st
 	return forgotten, err
 }
 
+// apply applies a batch, in one of the ways that are broken if the process has one.
+func (p *process) apply(
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
+) (inbox.Outcome, error) {
+	if p.anyCheckpoint {
+		overviews, err := memory.NewOperator(p.Inbox).Overviews(ctx)
+		if err != nil {
+			return inbox.Outcome{}, err
+		}
+		for _, overview := range overviews {
+			if overview.Subscriber == subscriber && batch.From.Lane < len(overview.Lanes) {
+				batch.From = overview.Lanes[batch.From.Lane]
+			}
+		}
+	}
+	if p.movesEarly && len(batch.Events) > 0 {
+		moved, err := p.Inbox.Apply(ctx, subscriber, inbox.Batch{From: batch.From, To: batch.To}, handler, judge)
+		if err != nil {
+			return inbox.Outcome{}, err
+		}
+		batch.From = moved.Checkpoint
+	}
+	return p.Inbox.Apply(ctx, subscriber, batch, handler, judge)
+}
+
 // Apply may come late. It restores the aggregates that Read replaced.
 func (p *process) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
@@ -201,7 +228,7 @@ func (p *process) Apply(
 		}
 	}
 	p.mu.Unlock()
-	outcome, err := p.Inbox.Apply(ctx, subscriber, batch, handler, judge)
+	outcome, err := p.apply(ctx, subscriber, batch, handler, judge)
 	for range outcome.Results[:min(batch.FromLog, len(outcome.Results))] {
 		p.h.note("filled from the log")
 	}

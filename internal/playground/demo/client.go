@@ -100,7 +100,7 @@ func (c *client) confirm(ctx context.Context, p placement, order placed, instanc
 var errRefused = errors.New("refused")
 
 func (c *client) ask(ctx context.Context, p placement, instances []string) (placed, error) {
-	ctx, cancel := context.WithTimeout(ctx, processes.Patience)
+	ctx, cancel := context.WithTimeout(ctx, processes.WaitTimeout)
 	defer cancel()
 	for try := 0; ; try++ {
 		instance := instances[try%len(instances)]
@@ -109,7 +109,7 @@ func (c *client) ask(ctx context.Context, p placement, instances []string) (plac
 		case err == nil || errors.Is(err, errRefused):
 			return order, err
 		case !processes.Pause(ctx, retryPause):
-			return placed{}, fmt.Errorf("nobody accepted an order within %s; %w", processes.Patience, err)
+			return placed{}, fmt.Errorf("nobody accepted an order within %s; %w", processes.WaitTimeout, err)
 		}
 		c.again.Add(1)
 	}

@@ -15,7 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// TestClient has an instance that loses its answers, one that is down, and one that has forgotten what keys are.
+// TestClient checks that an order is placed once, although one instance loses its answers, one is down, and one has forgotten idempotency
+// keys.
 func TestClient(t *testing.T) {
 	var mu sync.Mutex
 	made := make(map[string]string) // by key

@@ -21,6 +21,7 @@ func long(duration time.Duration) Step {
 	}}
 }
 
+// TestPlainConsole checks that a console without a terminal prints the progress of a long step every ten seconds, and each result once.
 func TestPlainConsole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -40,6 +41,7 @@ func TestPlainConsole(t *testing.T) {
 	})
 }
 
+// TestTerminal checks that a terminal shows the step that runs, and replaces it by the result.
 func TestTerminal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -56,6 +58,7 @@ func TestTerminal(t *testing.T) {
 	})
 }
 
+// TestRunAll checks that the steps run in order and stop at the first that fails.
 func TestRunAll(t *testing.T) {
 	var taken []string
 	step := func(name string, err error) Step {

@@ -90,7 +90,7 @@ func (f *Containers) clean(ctx context.Context, note Note) (string, error) {
 	return fmt.Sprintf("Docker %s with Compose %s; nothing is left of an earlier demo", engine, compose), nil
 }
 
-// old : compose files could not yet include others.
+// old reports whether a version of Compose is too old to include other files.
 func old(compose string) bool {
 	var major, minor int
 	_, err := fmt.Sscanf(strings.TrimPrefix(compose, "v"), "%d.%d", &major, &minor)
@@ -183,7 +183,7 @@ func (f *Containers) compose(ctx context.Context, note Note, args ...string) (st
 	return f.docker(ctx, note, slices.Concat([]string{"compose"}, args)...)
 }
 
-// docker runs a command and returns what it prints. What it complains about, or is at, is noted, and is part of the error.
+// docker runs a command and returns its output. It shows output and errors as progress, and adds them to the error.
 func (f *Containers) docker(ctx context.Context, note Note, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "docker", args...)
 	cmd.Env = f.environment

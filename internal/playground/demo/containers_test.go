@@ -22,7 +22,7 @@ func docker(t *testing.T, script string) {
 	t.Chdir("../../..") // where the compose file is
 }
 
-// TestDockerIsNotAsItMustBe : each time the first step says what is wrong, and nothing is cleaned up that Docker did not
+// TestDockerIsNotAsItMustBe checks that the first step names what is wrong with Docker, and that nothing is removed that the demo did not
 // start.
 func TestDockerIsNotAsItMustBe(t *testing.T) {
 	for name, c := range map[string]struct{ script, want string }{
@@ -56,6 +56,7 @@ func TestDockerIsNotAsItMustBe(t *testing.T) {
 	require.ErrorContains(t, err, "containers need the repository's docker/compose.distributed.yaml: run this in its root")
 }
 
+// TestComposeVersions checks that versions of Compose that cannot include files are refused.
 func TestComposeVersions(t *testing.T) {
 	for version, want := range map[string]bool{
 		"1.29.2": true, "2.19.1": true, "v2.3": true, "2.20.0": false, "v2.40.3": false, "5.0.0-desktop.1": false,
@@ -64,6 +65,7 @@ func TestComposeVersions(t *testing.T) {
 	}
 }
 
+// TestOwnerOfAPort checks that an error about a taken port names the container that has it.
 func TestOwnerOfAPort(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

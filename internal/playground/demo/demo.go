@@ -1,8 +1,8 @@
-// Package demo shows what Outboxie promises to whoever watches: three instances and three subscribers, an order that reaches
+// Package demo shows what Outboxie promises: three instances and three subscribers, an order that reaches
 // all of them, a leader that is killed, another one that takes over, and a stream in which nothing is lost, doubled or
 // reordered. One scenario runs on two fleets: child processes, and containers.
 //
-// It knows the program from outside only, as its users do: by HTTP, by what the processes log, by the tables, by the stream.
+// It observes the program from outside, as users do: over HTTP, and by logs, tables and the stream. Run runs the scenario on a fleet.
 package demo
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// stopPatience bounds the clean-up, which takes place whatever became of the rest.
-const stopPatience = 2 * time.Minute
+// stopTimeout bounds the clean-up, which always takes place.
+const stopTimeout = 2 * time.Minute
 
 // Run takes all steps on fleet and shows them on out, which may be a terminal. It ends with the first step that fails, or
 // with ctx; in any case the fleet is stopped and removed. With stay, it does that only when ctx ends.
@@ -32,7 +32,7 @@ func Run(ctx context.Context, fleet Fleet, out io.Writer, stay bool) error {
 		<-ctx.Done()
 	}
 	s.close()
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	stopErr := c.run(stopping, taken+1, Step{"Stop and remove everything", func(ctx context.Context, _ Note) (string, error) {
 		return "", fleet.Stop(ctx)

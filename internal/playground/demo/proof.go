@@ -38,7 +38,7 @@ func (s *scenario) prove(ctx context.Context, note Note) (string, error) {
 
 // catchUp waits until the stream has every event of the log, and every subscriber has applied it.
 func (s *scenario) catchUp(ctx context.Context) checker.Recovery {
-	recovery, began := checker.Recovery{Bound: processes.Patience}, time.Now()
+	recovery, began := checker.Recovery{Bound: processes.WaitTimeout}, time.Now()
 	err := processes.Await(ctx, 20*time.Millisecond, func() (bool, error) {
 		var err error
 		recovery.Behind, err = s.behind(ctx)

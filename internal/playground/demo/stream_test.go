@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// TestLongestPause checks that the longest pause between messages is found.
 func TestLongestPause(t *testing.T) {
 	f := &follower{}
 	require.Zero(t, f.longest(0))

@@ -18,7 +18,7 @@ type trace struct {
 	} `json:"spans"`
 }
 
-// complete : the request's span is there, and one of each subscriber. Each process exports by itself, every few seconds.
+// complete reports whether the trace has the request's span and one of each subscriber. Each process exports its own spans every few seconds.
 func (t trace) complete() bool {
 	requests, deliveries := 0, 0
 	for _, span := range t.Spans {

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// Patience bounds what Await waits for. It is far more than anything needs.
-const Patience = 30 * time.Second
+// WaitTimeout bounds Await. It is far more than anything needs.
+const WaitTimeout = 30 * time.Second
 
-// Await asks until the answer is yes, or an error, for as long as Patience lasts.
+// Await calls yes until it returns true or an error, at most for WaitTimeout.
 func Await(ctx context.Context, every time.Duration, yes func() (bool, error)) error {
 	for began := time.Now(); ; {
 		done, err := yes()
 		switch {
 		case done || err != nil:
 			return err
-		case time.Since(began) > Patience:
-			return fmt.Errorf("not within %s", Patience)
+		case time.Since(began) > WaitTimeout:
+			return fmt.Errorf("not within %s", WaitTimeout)
 		case !Pause(ctx, every):
 			return ctx.Err()
 		}

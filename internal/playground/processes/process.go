@@ -1,5 +1,5 @@
-// Package processes runs the program as child processes, which end with the process that started them, and knows it from outside: by its exit
-// codes, what it logs, and its probes. Start starts one.
+// Package processes runs the program as child processes, which end when the process that started them ends. Start starts one; callers observe it
+// from outside, by its exit code, its log and its probes.
 package processes
 
 import (

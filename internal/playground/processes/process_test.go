@@ -37,7 +37,7 @@ func shell(t *testing.T, script string) (p *Process, pid int) {
 
 func requireGone(t *testing.T, pid int) {
 	t.Helper()
-	require.Eventually(t, func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }, Patience, time.Millisecond)
+	require.Eventually(t, func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }, WaitTimeout, time.Millisecond)
 }
 
 // TestProcessesEndWithTheirOwner checks that a program is gone when the process that started it is, or kills it, or stops it.

@@ -34,7 +34,7 @@ func runTied(program string, args []string) (code int) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		_ = cmd.Process.Kill()
 	}()
-	_ = cmd.Wait() // how it ended is told by its state
+	_ = cmd.Wait() // its state has the outcome
 	if status, is := cmd.ProcessState.Sys().(syscall.WaitStatus); is && status.Signaled() {
 		signal.Reset(status.Signal())
 		_ = syscall.Kill(os.Getpid(), status.Signal()) // ends as the program did

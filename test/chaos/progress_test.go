@@ -15,13 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// calm is what a pause is put down to that began long after the last fault.
-const calm kind = "(no fault)"
+// noFault explains a pause that began long after the last fault.
+const noFault kind = "(no fault)"
 
 const (
-	lookEvery = 20 * time.Millisecond
-	aftermath = 5 * time.Second        // a fault that ended may cause a pause so much later: the wait for an acknowledgement
-	shortest  = 100 * time.Millisecond // a pause; anything shorter is the rhythm of the writers
+	pollInterval = 20 * time.Millisecond
+	blameFor     = 5 * time.Second        // how long after its end a fault can cause a pause: the wait for an acknowledgement
+	minPause     = 100 * time.Millisecond // anything shorter is the writers' normal rhythm
 )
 
 // gap is a time in which nothing new arrived.
@@ -30,30 +30,28 @@ type gap struct {
 	from, to time.Time
 }
 
-// watch looks at how far the stream and each subscriber have come, all the time. What is repeated after the store went
-// back is not new.
+// watch polls how far the stream and each subscriber have come. Messages that repeat after the store was rolled back are not progress.
 type watch struct {
-	nc   *nats.Conn
-	db   *sql.DB
-	best map[string]uint64
-	at   map[string]time.Time
-	gaps []gap
-	held []gap // by the machine; written by measure only
-	far  atomic.Bool
+	nc           *nats.Conn
+	db           *sql.DB
+	best         map[string]uint64
+	at           map[string]time.Time
+	gaps         []gap
+	held         []gap // caused by the machine; written by measure only
+	tooFarBehind atomic.Bool
 }
 
-// tooFar is how many events a subscriber may be behind before the writers wait for it: they write faster than a busy
-// machine's subscribers can follow for long, and catching up would measure only that.
-// One that calls has a transaction for each event.
+// maxLag is how many events a subscriber may be behind before the writers wait for it. Writers are faster than subscribers on a busy machine,
+// and catching up would measure only that. maxLagCalling is for external effects, which need a transaction for each event.
 const (
-	tooFar        = 1000
-	tooFarCalling = 300
+	maxLag        = 1000
+	maxLagCalling = 300
 )
 
-// run looks until ctx ends.
+// run polls until ctx ends.
 func (w *watch) run(ctx context.Context, subscribers []*group) {
-	for pause(ctx, lookEvery) {
-		far := false
+	for pause(ctx, pollInterval) {
+		behind := false
 		var stream struct {
 			State struct {
 				Last uint64 `json:"last_seq"`
@@ -65,15 +63,15 @@ func (w *watch) run(ctx context.Context, subscribers []*group) {
 		for _, g := range subscribers {
 			effects, sequence, err := w.progress(ctx, g.id)
 			if err == nil {
-				most := uint64(tooFar)
+				most := uint64(maxLag)
 				if g.external {
-					most = tooFarCalling
+					most = maxLagCalling
 				}
 				w.saw(g.id, effects, time.Now())
-				far = far || stream.State.Last > sequence+most
+				behind = behind || stream.State.Last > sequence+most
 			}
 		}
-		w.far.Store(far)
+		w.tooFarBehind.Store(behind)
 	}
 }
 
@@ -86,22 +84,21 @@ func (w *watch) progress(ctx context.Context, subscriber string) (effects, seque
 	return effects, sequence, err
 }
 
-// machine is the series of what the machine itself holds up: a pause of the others that is no longer says nothing.
+// machine is the series of pauses of the machine itself. A pause of another series that is not longer proves nothing.
 const machine = "machine"
 
-// measure makes a series of how long a sleep, a write and its sync take, all the time: what keeps them up keeps everybody
-// up.
+// measure records as pauses of the machine when a sleep, a write and its sync together take long: that delays everything else, too.
 func (w *watch) measure(ctx context.Context, folder string) {
 	file, err := os.CreateTemp(folder, "sync-")
 	if err != nil {
 		return
 	}
 	defer func() { _, _ = file.Close(), os.Remove(file.Name()) }()
-	for began := time.Now(); pause(ctx, lookEvery); began = time.Now() {
+	for began := time.Now(); pause(ctx, pollInterval); began = time.Now() {
 		if _, err := file.WriteAt([]byte("x"), 0); err != nil || file.Sync() != nil {
 			return
 		}
-		if now := time.Now(); now.Sub(began) >= shortest {
+		if now := time.Now(); now.Sub(began) >= minPause {
 			w.held = append(w.held, gap{series: machine, from: began, to: now})
 		}
 	}
@@ -118,7 +115,7 @@ func (w *watch) saw(series string, reached uint64, at time.Time) {
 	if reached <= w.best[series] {
 		return
 	}
-	if last, before := w.at[series]; before && at.Sub(last) >= shortest {
+	if last, before := w.at[series]; before && at.Sub(last) >= minPause {
 		w.gaps = append(w.gaps, gap{series: series, from: last, to: at})
 	}
 	w.best[series], w.at[series] = reached, at
@@ -139,7 +136,7 @@ func pauses(gaps []gap, series []string) string {
 	return text
 }
 
-// longest puts each gap down to a kind of fault, and keeps the longest of each.
+// longest finds the faults that explain each gap, and returns the longest gap of each kind and series.
 func longest(gaps []gap, spans []span) map[kind]map[string]time.Duration {
 	found := make(map[kind]map[string]time.Duration)
 	for _, g := range gaps {
@@ -153,8 +150,8 @@ func longest(gaps []gap, spans []span) map[kind]map[string]time.Duration {
 	return found
 }
 
-// blamed is the faults that share most of the gap's time, each counted until a lease's time to live after its end; else
-// the last one that ended shortly before.
+// blamed returns the kinds of faults that cover most of the gap, each counted until a lease's time to live after its end. If none does, it
+// returns the last one that ended shortly before.
 func blamed(g gap, spans []span) []kind {
 	const alike = 0.8 // of the greatest share is as good
 	shares := make(map[kind]time.Duration)
@@ -170,7 +167,7 @@ func blamed(g gap, spans []span) []kind {
 		}
 		share := to.Sub(from) // negative when they do not meet
 		shares[s.kind], greatest = max(shares[s.kind], share), max(greatest, share)
-		if !s.to.After(g.from) && g.from.Sub(s.to) < aftermath && s.to.After(before.to) {
+		if !s.to.After(g.from) && g.from.Sub(s.to) < blameFor && s.to.After(before.to) {
 			before = s
 		}
 	}
@@ -187,9 +184,10 @@ func blamed(g gap, spans []span) []kind {
 	case before.kind != "":
 		return []kind{before.kind}
 	}
-	return []kind{calm}
+	return []kind{noFault}
 }
 
+// TestPausesArePutDownToFaults checks that each pause is explained by the faults that overlap it, or by the last one before it.
 func TestPausesArePutDownToFaults(t *testing.T) {
 	start := time.Now()
 	at := func(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
@@ -215,6 +213,6 @@ func TestPausesArePutDownToFaults(t *testing.T) {
 	}
 	require.Equal(t, map[kind]map[string]time.Duration{
 		natsKilled: seconds(9.95), natsRolledBack: seconds(3), instanceKilled: seconds(3), networkCut: seconds(6.95),
-		networkSlow: seconds(5), calm: seconds(15), postgresKilled: seconds(19),
+		networkSlow: seconds(5), noFault: seconds(15), postgresKilled: seconds(19),
 	}, longest(w.gaps, spans))
 }

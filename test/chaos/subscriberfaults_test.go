@@ -12,53 +12,53 @@ import (
 )
 
 // subscriberFault hits one copy of a subscriber, or changes which copies there are.
-func (n *nemesis) subscriberFault(t *testing.T, f fault) func() {
+func (in *injector) subscriberFault(t *testing.T, f fault) func() {
 	t.Helper()
 	switch f.kind {
 	case subscriberInBatch:
-		return n.hitInBatch(t, f)
+		return in.hitInBatch(t, f)
 	case subscribersRolled:
-		return n.roll(f)
+		return in.roll(f)
 	case copiesChanged:
-		return n.changeCopies(t, f)
+		return in.changeCopies(t, f)
 	case typeDeployed:
-		return n.deploy(f)
+		return in.deploy(f)
 	}
-	return n.process(t, f)
+	return in.process(t, f)
 }
 
-// hitInBatch keeps batches from ending, until a copy has a lane's row locked and waits with its effects. Then it kills or freezes the
-// copy, and lets everybody else go on.
-func (n *nemesis) hitInBatch(t *testing.T, f fault) func() {
+// hitInBatch kills or freezes a copy within a batch. It locks the totals until a copy has locked a lane's row and waits for them, and releases
+// them when that copy is hit.
+func (in *injector) hitInBatch(t *testing.T, f fault) func() {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	tx, err := n.db.BeginTx(ctx, nil)
+	tx, err := in.db.BeginTx(ctx, nil)
 	if err != nil {
-		n.note("%s: nothing came of it: %v", f.kind, err)
+		in.note("%s: no effect: %v", f.kind, err)
 		return func() {}
 	}
-	defer tx.Rollback() //nolint:errcheck // it lets them go on
+	defer tx.Rollback() //nolint:errcheck // releases the totals
 	_, err = tx.ExecContext(ctx, "LOCK TABLE customer_totals IN SHARE MODE")
 	var m *member
 	for err == nil && m == nil {
 		var name string
-		err = n.db.QueryRowContext(ctx, `SELECT coalesce(max(application_name), '') FROM pg_stat_activity
+		err = in.db.QueryRowContext(ctx, `SELECT coalesce(max(application_name), '') FROM pg_stat_activity
 			WHERE wait_event_type = 'Lock' AND application_name = ANY ($1) AND EXISTS (
 				SELECT FROM pg_locks WHERE pg_locks.pid = pg_stat_activity.pid AND relation = 'subscriber_lanes'::regclass AND granted)`,
-			n.names(n.subscribing)).Scan(&name)
-		if at := slices.IndexFunc(n.subscribing, func(m *member) bool { return m.name == name && !n.hit[m] }); at >= 0 {
-			m = n.subscribing[at]
+			in.names(in.subscribing)).Scan(&name)
+		if at := slices.IndexFunc(in.subscribing, func(m *member) bool { return m.name == name && !in.hit[m] }); at >= 0 {
+			m = in.subscribing[at]
 		}
 		pause(ctx, 2*time.Millisecond)
 	}
 	if err != nil {
-		n.note("%s: nothing came of it: %v", f.kind, err)
+		in.note("%s: no effect: %v", f.kind, err)
 		return func() {}
 	}
-	n.hit[m] = true
+	in.hit[m] = true
 	killed := f.number%2 == 0
-	n.note("%s: %s for %s, killed: %t", f.kind, m.name, f.hold, killed)
+	in.note("%s: %s for %s, killed: %t", f.kind, m.name, f.hold, killed)
 	if killed {
 		m.kill()
 		return func() { require.NoError(t, m.start()) }
@@ -67,7 +67,7 @@ func (n *nemesis) hitInBatch(t *testing.T, f fault) func() {
 	return func() { m.signal(syscall.SIGCONT, false) }
 }
 
-func (*nemesis) names(members []*member) (names []string) {
+func (*injector) names(members []*member) (names []string) {
 	for _, m := range members {
 		names = append(names, m.name)
 	}
@@ -75,21 +75,21 @@ func (*nemesis) names(members []*member) (names []string) {
 }
 
 // groupOf returns the subscriber that a fault hits.
-func (n *nemesis) groupOf(f fault) *group { return n.groups[f.number%uint64(len(n.groups))] }
+func (in *injector) groupOf(f fault) *group { return in.groups[f.number%uint64(len(in.groups))] }
 
 // roll stops the copies of a subscriber and starts them again, one after the other.
-func (n *nemesis) roll(f fault) func() {
-	running := n.groupOf(f).copies
-	n.note("%s: %s, %s between two", f.kind, n.names(running), f.hold)
+func (in *injector) roll(f fault) func() {
+	running := in.groupOf(f).copies
+	in.note("%s: %s, %s between two", f.kind, in.names(running), f.hold)
 	var rolled sync.WaitGroup
 	for _, m := range running {
-		n.hit[m] = true
+		in.hit[m] = true
 	}
 	rolled.Go(func() {
 		for _, m := range running {
 			m.stop()
 			if err := m.start(); err != nil {
-				n.complain("%s does not start: %v", m.name, err)
+				in.report("%s does not start: %v", m.name, err)
 			}
 			pause(context.Background(), f.hold)
 		}
@@ -97,14 +97,14 @@ func (n *nemesis) roll(f fault) func() {
 	return rolled.Wait
 }
 
-// changeCopies lets a subscriber have one, two or four copies for a while.
-func (n *nemesis) changeCopies(t *testing.T, f fault) func() {
+// changeCopies changes the number of a subscriber's copies for a while: one, two or four.
+func (in *injector) changeCopies(t *testing.T, f fault) func() {
 	t.Helper()
-	running, spare := n.groupOf(f).copies, n.groupOf(f).spare
+	running, spare := in.groupOf(f).copies, in.groupOf(f).spare
 	if stopped := int(f.number >> 8 % uint64(len(running))); stopped > 0 {
-		n.note("%s: %s stop for %s", f.kind, n.names(running[:stopped]), f.hold)
+		in.note("%s: %s stop for %s", f.kind, in.names(running[:stopped]), f.hold)
 		for _, m := range running[:stopped] {
-			n.hit[m] = true
+			in.hit[m] = true
 			m.stop()
 		}
 		return func() {
@@ -113,22 +113,22 @@ func (n *nemesis) changeCopies(t *testing.T, f fault) func() {
 			}
 		}
 	}
-	n.note("%s: %s runs for %s", f.kind, spare.name, f.hold)
+	in.note("%s: %s runs for %s", f.kind, spare.name, f.hold)
 	require.NoError(t, spare.start())
 	return spare.stop
 }
 
-// lockTotals locks all rows of totals, so that transactions which change one wait.
-func (n *nemesis) lockTotals() func() {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	tx, err := n.db.BeginTx(ctx, nil)
+// lockTotals locks all rows of totals, so that every transaction that changes one waits.
+func (in *injector) lockTotals() func() {
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
+	tx, err := in.db.BeginTx(ctx, nil)
 	if err != nil {
 		cancel()
-		n.note("nothing came of it: %v", err)
+		in.note("no effect: %v", err)
 		return func() {}
 	}
 	_, err = tx.ExecContext(ctx, "SELECT FROM customer_totals ORDER BY subscriber, customer_id, currency FOR UPDATE")
-	n.note("totals are locked: %v", err)
+	in.note("totals are locked: %v", err)
 	return func() {
 		_ = tx.Rollback()
 		cancel()

@@ -9,19 +9,19 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-const wrongWay = "programs of before lock the letter of an event before its row in inbox, also if the letter is new; a lane inserts the row first"
+const wrongWay = "former programs lock the letter of an event before its row in inbox, also if the letter is new; a lane inserts the row first"
 
-// ofBefore is an operation of a program of before.
-func ofBefore(in *state, name string, do func(ctx context.Context, b before) (string, error)) *operation {
-	return &operation{name: "before: " + name, in: in, before: true, circles: wrongWay, do: func(ctx context.Context, s *side) (string, error) {
-		return do(ctx, before{s})
+// ofFormer returns an operation of a former program.
+func ofFormer(in *state, name string, do func(ctx context.Context, b formerInbox) (string, error)) *operation {
+	return &operation{name: "before: " + name, in: in, before: true, mayDeadlock: wrongWay, do: func(ctx context.Context, s *side) (string, error) {
+		return do(ctx, formerInbox{s})
 	}}
 }
 
 func once(in *state, name string, event inbox.Event) *operation {
-	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+	return ofFormer(in, name, func(ctx context.Context, b formerInbox) (string, error) {
 		applied, err := b.Once(ctx, event.Entry)
-		if errors.Is(err, errHeldBefore) {
+		if errors.Is(err, errFormerHeld) {
 			return "held", nil
 		}
 		return fmt.Sprint(applied), err
@@ -29,35 +29,35 @@ func once(in *state, name string, event inbox.Event) *operation {
 }
 
 func fail(in *state, name string, event inbox.Event, limit int) *operation {
-	return guessing(ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+	return guessing(ofFormer(in, name, func(ctx context.Context, b formerInbox) (string, error) {
 		state, err := b.Fail(ctx, event.Entry, limit)
 		return string(state), err
 	}), map[string]string{
-		"no_such_dead_letter": "programs of before say so if the letter has ended while they waited for it",
+		"no_such_dead_letter": "former programs say so if the letter has ended while they waited for it",
 		"ok failing":          "the lane has applied the event, or has set it aside, and has not committed yet",
 	})
 }
 
 func setAside(in *state, name string, event inbox.Event) *operation {
-	return guessing(ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+	return guessing(ofFormer(in, name, func(ctx context.Context, b formerInbox) (string, error) {
 		state, err := b.SetAside(ctx, event.Entry)
 		return string(state), err
 	}), map[string]string{"ok waiting": "the letter before it is ending, which makes no difference: its turn follows from the letters"})
 }
 
-func retryOfBefore(in *state, name string, event inbox.Event) *operation {
-	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) { return "", b.Retry(ctx, event.ID) })
+func formerRetryOne(in *state, name string, event inbox.Event) *operation {
+	return ofFormer(in, name, func(ctx context.Context, b formerInbox) (string, error) { return "", b.Retry(ctx, event.ID) })
 }
 
-func retryAllOfBefore(in *state, name string) *operation {
-	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+func formerRetryAll(in *state, name string) *operation {
+	return ofFormer(in, name, func(ctx context.Context, b formerInbox) (string, error) {
 		n, err := b.RetryAll(ctx)
 		return fmt.Sprint(n), err
 	})
 }
 
-func discardOfBefore(in *state, name string, event inbox.Event) *operation {
-	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) { return "", b.Discard(ctx, event.Entry) })
+func formerDiscard(in *state, name string, event inbox.Event) *operation {
+	return ofFormer(in, name, func(ctx context.Context, b formerInbox) (string, error) { return "", b.Discard(ctx, event.Entry) })
 }
 
 func careless(o *operation) *operation {
@@ -65,9 +65,9 @@ func careless(o *operation) *operation {
 	return o
 }
 
-// retrier is what a program of before does with letters: it takes one that is due, and applies it.
+// retrier returns what a former program does with dead letters: it takes one that is due, and applies it.
 func retrier(in *state, name string) *operation {
-	o := ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+	o := ofFormer(in, name, func(ctx context.Context, b formerInbox) (string, error) {
 		id, err := b.Due(ctx)
 		if err != nil || id == "" {
 			return id, err
@@ -79,17 +79,17 @@ func retrier(in *state, name string) *operation {
 	return refusing(o, map[string]string{"ok": "a letter that somebody has locked is passed over; the subscriber asks again within a second"})
 }
 
-// beforeOperations are those of programs of before. Two of them are no pair: nothing can be changed about these any more.
-var beforeOperations = []*operation{
+// formerOperations are the operations of former programs. Two of them are not a pair, because former programs cannot be changed.
+var formerOperations = []*operation{
 	once(&blocked, "blocked, once: behind the dead one", a4),
 	setAside(&blocked, "blocked, set aside: behind the dead one", a4),
 	setAside(&blocked, "blocked, set aside: behind the only one", d2),
 	once(&blocked, "blocked, once: behind the only one", d2),
-	retryOfBefore(&blocked, "blocked, retry: dead", a1),
-	retryAllOfBefore(&blocked, "blocked, retry all"),
-	discardOfBefore(&blocked, "blocked, discard: dead", a1),
-	discardOfBefore(&blocked, "blocked, discard: first behind the dead one", a2),
-	discardOfBefore(&blocked, "blocked, discard: the only one", d1),
+	formerRetryOne(&blocked, "blocked, retry: dead", a1),
+	formerRetryAll(&blocked, "blocked, retry all"),
+	formerDiscard(&blocked, "blocked, discard: dead", a1),
+	formerDiscard(&blocked, "blocked, discard: first behind the dead one", a2),
+	formerDiscard(&blocked, "blocked, discard: the only one", d1),
 
 	once(&retried, "once: retrying", a1),
 	once(&retried, "once: waiting", a2),
@@ -98,8 +98,8 @@ var beforeOperations = []*operation{
 	fail(&retried, "fail: retrying, to its death", a1, 1),
 	setAside(&retried, "set aside: behind the retrying one", a4),
 	retrier(&retried, "due, and once"),
-	discardOfBefore(&retried, "discard: retrying", a1),
-	discardOfBefore(&retried, "discard: first behind the retrying one", a2),
+	formerDiscard(&retried, "discard: retrying", a1),
+	formerDiscard(&retried, "discard: first behind the retrying one", a2),
 
 	once(&bare, "bare, once: new", b2),
 	fail(&bare, "bare, fail: new", b2, 10),
@@ -112,10 +112,10 @@ var beforeOperations = []*operation{
 	setAside(&open, "set aside: new", b2),
 	once(&open, "once: failing", f1),
 	fail(&open, "fail: failing, to its death", f1, 2),
-	discardOfBefore(&open, "discard: failing", f1),
-	ofBefore(&open, "reject", func(ctx context.Context, b before) (string, error) {
+	formerDiscard(&open, "discard: failing", f1),
+	ofFormer(&open, "reject", func(ctx context.Context, b formerInbox) (string, error) {
 		state, err := b.Reject(ctx, outbox.Message{ID: "unreadable message 10", Subject: "x"})
 		return string(state), err
 	}),
-	careless(ofBefore(&open, "sweep", func(ctx context.Context, b before) (string, error) { return b.Sweep(ctx) })),
+	careless(ofFormer(&open, "sweep", func(ctx context.Context, b formerInbox) (string, error) { return b.Sweep(ctx) })),
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// world is a database in which one interleaving runs after the other, each from the same state.
-type world struct {
+// harness is a database in which one interleaving runs after the other, each from the same state.
+type harness struct {
 	control *pgx.Conn
 	plain   *bun.DB // not gated: the read of the log, and what happens after the interleaving
 	sides   [2]*side
@@ -35,79 +35,79 @@ type world struct {
 	disorder []string // what a subscriber's handler was called for too early
 }
 
-func newWorld(t testing.TB) *world {
+func newHarness(t testing.TB) *harness {
 	t.Helper()
 	address := infra.Database(t)
-	w := &world{alone: make(map[[2]*operation]string)}
+	h := &harness{alone: make(map[[2]*operation]string)}
 	var err error
-	w.control, err = pgx.ConnectConfig(t.Context(), connConfig(t, address))
+	h.control, err = pgx.ConnectConfig(t.Context(), connConfig(t, address))
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = w.control.Close(context.Background()) })
-	w.plain, err = postgres.Open(postgres.Options{URL: address})
+	t.Cleanup(func() { _ = h.control.Close(context.Background()) })
+	h.plain, err = postgres.Open(postgres.Options{URL: address})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, w.plain.Close()) })
-	for i := range w.sides {
-		w.sides[i] = &side{index: i, world: w, events: make(chan event, 4), let: make(chan struct{}), tables: map[string]bool{}}
-		w.sides[i].free.Store(true)
-		openGated(t, address, w.sides[i])
+	t.Cleanup(func() { require.NoError(t, h.plain.Close()) })
+	for i := range h.sides {
+		h.sides[i] = &side{index: i, harness: h, events: make(chan event, 4), let: make(chan struct{}), tables: map[string]bool{}}
+		h.sides[i].free.Store(true)
+		openGated(t, address, h.sides[i])
 	}
-	rows, err := w.control.Query(t.Context(), `SELECT tablename::text FROM pg_tables
+	rows, err := h.control.Query(t.Context(), `SELECT tablename::text FROM pg_tables
 		WHERE schemaname = 'public' AND tablename NOT LIKE 'outboxie%migration%' ORDER BY tablename`)
 	require.NoError(t, err)
-	w.tables, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	h.tables, err = pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
-	for _, table := range w.tables { // autovacuum takes locks of its own
-		_, err := w.control.Exec(t.Context(), "ALTER TABLE "+table+" SET (autovacuum_enabled = false)")
+	for _, table := range h.tables { // autovacuum takes locks of its own
+		_, err := h.control.Exec(t.Context(), "ALTER TABLE "+table+" SET (autovacuum_enabled = false)")
 		require.NoError(t, err)
 	}
-	w.keep(t, normal, halted, blocked, retried, open, bare, buried)
-	w.prepare(t)
-	return w
+	h.keep(t, normal, halted, blocked, retried, open, bare, tombstoned)
+	h.prepare(t)
+	return h
 }
 
-// keep makes each state once and keeps its rows in a schema of their own, with a function that brings them back.
-func (w *world) keep(t testing.TB, states ...state) {
+// keep builds each state once and saves its rows in a schema of its own, with a function that restores them.
+func (h *harness) keep(t testing.TB, states ...state) {
 	t.Helper()
 	for _, s := range states {
-		_, err := w.control.Exec(t.Context(), s.rows+"CREATE SCHEMA "+s.name)
+		_, err := h.control.Exec(t.Context(), s.rows+"CREATE SCHEMA "+s.name)
 		require.NoError(t, err)
 		body := fmt.Sprintf("PERFORM setval('public.outbox_position_seq', %d);", lastPosition)
-		for _, table := range w.tables {
-			_, err := w.control.Exec(t.Context(), fmt.Sprintf("CREATE TABLE %[1]s.%[2]s AS TABLE %[2]s; DELETE FROM %[2]s", s.name, table))
+		for _, table := range h.tables {
+			_, err := h.control.Exec(t.Context(), fmt.Sprintf("CREATE TABLE %[1]s.%[2]s AS TABLE %[2]s; DELETE FROM %[2]s", s.name, table))
 			require.NoError(t, err)
 			body += fmt.Sprintf("DELETE FROM %[2]s; INSERT INTO %[2]s OVERRIDING SYSTEM VALUE SELECT * FROM %[1]s.%[2]s;", s.name, table)
 		}
-		_, err = w.control.Exec(t.Context(), fmt.Sprintf("CREATE FUNCTION %s.again() RETURNS void LANGUAGE plpgsql AS $$ BEGIN %s END $$", s.name, body))
+		_, err = h.control.Exec(t.Context(), fmt.Sprintf("CREATE FUNCTION %s.again() RETURNS void LANGUAGE plpgsql AS $$ BEGIN %s END $$", s.name, body))
 		require.NoError(t, err)
 	}
 }
 
 const vacuumEvery = 50
 
-// reset brings the database and the stream into a state.
-func (w *world) reset(ctx context.Context, s state) error {
-	if w.runs++; w.runs%vacuumEvery == 0 {
-		if _, err := w.control.Exec(ctx, "VACUUM "+strings.Join(w.tables, ", ")); err != nil {
+// reset restores a state of database and stream.
+func (h *harness) reset(ctx context.Context, s state) error {
+	if h.runs++; h.runs%vacuumEvery == 0 {
+		if _, err := h.control.Exec(ctx, "VACUUM "+strings.Join(h.tables, ", ")); err != nil {
 			return err
 		}
 	}
-	if _, err := w.control.Exec(ctx, "SELECT "+s.name+".again()"); err != nil {
+	if _, err := h.control.Exec(ctx, "SELECT "+s.name+".again()"); err != nil {
 		return fmt.Errorf("bring the database into the state %s: %w", s.name, err)
 	}
-	w.stream = s.stream()
-	w.sides[0].sent, w.sides[1].sent = nil, nil
-	w.disorder = nil
-	w.began = time.Now().Add(-time.Second) // clocks of one machine, but allow for the rounding
+	h.stream = s.stream()
+	h.sides[0].sent, h.sides[1].sent = nil, nil
+	h.disorder = nil
+	h.began = time.Now().Add(-time.Second) // clocks of one machine, but allow for the rounding
 	return nil
 }
 
-// interleave runs two operations from a state. It does so again if a call gave up because the machine is slow.
-func (w *world) interleave(ctx context.Context, s state, both [2]*operation, choose chooser) (*history, error) {
+// interleave runs two operations from a state. It repeats the run if a call gave up because the machine is slow.
+func (h *harness) interleave(ctx context.Context, s state, both [2]*operation, choose chooser) (*history, error) {
 	for tries := 1; ; tries++ {
-		if err := w.reset(ctx, s); err != nil {
+		if err := h.reset(ctx, s); err != nil {
 			return nil, err
 		}
-		run := &interleaving{sides: w.sides, waits: w.waits, cancel: w.cancel}
+		run := &interleaving{sides: h.sides, waits: h.waits, cancel: h.cancel}
 		err := run.run(ctx, both, choose)
 		if slow := run.answers[0].slow() || run.answers[1].slow(); err != nil || !slow || tries == mostTries {
 			return &run.history, err
@@ -122,26 +122,26 @@ const (
 	rowsName  = "rows"
 )
 
-func (w *world) prepare(t testing.TB) {
+func (h *harness) prepare(t testing.TB) {
 	t.Helper()
-	_, err := w.control.Prepare(t.Context(), waitsName, "SELECT $1::int = ANY (pg_blocking_pids($2::int))")
+	_, err := h.control.Prepare(t.Context(), waitsName, "SELECT $1::int = ANY (pg_blocking_pids($2::int))")
 	require.NoError(t, err)
 	var each []string
-	for _, table := range w.tables {
+	for _, table := range h.tables {
 		each = append(each, fmt.Sprintf("SELECT '%s', to_jsonb(t)::text FROM %s AS t", table, table))
 	}
-	_, err = w.control.Prepare(t.Context(), rowsName, strings.Join(each, " UNION ALL "))
+	_, err = h.control.Prepare(t.Context(), rowsName, strings.Join(each, " UNION ALL "))
 	require.NoError(t, err)
 }
 
 // waits reports whether one backend waits for a lock of another one.
-func (w *world) waits(ctx context.Context, who, whom uint32) (waits bool, err error) {
-	err = w.control.QueryRow(ctx, waitsName, int32(whom), int32(who)).Scan(&waits)
+func (h *harness) waits(ctx context.Context, who, whom uint32) (waits bool, err error) {
+	err = h.control.QueryRow(ctx, waitsName, int32(whom), int32(who)).Scan(&waits)
 	return waits, err
 }
 
-func (w *world) cancel(ctx context.Context, pid uint32) error {
-	_, err := w.control.Exec(ctx, "SELECT pg_cancel_backend($1::int)", int(pid))
+func (h *harness) cancel(ctx context.Context, pid uint32) error {
+	_, err := h.control.Exec(ctx, "SELECT pg_cancel_backend($1::int)", int(pid))
 	return err
 }
 
@@ -149,8 +149,8 @@ func (w *world) cancel(ctx context.Context, pid uint32) error {
 type row map[string]any
 
 // rows reads every table.
-func (w *world) rows(ctx context.Context) (map[string][]row, error) {
-	found, err := w.control.Query(ctx, rowsName)
+func (h *harness) rows(ctx context.Context) (map[string][]row, error) {
+	found, err := h.control.Query(ctx, rowsName)
 	if err != nil {
 		return nil, err
 	}
@@ -189,25 +189,25 @@ func (r row) number(column string) int64 {
 
 // outcome is the rows of all tables and the messages of the stream, without what differs from run to run: the clock, new
 // event ids, and the positions of new events, which have an order only within their aggregate.
-func (w *world) outcome(rows map[string][]row) string {
+func (h *harness) outcome(rows map[string][]row) string {
 	var lines []string
 	for table, all := range rows {
 		for _, r := range all {
-			if table == "subscriber_copies" && (r.text("instance") == copyName || w.moment(r.text("seen_at")) != "now") {
+			if table == "subscriber_copies" && (r.text("instance") == copyName || h.moment(r.text("seen_at")) != "now") {
 				continue // announcements are hints, and an old one is none
 			}
-			lines = append(lines, table+" "+w.normalized(table, r))
+			lines = append(lines, table+" "+h.normalized(table, r))
 		}
 	}
 	slices.Sort(lines)
-	for i, message := range w.stream.Messages() {
+	for i, message := range h.stream.Messages() {
 		lines = append(lines, fmt.Sprintf("stream %d: event %d, progress %d, redriven %t, notice %q, kept %d",
 			i+1, message.Event, message.Progress.Position, message.Redriven, message.Parked, message.LastOwnSequence))
 	}
 	return strings.Join(lines, "\n")
 }
 
-func (w *world) normalized(table string, r row) string {
+func (h *harness) normalized(table string, r row) string {
 	fresh := table == "outbox" && r.number("position") > lastPosition
 	pending := table == "dead_letters" && (r.text("state") == "waiting" || r.text("state") == "retrying")
 	var columns []string
@@ -217,13 +217,13 @@ func (w *world) normalized(table string, r row) string {
 		case pending && (name == "state" || name == "changed_at"):
 			text = "pending" // whether it is tried or waits follows from the other letters
 		case pending && name == "due_at":
-			if text = w.moment(text); text != "later" {
+			if text = h.moment(text); text != "later" {
 				text = "due"
 			}
 		case value == nil:
 			text = "-"
 		case strings.HasSuffix(name, "_at"):
-			text = w.moment(text)
+			text = h.moment(text)
 		case fresh && (name == "position" || name == "event_id" || name == "payload"):
 			text = "new"
 		case table == "subscriber_lanes" && name == "revision" && r.number(name) > firstRevision:
@@ -241,13 +241,13 @@ const firstRevision = 100
 // ids are those of uuidOf, which are shown as kind and number.
 var ids = regexp.MustCompile(`\b([0-9])0000000-0000-4000-8000-0*([0-9]+)\b`)
 
-// moment tells only whether a time is of this run, or later.
-func (w *world) moment(text string) string {
+// moment shows only whether a time is of this run, or later.
+func (h *harness) moment(text string) string {
 	at, err := time.Parse(time.RFC3339, text)
 	switch {
-	case err != nil || at.Before(w.began):
+	case err != nil || at.Before(h.began):
 		return text
-	case at.After(w.began.Add(leaseTTL / 2)):
+	case at.After(h.began.Add(leaseTTL / 2)):
 		return "later"
 	}
 	return "now"

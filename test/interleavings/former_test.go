@@ -13,14 +13,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// before sends the statements of programs before the subscriber was rebuilt, as commit f668941 had them. While one is updated or the
-// update is taken back, copies of both work side by side. Each method has the name that it had there.
-type before struct{ side *side }
+// formerInbox sends the statements that the subscriber had before it was rebuilt, at commit f668941. During an update or its reversal, copies of
+// both versions work side by side. Each method has the name that it had there.
+type formerInbox struct{ side *side }
 
-var errHeldBefore = errors.New("held")
+var errFormerHeld = errors.New("held")
 
-// do runs fn in a transaction. A deadlock is an outage, as the caller tries again then.
-func (b before) do(ctx context.Context, fn func(tx bun.Tx) error) error {
+// do runs fn in a transaction. It returns a deadlock as an outage, so that the caller tries again.
+func (b formerInbox) do(ctx context.Context, fn func(tx bun.Tx) error) error {
 	err := b.side.db.RunInTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, func(_ context.Context, tx bun.Tx) error { return fn(tx) })
 	return outage(err)
 }
@@ -33,7 +33,7 @@ func outage(err error) error {
 	return err
 }
 
-// rowsOf returns how many rows a statement touched.
+// rowsOf returns how many rows a statement changed.
 func rowsOf(result sql.Result, err error) (int64, error) {
 	if err != nil {
 		return 0, err
@@ -41,14 +41,14 @@ func rowsOf(result sql.Result, err error) (int64, error) {
 	return result.RowsAffected()
 }
 
-// Once applies an event, unless somebody has dealt with it.
-func (b before) Once(ctx context.Context, entry outbox.Entry) (applied bool, err error) {
-	h := &handler{world: b.side.world}
+// Once applies an event that was neither applied nor discarded.
+func (b formerInbox) Once(ctx context.Context, entry outbox.Entry) (applied bool, err error) {
+	h := &handler{harness: b.side.harness}
 	err = b.do(ctx, func(tx bun.Tx) error {
 		if applied, err = b.record(ctx, tx, entry); err != nil || !applied {
 			return err
 		}
-		if err := h.world.early(ctx, entry, nil); err != nil {
+		if err := h.harness.early(ctx, entry, nil); err != nil {
 			return err
 		}
 		customer, amount := effectOf(entry.ID)
@@ -61,7 +61,7 @@ func (b before) Once(ctx context.Context, entry outbox.Entry) (applied bool, err
 	return applied, err
 }
 
-func (b before) record(ctx context.Context, tx bun.Tx, entry outbox.Entry) (bool, error) {
+func (b formerInbox) record(ctx context.Context, tx bun.Tx, entry outbox.Entry) (bool, error) {
 	recorded, err := rowsOf(tx.ExecContext(ctx, `
 INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position)
 SELECT ?0, ?1, ?2, ?3, ?4, ?5
@@ -84,17 +84,17 @@ ON CONFLICT DO NOTHING`, subscriber, entry.ID, entry.Key.Type, entry.Key.ID, ent
 	case state != "" && state != inbox.Failing:
 		return false, nil
 	}
-	held, err := lockBefore(ctx, tx, entry)
+	held, err := lockFormer(ctx, tx, entry)
 	if err != nil {
 		return false, err
 	}
 	if held {
-		return false, errHeldBefore
+		return false, errFormerHeld
 	}
 	return b.resume(ctx, tx, entry)
 }
 
-func (b before) resume(ctx context.Context, tx bun.Tx, entry outbox.Entry) (bool, error) {
+func (b formerInbox) resume(ctx context.Context, tx bun.Tx, entry outbox.Entry) (bool, error) {
 	ended, err := rowsOf(tx.ExecContext(ctx, "DELETE FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, entry.ID))
 	if err != nil {
 		return false, err
@@ -120,12 +120,12 @@ func lockLetter(ctx context.Context, tx bun.Tx, id string) (state inbox.LetterSt
 	return state, attempts, err
 }
 
-const pendingBefore = "('dead', 'waiting', 'retrying')"
+const formerPending = "('dead', 'waiting', 'retrying')"
 
-func lockBefore(ctx context.Context, tx bun.Tx, entry outbox.Entry) (bool, error) {
+func lockFormer(ctx context.Context, tx bun.Tx, entry outbox.Entry) (bool, error) {
 	var id string
 	err := tx.QueryRowContext(ctx, `SELECT event_id FROM dead_letters
-		WHERE subscriber = ? AND aggregate_type = ? AND aggregate_id = ? AND position < ? AND state IN `+pendingBefore+`
+		WHERE subscriber = ? AND aggregate_type = ? AND aggregate_id = ? AND position < ? AND state IN `+formerPending+`
 		ORDER BY position DESC LIMIT 1 FOR SHARE`, subscriber, entry.Key.Type, entry.Key.ID, int64(entry.Position)).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
@@ -138,7 +138,7 @@ func release(ctx context.Context, tx bun.Tx, aggregate outbox.Key) error {
 		SET state = 'retrying', attempts = 0, due_at = clock_timestamp(), changed_at = clock_timestamp()
 		WHERE subscriber = ?0 AND state = 'waiting' AND event_id = (
 			SELECT event_id FROM dead_letters
-			WHERE subscriber = ?0 AND aggregate_type = ?1 AND aggregate_id = ?2 AND state IN `+pendingBefore+`
+			WHERE subscriber = ?0 AND aggregate_type = ?1 AND aggregate_id = ?2 AND state IN `+formerPending+`
 			ORDER BY position LIMIT 1)`, subscriber, aggregate.Type, aggregate.ID)
 	return err
 }
@@ -149,8 +149,8 @@ func wasApplied(ctx context.Context, tx bun.Tx, id string) (applied bool, err er
 	return applied, err
 }
 
-// settleBefore makes the event count as dealt with, unless it is to come again.
-func settleBefore(ctx context.Context, tx bun.Tx, entry outbox.Entry, state inbox.LetterState) (applied bool, err error) {
+// settleFormer makes the event count as dealt with, unless it is to come again.
+func settleFormer(ctx context.Context, tx bun.Tx, entry outbox.Entry, state inbox.LetterState) (applied bool, err error) {
 	if numberOf(entry.ID) < 0 {
 		return false, nil // its id is not a UUID
 	}

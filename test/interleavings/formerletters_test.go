@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// insertBefore makes the letter of an event, if it has none.
-func insertBefore(ctx context.Context, tx bun.Tx, e outbox.Entry) error {
+// insertFormer creates the dead letter of an event that has none.
+func insertFormer(ctx context.Context, tx bun.Tx, e outbox.Entry) error {
 	kind, id, version, position, recorded, event := any(e.Key.Type), any(e.Key.ID), any(e.Version), any(int64(e.Position)), any(e.RecordedAt), any(e.Type)
 	if e.Position == 0 {
 		kind, id, version, position, recorded, event = nil, nil, nil, nil, nil, nil
@@ -25,13 +25,13 @@ func insertBefore(ctx context.Context, tx bun.Tx, e outbox.Entry) error {
 	return err
 }
 
-// decide changes the letter of an event, and makes it first if there is none. change gets the attempts so far, and whether an earlier
+// decide changes the dead letter of an event, and creates it first if there is none. change gets the attempts so far, and whether an earlier
 // letter holds the event.
-func (b before) decide(
+func (b formerInbox) decide(
 	ctx context.Context, entry outbox.Entry, change func(state inbox.LetterState, attempts int, held bool) (inbox.LetterState, int),
 ) (state inbox.LetterState, err error) {
 	err = b.do(ctx, func(tx bun.Tx) error {
-		if err := insertBefore(ctx, tx, entry); err != nil {
+		if err := insertFormer(ctx, tx, entry); err != nil {
 			return err
 		}
 		var attempts int
@@ -43,7 +43,7 @@ func (b before) decide(
 		case "":
 			return inbox.ErrNoLetter
 		case inbox.Failing:
-			if held, err = lockBefore(ctx, tx, entry); err != nil {
+			if held, err = lockFormer(ctx, tx, entry); err != nil {
 				return err
 			}
 		case inbox.Retrying:
@@ -51,7 +51,7 @@ func (b before) decide(
 			return nil
 		}
 		state, attempts = change(state, attempts, held)
-		applied, err := settleBefore(ctx, tx, entry, state)
+		applied, err := settleFormer(ctx, tx, entry, state)
 		if err != nil {
 			return err
 		}
@@ -65,7 +65,7 @@ func (b before) decide(
 }
 
 // Fail counts a failure.
-func (b before) Fail(ctx context.Context, entry outbox.Entry, limit int) (inbox.LetterState, error) {
+func (b formerInbox) Fail(ctx context.Context, entry outbox.Entry, limit int) (inbox.LetterState, error) {
 	return b.decide(ctx, entry, func(state inbox.LetterState, attempts int, held bool) (inbox.LetterState, int) {
 		attempts++
 		switch {
@@ -79,7 +79,7 @@ func (b before) Fail(ctx context.Context, entry outbox.Entry, limit int) (inbox.
 }
 
 // SetAside lets an event wait behind the one that holds it.
-func (b before) SetAside(ctx context.Context, entry outbox.Entry) (inbox.LetterState, error) {
+func (b formerInbox) SetAside(ctx context.Context, entry outbox.Entry) (inbox.LetterState, error) {
 	return b.decide(ctx, entry, func(state inbox.LetterState, attempts int, held bool) (inbox.LetterState, int) {
 		switch {
 		case state != inbox.Failing:
@@ -93,7 +93,7 @@ func (b before) SetAside(ctx context.Context, entry outbox.Entry) (inbox.LetterS
 }
 
 // Reject keeps a message that cannot be read.
-func (b before) Reject(ctx context.Context, message outbox.Message) (inbox.LetterState, error) {
+func (b formerInbox) Reject(ctx context.Context, message outbox.Message) (inbox.LetterState, error) {
 	return b.decide(ctx, outbox.Entry{Message: message}, func(state inbox.LetterState, attempts int, _ bool) (inbox.LetterState, int) {
 		if state == inbox.Failing {
 			return inbox.Dead, 1
@@ -102,8 +102,8 @@ func (b before) Reject(ctx context.Context, message outbox.Message) (inbox.Lette
 	})
 }
 
-// rowBefore is a letter as programs of before read it: bun fails for a column that the row does not have.
-type rowBefore struct {
+// formerRow is a letter as former programs read it: bun fails for a column that the row does not have.
+type formerRow struct {
 	bun.BaseModel `bun:"table:dead_letters,alias:letter"`
 
 	Subscriber       string            `bun:"subscriber"`
@@ -126,9 +126,9 @@ type rowBefore struct {
 	ChangedAt        sql.NullTime      `bun:"changed_at"`
 }
 
-// Due takes a letter, and Once applies it: what a program of before does with letters that are retried.
-func (b before) Due(ctx context.Context) (id string, err error) {
-	var row rowBefore
+// Due takes a letter, and Once applies it: what a former program does with letters that are retried.
+func (b formerInbox) Due(ctx context.Context) (id string, err error) {
+	var row formerRow
 	err = b.side.db.NewRaw(`
 UPDATE dead_letters SET due_at = clock_timestamp() + ?1 * interval '1 microsecond'
 WHERE subscriber = ?0 AND event_id = (
@@ -142,12 +142,12 @@ RETURNING *`, subscriber, (2*leaseTTL).Microseconds()).Scan(ctx, &row)
 	return row.EventID, err
 }
 
-const retryBefore = `
+const formerRetry = `
 UPDATE dead_letters SET state = 'retrying', attempts = 0, due_at = clock_timestamp(), changed_at = clock_timestamp()
 WHERE subscriber = ? AND state = 'dead' AND position IS NOT NULL`
 
 // Retry makes a dead letter due.
-func (b before) Retry(ctx context.Context, id string) error {
+func (b formerInbox) Retry(ctx context.Context, id string) error {
 	return b.do(ctx, func(tx bun.Tx) error {
 		state, _, err := lockLetter(ctx, tx, id)
 		switch {
@@ -158,19 +158,19 @@ func (b before) Retry(ctx context.Context, id string) error {
 		case state != inbox.Dead:
 			return inbox.ErrNotDead
 		}
-		_, err = tx.ExecContext(ctx, retryBefore+" AND event_id = ?", subscriber, id)
+		_, err = tx.ExecContext(ctx, formerRetry+" AND event_id = ?", subscriber, id)
 		return err
 	})
 }
 
 // RetryAll makes all dead letters due.
-func (b before) RetryAll(ctx context.Context) (int64, error) {
-	n, err := rowsOf(b.side.db.ExecContext(ctx, retryBefore, subscriber))
+func (b formerInbox) RetryAll(ctx context.Context) (int64, error) {
+	n, err := rowsOf(b.side.db.ExecContext(ctx, formerRetry, subscriber))
 	return n, outage(err)
 }
 
-// Discard gives an event up.
-func (b before) Discard(ctx context.Context, entry outbox.Entry) error {
+// Discard discards an event.
+func (b formerInbox) Discard(ctx context.Context, entry outbox.Entry) error {
 	applied := false
 	err := b.do(ctx, func(tx bun.Tx) error {
 		state, attempts, err := lockLetter(ctx, tx, entry.ID)
@@ -180,7 +180,7 @@ func (b before) Discard(ctx context.Context, entry outbox.Entry) error {
 		if state == "" || state == inbox.Discarded {
 			return inbox.ErrNoLetter
 		}
-		if applied, err = settleBefore(ctx, tx, entry, inbox.Discarded); err != nil {
+		if applied, err = settleFormer(ctx, tx, entry, inbox.Discarded); err != nil {
 			return err
 		}
 		if applied {
@@ -199,8 +199,8 @@ func (b before) Discard(ctx context.Context, entry outbox.Entry) error {
 	return err
 }
 
-// Sweep forgets what is old.
-func (b before) Sweep(ctx context.Context) (string, error) {
+// Sweep removes old rows.
+func (b formerInbox) Sweep(ctx context.Context) (string, error) {
 	applied, err := rowsOf(b.side.db.ExecContext(ctx, `
 DELETE FROM inbox WHERE (subscriber, event_id) IN (
 	SELECT subscriber, event_id FROM inbox
