@@ -29,7 +29,7 @@ type HoleStore struct {
 func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
 	runSuite(t, func(t *testing.T) *holes {
 		store := open(t)
-		g := &holes{lane: newLane(store.Store), GapStore: store, events: newEvents(0, 10, "a", "b", "c")}
+		g := &holes{lane: newLane(store.Store), HoleStore: store, events: newEvents(0, 10, "a", "b", "c")}
 		g.begin(t)
 		require.NoError(t, store.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{relaytest.EventType}))
 		g.look(t)
@@ -62,8 +62,8 @@ func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
 // holes is a subscriber with one lane, beside a log with ten events.
 type holes struct {
 	*lane
-	GapStore HoleStore
-	events   []inbox.Event
+	HoleStore HoleStore
+	events    []inbox.Event
 }
 
 var wholeHole = inbox.ReadLimit{Count: 100, Bytes: 1 << 20}
@@ -79,7 +79,7 @@ func hole(last uint64) inbox.Hole {
 
 func (g *holes) lost(t *testing.T, h inbox.Hole, limit inbox.ReadLimit) (inbox.HoleContents, []int) {
 	t.Helper()
-	lost, err := g.GapStore.Log.ReadHole(t.Context(), subscriber, h, limit)
+	lost, err := g.HoleStore.Log.ReadHole(t.Context(), subscriber, h, limit)
 	require.NoError(t, err)
 	var positions []int
 	for _, event := range lost.Events {
@@ -125,10 +125,10 @@ func holeUnsure(t *testing.T, g *holes) {
 	lost, positions := g.lost(t, h, wholeHole)
 	require.Equal(t, []int{7, 8}, positions, "two messages have two events")
 	require.Zero(t, lost.Unknown)
-	g.GapStore.Park(t, g.events[7].Entry, 0)
+	g.HoleStore.Park(t, g.events[7].Entry, 0)
 	_, positions = g.lost(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
-	g.GapStore.Purge(t, 5)
+	g.HoleStore.Purge(t, 5)
 	lost, positions = g.lost(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
 	require.Zero(t, lost.Unknown, "the log has as many events as the hole has messages")
@@ -146,10 +146,10 @@ func holeWithoutAHole(t *testing.T, g *holes) {
 	require.Equal(t, []int{3, 4, 5, 6}, positions)
 	require.EqualValues(t, 6, lost.CompleteTo)
 	require.Zero(t, lost.Unknown)
-	g.GapStore.Purge(t, 4)
+	g.HoleStore.Purge(t, 4)
 	lost, _ = g.lost(t, h, wholeHole)
 	require.Equal(t, 2, lost.Unknown)
-	g.GapStore.Reach(t, "another", 20, 10)
+	g.HoleStore.Reach(t, "another", 20, 10)
 	lost, positions = g.lost(t, h, wholeHole)
 	require.Empty(t, positions)
 	require.Zero(t, lost.Unknown, "no message was removed")
@@ -188,7 +188,7 @@ func holeOfLane(t *testing.T, g *holes) {
 func holeWanted(t *testing.T, g *holes) {
 	other := newEvent(11, "a")
 	other.Type = "other"
-	g.GapStore.Keep(t, other.Entry)
+	g.HoleStore.Keep(t, other.Entry)
 	h := hole(11)
 	h.After, h.Before, h.Present = 9, 13, nil
 	lost, positions := g.lost(t, h, wholeHole)
@@ -218,14 +218,14 @@ func holeDealt(t *testing.T, g *holes) {
 }
 
 func holeParked(t *testing.T, g *holes) {
-	g.GapStore.Park(t, g.events[1].Entry, 0)
-	g.GapStore.Park(t, g.events[2].Entry, 7)
+	g.HoleStore.Park(t, g.events[1].Entry, 0)
+	g.HoleStore.Park(t, g.events[2].Entry, 7)
 	_, positions := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 4}, positions)
 }
 
 func holeRedriven(t *testing.T, g *holes) {
-	g.GapStore.Park(t, g.events[1].Entry, 8)
+	g.HoleStore.Park(t, g.events[1].Entry, 8)
 	h := hole(8)
 	h.First, h.After = 6, 5
 	_, positions := g.lost(t, h, wholeHole)
@@ -245,16 +245,16 @@ func holeAtTheEnd(t *testing.T, g *holes) {
 	require.Equal(t, []int{5, 6, 7, 8, 9, 10}, positions)
 	require.EqualValues(t, 10, lost.CompleteTo)
 
-	reached, err := g.GapStore.Log.CursorBetween(t.Context(), stream, 20, 20)
+	reached, err := g.HoleStore.Log.CursorBetween(t.Context(), stream, 20, 20)
 	require.NoError(t, err)
 	require.Equal(t, inbox.LogCursor{Known: true, Position: 10}, reached)
-	reached, err = g.GapStore.Log.CursorBetween(t.Context(), stream, 1, 19)
+	reached, err = g.HoleStore.Log.CursorBetween(t.Context(), stream, 1, 19)
 	require.NoError(t, err)
 	require.Equal(t, inbox.LogCursor{}, reached)
 }
 
 func holePurged(t *testing.T, g *holes) {
-	g.GapStore.Purge(t, 2)
+	g.HoleStore.Purge(t, 2)
 	lost, positions := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, []int{3, 4}, positions)
 	require.Equal(t, 2, lost.Unknown)
@@ -263,7 +263,7 @@ func holePurged(t *testing.T, g *holes) {
 	after.First, after.After = 3, 2
 	lost, _ = g.lost(t, after, wholeHole)
 	require.Zero(t, lost.Unknown)
-	g.GapStore.Purge(t, 10)
+	g.HoleStore.Purge(t, 10)
 	lost, positions = g.lost(t, hole(4), wholeHole)
 	require.Empty(t, positions)
 	require.Equal(t, 4, lost.Unknown, "what is present is known")
@@ -272,19 +272,19 @@ func holePurged(t *testing.T, g *holes) {
 
 func holePurgedDealt(t *testing.T, g *holes) {
 	g.apply(t, inbox.Batch{To: positionAt(2), Events: g.events[:2]})
-	g.GapStore.Purge(t, 4)
+	g.HoleStore.Purge(t, 4)
 	lost, _ := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, 2, lost.Unknown)
 }
 
 func holeElsewhere(t *testing.T, g *holes) {
-	g.GapStore.Reach(t, "another", 20, 10)
+	g.HoleStore.Reach(t, "another", 20, 10)
 	lost, positions := g.lost(t, hole(4), wholeHole)
 	require.Empty(t, positions)
 	require.Equal(t, 4, lost.Unknown)
 	require.True(t, lost.OtherStream)
 	require.Contains(t, lost.Why, "this database is not the one whose log fills the stream")
-	reached, err := g.GapStore.Log.CursorBetween(t.Context(), stream, 20, 20)
+	reached, err := g.HoleStore.Log.CursorBetween(t.Context(), stream, 20, 20)
 	require.NoError(t, err)
 	require.Equal(t, inbox.LogCursor{OtherStream: true}, reached)
 }
@@ -339,9 +339,9 @@ func holeProgress(t *testing.T, g *holes) {
 
 func holeOutage(t *testing.T, g *holes) {
 	g.Disconnect(t)
-	_, err := g.GapStore.Log.ReadHole(t.Context(), subscriber, hole(4), wholeHole)
+	_, err := g.HoleStore.Log.ReadHole(t.Context(), subscriber, hole(4), wholeHole)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
-	_, err = g.GapStore.Log.CursorBetween(t.Context(), stream, 1, 2)
+	_, err = g.HoleStore.Log.CursorBetween(t.Context(), stream, 1, 2)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	g.Reconnect(t)
 	_, positions := g.lost(t, hole(4), wholeHole)

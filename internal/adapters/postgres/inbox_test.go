@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 )
 
-// TestCheckpoints checks the contract one case after the other: a copy counts as silent after inbox.CopySilent, so that the statements of
+// TestCheckpoints checks the contract one case after the other: a copy counts as silent after inbox.CopySilentAfter, so that the statements of
 // a case must not wait for other cases.
 func TestCheckpoints(t *testing.T) {
 	inboxtest.TestCheckpoints(t, func(t *testing.T) inboxtest.Store { return newHarness(t).store() })

@@ -265,7 +265,7 @@ func (l *losing) republish(after int) {
 }
 
 // TestFormerPlaceWasRemoved checks that a subscriber of an earlier version of the program, which begins where its consumer stands although the stream has
-// removed the message there, takes from the log what was removed behind it, and nothing of before.
+// removed the message there, takes from the log what was removed behind it, and nothing that came earlier.
 func TestFormerPlaceWasRemoved(t *testing.T) {
 	for name, removed := range map[string]uint64{"its message": 10, "and later ones": 13} {
 		t.Run(name, func(t *testing.T) {
