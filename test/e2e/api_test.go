@@ -49,9 +49,9 @@ func TestAnOrdersLife(t *testing.T) {
 		require.Equal(t, reference, paid.PaymentReference)
 	}
 	_, _, err = change("cancel", "{}", "Idempotency-Key: pay-1")
-	requireProblem(t, err, http.StatusUnprocessableEntity, "idempotency_key_reused")
+	_ = requireProblem(t, err, http.StatusUnprocessableEntity, "idempotency_key_reused")
 	_, _, err = change("ship", "{}", `If-Match: "7"`)
-	requireProblem(t, err, http.StatusPreconditionFailed, "order_version")
+	_ = requireProblem(t, err, http.StatusPreconditionFailed, "order_version")
 
 	shipped, _, err := change("ship", `{"carrier": "UPS", "tracking": "1Z"}`)
 	require.NoError(t, err)
@@ -164,7 +164,7 @@ func TestWhereIsMyEvent(t *testing.T) {
 	require.Equal(t, 1, redriven.Redriven)
 	eventually(published, discarded, published)
 	_, err = redrive()
-	requireProblem(t, err, http.StatusNotFound, "not_parked")
+	_ = requireProblem(t, err, http.StatusNotFound, "not_parked")
 
 	broker.Stop()
 	order, err = infra.Place(instance.API())

@@ -52,7 +52,7 @@ func (i *Inbox) dealtBefore(subscriber string, cutoff time.Time) map[string]time
 	return dealt
 }
 
-// Forget is one transaction, which locks what it forgets.
+// Sweep is one transaction, which locks what it removes.
 func (i *Inbox) Sweep(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (forgotten int, err error) {
 	s, err := i.open(ctx)
 	if err != nil {

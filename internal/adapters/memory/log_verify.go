@@ -143,7 +143,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// Disorder implements operations.RelayRepair.
+// CheckSequence counts the misplaced events, and returns the position that is dealt next.
 func (s *CursorStore) CheckSequence(ctx context.Context) (operations.SequenceCheck, error) {
 	if err := ctx.Err(); err != nil {
 		return operations.SequenceCheck{}, err

@@ -82,7 +82,7 @@ WITH passed AS (
 )
 SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM applied)`
 
-// Forget is one statement.
+// Sweep is one statement.
 func (i *Inbox) Sweep(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (forgotten int, err error) {
 	err = i.db.QueryRowContext(ctx, forgetStatement, subscriber, stream, pgdialect.Array(ids), int64(first), int64(passed)).Scan(&forgotten)
 	if err != nil {
