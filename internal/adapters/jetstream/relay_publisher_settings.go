@@ -39,14 +39,14 @@ const (
 )
 
 // fewer is what a limit means to subscribers.
-const fewer = "a subscriber that is further behind than this never gets the events that were removed"
+const fewer = "a subscriber that is further behind than this takes removed events from the log, as long as the log keeps them"
 
 // streamRules decides about every setting of a stream, in the order of the client's documentation.
 var streamRules = []streamRule{
 	{name: "name", value: "any", reaction: ours, meaning: "`STREAM_NAME`"},
 	{name: "description", value: "any", reaction: harmless},
 	{name: "subjects", value: "without ours", reaction: ours, meaning: "`orders.>` and `outboxie.STREAM.notices` are added"},
-	{name: "subjects", value: "others too", reaction: harmless, meaning: "their messages are somebody else's; subscribers of orders never see them"},
+	{name: "subjects", value: "others too", reaction: harmless, meaning: "the messages there are not the relay's; subscribers of orders never see them"},
 	{
 		name: "subjects", value: "`outboxie.STREAM.wake`, by a wildcard", reaction: warned,
 		found: func(c jetstream.StreamConfig, o PublisherOptions) bool {
@@ -59,7 +59,7 @@ var streamRules = []streamRule{
 		found: func(c jetstream.StreamConfig, o PublisherOptions) bool {
 			return coveredByAny(storedSubject(o.Stream), c.Subjects)
 		},
-		meaning: "the relay does not ring the subscribers' bell, which the stream would store: subscribers find events up to half a second later",
+		meaning: "the relay does not notify subscribers, because the stream would store the notifications: subscribers find events up to half a second later",
 	},
 	{
 		name: "subjects", value: "`outboxie.STREAM.leader.*`, by a wildcard", reaction: warned,
