@@ -184,7 +184,7 @@ format: ## gofumpt and the order of imports, as lint wants them
 	$(LINT) fmt
 
 .PHONY: generate
-generate: ## generate code anew from openapi.yaml
+generate: ## generate code from openapi.yaml again
 	$(GO) generate ./...
 
 # Another version needs other checksums, in internal/adapters/httpapi/openapi-explorer.sha256.

@@ -146,7 +146,7 @@ func checkVersion(data string, found binaries) error {
 	}
 	if version := strings.TrimSpace(string(written)); version != found.major() {
 		return fmt.Errorf("the data in %s was written by Postgres %s, but the Postgres to run it is %s (%s): "+
-			"install Postgres %s, name it with OUTBOXIE_PG_HOME, or start anew with --fresh, which throws the data away",
+			"install Postgres %s, name it with OUTBOXIE_PG_HOME, or start with --fresh, which deletes the data",
 			data, version, found.version, found.home, version)
 	}
 	return nil

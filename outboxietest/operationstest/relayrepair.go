@@ -144,9 +144,9 @@ func (w *fixture) behind(position outbox.Position) int {
 	return int(count)
 }
 
-func (w *fixture) adopt(cursor relay.Cursor, anew bool) {
+func (w *fixture) adopt(cursor relay.Cursor, newStream bool) {
 	w.t.Helper()
-	require.NoError(w.t, w.RelayRepair().Adopt(w.t.Context(), w.cursor().Revision, cursor, anew))
+	require.NoError(w.t, w.RelayRepair().Adopt(w.t.Context(), w.cursor().Revision, cursor, newStream))
 }
 
 func repairCursor(t *testing.T, w *fixture) {

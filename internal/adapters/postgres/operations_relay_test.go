@@ -241,9 +241,9 @@ func TestListWithoutARelay(t *testing.T) {
 // Retention must not count the age of what another stream, or a place further back, holds from before the adoption.
 func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 	for name, c := range map[string]struct {
-		to    outbox.Position
-		anew  bool
-		stays int // of 4
+		to        outbox.Position
+		newStream bool
+		stays     int // of 4
 	}{
 		"forward":        {4, false, 1},
 		"back":           {2, false, 2},
@@ -262,7 +262,7 @@ func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 			h.Age(t, 2*time.Hour)
 
 			adopted := relay.Cursor{Progress: outbox.Progress{Position: c.to}, StreamCreated: "x", StreamSequence: 9}
-			require.NoError(t, h.desk().Adopt(t.Context(), saved.Revision, adopted, c.anew))
+			require.NoError(t, h.desk().Adopt(t.Context(), saved.Revision, adopted, c.newStream))
 			removed, err = h.Retention().Purge(t.Context(), term.Token, time.Hour, 10)
 			require.NoError(t, err)
 			require.Equal(t, 4-c.stays, removed)

@@ -97,11 +97,11 @@ WITH written AS (
 SELECT revision FROM written`
 
 // Adopt may read all of a large table.
-func (a *RelayAdmin) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
+func (a *RelayAdmin) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, newStream bool) error {
 	ctx = allow(ctx, counting) // it looks for the latest time of all rows up to there
 	var now int64
 	err := a.db.QueryRowContext(ctx, adoptStatement, a.relay, revision, int64(cursor.Position), a.stream, cursor.StreamCreated,
-		int64(cursor.StreamSequence), anew).Scan(&now)
+		int64(cursor.StreamSequence), newStream).Scan(&now)
 	if errors.Is(err, sql.ErrNoRows) {
 		return relay.ErrStaleRevision.With("the cursor of %s is not at revision %d any more", a.relay, revision)
 	}

@@ -165,9 +165,9 @@ type frozenRepair struct {
 	meanwhile func()
 }
 
-func (b frozenRepair) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
+func (b frozenRepair) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, newStream bool) error {
 	b.meanwhile()
-	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
+	return b.RelayRepair.Adopt(ctx, revision, cursor, newStream)
 }
 
 // TestAdoptionAtTheCursorsSequence checks that a lost event is published again although the control message of an adoption has its

@@ -16,23 +16,23 @@ import (
 // halts is every state that the relay must not repair by itself. Each is caused after three events were published. The other fields are
 // what an adoption plans.
 var halts = map[string]struct {
-	reason relay.HaltReason
-	cause  func(h *harness)
-	place  outbox.Position
-	anew   bool
-	gone   bool
-	ghosts []uint64 // sequences of messages whose events the log does not have
+	reason    relay.HaltReason
+	cause     func(h *harness)
+	place     outbox.Position
+	newStream bool
+	gone      bool
+	ghosts    []uint64 // sequences of messages whose events the log does not have
 }{
 	"the stream is deleted": {
-		reason: relay.HaltStreamMissing, place: 0, anew: true,
+		reason: relay.HaltStreamMissing, place: 0, newStream: true,
 		cause: func(h *harness) { h.stream.Drop() },
 	},
 	"the stream is another one": {
-		reason: relay.HaltStreamReplaced, place: 0, anew: true,
+		reason: relay.HaltStreamReplaced, place: 0, newStream: true,
 		cause: func(h *harness) { h.stream.Recreate() },
 	},
 	"the stream is deleted, and the log begins late": {
-		reason: relay.HaltStreamMissing, place: 2, anew: true,
+		reason: relay.HaltStreamMissing, place: 2, newStream: true,
 		cause: func(h *harness) {
 			h.log.Purge(2)
 			h.stream.Drop()
@@ -135,7 +135,7 @@ func TestHalts(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, *status.Halt, plan.Halt)
 				require.Equal(t, test.place, plan.After.Position, plan.Why)
-				require.Equal(t, test.anew, plan.OtherStream)
+				require.Equal(t, test.newStream, plan.OtherStream)
 				require.Equal(t, test.gone, plan.Incomplete)
 				var ghosts []uint64
 				for _, ghost := range plan.Orphans {

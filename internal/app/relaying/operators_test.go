@@ -96,14 +96,14 @@ type slowRepair struct {
 	dies  bool
 }
 
-func (b *slowRepair) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
+func (b *slowRepair) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, newStream bool) error {
 	if b.dies {
 		return errDead
 	}
 	pause := b.pause
 	b.pause = 0
 	time.Sleep(pause)
-	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
+	return b.RelayRepair.Adopt(ctx, revision, cursor, newStream)
 }
 
 // The mutants of adoptions and of control messages.
@@ -152,9 +152,9 @@ func (b *staleRepair) Cursor(ctx context.Context) (relay.Cursor, error) {
 	return cursor, err
 }
 
-func (b *staleRepair) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
+func (b *staleRepair) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, newStream bool) error {
 	b.cursor = nil
-	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
+	return b.RelayRepair.Adopt(ctx, revision, cursor, newStream)
 }
 
 // repeatedSequences is a broker that creates each stream with sequences from 1 on.

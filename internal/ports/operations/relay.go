@@ -49,9 +49,9 @@ type RelayRepair interface {
 	// and changes nothing.
 	Realign(ctx context.Context, r Realignment) (int64, error)
 	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt. If the cursor is not at revision any more, it
-	// fails with relay.ErrStaleRevision. anew says that the stream holds nothing that the relay published before: the time that retention
+	// fails with relay.ErrStaleRevision. newStream says that the stream holds nothing that the relay published before: the time that retention
 	// counts from begins again.
-	Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error
+	Adopt(ctx context.Context, revision int64, cursor relay.Cursor, newStream bool) error
 }
 
 // SequenceCheck is what became of the log because the sequence that deals its positions went back.
