@@ -12,7 +12,7 @@ import (
 type Cursor struct {
 	outbox.Progress                 // the last row that the relay dealt with; EventID is empty if that row was removed
 	StreamCreated   string          // identity of the stream; empty: the relay has never used a stream
-	StreamSequence  uint64          // sequence of our last message in the stream
+	StreamSequence  uint64          // sequence of the relay's last message in the stream
 	PurgedTo        outbox.Position // retention may have removed rows up to here
 
 	// RecordedTo is the latest time at which a row up to Position was recorded. If a row up to Position was recorded later than
