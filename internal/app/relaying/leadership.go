@@ -109,8 +109,8 @@ func (l *leadership) keepRenewing(ctx context.Context) {
 // confirmLease renews the lease now. If the lease is lost, confirmLease ends the leadership.
 func (l *leadership) confirmLease() { _ = l.tryRenew(l.ctx) }
 
-// tryRenew tries once to renew the lease. It ends after a quarter of the lease's time to live at the latest, so that a connection that hangs leaves time
-// for further tries.
+// tryRenew tries once to renew the lease. The try ends after a quarter of the lease's time to live at the latest, so that a connection
+// that hangs leaves time for further tries.
 func (l *leadership) tryRenew(ctx context.Context) error {
 	term := l.term()
 	bounded, cancel := context.WithTimeout(ctx, min(l.ttl/4, time.Until(term.Deadline)))
