@@ -75,8 +75,8 @@ func TestStreamIsBroughtBackBeforeAdoption(t *testing.T) {
 	})
 }
 
-// TestAdoptionOfAStreamThatIsGone checks that an adoption that was frozen after its control message does not write the cursor, if its stream
-// was deleted and another adoption has created the next one.
+// TestAdoptionOfAStreamThatIsGone checks an adoption that was frozen after its control message. The adoption does not write the cursor if
+// its stream was deleted and another adoption has created the next stream.
 func TestAdoptionOfAStreamThatIsGone(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		afterDeletion(t, h)

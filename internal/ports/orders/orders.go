@@ -128,7 +128,7 @@ type Orders interface {
 	// Save, and then appends the events. It calls Save at most once for an order in a transaction. If the order has events that were not
 	// pulled, Save fails with ErrEventsNotPulled. If the stored version is not the version that was read, Save fails with ErrOrderChanged.
 	Save(ctx context.Context, o *order.Order) error
-	// List returns the orders that match, the newest first, at most filter.Limit. If orders were placed at the same
-	// time, the order with the highest id is first.
+	// List returns the orders that match, the newest first, at most filter.Limit. If orders were placed at the same time, the
+	// order with the highest id is first.
 	List(ctx context.Context, filter Filter) ([]order.Snapshot, error)
 }

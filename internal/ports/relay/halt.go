@@ -16,8 +16,8 @@ const (
 	HaltStreamMissing HaltReason = "stream_missing"
 	// HaltStreamReplaced reports that the stream was deleted and created again since the cursor was saved.
 	HaltStreamReplaced HaltReason = "stream_replaced"
-	// HaltTailGone reports that a message at the stream's end was deleted or has expired. The message came after the cursor was
-	// saved, so nobody knows what it was.
+	// HaltTailGone reports that a message at the stream's end was deleted or has expired, and that the cursor does not show what
+	// the message was.
 	HaltTailGone HaltReason = "tail_gone"
 	// HaltTailCopied reports that the relay's last message in the stream has a lower position than the cursor, although the message
 	// came later: somebody stored a copy of an old message.

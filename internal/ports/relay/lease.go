@@ -12,9 +12,9 @@ type Term struct {
 	Deadline time.Time // when the holder stops at the latest, by the holder's own monotonic clock
 }
 
-// Elector gives the lease to one relay at a time. The lease decides who tries to relay. The store that keeps the lease decides
-// by its own clock when the lease expires. The Deadline of a Term counts from a time before the request, so the Deadline passes
-// before the lease expires.
+// Elector gives the lease to one relay at a time. The lease decides which relay tries to publish. The store that keeps the lease
+// decides by its own clock when the lease expires. The Deadline of a Term counts from a time before the request, so the Deadline
+// passes before the lease expires.
 type Elector interface {
 	// Acquire takes the lease with a new, higher token if the lease is free, has expired, or is held under the token gone.
 	// Else it returns a *LeaseHeldError. The caller passes the token of a leader that it believes dead; 0: the caller believes no

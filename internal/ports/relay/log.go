@@ -55,8 +55,8 @@ type Log interface {
 type ReadLimit struct {
 	Count int
 	Bytes int // approximate limit on payloads and headers together
-	// Largest is the size of the largest message that the broker accepts. The read leaves out larger
-	// payloads. 0: outbox.MaxPayload.
+	// Largest is the size of the largest message that the broker accepts. The read leaves out larger payloads. 0:
+	// outbox.MaxPayload.
 	Largest int
 }
 
@@ -83,8 +83,8 @@ type Retention interface {
 	// removes nothing and returns ErrLeaseLost.
 	//
 	// The age of an entry counts from its publishing, not from its recording. So if the stream loses a message within that time,
-	// the relay can publish it again. If Purge
-	// is called often enough, an entry is removed within twice the age. Parked events stay while they wait. Then their age counts
-	// from the operator's decision or the redrive, and Purge removes them from the log and the parking lot together.
+	// the relay can publish it again. If Purge is called often enough, an entry is removed within twice the age. Parked events
+	// stay while they wait. Then their age counts from the operator's decision or the redrive, and Purge removes them from the log
+	// and the parking lot together.
 	Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error)
 }
