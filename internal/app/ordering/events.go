@@ -14,7 +14,7 @@ import (
 
 const (
 	maxEvents   = 100             // more than an order can have
-	findTimeout = 2 * time.Second // if the broker does not answer in time, the relay's cursor decides
+	findTimeout = 2 * time.Second // if the broker does not answer in this time, the relay's cursor decides
 )
 
 // Events asks the stream whether it holds each event. The relay's cursor alone is no proof: the relay saves it once a second, and an
@@ -39,7 +39,7 @@ func (s *Service) Events(ctx context.Context, id order.ID) ([]orders.Event, erro
 	return events, ctx.Err()
 }
 
-// locate returns an entry of the log with the state of its delivery.
+// locate returns an entry of the log and its state of delivery.
 func (s *Service) locate(ctx context.Context, entry operations.ListedEvent) orders.Event {
 	event := orders.Event{Entry: entry.Entry, Reason: entry.Reason}
 	switch state := relay.ParkedState(entry.State); {
@@ -52,7 +52,7 @@ func (s *Service) locate(ctx context.Context, entry operations.ListedEvent) orde
 	}
 	stored, err := s.ports.Finder.Find(ctx, entry.Progress(), entry.Sequence)
 	switch {
-	case err == nil: // an error, also an outage, proves nothing
+	case err == nil: // any error, for example of an outage, does not prove that the stream lacks the event
 		event.Delivery, event.PublishedAt = orders.Published, stored
 	case entry.State == operations.Unpublished, entry.State == operations.Misplaced:
 		event.Delivery = orders.Pending

@@ -29,7 +29,8 @@ func deliveries(t *testing.T, s *shop, id order.ID) []orders.Delivery {
 	return states
 }
 
-// TestEventsTellWhereTheyAre plays the relay: only what the stream holds counts as published, whatever the cursor says.
+// TestEventsTellWhereTheyAre checks that an event counts as published only if the stream holds it, whatever the cursor says. The test does
+// the work of the relay.
 func TestEventsTellWhereTheyAre(t *testing.T) {
 	s := newShop()
 	id := s.placed(t).ID
@@ -52,7 +53,7 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped}, []string{events[0].Type, events[1].Type, events[2].Type})
 	want := log[2]
-	want.Payload = nil // is not read
+	want.Payload = nil // Events does not read it
 	require.Equal(t, want, events[1].Entry)
 	require.WithinDuration(t, time.Now(), events[1].PublishedAt, time.Minute)
 
@@ -120,7 +121,7 @@ func (silent) Find(ctx context.Context, _ outbox.Progress, _ uint64) (time.Time,
 	return time.Time{}, ctx.Err()
 }
 
-// TestASilentBrokerCostsTwoSeconds, not each event.
+// TestASilentBrokerCostsTwoSeconds checks that Events waits two seconds in all for a broker that does not answer, not for each event.
 func TestASilentBrokerCostsTwoSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop()

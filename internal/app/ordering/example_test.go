@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 )
 
-// Place an order and see its event in the log.
+// The example places an order and shows its event in the log.
 func Example() {
 	log := memory.NewLog()
 	service := ordering.New(ordering.Ports{

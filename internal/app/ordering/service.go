@@ -16,16 +16,16 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// maxAttempts is how often a change is tried while others change the same order. Each attempt reads the order again, so a change that
-// has become impossible ends at once.
+// maxAttempts is how many times the service tries a change while others change the same order. Each attempt reads the order again. If the
+// order does not allow the change any more, there is no further attempt.
 const maxAttempts = 5
 
 // Ports is the driven ports of the service.
 type Ports struct {
 	Work    orders.UnitOfWork
 	Encoder orders.Encoder
-	// Notifier wakes the relay after every commit. It also does so for a change that was made before: the process that made the change
-	// may have died before it notified the relay.
+	// Notifier wakes the relay after every commit. The service also notifies after a repeated request that changes nothing: the process
+	// that made the change may have died before it notified the relay.
 	Notifier relay.Notifier
 	Log      operations.EventLog
 	Finder   relay.Finder
@@ -45,8 +45,8 @@ func New(ports Ports, newID func() order.ID, now func() time.Time) *Service {
 	return &Service{ports: ports, newID: newID, now: now}
 }
 
-// Place claims the key before it does anything that others wait for. So a request that waits for the key blocks nobody. A refused
-// order claims no key, so that sending it many times does not fill the table.
+// Place claims the key before it does anything for which others wait. So a request that waits for the key blocks nobody. A refused order
+// claims no key: if a client sends such a request many times, the table of keys does not grow.
 func (s *Service) Place(
 	ctx context.Context, customer order.CustomerID, amount order.Money, key orders.Key,
 ) (order.Snapshot, error) {
@@ -74,7 +74,7 @@ func (s *Service) Place(
 	})
 }
 
-// claim claims the key, and returns the order of the first request with this key: mine's, if no request came before.
+// claim claims the key, and returns the order of the first request with this key. If no request came before, this is the order of mine.
 func claim(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID, error) {
 	if mine.Key == "" {
 		return mine.Order, nil
@@ -86,7 +86,7 @@ func claim(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.I
 	return orderOf(first, mine)
 }
 
-// find returns what claim returns, and does not claim the key.
+// find returns the same as claim, but does not claim the key.
 func find(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID, error) {
 	if mine.Key == "" {
 		return mine.Order, nil
@@ -98,7 +98,7 @@ func find(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID
 	return orderOf(first, mine)
 }
 
-// orderOf returns the order of the first request, if that is the same request as mine.
+// orderOf returns the order of the first request. If the first request is not the same as mine, it returns orders.ErrKeyReused.
 func orderOf(first, mine orders.KeyClaim) (order.ID, error) {
 	if first.Digest != mine.Digest {
 		return "", orders.ErrKeyReused
@@ -168,8 +168,8 @@ func (s *Service) List(ctx context.Context, filter orders.Filter) (page orders.P
 }
 
 // change applies verb to a stored order. request is the text for the digest (see orders.DigestOf). A change that is refused, or was made
-// before, claims no key, so that sending it many times with different keys does not fill the table. If the order was changed since it was
-// read, change tries again.
+// before, claims no key: if a client sends such a request many times, with different keys, the table of keys does not grow. If somebody
+// else has changed the order since it was read, change tries again.
 func (s *Service) change(
 	ctx context.Context, id order.ID, condition orders.Precondition, request string, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
@@ -201,7 +201,7 @@ func (s *Service) change(
 }
 
 // apply applies verb to o, and checks the version. If the change was made before, o has no events afterwards, and apply returns the first
-// answer. A retry carries the version of the first request, so apply accepts it if the change was made from that version.
+// answer. A request that is sent again names the version of the first request, so apply also accepts the version before that change.
 func apply(
 	o *order.Order, condition orders.Precondition, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
@@ -216,7 +216,7 @@ func apply(
 	return state, refused
 }
 
-// commit runs fn in a unit of work, and notifies the relay.
+// commit runs fn in a unit of work. After the commit, it notifies the relay.
 func (s *Service) commit(
 	ctx context.Context, fn func(ctx context.Context, tx orders.Tx) (order.Snapshot, error),
 ) (order.Snapshot, error) {

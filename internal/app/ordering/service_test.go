@@ -23,12 +23,12 @@ const customer order.CustomerID = "550e8400-e29b-41d4-a716-446655440000"
 
 var (
 	amount = order.NewMoney(10050, "USD")
-	// moment is finer than a microsecond and not in UTC: both must not reach the order.
+	// moment is finer than a microsecond and not in UTC. The service turns it into stored.
 	moment = time.Date(2026, 11, 23, 13, 0, 0, 123456789, time.FixedZone("CET", 3600))
 	stored = time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
 )
 
-// shop is the service over memory.
+// shop is the service with adapters in memory.
 type shop struct {
 	*ordering.Service
 	log     *memory.Log
@@ -39,7 +39,7 @@ type shop struct {
 	stream  *memory.Stream
 }
 
-// The changes of an order, with something to say.
+// pay, ship and cancel change an order, with notes.
 func (s *shop) pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
 	return s.Pay(ctx, id, "P-1", orders.Precondition{})
 }
@@ -52,7 +52,7 @@ func (s *shop) cancel(ctx context.Context, id order.ID) (order.Snapshot, error) 
 	return s.Cancel(ctx, id, "too late", orders.Precondition{})
 }
 
-// rings counts wake-ups, and how many events were committed at the last one.
+// rings counts notifications, and keeps how many events were committed at the last notification.
 type rings struct {
 	mu        sync.Mutex
 	log       *memory.Log
@@ -120,7 +120,8 @@ func TestPlaceStoresOrderAndEvent(t *testing.T) {
 	require.Equal(t, 1, s.rings.committed, "the bell rings after the commit")
 }
 
-// TestAKeyGivesTheFirstAnswerAgain checks that a repeated request changes nothing and gets the first answer, even if the order has changed since.
+// TestAKeyGivesTheFirstAnswerAgain checks that a repeated request changes nothing and gets the first answer, even if the order has changed
+// since.
 func TestAKeyGivesTheFirstAnswerAgain(t *testing.T) {
 	s := newShop()
 	first, err := s.Place(t.Context(), customer, amount, "k")
@@ -164,7 +165,7 @@ func TestAKeyIsForOneRequest(t *testing.T) {
 	require.ErrorIs(t, err, orders.ErrKeyReused)
 }
 
-// Two customers who happen to choose the same key do not meet, whatever they ask for with it.
+// TestAKeyIsOneCustomers checks that two customers can use the same key, for equal and for different requests.
 func TestAKeyIsOneCustomers(t *testing.T) {
 	s := newShop()
 	first, err := s.Place(t.Context(), customer, amount, "k")
@@ -187,7 +188,7 @@ func TestAKeyIsOneCustomers(t *testing.T) {
 	require.ErrorIs(t, err, orders.ErrKeyReused)
 }
 
-// claims counts the claims that are made.
+// claims is a unit of work that counts calls of Keys.Claim.
 type claims struct {
 	orders.UnitOfWork
 	made int
@@ -210,7 +211,7 @@ func (k countedKeys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.Ke
 	return k.Keys.Claim(ctx, mine)
 }
 
-// Nobody fills the store with keys of requests that change nothing.
+// TestOnlyAChangeClaimsAKey checks that a request that changes nothing stores no key.
 func TestOnlyAChangeClaimsAKey(t *testing.T) {
 	log := memory.NewLog()
 	uow := memory.NewUnitOfWork(log)
@@ -236,7 +237,7 @@ func TestOnlyAChangeClaimsAKey(t *testing.T) {
 	require.Equal(t, 1, counted.made)
 }
 
-// An order that was accepted before there was a largest amount is the answer to its request, also now.
+// TestAKeyOutlivesANewLimit checks that a repeated request gets its first answer, also if the amount of its order is above a newer limit.
 func TestAKeyOutlivesANewLimit(t *testing.T) {
 	s := newShop()
 	tooMuch := order.NewMoney(order.MaxAmount+1, "USD")
@@ -396,8 +397,8 @@ func TestConcurrentPaysAreOneEvent(t *testing.T) {
 	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid}, s.eventTypes())
 }
 
-// TestAChangeIsMadeOnce checks that a repeated change gets its first answer, whatever happened since, and that a differing one is
-// refused.
+// TestAChangeIsMadeOnce checks that a repeated change gets its first answer, whatever happened since, and that a change with other notes
+// is refused.
 func TestAChangeIsMadeOnce(t *testing.T) {
 	s := newShop()
 	id := s.placed(t).ID
@@ -503,7 +504,7 @@ func TestListTellsWhetherThereIsMore(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// contended is a unit of work in which somebody else is faster a number of times.
+// contended is a unit of work in which somebody else changes the order first, losses times.
 type contended struct {
 	orders.UnitOfWork
 	losses   int

@@ -11,7 +11,7 @@ import (
 
 const (
 	sweepEvery = 5 * time.Minute
-	sweepChunk = 1000 // claims in one transaction, so that none takes long
+	sweepChunk = 1000 // claims that one transaction deletes, so that no transaction takes long
 )
 
 // Sweep deletes expired idempotency keys. Any number of instances may run it at the same time.
@@ -20,13 +20,13 @@ type Sweep struct {
 	logger  *slog.Logger
 }
 
-// NewSweep returns a sweep. It does nothing until Run.
+// NewSweep returns a Sweep, which does nothing until Run.
 func NewSweep(expired orders.ExpiredKeys, logger *slog.Logger) *Sweep {
 	return &Sweep{expired: expired, logger: logger}
 }
 
-// Run deletes expired keys at once and every five minutes. It returns nil when ctx ends. An error is logged, and the next round tries
-// again: a key expires without being deleted.
+// Run deletes expired keys at once and every five minutes. It returns nil when ctx ends. After an error, Run logs the error, and the next
+// round tries again. A key that is not deleted expires all the same.
 func (s *Sweep) Run(ctx context.Context) error {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()

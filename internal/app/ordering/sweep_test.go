@@ -16,11 +16,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// expired is a store with so many expired keys, which notes what is deleted and when.
+// expired is a store with left expired keys. It records each deletion and its time.
 type expired struct {
 	mu      sync.Mutex
 	left    int
-	fails   error // of the next call
+	fails   error // error of the next call; nil: it succeeds
 	began   time.Time
 	deleted []deletion
 }
@@ -43,7 +43,7 @@ func (e *expired) Delete(ctx context.Context, most int) (int, error) {
 	return count, nil
 }
 
-// so returns what was deleted so far, and adds more to delete.
+// so returns the deletions so far, and adds more expired keys.
 func (e *expired) so(more int) []deletion {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -51,12 +51,12 @@ func (e *expired) so(more int) []deletion {
 	return e.deleted
 }
 
-// TestSweep, in fake time: in chunks, at once and every five minutes, whatever happened the time before.
+// TestSweep checks that a sweep deletes keys in chunks, at once and every five minutes, also after a failure. It runs in fake time.
 func TestSweep(t *testing.T) {
 	for name, c := range map[string]struct {
 		err   error
 		said  string
-		first time.Duration // sweep that works
+		first time.Duration // time of the first sweep that succeeds
 	}{
 		"works":            {nil, "", 0},
 		"outage":           {fault.New(fault.Unavailable, "down", "it is down"), "level=WARN", 5 * time.Minute},

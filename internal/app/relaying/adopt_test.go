@@ -54,7 +54,7 @@ func TestAdoptionOfAShorterStreamRedrivesAgain(t *testing.T) {
 	})
 }
 
-// TestAdoptionThatDiesRedrivesAgain checks the same if the adoption dies after its control message: the relay goes on from that message.
+// TestAdoptionThatDiesRedrivesAgain checks the same if the adoption dies after its control message. The relay goes on from this message.
 func TestAdoptionThatDiesRedrivesAgain(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)
@@ -95,7 +95,7 @@ func TestAdoptionKeepsWhatIsBeingParked(t *testing.T) {
 	})
 }
 
-// TestAdoptionFindsOursBehindManyOthers checks that an adoption finds our last message behind thousands of others.
+// TestAdoptionFindsOursBehindManyOthers checks that an adoption finds the relay's last message before thousands of messages of others.
 func TestAdoptionFindsOursBehindManyOthers(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -131,8 +131,8 @@ func TestAdoptionThatDies(t *testing.T) {
 	})
 }
 
-// TestLostMessagesMayBeBroughtBack checks that a relay which halted because retention has removed lost events goes on after the stream was
-// restored. The halt has changed nothing.
+// TestLostMessagesMayBeBroughtBack checks a relay that has halted because retention has removed events that the stream lost. The relay goes
+// on after the stream was restored, because the halt has changed nothing.
 func TestLostMessagesMayBeBroughtBack(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// backoff is a pause that doubles from shortest to longest.
+// backoff is a pause. Each call of next doubles the pause, from shortest up to longest.
 type backoff struct{ shortest, longest, last time.Duration }
 
 func (b *backoff) next() time.Duration {

@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// The types in this file break a port in a way in which other outboxes are broken.
+// Each type in this file breaks a port in a way in which some other outboxes are broken.
 
 // anyTail appends wherever the stream ends, instead of by compare-and-swap.
 type anyTail struct{ *memory.Stream }
@@ -66,7 +66,7 @@ func (l gapsIgnored) After(ctx context.Context, from outbox.Progress, limit rela
 	return page, nil
 }
 
-// unfenced writes under whatever lease and revision are current.
+// unfenced makes each write with the present token and the present revision, so that no fence refuses the write.
 type unfenced struct{ h *harness }
 
 func (u unfenced) write(ctx context.Context, do func(fence relay.WriteFence) error) error {
@@ -127,7 +127,7 @@ func (p unfencedParking) Refuse(ctx context.Context, _ relay.WriteFence, entry o
 	return p.write(ctx, func(fence relay.WriteFence) error { return p.Parking.Refuse(ctx, fence, entry, reason) })
 }
 
-// trustingParking takes every end of the stream for the real one.
+// trustingParking trusts every end of the stream that a broker reports, without proof.
 type trustingParking struct{ relay.Parking }
 
 func (p trustingParking) Reconcile(
@@ -136,7 +136,7 @@ func (p trustingParking) Reconcile(
 	return p.Parking.Reconcile(ctx, fence, tail, sequence, true)
 }
 
-// uncountedLog and uncountedCursors do not compare how many events and how many messages there are.
+// uncountedLog and uncountedCursors do not check whether each event above the saved cursor has a message in the stream.
 type uncountedLog struct{ relay.Log }
 
 func (l uncountedLog) Verify(ctx context.Context, reached outbox.Progress, _ uint64) error {

@@ -8,37 +8,38 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// A follower asks the broker whether the leader is there, which costs the database nothing. It asks for the lease at least twice in
-// the lease's time to live, so that a frozen leader is replaced within that time plus half a second.
+// A follower probes: it asks the broker whether the leader's process is there. A probe costs the database nothing. The follower also asks
+// for the lease at least twice in the lease's time to live. So a frozen leader is replaced within that time plus half a second.
 const (
 	maxCampaignInterval = 500 * time.Millisecond // between two tries for the lease
 	probeInterval       = 100 * time.Millisecond // between two probes while the leader is there
-	minProbeInterval    = 50 * time.Millisecond  // between two probes while it is gone, or when notifications arrive all the time
+	minProbeInterval    = 50 * time.Millisecond  // between two probes while the leader is gone, or while notifications arrive all the time
 )
 
-// The conditions under which a leader counts as dead; see deadLeader.
+// Times in the conditions under which a leader counts as dead; see deadLeader.
 const (
 	minGoneTime   = 100 * time.Millisecond // longer than a leader needs to reconnect
-	minSessionAge = 2 * time.Second        // longer than it takes until all processes are back after a restart of the broker
-	earlyEndPause = 10                     // in times of LeaseTTL, after a term of this instance that ended early
+	minSessionAge = 2 * time.Second        // longer than all processes need to reconnect after a restart of the broker
+	earlyEndPause = 10                     // multiple of LeaseTTL; how long a term of this instance that ended early counts
 )
 
 // campaign is what a follower knows about the leader, and about its own connection to the broker.
 type campaign struct {
-	leaderToken      int64 // 0: not known
-	leaseAskedAt     time.Time
-	goneSince        time.Time // since when each probe found the leader gone; zero: the last one did not
-	abilityCheckedAt time.Time
-	ableToLead       bool // whether this instance could lead, by its last check
+	leaderToken      int64     // token of the leader; 0: not known
+	leaseAskedAt     time.Time // when this instance last asked for the lease
+	goneSince        time.Time // when the first of the probes in a row began that found the leader gone; zero: the last probe did not
+	abilityCheckedAt time.Time // when couldLead was last called
+	ableToLead       bool      // what couldLead last returned
 
-	session      uint64    // of this instance's connection to the broker
+	session      uint64    // number of this instance's connection to the broker; see relay.ProbeResult
 	sessionSince time.Time // when a probe first reported this session
 }
 
 func (r *Relay) campaignInterval() time.Duration { return min(r.opts.LeaseTTL/2, maxCampaignInterval) }
 
-// Run asks for the lease and leads while it holds it, until ctx ends. Then it saves the cursor, frees the lease and returns nil.
-// Outages do not end it. While the relay is halted, it does not ask for the lease. Call Run once.
+// Run asks for the lease, and leads while the relay holds the lease. When ctx ends, Run saves the cursor, frees the lease and returns
+// nil. Outages do not end Run. While the relay is halted, Run does not ask for the lease, except to report the halt. The caller calls
+// Run once.
 func (r *Relay) Run(ctx context.Context) error {
 	c, woken := &campaign{}, false
 	for ctx.Err() == nil {
@@ -68,8 +69,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// tryToLead asks for the lease, and takes it even from the holder of the token dead. If it gets the lease, it leads. It reports
-// whether the caller goes on without a pause: after leading, and when it has just learned of another leader.
+// tryToLead asks for the lease, and leads if it gets the lease. It takes the lease even from a leader whose token is dead. It reports
+// whether the caller goes on without a pause: it does after a term, and if tryToLead has just learned of another leader.
 func (r *Relay) tryToLead(ctx context.Context, c *campaign, dead int64) (again bool) {
 	c.leaseAskedAt = time.Now()
 	term, err := r.Elector.Acquire(ctx, dead)
@@ -94,7 +95,7 @@ func (r *Relay) tryToLead(ctx context.Context, c *campaign, dead int64) (again b
 	return c.leaderToken != 0
 }
 
-// probe asks the broker for the leader. It reports whether the leader has gone since the last probe.
+// probe asks the broker whether the leader's process is there. It reports whether this probe is the first that finds the leader gone.
 func (r *Relay) probe(ctx context.Context, c *campaign) (vanished bool) {
 	asked := time.Now()
 	result := r.Liveness.Probe(ctx, c.leaderToken)
@@ -114,15 +115,16 @@ func (r *Relay) probe(ctx context.Context, c *campaign) (vanished bool) {
 // deadLeader returns the token of a leader that counts as dead, so that this instance can take the lease before it expires. It
 // returns 0 if the leader does not count as dead.
 //
-// A wrong answer is safe, because the lease decides only who tries. The stream's compare-and-swap refuses what a former leader still
-// appends, and the fencing token refuses what it still writes, as if its lease had expired. A wrong answer costs a change of
-// leadership. Four conditions keep wrong answers rare, and keep two instances from taking the lease from each other all the time:
-//   - For minGoneTime the broker has known nobody with the leader's token. A leader that only reconnects is back by then.
+// A wrong answer is safe, because the lease decides only who tries to publish. The stream's compare-and-swap refuses the appends of the
+// former leader, and the fencing token refuses its writes, as if its lease had expired. A wrong answer costs a change of leadership.
+// Four conditions keep wrong answers rare, and keep two instances from taking the lease from each other all the time:
+//   - For minGoneTime the broker has known no process with the leader's token. A leader that only reconnects is back by then.
 //   - This instance's connection to the broker is its first, or is older than minSessionAge. When a broker restarts, the leader
 //     may reconnect later than the followers.
-//   - No term of this instance has ended early of late. Two instances that the broker does not show to each other, for example
-//     because rights are missing, take the lease from each other once, and then wait until it expires.
-//   - This instance could lead; see couldLead. It checks that while it waits, at most twice a second.
+//   - In the last earlyEndPause times LeaseTTL, no term of this instance has ended early. Two instances may not see each other through
+//     the broker, for example because rights are missing. Then they take the lease from each other once, and after that wait until the
+//     lease expires.
+//   - This instance could lead; see couldLead. It checks this while it waits for minGoneTime, at most once per campaignInterval.
 func (r *Relay) deadLeader(ctx context.Context, c *campaign) int64 {
 	now := time.Now()
 	young := c.session != 0 && now.Sub(c.sessionSince) < minSessionAge
@@ -139,8 +141,8 @@ func (r *Relay) deadLeader(ctx context.Context, c *campaign) int64 {
 	return c.leaderToken
 }
 
-// couldLead reports whether this instance reaches the stream that the cursor was saved for. An instance at another broker, or on the
-// wrong side of a partition, sees no leader, but cannot lead either.
+// couldLead reports whether this instance reaches the stream for which the cursor was saved. If this instance uses another broker, or is
+// on the wrong side of a partition, it does not see the leader, but it cannot lead either.
 func (r *Relay) couldLead(ctx context.Context) bool {
 	bounded, cancel := context.WithTimeout(ctx, r.campaignInterval())
 	defer cancel()

@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// elections returns how many terms there were.
+// elections returns how many terms there were in all.
 func (h *harness) elections() int64 {
 	_, token := h.lease.Holder()
 	return token
@@ -38,7 +38,7 @@ func (h *harness) kill(i *instance) {
 	h.leave(i)
 }
 
-// requireFollowed commits an event now. It requires that leads publishes the event, after least to most.
+// requireFollowed commits an event now. It requires that the instance leads publishes the event, not before least and not after most.
 func (h *harness) requireFollowed(t *testing.T, leads *instance, least, most time.Duration) {
 	t.Helper()
 	began, events := time.Now(), len(h.stream.Entries())
@@ -65,7 +65,7 @@ func TestDeadLeaderIsFollowedAtOnce(t *testing.T) {
 	}
 }
 
-// TestDeadLeaderIsFollowedWithoutAnEvent checks the same without a notification.
+// TestDeadLeaderIsFollowedWithoutAnEvent checks that a follower does not wait for the lease of a dead leader, without a notification too.
 func TestDeadLeaderIsFollowedWithoutAnEvent(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader, follower := h.pair(t)
@@ -205,8 +205,8 @@ func TestRestartingBrokerKeepsTheLeader(t *testing.T) {
 	})
 }
 
-// TestNoTakingTurns checks that two instances which the broker does not show to each other do not take the lease from each other all the
-// time.
+// TestNoTakingTurns checks that two instances do not take the lease from each other all the time, although neither sees the other through
+// the broker.
 func TestNoTakingTurns(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		first, second := h.pair(t)

@@ -19,7 +19,7 @@ const (
 	checkHealthy   = "no halt and no complaint"
 )
 
-// check compares log, stream and parking lot at the end of a run. It returns the checks that failed, with what was wrong.
+// check compares log, stream and parking lot at the end of a run. It returns the checks that failed, each with its reason.
 func (h *harness) check(halt *relay.Halt, forgiven bool) map[string]string {
 	failed := make(map[string]string)
 	if halt != nil {

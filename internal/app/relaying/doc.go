@@ -28,23 +28,23 @@
 //	|             |                    v
 //	+-------------+--------------------+
 //
-// Following (campaign.go): another instance leads, or the lease could not be asked for. The relay asks for the lease at least twice
-// in the lease's time to live, and sooner if the broker reports that the leader's process is gone.
+// Following (campaign.go): another instance leads, or the database does not answer. The relay asks for the lease at least twice in the
+// lease's time to live, and sooner if the broker reports that the leader's process is gone.
 //
-// Leading (lead.go, leadership.go): the relay holds the lease and renews it. It first takes over (takeover.go): it finds the last
-// message that a relay wrote into the stream, and brings the parking lot and the cursor in line with it. Then it drains
-// (drain.go): it publishes what follows in the log, parks what the broker can never store (parking.go), and removes old entries
-// (purge.go). After each conflict, outage or lost connection it takes over again.
+// Leading (lead.go, leadership.go): the relay holds the lease and renews it. First the relay takes over (takeover.go): it finds the last
+// message that a relay wrote into the stream, and brings the parking lot and the cursor in line with this message. Then it drains
+// (drain.go): it publishes the later entries of the log, parks the events that the broker can never store (parking.go), and removes
+// old entries (purge.go). After each conflict, outage or lost connection it takes over again.
 //
-// Halted (halt.go): each automatic way out could lose or double events. The relay reports why, resigns, and checks at each poll
-// whether the cause has ended. Other instances may lead meanwhile.
+// Halted (halt.go): each automatic repair could lose or double events. The relay reports the reason and resigns. Then it checks at each
+// poll whether the cause has ended. Meanwhile other instances may lead.
 //
-// Giving up: a leader that has published nothing for a while, although it should, resigns and lets another instance try.
+// Giving up: a leader that has had no success for a while resigns and lets another instance try; see giveUpAfter.
 //
 // Resigned: when its context ends, a leader saves the cursor and frees the lease, so that another relay can lead at once. A
-// halted relay has resigned before; it only takes its report back.
+// halted relay has resigned before. It only withdraws the report of its halt.
 //
-// The lease decides only who tries. Every append is a compare-and-swap on the end of the stream, and every write to the database
-// is fenced (relay.WriteFence). So two relays that both believe they lead waste work, and do no harm. Every retry decision of the
-// engine is in this package. docs/engine.md explains why nothing is lost and nothing is published twice.
+// The lease decides only which relay tries to publish. Every append is a compare-and-swap on the end of the stream, and every write to
+// the database is fenced (relay.WriteFence). So if two relays believe that they lead, they waste work but do no harm. Every retry
+// decision of the engine is in this package. docs/engine.md explains why nothing is lost and nothing is published twice.
 package relaying

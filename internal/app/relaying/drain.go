@@ -35,17 +35,18 @@ func (a *logRead) stop() {
 	<-a.done
 }
 
-// smallBatch is the size up to which the relay does not read ahead while it publishes: publishing a small batch is faster than a read.
-// It does not read directly after a small batch either, if the page said that there was no more. Every further event is committed
-// later, and its notification is still to come.
+// smallBatch is the largest number of entries in a small batch. While the relay publishes a small batch, it does not read ahead, because
+// publishing is faster than a read. After a small batch it does not read at once either, unless the page reported More: each further
+// event commits later, and its notification is still to come.
 const smallBatch = 8
 
-// streamCheckInterval is how often a busy leader checks the stream's settings. An append does not show that somebody has changed them,
-// for example that events are now stored under other subjects.
+// streamCheckInterval is how often a busy leader checks the stream's settings. An append does not show that somebody has changed the
+// settings, for example that the stream now stores events under other subjects.
 const streamCheckInterval = time.Second
 
-// drain publishes what follows pos until an error or the end of ctx. While it publishes a large batch, it reads the next one. Between
-// two batches it redrives what operators asked for. Whenever drain returns, pos is what the stream has acknowledged.
+// drain publishes the entries after pos until an error or the end of ctx. While it publishes a large batch, it reads the next batch.
+// Between two batches it redrives the events for which operators asked. When drain returns, pos includes everything that the stream has
+// acknowledged.
 func (r *Relay) drain(ctx context.Context, l *leadership, pos *streamPosition, logger *slog.Logger, retry *backoff) error {
 	idle := backoff{shortest: r.opts.Poll / 16, longest: r.opts.Poll}
 	ahead := r.startRead(l.ctx, pos, pos.progress)
@@ -98,14 +99,15 @@ func (r *Relay) drain(ctx context.Context, l *leadership, pos *streamPosition, l
 	}
 }
 
-// waitIdle waits for a notification, at most longest, and reports whether there was one.
+// waitIdle waits for a notification, at most for longest. It reports whether there was a notification.
 func (r *Relay) waitIdle(ctx context.Context, l *leadership, pos *streamPosition, longest time.Duration) (bool, error) {
 	poll := time.NewTimer(longest)
 	defer poll.Stop()
 	return r.wait(ctx, l, pos, r.Listener.Notifications(), poll.C)
 }
 
-// awaitRead waits for the read, which may wait for open transactions. Meanwhile it checks the stream and redrives.
+// awaitRead waits until the read has ended. The read may wait for open transactions. Meanwhile awaitRead checks the stream and redrives
+// parked events.
 func (r *Relay) awaitRead(ctx context.Context, l *leadership, pos *streamPosition, ahead *logRead, logger *slog.Logger) error {
 	for {
 		poll := time.NewTimer(r.opts.Poll)
@@ -126,9 +128,9 @@ func (r *Relay) awaitRead(ctx context.Context, l *leadership, pos *streamPositio
 	}
 }
 
-// checkStream checks that the stream is still the same and still ends at pos. If not, it returns an error that leads to a take-over. A
-// leader checks at least once a poll, so that it notices a loss before the next event. After a lost connection it always takes over:
-// meanwhile another leader may have appended, and the stream may have lost that again.
+// checkStream checks that the stream is still the same and still ends at pos. If not, it returns an error, and the leader takes over
+// again. A leader calls checkStream at least once a poll, so that it notices a loss before the next event. After a lost connection the
+// leader always takes over again: meanwhile another leader may have appended messages, and the stream may have lost these messages.
 func (r *Relay) checkStream(l *leadership, pos *streamPosition) error {
 	info, err := r.Publisher.Look(l.ctx)
 	switch {
@@ -148,8 +150,8 @@ func (r *Relay) checkStream(l *leadership, pos *streamPosition) error {
 	return r.verify(l.ctx, pos, relay.MessageMeta{Event: pos.progress.Position})
 }
 
-// wait waits until ready or elapsed can be received from, and reports whether it was ready. Meanwhile it saves the cursor when that is
-// due.
+// wait waits for a value from ready or elapsed, or until one of them is closed. It reports whether ready came first. Meanwhile it saves
+// the cursor when the save is due.
 func (r *Relay) wait(
 	ctx context.Context, l *leadership, pos *streamPosition, ready <-chan struct{}, elapsed <-chan time.Time,
 ) (bool, error) {
@@ -177,8 +179,8 @@ func (r *Relay) wait(
 	}
 }
 
-// publish appends entries to the stream and moves pos on. It reports whether it dealt with all of them. If it parked an event, it did
-// not, and the rest must be read again.
+// publish appends entries to the stream and moves pos on. It reports whether it dealt with all entries. If the broker
+// refuses an entry, publish returns false, and the caller reads the rest again.
 func (r *Relay) publish(l *leadership, pos *streamPosition, entries []outbox.Entry, logger *slog.Logger) (whole bool, err error) {
 	batch, err := r.publishable(l, pos, entries)
 	if err != nil {

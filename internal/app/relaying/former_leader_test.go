@@ -8,11 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The broker may be a cluster, and a broker that has led the stream may answer from what it knew then. Such an answer never makes the
-// relay publish twice, report a heal, or halt.
+// The broker may be a cluster. A broker that has led the stream before may answer with an old state of the stream. Such an answer never
+// makes the relay publish twice, report a heal, or halt.
 
-// TestFormerLeaderHasNotHeardOfRedriving checks that nothing is redriven twice if the next relay asks a broker that knows the stream as it
-// was before two events were redriven.
+// TestFormerLeaderHasNotHeardOfRedriving checks that no event is redriven twice if the next relay asks a broker that does not know yet that
+// two events were redriven.
 func TestFormerLeaderHasNotHeardOfRedriving(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		parked(t, h)
@@ -37,8 +37,8 @@ func TestFormerLeaderHasNotHeardOfRedriving(t *testing.T) {
 	})
 }
 
-// TestFormerLeaderHasNotHeardOfParking checks the same for parking: everything after the end that the broker knows is parked, so the relay
-// passes it without an append.
+// TestFormerLeaderHasNotHeardOfParking checks the same for a broker that does not know yet that two events were parked. All events after
+// the end that the broker knows are parked, so the relay passes them without an append.
 func TestFormerLeaderHasNotHeardOfParking(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		first := h.run("first")

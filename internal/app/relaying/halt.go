@@ -9,18 +9,19 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// A halt is what one instance sees. Another instance may see more, for example if this one is connected to the wrong broker. So a relay
-// that halts reports why and resigns. Then it checks, without the lease and without writing to the log or the stream, whether the
-// cause has ended. Only after that it asks for the lease again.
+// A halt depends on what one instance sees. Another instance may have no reason to halt, for example if this instance is connected to the
+// wrong broker. So a relay that halts reports the reason and resigns. Then it checks whether the cause has ended, without the lease, and
+// without a write to the log or the stream. It asks for the lease again when the cause has ended. While no leader has reported the halt,
+// the relay also asks for the lease every haltReportInterval, because only a leader can report the halt.
 
 const (
 	haltReportInterval = 10 * time.Second // much shorter than relay.HaltReportExpires
-	maxHaltPause       = time.Minute      // longest pause before the first check, if the halt came back
+	maxHaltPause       = time.Minute      // longest pause before the first check after a halt that came back
 	inspectTimeout     = 10 * time.Second // inspect may wait for an open transaction
 )
 
-// reportHalt reports why this leader halts, and returns whether the report was written. Operators need the report to repair the cause.
-// If it was not written, the caller takes over again, which loads the revision, and reports again before it resigns.
+// reportHalt writes for operators why this leader halts, and returns whether the write succeeded. Operators need the report to repair the
+// cause. If the write failed, the caller takes over again, which loads the revision, and reports the halt again before it resigns.
 func (r *Relay) reportHalt(l *leadership, logger *slog.Logger, halt *relay.Halt) (reported bool) {
 	if before := r.Status().Halt; before == nil || before.Reason != halt.Reason {
 		r.haltedTerms++
@@ -34,7 +35,7 @@ func (r *Relay) reportHalt(l *leadership, logger *slog.Logger, halt *relay.Halt)
 	return err == nil
 }
 
-// reportState writes for operators whether the relay is halted, if that has changed.
+// reportState writes for operators whether and why the relay is halted. It writes nothing if the last report said the same.
 func (r *Relay) reportState(l *leadership, halt *relay.Halt) error {
 	if l.reportedHalt.Equal(halt) {
 		return nil
@@ -46,9 +47,9 @@ func (r *Relay) reportState(l *leadership, halt *relay.Halt) error {
 	return err
 }
 
-// awaitRepair checks at each poll whether the cause of the halt has ended. It returns when it has, when ctx ends, or after another term.
-// If a halt comes back again and again although its cause seems to have ended, the pause before the first check doubles each time, so
-// that the instances do not take the lease from each other all the time.
+// awaitRepair checks at each poll whether the cause of the halt has ended. It returns when the cause has ended, when ctx ends, or after
+// another term. A halt may come back again and again although its cause seems to have ended. Then the pause before the first check
+// doubles each time, so that the instances do not take the lease from each other all the time.
 func (r *Relay) awaitRepair(ctx context.Context) {
 	var recorded time.Time
 	led := time.Now()
@@ -68,7 +69,7 @@ func (r *Relay) awaitRepair(ctx context.Context) {
 		if err == nil {
 			r.logger.Info("the cause of the halt has ended", "reason", halt.Reason)
 			break
-		} else if !errors.As(err, &now) { // the check failed, so the halt stays
+		} else if !errors.As(err, &now) { // the check itself failed, so the halt stays
 			r.failed(r.logger, err)
 			continue
 		}
@@ -88,7 +89,7 @@ func (r *Relay) awaitRepair(ctx context.Context) {
 	r.resume(ctx)
 }
 
-// resume lets the relay follow again, and takes the report of the halt back.
+// resume lets the relay follow again, and withdraws the instance's report of the halt.
 func (r *Relay) resume(ctx context.Context) {
 	r.update(func(s *Status) { *s = Status{State: Following, Counts: s.Counts} })
 	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignTimeout)
@@ -98,8 +99,8 @@ func (r *Relay) resume(ctx context.Context) {
 	}
 }
 
-// inspect finds the position as a take-over does, without changing anything. Its error is the halt in which a take-over would end. It
-// also returns the halt that the last leader reported.
+// inspect finds the position as a take-over does, and changes nothing. If a take-over would end in a halt, inspect returns this halt as its
+// error. It also returns the halt that the last leader reported.
 func (r *Relay) inspect(ctx context.Context) (reported *relay.Halt, err error) {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
@@ -109,7 +110,7 @@ func (r *Relay) inspect(ctx context.Context) (reported *relay.Halt, err error) {
 	}
 	info, err := r.Publisher.Look(ctx)
 	if errors.Is(err, relay.ErrStreamMissing) && cursor.StreamCreated == "" {
-		return cursor.Halt, nil // the next leader creates it
+		return cursor.Halt, nil // the next leader creates the stream
 	}
 	pos, _, err := r.findPosition(ctx, cursor, info, err)
 	if err == nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// halts is every state that the relay must not repair by itself. Each is caused after three events were published. The other fields are
-// what an adoption plans.
+// halts has every state that the relay must not repair by itself. The test causes each state after three events were published. place,
+// newStream, gone and ghosts are the plan of an adoption.
 var halts = map[string]struct {
 	reason    relay.HaltReason
 	cause     func(h *harness)
@@ -92,7 +92,7 @@ var halts = map[string]struct {
 	},
 	"the database loses commits": {
 		reason: relay.HaltHistoryLost, place: 2, ghosts: []uint64{3},
-		cause: func(h *harness) { h.log.Forget(2) }, // the next event gets the position of the one that was lost
+		cause: func(h *harness) { h.log.Forget(2) }, // the next event gets the position of the lost event
 	},
 }
 
@@ -162,7 +162,8 @@ func TestHalts(t *testing.T) {
 	}
 }
 
-// TestAdoptionAtAPosition checks that the relay goes on after the position that the operator gives, and that an impossible one is refused.
+// TestAdoptionAtAPosition checks that the relay goes on after the position that the operator gives, and that an impossible position is
+// refused.
 func TestAdoptionAtAPosition(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")

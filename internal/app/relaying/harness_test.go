@@ -22,7 +22,7 @@ import (
 const (
 	ttl       = 3 * time.Second
 	retention = 30 * time.Second
-	healable  = 10 * time.Second // the age of the messages that the stream may lose; much less than the retention
+	healable  = 10 * time.Second // largest age of a message that the stream may lose; much less than the retention
 
 	poison = `{"this is": "larger than the broker takes"}`
 	limit  = 10
@@ -34,8 +34,8 @@ type step struct {
 	A, B, C int
 }
 
-// schedule is what happens in one run. A run has either losses of the stream or foreign messages: when a stream that lost messages
-// uses their sequences again, the relay is safe only if nobody else writes there (docs/engine.md, limits).
+// schedule is the list of actions in one run. A run has either losses of the stream or foreign messages. If a stream that lost messages
+// uses their sequences again, the relay is safe only if nobody else writes into the stream (docs/engine.md, limits).
 type schedule struct {
 	Foreign     bool
 	Remakes     bool // the stream may be deleted
@@ -96,7 +96,7 @@ type harness struct {
 	alive        []*instance                   // the instances that run
 	leaseless    bool                          // every instance believes that it leads
 	keepsLease   bool                          // a halted relay does not resign
-	breakPorts   func(*relaying.Ports)         // of each instance; nil: none is broken
+	breakPorts   func(*relaying.Ports)         // breaks the ports of each instance; nil: no port is broken
 	logger       *slog.Logger
 	running      sync.WaitGroup
 
@@ -104,10 +104,10 @@ type harness struct {
 	open      []transaction
 	events    int
 	started   int
-	discarded map[string]bool // by operators
+	discarded map[string]bool // events that operators have discarded
 
 	mu         sync.Mutex
-	hits       map[string]int // how often each thing happened
+	hits       map[string]int // how often each action and each fault has happened
 	complaints []string       // errors that must not happen
 }
 
@@ -132,7 +132,7 @@ func newHarness() *harness {
 	return h
 }
 
-// hit counts that something happened.
+// hit counts an action or a fault.
 func (h *harness) hit(what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -171,7 +171,7 @@ func (h *harness) complain(format string, args ...any) {
 	h.complaints = append(h.complaints, fmt.Sprintf(format, args...))
 }
 
-// begin opens a transaction that appends count events to an aggregate. It reports false if another transaction locks the aggregate.
+// begin opens a transaction that appends count events to an aggregate. It returns false if another transaction has locked the aggregate.
 func (h *harness) begin(choice, count int) (transaction, bool) {
 	return h.beginWith(choice, count, `{}`)
 }
@@ -337,8 +337,8 @@ func (h *harness) disturb(s step, foreign bool) {
 	}
 }
 
-// runSchedule carries out the schedule on a new harness, lets the relay recover, and checks the result. It returns the names of the
-// checks that failed, with what was wrong, and how often each thing happened. change prepares the harness.
+// runSchedule carries out the schedule on a new harness, lets the relay recover, and checks the result. It returns the checks that
+// failed, each with its reason, and how often each action and each fault has happened. change prepares the harness.
 func runSchedule(t *testing.T, p schedule, change func(*harness)) (failed map[string]string, hits map[string]int) {
 	h := newHarness()
 	if change != nil {

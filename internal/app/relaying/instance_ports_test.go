@@ -83,7 +83,7 @@ func (i *instance) Purge(ctx context.Context, token int64, age time.Duration, li
 	return removed, err
 }
 
-// write is call for a fenced write.
+// write does the same as call, for a fenced write.
 func write[T any](ctx context.Context, i *instance, method string, request func(context.Context) (T, error)) (T, error) {
 	return call(ctx, i, method, func(ctx context.Context) (T, error) {
 		answer, err := request(ctx)
@@ -94,7 +94,7 @@ func write[T any](ctx context.Context, i *instance, method string, request func(
 	})
 }
 
-// Open remembers how often the broker was restarted: an append over an older connection is refused.
+// Open remembers how often the broker was restarted, so that send refuses an append over an older connection.
 func (i *instance) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	restarts := i.stream.Restarts()
 	info, err := call(ctx, i, "Open", func(ctx context.Context) (relay.StreamInfo, error) {

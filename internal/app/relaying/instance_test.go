@@ -46,14 +46,14 @@ type injectedFault struct {
 	delay time.Duration
 }
 
-// formerLeader is a broker that has led the stream of a cluster, and does not know yet that another broker leads. Until then it answers
-// queries from the beginning of the stream that it knows. Its successor decides about appends.
+// formerLeader is a broker that has led the stream of a cluster, and does not know yet that another broker leads. It answers queries from
+// the part of the stream that it knows. The broker that leads now decides about appends.
 type formerLeader struct {
 	until time.Time
 	last  uint64
 }
 
-// wrongAnswer is what the broker answers about the leader for a while, as in a partition.
+// wrongAnswer is a wrong answer that the broker gives about the leader for a while, as in a partition.
 type wrongAnswer struct {
 	until time.Time
 	gone  bool
@@ -157,7 +157,7 @@ func (i *instance) narrow(limit int) {
 	i.limit, i.widens = limit, false
 }
 
-// widenAtLook ends the limit at the next Look of the instance.
+// widenAtLook removes the limit at the next Look of the instance.
 func (i *instance) widenAtLook() {
 	i.mu.Lock()
 	defer i.mu.Unlock()

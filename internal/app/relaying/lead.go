@@ -9,7 +9,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// lead works as the leader until the term ends, ctx ends, or the relay halts or gives up. Then it resigns, if it still can.
+// lead works as the leader until the term ends, ctx ends, or the relay halts or gives up. Then it resigns, unless it has lost the lease
+// or the lease has expired.
 func (r *Relay) lead(ctx context.Context, term relay.Term) {
 	logger := r.logger.With("token", term.Token)
 	logger.InfoContext(ctx, "became leader")
@@ -46,7 +47,7 @@ func (r *Relay) lead(ctx context.Context, term relay.Term) {
 	}
 	r.update(func(s *Status) { *s = Status{State: state, Halt: halt, Counts: s.Counts} })
 	logger.InfoContext(ctx, "lost leadership", "reason", reason)
-	if gaveUp && halt == nil { // let the others try first: a follower asks for the lease twice in this time
+	if gaveUp && halt == nil { // let other instances try first: a follower asks for the lease twice in this time
 		sleep(ctx, ctx, 2*r.campaignInterval())
 	}
 }
@@ -57,11 +58,11 @@ var (
 	errHalted     = errors.New("halted: another instance may try")
 )
 
-// giveUpAfter returns how long a leader may fail before it lets another instance try, which may reach what this one cannot. It
-// is the lease's time to live at first. It doubles with each term in a row that ends without a success.
+// giveUpAfter returns how long a leader may fail before it lets another instance try. The other instance may reach a broker or database
+// that this instance cannot reach. At first the time is the lease's time to live. It doubles with each term in a row without a success.
 func (r *Relay) giveUpAfter() time.Duration { return r.opts.LeaseTTL << min(r.fruitlessTerms, 4) }
 
-// resignTimeout bounds resigning, so that a database that does not answer cannot delay a stop.
+// resignTimeout limits how long resigning takes. So a database that does not answer cannot delay the stop of an instance for longer.
 const resignTimeout = 5 * time.Second
 
 // resign saves the cursor and frees the lease, so that the next leader can start at once. If resign fails, the lease expires
@@ -85,8 +86,8 @@ func (r *Relay) resign(ctx context.Context, l *leadership, pos *streamPosition) 
 	return errResigned
 }
 
-// serve takes over and drains, again and again, until the leadership or ctx ends, or the relay halts or gives up. It returns
-// the last position, and the halt if there is one.
+// serve takes over and drains, and repeats both after an error. It returns when the leadership or ctx ends, or when the relay halts or
+// gives up. It returns the last position, and the halt if the relay halts.
 func (r *Relay) serve(ctx context.Context, l *leadership, logger *slog.Logger) (*streamPosition, *relay.Halt) {
 	retry := backoff{shortest: 10 * time.Millisecond, longest: r.opts.Poll}
 	l.lastSuccess = time.Now()
@@ -99,7 +100,8 @@ func (r *Relay) serve(ctx context.Context, l *leadership, logger *slog.Logger) (
 		if ctx.Err() != nil || l.ctx.Err() != nil {
 			return pos, nil
 		}
-		// Save first what the stream has acknowledged: the next take-over needs it to recognize a copied message at the tail.
+		// Save the cursor first, with everything that the stream has acknowledged. The next take-over needs it to recognize a copied
+		// message at the tail.
 		var unsaved error
 		if pos != nil {
 			unsaved = pos.saveIfChanged(l.ctx, r.Cursors, l)
@@ -133,7 +135,7 @@ func (r *Relay) serve(ctx context.Context, l *leadership, logger *slog.Logger) (
 	}
 }
 
-// succeeded records that the relay works: it has published something, or there was nothing to publish.
+// succeeded records that the relay works: the relay has published something, or there was nothing to publish.
 func (r *Relay) succeeded(l *leadership, logger *slog.Logger, pos *streamPosition) error {
 	again := r.Status().Trouble != "" || r.haltedTerms > 0
 	l.tookOver.Store(true)
@@ -148,7 +150,7 @@ func (r *Relay) succeeded(l *leadership, logger *slog.Logger, pos *streamPositio
 	return r.reportState(l, nil)
 }
 
-// overtaken reports whether err means that another relay, or an earlier request of this one, came first.
+// overtaken reports whether err means that another relay, or an earlier request of this relay, came first.
 func overtaken(err error) bool {
 	return errors.Is(err, relay.ErrTailMoved) || errors.Is(err, relay.ErrStaleRevision)
 }

@@ -15,9 +15,9 @@ var errLeaseExpired = errors.New("the lease could not be renewed in time")
 // stopGrace is how long a publish that is under way may continue after the relay's context has ended.
 const stopGrace = 250 * time.Millisecond
 
-// leadership is a term while the relay leads. It renews the lease in the background. It ends at the latest at the term's deadline.
+// leadership is the work of a leader in one term. It renews the lease in the background. It ends at the term's deadline at the latest.
 type leadership struct {
-	ctx        context.Context // ends with the leadership; lasts stopGrace longer than the context of Run
+	ctx        context.Context // ends with the leadership; may last stopGrace longer than the context of Run
 	elector    relay.Elector
 	ttl        time.Duration
 	cancel     context.CancelCauseFunc
@@ -28,8 +28,8 @@ type leadership struct {
 	currentTerm relay.Term
 
 	lastSuccess  time.Time   // when the relay last succeeded
-	reportedHalt *relay.Halt // what operators see
-	revision     int64       // of the last fenced write; used by the goroutine of Run alone
+	reportedHalt *relay.Halt // what operators see now: the last report; nil: the relay is not halted
+	revision     int64       // revision after the last fenced write; only the goroutine of Run uses it
 	tookOver     atomic.Bool // the stream is taken over, and nothing has failed since
 }
 
@@ -50,7 +50,8 @@ func (r *Relay) startLeadership(ctx context.Context, term relay.Term) *leadershi
 	return l
 }
 
-// fencedWrite makes one fenced write. A write that failed can still take effect, until a later write has taken effect.
+// fencedWrite makes one fenced write, and counts the revision if the write succeeds. A write that has failed can still take effect later.
+// When a later write has taken effect, it cannot any more.
 func (l *leadership) fencedWrite(ctx context.Context, do func(context.Context, relay.WriteFence) error) error {
 	err := do(ctx, relay.WriteFence{Token: l.term().Token, Revision: l.revision})
 	if err == nil {
@@ -73,14 +74,14 @@ func (l *leadership) term() relay.Term {
 	return l.currentTerm
 }
 
-// expired reports whether the leadership has ended or the term's deadline has passed. A process that was frozen notices it here,
-// even before its timers run.
+// expired reports whether the leadership has ended or the term's deadline has passed. After a process was frozen,
+// it notices this here, even before its timers run.
 func (l *leadership) expired() bool {
 	return l.ctx.Err() != nil || !time.Now().Before(l.term().Deadline)
 }
 
-// keepRenewing renews the lease each quarter of its time to live, and sooner after a failure, until ctx ends. At the deadline it
-// ends the leadership.
+// keepRenewing renews the lease each quarter of the lease's time to live, and sooner after a failure, until ctx ends. At the term's
+// deadline it ends the leadership.
 func (l *leadership) keepRenewing(ctx context.Context) {
 	pause := l.ttl / 4
 	for {
@@ -105,11 +106,11 @@ func (l *leadership) keepRenewing(ctx context.Context) {
 	}
 }
 
-// confirmLease renews the lease now. If the lease is lost, it ends the leadership.
+// confirmLease renews the lease now. If the lease is lost, confirmLease ends the leadership.
 func (l *leadership) confirmLease() { _ = l.tryRenew(l.ctx) }
 
-// tryRenew makes one try to renew the lease. The try may take a quarter of the lease's time to live, so that a connection that hangs
-// leaves time for others.
+// tryRenew tries once to renew the lease. The try ends after a quarter of the lease's time to live at the latest, so that a connection
+// that hangs leaves time for further tries.
 func (l *leadership) tryRenew(ctx context.Context) error {
 	term := l.term()
 	bounded, cancel := context.WithTimeout(ctx, min(l.ttl/4, time.Until(term.Deadline)))

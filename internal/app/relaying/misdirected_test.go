@@ -71,7 +71,7 @@ func TestMisdirectedInstance(t *testing.T) {
 	}
 }
 
-// TestHaltThatComesBackRestsLonger checks that leadership changes at most once a minute and instance, for a halt that comes back each time.
+// TestHaltThatComesBackRestsLonger checks that each instance takes the lease at most once a minute if its halt comes back each time.
 func TestHaltThatComesBackRestsLonger(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -98,7 +98,7 @@ func (flappingStream) Open(context.Context, uint64) (relay.StreamInfo, error) {
 	return relay.StreamInfo{}, relay.ErrStreamMissing
 }
 
-// stickyElector renews the lease after Resign, as long as its instance lives.
+// stickyElector keeps the lease: it renews the lease even after Resign, while its instance lives.
 type stickyElector struct {
 	relay.Elector
 	ctx     context.Context

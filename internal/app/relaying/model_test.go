@@ -72,7 +72,7 @@ func TestModel(t *testing.T) {
 	require.Empty(t, missing(total), "never happened")
 }
 
-// missing returns what must happen in a model, and did not.
+// missing returns the actions and faults that must happen in a model, and have not happened.
 func missing(total map[string]int) []string {
 	demanded := []string{
 		"conflict", "stale revision", "refused", "late Publish took effect", "late Reconcile took effect", "foreign message",
@@ -135,23 +135,23 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// lateReconciling is schedules with much parking and with late writes to the parking lot, which the fence must refuse.
+// lateReconciling generates schedules with much parking and with late writes to the parking lot, which the fence must refuse.
 var lateReconciling = schedulesOf([]string{
 	"write", "poison", "widen", "redrive", "redrive", "pass", "start", "crash", "stall", "disturb", "reconcile late", "reconcile late",
 })
 
-// formerLeaders is schedules with much redriving, in which brokers that have led the stream answer.
+// formerLeaders generates schedules with much redriving, in which brokers that have led the stream answer.
 var formerLeaders = schedulesOf([]string{
 	"write", "write", "poison", "widen", "redrive", "pass", "pass", "start", "stop", "former", "former",
 })
 
-// mixedLimits is schedules with much late redriving, in which servers accept different sizes.
+// mixedLimits generates schedules with much late redriving, in which servers accept different sizes.
 var mixedLimits = schedulesOf([]string{"poison", "widen", "redrive late", "redrive late", "narrow", "narrow", "wait", "wait"})
 
-// misdirections is schedules in which instances are connected to the wrong broker.
+// misdirections generates schedules in which instances are connected to the wrong broker.
 var misdirections = schedulesOf([]string{"write", "pass", "pass", "start", "misdirect", "misdirect", "crash"})
 
-// adoptions is schedules in which several operators repair at once.
+// adoptions generates schedules in which several operators repair at once.
 var adoptions = schedulesOf([]string{"write", "pass", "pass", "start", "slow", "remake", "adopt", "adopt", "adopt"})
 
 // cursorAsTail is a stream whose own messages all carry the progress of the cursor.

@@ -13,7 +13,7 @@ import (
 // The actions of operators in the model. They delete or recreate the stream, connect instances to the wrong broker, and adopt streams:
 // several at once, slowly, and sometimes not to the end.
 
-// remake deletes the stream, whose events count as delivered. Half of the time it creates another one at once.
+// remake deletes the stream. The events of the stream count as delivered. Half of the time remake creates another stream at once.
 func (h *harness) remake(choice int) {
 	for _, entry := range h.stream.Entries() {
 		h.delivered[entry.ID] = true
@@ -106,7 +106,7 @@ func (b *slowRepair) Adopt(ctx context.Context, revision int64, cursor relay.Cur
 	return b.RelayRepair.Adopt(ctx, revision, cursor, newStream)
 }
 
-// The mutants of adoptions and of control messages.
+// The types below are broken ports, for mutants of adoptions and of control messages.
 
 // withoutConfirmations is a stream that drops the control messages that only confirm its end.
 type withoutConfirmations struct{ relay.Publisher }

@@ -11,11 +11,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// redriveInterval is how often a busy leader asks for events to redrive. An idle leader asks once a poll.
+// redriveInterval is how often a busy leader asks for events to redrive. An idle leader asks at each poll.
 const redriveInterval = 100 * time.Millisecond
 
-// publishable returns the entries that may be published: those that are not in the parking lot and do not belong behind a parked event.
-// The latter it parks.
+// publishable returns the entries that the relay may publish. It leaves out the entries in the parking lot. If an entry belongs behind a
+// parked event of its aggregate, publishable parks the entry and leaves it out too.
 func (r *Relay) publishable(l *leadership, pos *streamPosition, entries []outbox.Entry) ([]outbox.Entry, error) {
 	var aside []outbox.Position
 	if pos.parkedWaiting {
@@ -34,8 +34,8 @@ func (r *Relay) publishable(l *leadership, pos *streamPosition, entries []outbox
 	return slices.DeleteFunc(slices.Clone(entries), parked), nil
 }
 
-// park parks an event that the broker can never store. It records the decision in the stream first, by a control message in place of the
-// event. From then on no relay can publish the event there, and a relay that does not know the decision cannot append anything.
+// park parks an event that the broker can never store. First it records the decision in the stream: it appends a control message in place
+// of the event. After that, no relay can publish the event there, and a relay that does not know the decision cannot append anything.
 func (r *Relay) park(l *leadership, pos *streamPosition, refused *relay.RefusedError, logger *slog.Logger) error {
 	// The limits of the broker may have changed since the stream was opened.
 	if again, err := r.limitChanged(l, pos, refused.Entry); again || err != nil {
@@ -65,8 +65,8 @@ func (r *Relay) park(l *leadership, pos *streamPosition, refused *relay.RefusedE
 	return nil
 }
 
-// limitChanged checks the stream again. It reports whether a refused entry must be read again before it is parked: if the broker accepts
-// other sizes now, the log may have left out a payload that is not too large any more.
+// limitChanged checks the stream again. It reports whether the relay must read a refused entry again before it parks the entry. This is so
+// if the broker accepts another size now: the read of the log may have left out a payload that is not too large any more.
 func (r *Relay) limitChanged(l *leadership, pos *streamPosition, refused outbox.Entry) (bool, error) {
 	before := pos.largest
 	err := r.checkStream(l, pos)
@@ -80,8 +80,8 @@ func (r *Relay) readLimit(pos *streamPosition) relay.ReadLimit {
 	return limit
 }
 
-// redriveDue redrives events that operators asked for, and reports whether there were any. The parking lot knows the result before the
-// relay publishes anything else.
+// redriveDue redrives events for which operators asked, and reports whether there were any. It writes the result into the parking lot
+// before the relay publishes anything else.
 func (r *Relay) redriveDue(l *leadership, pos *streamPosition, logger *slog.Logger) (redriven bool, err error) {
 	if !pos.parkedWaiting || time.Since(pos.redriveCheckedAt) < redriveInterval {
 		return false, nil
@@ -98,8 +98,8 @@ func (r *Relay) redriveDue(l *leadership, pos *streamPosition, logger *slog.Logg
 	return true, r.redrive(l, pos, due, logger)
 }
 
-// redrive publishes parked events of one aggregate. If the broker refuses one of them, redrive tries that one once more, because the
-// limits of the broker may have changed since the last check.
+// redrive publishes parked events of one aggregate. If the broker refuses one of the events, redrive tries this event once more, because
+// the limits of the broker may have changed since the last check. If the broker refuses the event again, redrive parks it again.
 func (r *Relay) redrive(l *leadership, pos *streamPosition, batch []outbox.Entry, logger *slog.Logger) error {
 	refused, err := r.tryRedrive(l, pos, batch, logger)
 	if refused == nil {
@@ -115,7 +115,7 @@ func (r *Relay) redrive(l *leadership, pos *streamPosition, batch []outbox.Entry
 	return r.parkAgain(l, pos, refused, logger)
 }
 
-// tryRedrive publishes batch up to the first entry that the broker refuses. It returns the refusal, or nil.
+// tryRedrive publishes batch up to the first entry that the broker refuses. It returns this refusal, or nil if the broker refuses none.
 func (r *Relay) tryRedrive(l *leadership, pos *streamPosition, batch []outbox.Entry, logger *slog.Logger) (*relay.RefusedError, error) {
 	last, err := r.Publisher.Redrive(l.ctx, pos.sequence, pos.progress, batch)
 	if stored := pos.countStored(last, batch); stored > 0 {
@@ -133,8 +133,9 @@ func (r *Relay) tryRedrive(l *leadership, pos *streamPosition, batch []outbox.En
 	return nil, err
 }
 
-// parkAgain parks an event again that the broker still refuses. A former leader, whose broker accepts the event, may be about to redrive
-// it. So parkAgain appends a control message first: after that, the append of the former leader stores nothing.
+// parkAgain parks a redriven event again, because the broker still refuses it. A former leader, whose broker accepts the event, may be
+// redriving the event at the same time. So parkAgain first appends a control message. After that, the append of the former leader stores
+// nothing.
 func (r *Relay) parkAgain(l *leadership, pos *streamPosition, refused *relay.RefusedError, logger *slog.Logger) error {
 	confirmation := relay.ControlMessage{Progress: pos.progress, Confirms: true, LastOwnSequence: pos.lastOwn}
 	last, err := r.Publisher.PublishControl(l.ctx, pos.sequence, confirmation)

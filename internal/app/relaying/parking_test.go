@@ -26,7 +26,7 @@ func (h *harness) write(t *testing.T, aggregate int, payload string) outbox.Posi
 	return entries[len(entries)-1].Position
 }
 
-// positions returns the position of each event in the stream, and for a control message its progress with a minus.
+// positions returns the position of each event in the stream. For a control message it returns the negative position of its progress.
 func (h *harness) positions() []int {
 	var all []int
 	for _, message := range h.stream.Messages() {
@@ -265,7 +265,7 @@ func TestStreamLosesParkingAndRedriving(t *testing.T) {
 	}
 }
 
-// TestRetention checks that old published entries are removed, and that parked events and those that the stream may still lose stay.
+// TestRetention checks that old published entries are removed. Parked events stay, and events that the stream may still lose stay too.
 func TestRetention(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		parked(t, h)

@@ -8,15 +8,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Old entries are removed in chunks, each of which takes the database a few milliseconds, with a pause between two chunks.
+// The relay removes old entries in chunks. One chunk takes the database a few milliseconds. Between two chunks the relay pauses.
 const (
 	purgeChunk       = 1000
 	purgePause       = 20 * time.Millisecond
 	maxPurgeInterval = time.Minute
 )
 
-// purge removes entries that are older than the retention from the log, until the leadership ends. It pauses while the stream is not
-// taken over: the stream may have lost messages, which the log must still have.
+// purge removes the entries from the log that are older than the retention, until the leadership ends. It removes nothing while a take-over
+// is under way: the stream may have lost messages, and then the relay needs their entries in the log.
 func (r *Relay) purge(l *leadership, logger *slog.Logger) {
 	every := min(max(r.opts.Retention/10, time.Second), maxPurgeInterval)
 	for failing := false; ; {

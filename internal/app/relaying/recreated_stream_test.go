@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// afterDeletion publishes five events and deletes the stream. It returns an instance that is halted for that.
+// afterDeletion publishes five events and deletes the stream. It returns an instance that has halted because of the deletion.
 func afterDeletion(t *testing.T, h *harness) *instance {
 	leader := h.run("leader")
 	h.record(t, 5)
@@ -40,7 +40,7 @@ func TestSecondAdoptionOfAMissingStream(t *testing.T) {
 	})
 }
 
-// TestAdoptionsThatCreateAtOnce checks that one of two adoptions wins that create the stream at the same time.
+// TestAdoptionsThatCreateAtOnce checks that only one of two adoptions succeeds if both create the stream at the same time.
 func TestAdoptionsThatCreateAtOnce(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		afterDeletion(t, h)
@@ -75,8 +75,8 @@ func TestStreamIsBroughtBackBeforeAdoption(t *testing.T) {
 	})
 }
 
-// TestAdoptionOfAStreamThatIsGone checks that an adoption that was frozen after its control message does not write the cursor, if its stream
-// was deleted and another adoption has created the next one.
+// TestAdoptionOfAStreamThatIsGone checks an adoption that was frozen after its control message. The adoption does not write the cursor if
+// its stream was deleted and another adoption has created the next stream.
 func TestAdoptionOfAStreamThatIsGone(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		afterDeletion(t, h)
@@ -96,14 +96,14 @@ func TestAdoptionOfAStreamThatIsGone(t *testing.T) {
 	})
 }
 
-// TestAppendForTheFormerStream checks that an append for a deleted stream is not stored in the next one. The next stream has as many
-// messages, but other sequences. With repeated sequences the append would be stored, and an event would be lost.
+// TestAppendForTheFormerStream checks that an append for a deleted stream is not stored in the next stream. The next stream has as many
+// messages, but other sequences. With the same sequences the stream would store the append, and an event would be lost.
 func TestAppendForTheFormerStream(t *testing.T) {
 	runs := func(t *testing.T, remake func(*harness), repeats bool) (failed map[string]string) {
 		inFakeTime(t, func(t *testing.T, h *harness) {
 			if repeats {
 				h.streamRepair = repeatedSequences{uncheckedStream{h.stream}}
-				h.breakPorts = func(ports *relaying.Ports) { // they would notice that an event was skipped
+				h.breakPorts = func(ports *relaying.Ports) { // these ports would notice the skipped event
 					ports.Log, ports.Cursors = uncountedLog{ports.Log}, uncountedCursors{h.cursors}
 				}
 			}
@@ -138,8 +138,8 @@ func TestAppendForTheFormerStream(t *testing.T) {
 	}
 }
 
-// TestRemadeStreamWithMessages checks that a stream is not adopted while an append for the former one could be stored in it. The operator
-// deletes it, or states that no such append is under way.
+// TestRemadeStreamWithMessages checks that a stream is not adopted while it could store an append for the former stream. The operator
+// deletes the stream, or states that no such append is under way.
 func TestRemadeStreamWithMessages(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")

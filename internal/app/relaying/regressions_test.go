@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestTakenAfterAllIsNoDisorder checks that an event which the broker accepts at the second try, because its limit was raised, does not
-// look later like an event that appeared after the relay had passed.
+// TestTakenAfterAllIsNoDisorder checks an event that the broker accepts at the second try, because the limit was raised. Later this event
+// does not look like an event that appeared after the relay had passed.
 func TestTakenAfterAllIsNoDisorder(t *testing.T) {
 	for name, crash := range map[string]bool{"the leader goes on": false, "the leader dies": true} {
 		t.Run(name, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestAdoptionOfAStreamThatWentBack(t *testing.T) {
 		leader.crash()
 		h.leave(leader)
 		wrong := memory.NewStream()
-		h.join(h.startAt("misdirected", wrong)) // it reports that the stream is missing
+		h.join(h.startAt("misdirected", wrong)) // the misdirected instance reports that the stream is missing
 		time.Sleep(ttl + time.Second)
 		first, second := operating.NewAdopter(crashBeforeAdopt{h.cursors}, h.stream), operating.NewAdopter(h.cursors, h.stream)
 		late, err := second.Plan(t.Context(), nil)

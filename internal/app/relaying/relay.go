@@ -11,9 +11,9 @@ import (
 
 // Options are the relay's settings.
 type Options struct {
-	LeaseTTL time.Duration   // how long the lease of a leader lasts that does not renew it
+	LeaseTTL time.Duration   // how long a lease lasts if the leader does not renew it
 	Poll     time.Duration   // longest time between two reads of an idle log, in case a notification is lost
-	Batch    relay.ReadLimit // the most that the relay reads, and publishes, at once
+	Batch    relay.ReadLimit // the most that the relay reads at once, and publishes at once
 
 	Retention time.Duration // how long entries stay in the log after they were published; 0: for ever
 }
@@ -45,16 +45,16 @@ const (
 // Status is what a relay is doing and how far it has come.
 type Status struct {
 	State    State
-	Token    int64           // of the term, while leading
+	Token    int64           // fencing token of the term, while leading
 	Position outbox.Position // the last row of the log that was dealt with, while leading
-	Sequence uint64          // sequence of our last message in the stream, while leading
+	Sequence uint64          // sequence of the relay's last message in the stream, while leading
 	Halt     *relay.Halt     // why the relay is halted; nil: it is not
 	Trouble  string          // the last failure; empty once the relay works again
 	Parked   bool            // events in the parking lot wait for an operator, or to be redriven
 	Counts
 }
 
-// Counts is what happened since the process started.
+// Counts are numbers of what has happened since the process started.
 type Counts struct {
 	Elections int64 // terms of this instance
 	TakeOvers int64 // one at the start of each term, and one after each conflict, outage and halt
@@ -68,11 +68,11 @@ type Relay struct {
 	logger *slog.Logger
 	status atomic.Pointer[Status]
 
-	foreign        foreignRange // the messages of others that were found last
-	warnedForeign  uint64       // sequence of the last message of somebody else that was warned of
+	foreign        foreignRange // the messages of others that the last search found
+	warnedForeign  uint64       // sequence of the message of somebody else about which the relay has warned last
 	fruitlessTerms int          // terms in a row that ended without a success
 	haltedTerms    int          // terms in a row that ended with a halt
-	endedEarlyAt   time.Time    // when a term of this instance last ended before its lease did
+	endedEarlyAt   time.Time    // when a term of this instance last ended before its lease
 }
 
 // New returns a relay that does nothing until Run. The logger names the instance.
@@ -91,7 +91,7 @@ func (r *Relay) update(change func(*Status)) {
 	r.status.Store(&status)
 }
 
-// failed keeps a failure as the present trouble. It logs each trouble once, however often it is tried again.
+// failed keeps err as the present trouble. If the same failure comes again at each retry, failed logs it only once.
 func (r *Relay) failed(logger *slog.Logger, err error) {
 	if r.Status().Trouble != err.Error() {
 		logger.Warn("the relay is in trouble and tries again", "error", err)

@@ -119,7 +119,7 @@ func TestStepsDownOnTime(t *testing.T) {
 		leader := h.run("leader")
 		time.Sleep(10 * time.Second)
 		stop := make(chan struct{})
-		h.running.Go(func() { // the lease cannot be reached
+		h.running.Go(func() { // the leader cannot reach the lease
 			for {
 				select {
 				case <-stop:
@@ -182,8 +182,8 @@ func TestLongOutageIsFewLines(t *testing.T) {
 	})
 }
 
-// TestNewStreamIsRemembered checks that the relay halts if a new stream is deleted before it held a message. The relay would create a
-// stream again that the cursor does not know.
+// TestNewStreamIsRemembered checks that the relay halts if a new stream is deleted before it held a message. If the cursor did not know the
+// stream, the relay would create a stream again.
 func TestNewStreamIsRemembered(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		first := h.run("first")
@@ -232,7 +232,7 @@ func TestHealSavesTheCursorFirst(t *testing.T) {
 func TestDoubtConfirmsTheLease(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
-		time.Sleep(ttl/4 + 10*time.Millisecond) // just renewed
+		time.Sleep(ttl/4 + 10*time.Millisecond) // the leader has just renewed the lease
 		h.lease.Advance(2 * ttl)
 		_, err := memory.NewElector(h.lease, "thief").Acquire(t.Context(), 0)
 		require.NoError(t, err)
@@ -275,7 +275,7 @@ func TestForeignMessage(t *testing.T) {
 		h.stream.AppendForeign()
 		time.Sleep(time.Second)
 		h.record(t, 3)
-		down.Store(true) // so that it takes over again and again
+		down.Store(true) // so that the relay takes over again and again
 		time.Sleep(time.Minute)
 		down.Store(false)
 		h.stream.AppendForeign()

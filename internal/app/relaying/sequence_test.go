@@ -35,7 +35,7 @@ func (h *harness) requireSetBack(t *testing.T, leader *instance) {
 	require.Equal(t, status.Halt.Reason, cursor.Halt.Reason)
 }
 
-// requireRepaired adopts, and requires that each event is published once, in order, also new ones.
+// requireRepaired adopts, and requires that the relay publishes each event once and in order, and new events too.
 func (h *harness) requireRepaired(t *testing.T) {
 	t.Helper()
 	h.adopt(t)
@@ -55,11 +55,11 @@ func (h *harness) requireWell(t *testing.T) {
 
 const overtaken = "it has overtaken the relay, within an aggregate"
 
-// setBacks are ways in which the sequence of a log goes back. Before, there are six positions: 1 and 2 were purged, 4 and 5 are gaps, and
-// 3 and 6 were published.
+// setBacks are ways in which the sequence of a log goes back. Before that, the log has six positions: 1 and 2 were purged, 4 and 5 are
+// gaps, and 3 and 6 were published.
 var setBacks = map[string]struct {
 	cause func(t *testing.T, h *harness)
-	lost  int64 // events that the relay would never have read
+	lost  int64 // number of events that the relay would never have read
 }{
 	"everything was purged": {func(t *testing.T, h *harness) {
 		h.log.Purge(6)
@@ -82,7 +82,7 @@ var setBacks = map[string]struct {
 	}, 1},
 	overtaken: {func(t *testing.T, h *harness) {
 		h.log.SetSequence(0)
-		h.record(t, 2) // in place of purged ones
+		h.record(t, 2) // at the positions of purged events
 		h.log.SetSequence(6)
 		h.record(t, 2)
 	}, 2},
@@ -107,7 +107,7 @@ func (h *harness) published(t *testing.T) *instance {
 	return leader
 }
 
-// TestSequenceGoesBackBeforeATakeOver checks that the next leader notices before it writes or publishes anything.
+// TestSequenceGoesBackBeforeATakeOver checks that the next leader notices the sequence before it writes or publishes anything.
 func TestSequenceGoesBackBeforeATakeOver(t *testing.T) {
 	for name, test := range setBacks {
 		t.Run(name, func(t *testing.T) {
@@ -181,7 +181,7 @@ func TestSequenceGoesBackWithinASecond(t *testing.T) {
 	}
 }
 
-// TestSequenceIsRepairedBeforeAnybodyNotices checks that an operator can see and repair it while no relay runs.
+// TestSequenceIsRepairedBeforeAnybodyNotices checks that an operator can see and repair a sequence that went back, while no relay runs.
 func TestSequenceIsRepairedBeforeAnybodyNotices(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.published(t)
@@ -205,8 +205,8 @@ func (h *harness) requirePlanned(t *testing.T, misplaced int64) {
 	require.Equal(t, misplaced, plan.Sequence.Misplaced)
 }
 
-// TestRealignmentThatDies checks that an adoption can be done again if it died after its control message or after it moved the events. If it
-// died before it moved them, a leader halts as before.
+// TestRealignmentThatDies checks that an adoption can be done again if it died after its control message or after it moved the events. If
+// the adoption died before it moved the events, a leader halts as before.
 func TestRealignmentThatDies(t *testing.T) {
 	for name, test := range map[string]struct {
 		repair func(h *harness) operations.RelayRepair
@@ -226,7 +226,7 @@ func TestRealignmentThatDies(t *testing.T) {
 				require.NoError(t, err)
 				require.ErrorIs(t, adopter.Do(t.Context(), plan), errDead)
 				time.Sleep(10 * time.Second)
-				if !test.halted { // the stream says how to go on
+				if !test.halted { // the control message in the stream says where the relay goes on
 					h.requireWell(t)
 					return
 				}

@@ -10,19 +10,20 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// takeOver finds the position at the stream's tail. The cursor is only a help: it bounds the search, and shows that the stream was
-// replaced or lost messages.
+// takeOver finds the position at the stream's tail. The cursor is only a hint: it bounds the search, and it shows if the stream was
+// replaced or has lost messages.
 //
-// Before the relay publishes, takeOver brings the parking lot and the cursor in line with the tail. That has three effects. If the
-// stream lost messages, the cursor goes back with it, so that retention does not remove the entries that are needed again. A new
-// stream is known from then on, even while it is empty. And the writes raise the revision, so that no earlier request can take effect.
+// Before the relay publishes, takeOver brings the parking lot and the cursor in line with the tail. This has three effects. First, if the
+// stream lost messages, the cursor goes back too, so that retention does not remove the entries that the relay publishes again. Second,
+// the cursor knows a new stream from then on, even while the stream is empty. Third, the writes raise the revision, so that no earlier
+// request can take effect.
 func (r *Relay) takeOver(l *leadership, logger *slog.Logger) (*streamPosition, error) {
 	cursor, err := r.Cursors.Load(l.ctx)
 	if err != nil {
 		return nil, err
 	}
 	l.revision, l.reportedHalt = cursor.Revision, cursor.Halt
-	var create uint64 // a stream that the cursor knows is never created again automatically
+	var create uint64 // 0: if the cursor knows a stream, the relay never creates it again by itself
 	if cursor.StreamCreated == "" {
 		create = 1
 	}
@@ -37,7 +38,7 @@ func (r *Relay) takeOver(l *leadership, logger *slog.Logger) (*streamPosition, e
 	}
 	held := pos.lastOwn
 	if !tail.Own && held <= info.Base {
-		held = 0 // the stream holds none of our messages; lower sequences belong to a former stream
+		held = 0 // the stream holds no message of a relay; sequences up to info.Base belong to a former stream
 	}
 	lost, err := r.reconcile(l, pos, tail, held, false)
 	if err != nil {
@@ -60,8 +61,9 @@ func (r *Relay) takeOver(l *leadership, logger *slog.Logger) (*streamPosition, e
 	return pos, err
 }
 
-// findPosition finds the position at the tail, given the cursor and the broker's answer about the stream. If the relay must not go on
-// from there, it returns a *relay.Halt. It changes nothing, so that a halted relay can go on once the lost messages or rows are back.
+// findPosition finds the position at the tail. info and opened are the broker's answer about the stream. If the relay must not go on from
+// the position, findPosition returns a *relay.Halt. It changes nothing, so a halted relay can call it again and again until the lost
+// messages or rows are back.
 func (r *Relay) findPosition(
 	ctx context.Context, cursor relay.Cursor, info relay.StreamInfo, opened error,
 ) (*streamPosition, relay.MessageMeta, error) {
@@ -87,8 +89,9 @@ func (r *Relay) findPosition(
 	return pos, tail, r.verify(ctx, pos, tail)
 }
 
-// redriveAgain lets the events be redriven again that the stream has lost. First it proves by a control message that the stream ends
-// there: in a cluster, a broker that led the stream before may answer with an old end, but an append through it stores nothing.
+// redriveAgain makes the redriven events that the stream has lost due for a redrive again. First it appends a control message, which proves
+// where the stream ends. The proof is necessary in a cluster: a broker that led the stream before may answer with an old end of the
+// stream, but an append through this broker stores nothing.
 func (r *Relay) redriveAgain(l *leadership, pos *streamPosition, tail relay.MessageMeta, held uint64, logger *slog.Logger) error {
 	confirmation := relay.ControlMessage{Progress: pos.progress, Confirms: true, LastOwnSequence: tail.MaxRedriven(held)}
 	last, err := r.Publisher.PublishControl(l.ctx, pos.sequence, confirmation)
@@ -102,7 +105,8 @@ func (r *Relay) redriveAgain(l *leadership, pos *streamPosition, tail relay.Mess
 	return nil
 }
 
-// appended moves the position on after an append. The append has proved where the stream ended before, so a loss is now certain.
+// appended moves the position on after an append. The append has proved where the stream ended. So if the take-over found a loss, the loss
+// is now certain, and appended reports it.
 func (r *Relay) appended(pos *streamPosition, to outbox.Progress, last uint64, logger *slog.Logger) {
 	if pos.lost > 0 {
 		r.update(func(s *Status) { s.Heals++ })
@@ -113,7 +117,7 @@ func (r *Relay) appended(pos *streamPosition, to outbox.Progress, last uint64, l
 	pos.advance(to, last)
 }
 
-// haltIfPurged returns a halt if retention has removed entries that the stream has lost.
+// haltIfPurged returns a halt if the stream has lost events and retention has removed their entries from the log.
 func haltIfPurged(pos *streamPosition, cursor relay.Cursor) error {
 	if pos.progress.Position >= cursor.PurgedTo {
 		return nil
@@ -132,8 +136,8 @@ func (r *Relay) reconcile(l *leadership, pos *streamPosition, tail relay.Message
 	return lost, err
 }
 
-// locate finds our last message in the stream. If the stream is shorter than the cursor says, it lost acknowledged messages, which
-// the log still has.
+// locate finds the relay's last message in the stream, and the position from it. If the stream ends before the cursor's sequence, it has
+// lost acknowledged messages, and the relay publishes their events again from the log.
 func (r *Relay) locate(ctx context.Context, cursor relay.Cursor, info relay.StreamInfo) (*streamPosition, relay.MessageMeta, error) {
 	pos := &streamPosition{
 		sequence: info.LastSequence, created: info.Created, session: info.Session, largest: info.Largest, tailSeenAt: time.Now(), checkedAt: time.Now(),
@@ -154,7 +158,8 @@ func (r *Relay) locate(ctx context.Context, cursor relay.Cursor, info relay.Stre
 		pos.progress, tail, err = r.atCursor(ctx, cursor)
 	case tail.Progress.Position >= cursor.Position:
 	case tail.Redriven || tail.Parked != "" || tail.Confirms:
-		// A leader behind our cursor wrote this. Everything between is parked; otherwise its append would have failed.
+		// A leader with an older cursor wrote this message. All entries between its position and the cursor are parked. Otherwise its
+		// append would have failed.
 		pos.progress = cursor.Progress
 	default:
 		err = relay.NewHalt(relay.HaltTailCopied, "the message at sequence %d is event %s at position %d, but position %d was published before it",
@@ -163,10 +168,10 @@ func (r *Relay) locate(ctx context.Context, cursor relay.Cursor, info relay.Stre
 	return pos, tail, err
 }
 
-// atCursor returns the progress for a stream without a message of ours after the cursor's sequence. The message at that sequence, if
-// it still exists, must be the one that the cursor was saved for. Its progress may be lower than the cursor's, because the entries
-// after it are parked. An operator's control message counts more than the cursor: the stream may have lost messages, and may have
-// reached this sequence again by an adoption that has not written the cursor yet.
+// atCursor returns the progress if the stream has no message of a relay after the cursor's sequence. If the message at the cursor's
+// sequence still exists, it must be the message for which the cursor was saved. Its progress may be lower than the cursor's: then the
+// entries between the two are parked. An operator's control message counts more than the cursor: the stream may have lost messages, and
+// then have reached this sequence again by an operator's repair that has not written the cursor yet.
 func (r *Relay) atCursor(ctx context.Context, cursor relay.Cursor) (outbox.Progress, relay.MessageMeta, error) {
 	if cursor.StreamSequence == 0 {
 		return cursor.Progress, relay.MessageMeta{}, nil
@@ -186,8 +191,8 @@ func (r *Relay) atCursor(ctx context.Context, cursor relay.Cursor) (outbox.Progr
 	return cursor.Progress, tail, nil
 }
 
-// lastOwnMessage walks back from the stream's end to our last message above floor. If there is none, it returns floor and a zero
-// MessageMeta. It remembers the messages of others, so that the next call need not read them again.
+// lastOwnMessage walks back from the stream's end to the relay's last message above floor. If there is no such message, it returns floor
+// and a zero MessageMeta. It remembers the messages of others that it has read, so that the next call does not read them again.
 func (r *Relay) lastOwnMessage(ctx context.Context, info relay.StreamInfo, floor uint64) (uint64, relay.MessageMeta, error) {
 	found := func(sequence uint64, meta relay.MessageMeta) (uint64, relay.MessageMeta, error) {
 		r.foreign = foreignRange{created: info.Created, session: info.Session, after: sequence, upTo: info.LastSequence}
@@ -212,7 +217,7 @@ func (r *Relay) lastOwnMessage(ctx context.Context, info relay.StreamInfo, floor
 	return found(floor, relay.MessageMeta{})
 }
 
-// foreignRange is a part of the stream without a message of ours. It is valid for the same stream over the same connection.
+// foreignRange is a part of the stream in which no message is a relay's. It is valid only for the same stream over the same connection.
 type foreignRange struct {
 	created     string
 	session     uint64

@@ -8,12 +8,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// verify checks that no event appears at or below pos, where the relay does not read again: such an event would be lost. tail is our
-// last message in the stream. A leader verifies at each take-over, and once a second while it is idle. A busy leader saves its cursor
-// once a second, which checks the same.
+// verify checks that no event appears at or below pos. The relay does not read there again, so such an event would be lost. tail is the
+// relays' last message in the stream. A leader verifies at each take-over, and once a second while it is idle. A busy leader saves its
+// cursor once a second, and the save checks the same.
 func (r *Relay) verify(ctx context.Context, pos *streamPosition, tail relay.MessageMeta) error {
 	sequence := pos.lastOwn
-	// A control message carries no event. One that parks stands for its event, which may not be in the parking lot yet.
+	// A control message carries no event, so it does not count. But a control message that parks an event counts in place of the event:
+	// the event may not be in the parking lot yet.
 	if tail.Own && tail.Event == 0 && tail.Parked == "" && sequence > 0 {
 		sequence--
 	}
@@ -32,7 +33,7 @@ func asSequenceHalt(err error) error {
 	return err
 }
 
-// asLogHalt turns the errors of the log after which the relay must not go on into halts.
+// asLogHalt turns the errors of the log into halts if the relay must not go on after them.
 func asLogHalt(err error) error {
 	if errors.Is(err, relay.ErrHistoryLost) {
 		return relay.NewHalt(relay.HaltHistoryLost, "%s", err.Error())

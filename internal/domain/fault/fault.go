@@ -17,7 +17,7 @@ type Kind int
 const (
 	Internal    Kind = iota // not classified: a bug, or a failure that nobody expected
 	Invalid                 // the request is wrong; it must be changed before it is sent again
-	NotFound                // the thing that was asked for does not exist
+	NotFound                // the request names something that does not exist
 	Conflict                // somebody else was first, or the present state forbids it; read the state again before the next try
 	Unavailable             // transient: the same call may succeed later
 	Refused                 // permanent for this message; no retry helps
@@ -61,7 +61,7 @@ func New(kind Kind, code, format string, args ...any) *Error {
 	return &Error{Kind: kind, Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
-// Wrap returns a copy of f with a cause. errors.Is finds both.
+// Wrap returns a copy of f with a cause. errors.Is finds both f and the cause.
 func (f *Error) Wrap(cause error) *Error {
 	wrapped := *f
 	wrapped.cause = cause
@@ -75,7 +75,7 @@ func (f *Error) With(format string, args ...any) *Error {
 	return &detailed
 }
 
-// On returns a copy of f that names a field of the request and what is wrong with it.
+// On returns a copy of f with one more Field: a field of the request, and the reason why its value was refused.
 func (f *Error) On(field, reason string) *Error {
 	blamed := *f
 	blamed.Fields = append(append([]Field(nil), f.Fields...), Field{Name: field, Reason: reason})
@@ -103,7 +103,7 @@ func (f *Error) Is(target error) bool {
 	return ok && other.Code == f.Code
 }
 
-// KindOf returns the kind of the first fault in err's chain, and Internal when there is none.
+// KindOf returns the kind of the first fault in err's chain, or Internal if the chain has no fault.
 func KindOf(err error) Kind {
 	var f *Error
 	if errors.As(err, &f) {

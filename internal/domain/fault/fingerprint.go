@@ -11,19 +11,20 @@ import (
 
 // Bounds of a fingerprint, in bytes.
 const (
-	LongestReason  = 1000 // NewFingerprint looks at the beginning of a longer reason
+	LongestReason  = 1000 // of a longer reason, NewFingerprint reads only the beginning
 	LongestPattern = 300
 )
 
 // Fingerprint identifies the cause of a failure: failures with the same cause have the same fingerprint.
 type Fingerprint struct {
-	ID      string // twelve hexadecimal digits, which follow from Pattern
-	Pattern string // the reason without the parts that differ from event to event, for people
+	ID      string // twelve hexadecimal digits of a hash of Pattern
+	Pattern string // the reason without the parts that differ from event to event; people can read it
 }
 
-// NewFingerprint returns the fingerprint of the reason for which an event failed. It uses the first line, without quoted values, ids,
-// times, addresses and numbers. Error codes stay, because they name the cause: the code after the word SQLSTATE, and a number from 100 to
-// 599 after the words status, code or answers. The fingerprint of a Pattern is the same fingerprint.
+// NewFingerprint returns the fingerprint of the reason for which an event failed. The pattern is the first line of the reason, with
+// placeholders for quoted values, ids, times, addresses and numbers. Error codes stay, because they name the cause: the code after the
+// word SQLSTATE, and a number from 100 to 599 after one of the words status, code and answers. NewFingerprint of a Pattern returns the
+// fingerprint that has this Pattern.
 func NewFingerprint(reason string) Fingerprint {
 	pattern := firstLine(cut(reason, LongestReason))
 	for range mostRounds {
@@ -40,10 +41,11 @@ func NewFingerprint(reason string) Fingerprint {
 	return Fingerprint{ID: hex.EncodeToString(sum[:6]), Pattern: pattern}
 }
 
-// mostRounds bounds how often a pattern is normalised. A replacement can complete a text that an earlier rule looks for.
+// mostRounds bounds how often a pattern is normalised. One round may not be enough: a replacement can create a text that an earlier rule
+// matches.
 const mostRounds = 10
 
-// cut returns the beginning of text: at most that many bytes, and only whole characters.
+// cut returns the beginning of text. The beginning has at most the given number of bytes, and only whole characters.
 func cut(text string, most int) string {
 	if len(text) <= most {
 		return text
@@ -54,7 +56,7 @@ func cut(text string, most int) string {
 	return strings.TrimSpace(text[:most])
 }
 
-// firstLine returns the first line that is not blank. Stack traces come after it.
+// firstLine returns the first line that is not blank. A stack trace begins on a later line, so it is left out.
 func firstLine(text string) string {
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSpace(line); line != "" {
@@ -85,10 +87,10 @@ func normalised(line string) string {
 	return withoutRepeats(strings.Join(fields, " "))
 }
 
-// status matches a field that can be a status code.
+// status matches a field that can be a status code: a number from 100 to 599, with or without punctuation after it.
 var status = regexp.MustCompile(`^[1-5][0-9]{2}[^0-9A-Za-z]*$`)
 
-// isCode reports whether a field is an error code, judged by the word before it.
+// isCode reports whether field is an error code. The word before the field decides.
 func isCode(before, field string) bool {
 	switch before = strings.ToLower(strings.Trim(before, "(:=")); {
 	case strings.HasSuffix(before, "sqlstate"):
@@ -118,8 +120,8 @@ func withoutQuoted(line string) string {
 	return kept.String()
 }
 
-// quoteEnd returns the end of the quoted value that begins at i, after the character previous, or 0 if none begins there. A double
-// quote without an end was cut off, so its value ends with the line.
+// quoteEnd returns the index after the quoted value that begins at i, or 0 if no quoted value begins at i. previous is the character
+// before i. If a double quote is never closed, the end of the reason was cut off, so the value ends with the line.
 func quoteEnd(line string, i int, previous rune) int {
 	quote := line[i]
 	if quote != '"' && quote != '\'' && quote != '`' || quote == '\'' && inWord(previous, '>') {
@@ -139,10 +141,11 @@ func quoteEnd(line string, i int, previous rune) int {
 	return 0
 }
 
-// inWord reports whether a character belongs to a word, or to a placeholder, which may have replaced a word.
+// inWord reports whether r belongs to a word. r also counts if it is mark, the edge of a placeholder: the placeholder may have replaced a
+// word.
 func inWord(r, mark rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == mark }
 
-// rules replace fields with digits. They apply in this order.
+// rules replace parts of a field that contains digits. They apply in this order.
 var rules = []struct {
 	pattern *regexp.Regexp
 	with    string
@@ -152,7 +155,7 @@ var rules = []struct {
 	{regexp.MustCompile(`\[[0-9a-fA-F:.%]*:[0-9a-fA-F:.%]*\](?::[0-9]+)?|(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]+)?|` +
 		`(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z][A-Za-z0-9-]*):[0-9]+`), anAddress},
 	{regexp.MustCompile(`\b0x[0-9a-fA-F]+\b|\b[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h)(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))*\b`), aNumber},
-	{regexp.MustCompile(`\b[0-9A-Za-z]{8,}\b`), anID}, // if it looks like one
+	{regexp.MustCompile(`\b[0-9A-Za-z]{8,}\b`), anID}, // only if isID accepts the word
 	{regexp.MustCompile(`(?:\B[+-])?[0-9]+(?:[.,][0-9]+)*(?:[eE][+-]?[0-9]+)?`), aNumber},
 }
 
@@ -169,8 +172,8 @@ func withoutNumbers(field string) string {
 	return field
 }
 
-// isID reports whether a word is an id, and not a name with a number in it. An id has only hexadecimal digits, or at least 16 characters
-// with at least four digits among them.
+// isID reports whether a word is an id. A name that contains a number is no id. An id has a digit, and another character. Either all of its
+// characters are hexadecimal digits or hyphens, or it has at least 16 characters, and at least four of them are decimal digits.
 func isID(word string) bool {
 	digits, others := 0, 0
 	for _, r := range word {
@@ -184,7 +187,7 @@ func isID(word string) bool {
 	return digits > 0 && digits < len(word) && (others == 0 || len(word) >= 16 && digits >= 4)
 }
 
-// withoutRepeats replaces a list of the same placeholder by one.
+// withoutRepeats replaces each list of equal placeholders by one placeholder.
 func withoutRepeats(line string) string {
 	for _, mark := range []string{aValue, anID, aTime, anAddress, aNumber} {
 		for _, between := range []string{", ", ",", " "} {

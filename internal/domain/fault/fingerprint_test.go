@@ -56,8 +56,8 @@ func TestFingerprintPattern(t *testing.T) {
 	}
 }
 
-// TestFingerprintID checks that reasons with one cause have one id, that different causes have different ids, and that ids stay the same from
-// version to version.
+// TestFingerprintID checks that reasons with the same cause have the same id, and that different causes have different ids. An id stays the
+// same in later versions of the program.
 func TestFingerprintID(t *testing.T) {
 	require.Equal(t, "5917eeb97442", fault.NewFingerprint("no address").ID)
 	one := fault.NewFingerprint("customer 550e8400-e29b-41d4-a716-446655440000 owes 12.50 since 2026-11-29")

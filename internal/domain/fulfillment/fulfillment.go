@@ -1,5 +1,5 @@
-// Package fulfillment decides what a warehouse is asked to do for an order: pick it once it is paid, and put it back if it is cancelled after that.
-// Paid and Cancelled return the event that follows from a change of the order.
+// Package fulfillment decides what a warehouse is asked to do for an order: to pick the order when it is paid, and to put the order back
+// if it is cancelled after the payment. Paid and Cancelled return the event that follows from a change of the order.
 package fulfillment
 
 import "time"
@@ -10,14 +10,14 @@ type Status string
 // The statuses of a fulfillment.
 const (
 	Requested Status = "requested" // the order was paid: pick it
-	Withdrawn Status = "withdrawn" // the order was cancelled after that: put it back
+	Withdrawn Status = "withdrawn" // the order was cancelled after the payment: put it back
 )
 
-// Order is what a fulfillment needs to know of an order, right after one of the order's events.
+// Order is the part of an order that a fulfillment needs, as the order is right after one of its events.
 type Order struct {
 	ID, Customer string
 	Version      int64
-	At           time.Time // of the event
+	At           time.Time // time of the event
 }
 
 // Event is what happened to a fulfillment.
@@ -25,16 +25,16 @@ type Event struct {
 	Status   Status
 	Order    string // id of the order; a fulfillment has no id of its own
 	Customer string
-	// Version is the version of the fulfillment. A fulfillment begins with the second event of the order. So its version is that of the order minus
-	// one, and nobody has to store it.
+	// Version is the version of the fulfillment. A fulfillment begins with the second event of the order. So its version is the order's
+	// version minus one, and nobody has to store it.
 	Version int64
 	At      time.Time
 }
 
-// Paid returns what follows when an order is paid.
+// Paid returns the event that follows when an order is paid.
 func Paid(o Order) Event { return follow(o, Requested) }
 
-// Cancelled returns what follows when an order is cancelled, or false if nothing follows because the order was never paid.
+// Cancelled returns the event that follows when an order is cancelled, or false if no event follows because the order was never paid.
 func Cancelled(o Order) (Event, bool) {
 	const createdAndCancelled = 2
 	return follow(o, Withdrawn), o.Version > createdAndCancelled

@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 )
 
-// TestVersionsFollowTheOrder lives the lives of orders. The versions of what follows begin with 1 and have no gap.
+// TestVersionsFollowTheOrder checks the events of a fulfillment for each course of an order. Their versions begin with 1 and have no gap.
 func TestVersionsFollowTheOrder(t *testing.T) {
 	at := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {

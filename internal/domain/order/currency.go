@@ -9,13 +9,13 @@ import (
 // ErrCurrency reports that a text is not a currency.
 var ErrCurrency = fault.New(fault.Invalid, "invalid_currency", "not an ISO 4217 currency code")
 
-// DefaultCurrency is the currency of an order that names none.
+// DefaultCurrency is the currency of an order whose request names no currency.
 const DefaultCurrency Currency = "USD"
 
 // Currency is an ISO 4217 code: three capital letters.
 type Currency string
 
-// ParseCurrency accepts the codes of money in use: three capital letters, as ISO 4217 writes them.
+// ParseCurrency accepts the active codes of ISO 4217, in capital letters. It fails with ErrCurrency.
 func ParseCurrency(code string) (Currency, error) {
 	if _, known := currencyDecimals[Currency(code)]; !known {
 		const reason = "must be an ISO 4217 code of three capital letters such as USD"
@@ -24,7 +24,7 @@ func ParseCurrency(code string) (Currency, error) {
 	return Currency(code), nil
 }
 
-// Decimals is how many decimals the currency has: 2 for USD, 0 for JPY, 3 for KWD.
+// Decimals returns how many decimals the currency has: 2 for USD, 0 for JPY, 3 for KWD.
 func (c Currency) Decimals() int {
 	if decimals, known := currencyDecimals[c]; known {
 		return decimals
@@ -32,10 +32,10 @@ func (c Currency) Decimals() int {
 	return 2
 }
 
-// String is the code.
+// String returns the code.
 func (c Currency) String() string { return string(c) }
 
-// currencyDecimals is the active codes of ISO 4217 list one, without funds, metals and test codes.
+// currencyDecimals has the number of decimals of each active code in list one of ISO 4217. Codes of funds, metals and tests are left out.
 var currencyDecimals = func() map[Currency]int {
 	byDecimals := map[int]string{
 		0: `BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF`,

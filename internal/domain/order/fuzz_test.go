@@ -14,7 +14,7 @@ import (
 // number is a JSON number (RFC 8259, section 6): sign, whole part, fraction, exponent.
 var number = regexp.MustCompile(`\A(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?\z`)
 
-// verdict says by big numbers alone why text is not an amount, or how many minor units it is.
+// verdict computes with big numbers how many minor units text is. If text is not an amount, verdict returns the reason.
 func verdict(text string, decimals int) (minor *big.Int, reason string) {
 	parts := number.FindStringSubmatch(text)
 	if parts == nil || len(text) > 100 {
@@ -26,7 +26,7 @@ func verdict(text string, decimals int) (minor *big.Int, reason string) {
 	if parts[4] != "" {
 		exponent.SetString(parts[4], 10)
 	}
-	zeros := exponent.Add(exponent, big.NewInt(int64(decimals-len(fraction)))) // behind digits, in minor units
+	zeros := exponent.Add(exponent, big.NewInt(int64(decimals-len(fraction)))) // number of zeros to append to digits, for minor units
 	switch {
 	case digits.Sign() == 0:
 		return nil, "greater than zero"
@@ -44,7 +44,7 @@ func verdict(text string, decimals int) (minor *big.Int, reason string) {
 	return minor, ""
 }
 
-// Whatever is accepted is worth exactly what its text says, and whatever is refused is refused for the true reason.
+// FuzzParseMoney checks that ParseMoney returns exactly the amount of an accepted text, and the right reason for a refused text.
 func FuzzParseMoney(f *testing.F) {
 	for _, seed := range []string{
 		"100.50", "100.5", "1e2", "1.000e2", "0", "-1", "1e-2", "1E+17", "NaN", "", "-", ".", "1.", "01", "1e", "0e0", "-0.0e-9",

@@ -8,14 +8,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrMoney reports that a text is not an amount of money that can be kept exactly.
+// ErrMoney reports that a text is not an amount of money, or that the amount is not greater than zero or has too many decimals.
 var ErrMoney = fault.New(fault.Invalid, "invalid_amount", "not an amount of money")
 
 // ErrTooLarge reports that an amount is larger than an order may have.
 var ErrTooLarge = fault.New(fault.Invalid, "amount_too_large", "the amount is larger than an order may have")
 
 // MaxAmount is the largest amount that an order may have, in minor units of its currency: 10,000,000,000.00 USD. Subscribers
-// add up the orders of a customer, and 9,223,372 of the largest ones fit into 64 bits.
+// add up the orders of a customer. The sum of 9,223,372 of the largest orders fits into 64 bits.
 const MaxAmount int64 = 1_000_000_000_000
 
 // Money is an exact amount: a whole number of the currency's minor units (cents for USD, yen for JPY).
@@ -24,12 +24,12 @@ type Money struct {
 	currency Currency
 }
 
-// NewMoney returns a stored amount of minor units. It does not validate the amount.
+// NewMoney returns an amount that was stored before, in minor units. It does not validate the amount.
 func NewMoney(minor int64, currency Currency) Money { return Money{minor: minor, currency: currency} }
 
-// ParseMoney reads a decimal number from its text, in the grammar of a JSON number (100.50, 100.5, 1e2), without ever
-// going through floating point. It refuses what is not such a number, what is not greater than zero, more decimals than
-// the currency has, and, with ErrTooLarge, what does not fit into 64 bits of minor units.
+// ParseMoney reads an amount from text, which must be a number as JSON writes it (100.50, 100.5, 1e2). It never uses floating
+// point. It fails with ErrMoney if the text is not such a number, or if the amount is not greater than zero or has more decimals
+// than the currency. It fails with ErrTooLarge if the amount in minor units does not fit into 64 bits.
 func ParseMoney(text string, currency Currency) (Money, error) {
 	refuse := func(reason string) (Money, error) {
 		return Money{}, ErrMoney.With("amount %s", reason).On("amount", reason)
@@ -57,7 +57,7 @@ func ParseMoney(text string, currency Currency) (Money, error) {
 	return Money{minor: minor, currency: currency}, nil
 }
 
-// tooLarge says what is the largest amount of a currency.
+// tooLarge returns an ErrTooLarge that names the largest amount of a currency.
 func tooLarge(currency Currency) error {
 	reason := "is too large: the largest is " + NewMoney(MaxAmount, currency).String()
 	return ErrTooLarge.With("amount %s", reason).On("amount", reason)
@@ -72,7 +72,7 @@ type decimal struct {
 
 // scanNumber reads a JSON number (RFC 8259, section 6).
 func scanNumber(text string) (decimal, bool) {
-	const longest = 100 // far more than 64 bits need; keeps hostile input cheap
+	const longest = 100 // far more than 64 bits need; a longer text is refused without work
 	if len(text) > longest {
 		return decimal{}, false
 	}
@@ -99,7 +99,7 @@ func scanNumber(text string) (decimal, bool) {
 		}
 		var err error
 		if exponent, err = strconv.Atoi(sign); err != nil || exponent > math.MaxInt16 || exponent < math.MinInt16 {
-			exponent = math.MaxInt16 // out of any currency's range either way
+			exponent = math.MaxInt16 // out of the range of every currency, with either sign
 			if strings.HasPrefix(sign, "-") {
 				exponent = -math.MaxInt16
 			}
@@ -120,16 +120,16 @@ func takeDigits(text string) (digits, rest string) {
 	return text[:end], text[end:]
 }
 
-// Minor is the amount in minor units.
+// Minor returns the amount in minor units.
 func (m Money) Minor() int64 { return m.minor }
 
-// Currency is the amount's currency.
+// Currency returns the amount's currency.
 func (m Money) Currency() Currency { return m.currency }
 
 // IsPositive reports whether the amount is greater than zero.
 func (m Money) IsPositive() bool { return m.minor > 0 }
 
-// Decimal is the amount with as many decimals as the currency has: 100.50.
+// Decimal returns the amount with as many decimals as the currency has: 100.50.
 func (m Money) Decimal() string {
 	digits, sign := strconv.FormatInt(m.minor, 10), ""
 	if m.minor < 0 {
@@ -145,5 +145,5 @@ func (m Money) Decimal() string {
 	return sign + digits[:len(digits)-decimals] + "." + digits[len(digits)-decimals:]
 }
 
-// String is the amount and its currency: 100.50 USD.
+// String returns the amount and its currency: 100.50 USD.
 func (m Money) String() string { return m.Decimal() + " " + m.currency.String() }

@@ -1,4 +1,4 @@
-// Package order is the order aggregate: its state, the changes that it allows, and the events that report them. An application
+// Package order is the order aggregate: its state, the changes that it allows, and the events that report the changes. An application
 // places or rehydrates an Order, changes it by a method, pulls its events, and saves both.
 package order
 
@@ -12,7 +12,7 @@ import (
 
 // The reasons to refuse a change.
 var (
-	// ErrStatus reports that the order's status does not allow the change. The detail names the statuses that do.
+	// ErrStatus reports that the order's status does not allow the change. The detail names the statuses that allow it.
 	ErrStatus = fault.New(fault.Conflict, "order_status", "the order's status does not allow this")
 	// ErrDiffers reports that the change was made before with other notes.
 	ErrDiffers = fault.New(fault.Conflict, "order_change_differs", "the change was made before, in another way")
@@ -48,12 +48,12 @@ type Snapshot struct {
 // order has changed since. An Order is not safe for concurrent use.
 type Order struct {
 	state  Snapshot
-	stored int64 // version when it was read; 0 for a new order
+	stored int64 // version of the order when it was read; 0 for a new order
 	events []Event
 }
 
-// Place creates an order. The amount must be greater than zero, and at most MaxAmount. Orders that are older than this limit may
-// have more.
+// Place creates an order. The amount must be greater than zero, and at most MaxAmount. An order that was placed before this limit
+// existed may have a larger amount.
 func Place(id ID, customer CustomerID, amount Money, now time.Time) (*Order, error) {
 	if !amount.IsPositive() {
 		return nil, ErrMoney.With("the amount must be greater than zero").On("amount", "must be greater than zero")
@@ -111,7 +111,7 @@ func (o *Order) Cancel(reason Note, now time.Time) (Snapshot, error) {
 	return o.state, nil
 }
 
-// transition changes the status, if it is one of from.
+// transition moves the order to a status and the next version. It fails with ErrStatus if the present status is not one of from.
 func (o *Order) transition(verb string, to Status, from ...Status) error {
 	if !slices.Contains(from, o.state.Status) {
 		names := make([]string, len(from))
@@ -125,7 +125,8 @@ func (o *Order) transition(verb string, to Status, from ...Status) error {
 	return nil
 }
 
-// repeat returns the first answer to a change that was made before, or refuses the change if it is not the same.
+// repeat answers a request for a change that was made before. It returns the first answer, or ErrDiffers if the change is not the same.
+// difference says how the two changes differ.
 func repeat(first Snapshot, same bool, difference string) (Snapshot, error) {
 	if !same {
 		return Snapshot{}, ErrDiffers.With("the order was %s", difference)
@@ -141,8 +142,8 @@ func (o *Order) AsPlaced() Snapshot {
 	}
 }
 
-// asPaid returns the order as it was when it was paid, or false if it never was. A cancelled order at version 3 was paid before; one at
-// version 2 was not.
+// asPaid returns the order as it was when it was paid, or false if it was never paid. A cancelled order at version 3 was paid before. A
+// cancelled order at version 2 was not.
 func (o *Order) asPaid() (Snapshot, bool) {
 	switch {
 	case o.state.Status == StatusCreated, o.state.Status == StatusCancelled && o.state.Version < 3:
@@ -156,7 +157,8 @@ func (o *Order) asPaid() (Snapshot, bool) {
 // Snapshot returns the current state.
 func (o *Order) Snapshot() Snapshot { return o.state }
 
-// StoredVersion returns the version that the order had when it was read, or 0 if it is new. A save compares it with the stored one.
+// StoredVersion returns the version that the order had when it was read, or 0 if the order is new. A save takes effect only if the stored
+// order still has this version.
 func (o *Order) StoredVersion() int64 { return o.stored }
 
 // PullEvents returns the recorded events, in order, and removes them from the order. The caller appends them to the outbox in the
@@ -167,5 +169,5 @@ func (o *Order) PullEvents() []Event {
 	return events
 }
 
-// HasEvents reports whether there are recorded events that were not pulled.
+// HasEvents reports whether the order has recorded events that were not pulled.
 func (o *Order) HasEvents() bool { return len(o.events) > 0 }

@@ -58,7 +58,8 @@ func TestPlaceRefusesWhatIsNotPositive(t *testing.T) {
 	}
 }
 
-// An order of a larger amount that was stored before there was a limit is changed as any other.
+// TestPlaceRefusesWhatIsTooLarge checks that Place refuses an amount above MaxAmount. An order with a larger amount that was stored before
+// this limit existed can still be changed.
 func TestPlaceRefusesWhatIsTooLarge(t *testing.T) {
 	largest := order.NewMoney(order.MaxAmount, "USD")
 	o, err := order.Place(orderID, customer, largest, placedAt)
@@ -84,12 +85,12 @@ func TestPlaceRefusesWhatIsTooLarge(t *testing.T) {
 	require.Equal(t, stored.Amount, old.AsPlaced().Amount)
 }
 
-// So many orders of one customer can be added up.
+// TestManyOfTheLargestOrdersCanBeAddedUp checks that the sum of nine million largest orders fits into 64 bits.
 func TestManyOfTheLargestOrdersCanBeAddedUp(t *testing.T) {
 	require.Greater(t, math.MaxInt64/order.MaxAmount, int64(9_000_000))
 }
 
-// do is a verb with something to say.
+// do makes the change that verb names, with notes.
 func do(o *order.Order, verb string) (order.Snapshot, error) {
 	switch verb {
 	case "pay":
@@ -100,7 +101,7 @@ func do(o *order.Order, verb string) (order.Snapshot, error) {
 	return o.Cancel("too late", changedAt)
 }
 
-// lives are all the ways in which an order can get anywhere.
+// lives has, for each status, every sequence of changes that leads to it.
 var lives = map[order.Status][][]string{
 	order.StatusCreated:   {{}},
 	order.StatusPaid:      {{"pay"}},
@@ -108,7 +109,7 @@ var lives = map[order.Status][][]string{
 	order.StatusCancelled: {{"cancel"}, {"pay", "cancel"}},
 }
 
-// after is a stored order to which verbs happened.
+// after returns an order to which the changes verbs were made, as read from the store.
 func after(t *testing.T, verbs ...string) *order.Order {
 	t.Helper()
 	o, err := order.Place(orderID, customer, amount, placedAt)
@@ -120,7 +121,8 @@ func after(t *testing.T, verbs ...string) *order.Order {
 	return order.Rehydrate(o.Snapshot())
 }
 
-// Every verb from every status: made, refused, or made before, which is answered as it was then.
+// TestStatusMachine checks each change in each status. The order makes the change, refuses it, or repeats the first answer if the change
+// was made before.
 func TestStatusMachine(t *testing.T) {
 	wouldWork := map[string]string{"pay": "must be created", "ship": "must be paid", "cancel": "must be created or paid"}
 	leadsTo := map[string]order.Status{"pay": order.StatusPaid, "ship": order.StatusShipped, "cancel": order.StatusCancelled}
@@ -172,7 +174,7 @@ func TestVerbsKeepWhatTheyAreTold(t *testing.T) {
 	require.Equal(t, order.Note("P-1"), cancelled.PaymentReference)
 }
 
-// What was done cannot be done once more in another way, not even by saying nothing.
+// TestARepeatedChangeMustBeTheSame checks that a repeated change with other notes, or without notes, is refused.
 func TestARepeatedChangeMustBeTheSame(t *testing.T) {
 	shipped, cancelled := after(t, "pay", "ship"), after(t, "cancel")
 	for name, repeat := range map[string]func() (order.Snapshot, error){
@@ -220,7 +222,7 @@ func eventOf(status order.Status, fact order.EventData) order.Event {
 func TestVersionRisesByOnePerEvent(t *testing.T) {
 	o, err := order.Place(orderID, customer, amount, placedAt)
 	require.NoError(t, err)
-	for _, verb := range []string{"pay", "pay", "ship"} { // what was done is not done again
+	for _, verb := range []string{"pay", "pay", "ship"} { // the second pay changes nothing
 		_, err := do(o, verb)
 		require.NoError(t, err)
 	}
@@ -257,7 +259,7 @@ func TestEventsKeepWhatWasTrueThen(t *testing.T) {
 	require.Equal(t, order.StatusCreated, order.DataOf(created).Order.Status)
 }
 
-// What was stored once is not judged again: rules may have become stricter since.
+// TestRehydrateDoesNotJudge checks that Rehydrate accepts each stored state. The rules may have become stricter after it was stored.
 func TestRehydrateDoesNotJudge(t *testing.T) {
 	stored := order.Snapshot{ID: "old", CustomerID: "style", Amount: order.NewMoney(0, "DEM"), Status: "lost", Version: 3}
 	o := order.Rehydrate(stored)

@@ -1,5 +1,6 @@
-// Package outbox is what a service must know of the outbox: the message that it appends, the entry that the log keeps of it, and
-// the position that orders entries. A service builds a Message for each event of an aggregate; the relay reads Entries.
+// Package outbox has the types that a service needs to use the outbox: the Message that the service appends, the Entry that the log
+// keeps of a message, and the Position that orders entries. A service builds a Message for each event of an aggregate; the relay
+// reads Entries.
 package outbox
 
 import (
@@ -22,7 +23,7 @@ func (k Key) String() string { return k.Type + "/" + k.ID }
 type Message struct {
 	ID      string // UUID; the CloudEvents id, by which subscribers recognize a repeated event
 	Type    string // CloudEvents type, versioned: outboxie.order.created.v1
-	Subject string // the subject that it is published to: orders.created
+	Subject string // the subject to which the relay publishes the message: orders.created
 	Key     Key
 	Version int64 // the aggregate's version after the event: 1, 2, 3 … without a gap
 	Headers map[string]string
@@ -38,13 +39,13 @@ type Entry struct {
 	Message
 	Position   Position
 	RecordedAt time.Time // read from the database's clock inside the transaction
-	Parked     bool      // it is in the parking lot, in any state
-	// Invalid is why the row can never be published; empty: it can. The fields of such a row that cannot be read, or that are
-	// too large, are zero.
+	Parked     bool      // the event is in the parking lot, whatever its state there
+	// Invalid is the reason why the row can never be published; empty: reading the row has found no reason. If Invalid is not
+	// empty, the fields that cannot be read or are too large are zero.
 	Invalid string
 }
 
-// Progress is the last entry that was dealt with. The id proves that the log is still the same.
+// Progress names the last entry that a reader of the log has dealt with. The id proves that the log is still the same log.
 type Progress struct {
 	Position Position
 	EventID  string
@@ -65,8 +66,8 @@ func ReservedHeader(name string) bool {
 	return begins("nats-") || begins("ce-") || begins("outbox-") || strings.EqualFold(name, "content-type")
 }
 
-// Validate returns an ErrInvalidMessage if no broker could take m. A valid message can still be too large for a particular stream;
-// the relay parks it then.
+// Validate returns an ErrInvalidMessage if no broker could take m. A valid message can still be too large for a particular stream.
+// Then the relay parks the event.
 func (m Message) Validate() error {
 	switch {
 	case m.ID == "":

@@ -2,8 +2,8 @@ package outbox
 
 import "strings"
 
-// Unpublishable returns why no subscriber could read e, or an empty string. Validate keeps such messages out of the log, but a row
-// can also be inserted without it.
+// Unpublishable returns the reason why no subscriber could read e, or an empty string. Validate keeps such messages out of the log, but
+// somebody can insert a row without calling Validate.
 func (e Entry) Unpublishable() string {
 	switch year := e.RecordedAt.UTC().Year(); {
 	case e.Invalid != "":

@@ -8,8 +8,8 @@ const (
 	MaxAggregateID   = 1024 // an index entry holds at most 2704 bytes
 	MaxType          = 255
 	MaxSubject       = 2048     // a broker may close a connection that sends a line of more than 4096 bytes
-	MaxHeaders       = 64 << 10 // a stream may keep their length in 16 bits
-	MaxPayload       = 64 << 20 // the largest limit that a broker can be given
+	MaxHeaders       = 64 << 10 // a stream may store the length of the headers in 16 bits
+	MaxPayload       = 64 << 20 // the largest message size to which a broker can be set
 )
 
 // headerCost is how many bytes the log needs for each header besides its name and value.
@@ -24,7 +24,7 @@ func HeadersSize(headers map[string]string) int {
 	return size
 }
 
-// oversized returns which part of m is larger than the log takes, or an empty string.
+// oversized names the part of m that is too large for the log, or returns an empty string.
 func (m Message) oversized() string {
 	for _, part := range []struct {
 		name       string
@@ -44,7 +44,8 @@ func (m Message) oversized() string {
 	return ""
 }
 
-// TooLarge returns the reason why an entry is not published whose payload has that many bytes: the broker accepts at most largest.
+// TooLarge returns the reason why the relay does not publish an entry: its payload takes payload bytes, and the broker takes at most
+// largest.
 func TooLarge(payload string, largest int) string {
 	return fmt.Sprintf("its payload takes %s bytes, and the broker takes at most %d", payload, largest)
 }

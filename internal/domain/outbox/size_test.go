@@ -28,7 +28,7 @@ func TestMessagesHaveBounds(t *testing.T) {
 		}},
 	} {
 		message := valid()
-		if name != "payload" { // which is slow
+		if name != "payload" { // a payload of the largest size is slow to validate
 			part.set(&message, part.most)
 			require.NoError(t, message.Validate(), name)
 		}

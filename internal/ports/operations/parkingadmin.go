@@ -7,22 +7,23 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// ParkingAdmin lets people decide about parked events. The leader redrives soon what an operator asked to redrive.
+// ParkingAdmin lets people decide about parked events. An operator asks for a redrive; soon after, the leader redrives the events.
 type ParkingAdmin interface {
-	// Redrive asks for every Parked event of the aggregate, or of all aggregates if key is nil, and returns how many there were. If
-	// the aggregate had none, it fails with relay.ErrNotParked.
+	// Redrive asks the leader to redrive every Parked event of the aggregate, or of all aggregates if key is nil. It returns how many
+	// events there were. If key is not nil and the aggregate had no Parked event, Redrive fails with relay.ErrNotParked.
 	Redrive(ctx context.Context, key *outbox.Key) (int, error)
-	// Discard gives the Parked event at position up for ever, or fails with relay.ErrNotParked. The events behind it keep waiting.
-	// Discard also takes an event that is to be redriven and cannot be, because somebody deleted it from the log.
+	// Discard gives up the Parked event at position for ever, or fails with relay.ErrNotParked. The events behind it keep waiting.
+	// Discard also accepts an event in state Redrive if somebody deleted the event from the log, so that nobody can redrive it.
 	Discard(ctx context.Context, position outbox.Position) error
 	// Waiting lists the events that wait, in order of position, at most limit.
 	Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, error)
-	// Undecided returns the first Parked event of each aggregate after a key, at most limit. The order of keys is the adapter's own.
+	// Undecided returns the first Parked event of each aggregate after a key, at most limit. The adapter chooses the order of keys.
 	// The other Parked events of the aggregate are behind the first one.
 	Undecided(ctx context.Context, after outbox.Key, limit int) ([]UndecidedEvent, error)
-	// RedriveChosen asks for those of the events that are Parked and of the choice, and for the Parked events behind each in its
-	// aggregate, all at once. It returns how many events it chose.
+	// RedriveChosen asks the leader to redrive the events at positions that are Parked and that choice includes, and the Parked events
+	// behind each of them in its aggregate, all of them or none. It returns how many events it chose, without those behind them.
 	RedriveChosen(ctx context.Context, positions []outbox.Position, choice Choice) (int, error)
-	// DiscardChosen gives up those of the events that are Parked and of the choice, all at once. It returns how many these are.
+	// DiscardChosen gives up the events at positions that are Parked and that choice includes, all of them or none. It returns how many
+	// events it gave up.
 	DiscardChosen(ctx context.Context, positions []outbox.Position, choice Choice) (int, error)
 }

@@ -1,8 +1,9 @@
-// Package operations holds the ports for people who run the relay and its subscribers: to see where they stand, and to decide about
-// them. The HTTP admin listener and the commands of cmd/outboxie drive SubscriberAdmin, DeadLetterFinder and UndecidedEvents, which
-// package operating in internal/app implements; the database implements the other ports.
+// Package operations holds the ports for people who run the relay and its subscribers. These people see how far relay and subscribers
+// have come, and decide about events that wait for a decision. The HTTP admin listener and the commands of cmd/outboxie drive
+// SubscriberAdmin, DeadLetterFinder and UndecidedEvents. Package operating in internal/app implements these three; the database
+// implements the other ports.
 //
-// No lease fences these writes. A decision takes effect through the relay or the subscriber, and cannot mislead either.
+// No lease fences the writes of these ports. A decision takes effect through the relay or the subscriber, and misleads neither of them.
 package operations
 
 import (
@@ -16,18 +17,19 @@ import (
 // RelayInspector reads the relay's state from the database.
 type RelayInspector interface {
 	EventLog
-	// Status returns where log and relay stand. It counts the backlog; otherwise it reads little, whatever the size of the log.
+	// Status returns the state of the log and the relay. It counts the unpublished events; everything else is cheap to read, whatever the
+	// size of the log.
 	Status(ctx context.Context) (RelayStatus, error)
-	// Measure returns how far the relay is behind. Its cost does not grow with the backlog. The cursor in the database may be older
-	// than the relay's own, so everything up to known counts as dealt with too; 0 means that nothing is known.
+	// Measure returns how far the relay is behind. Its cost does not grow with the backlog. The caller may know a newer
+	// position than the cursor in the database: everything up to known counts as dealt with too. 0: the caller knows none.
 	Measure(ctx context.Context, known outbox.Position) (RelayMetrics, error)
 }
 
 // EventLog shows the log to people.
 type EventLog interface {
-	// List returns the newest committed entries that match, at most filter.Limit, the newest first. Some may not be published yet,
-	// because an earlier one can still be committed. List reads payloads only if the filter asks for them. It omits a payload that is
-	// larger than MaxListedPayload, and those after the first MaxListedBytes.
+	// List returns the newest committed entries that match, at most filter.Limit, the newest first. Some of them may not be published yet,
+	// because an earlier entry can still be committed. List reads payloads only if the filter asks for them. It omits a payload that is
+	// larger than MaxListedPayload, and the payloads after the first MaxListedBytes.
 	List(ctx context.Context, filter EventFilter) ([]ListedEvent, error)
 }
 
@@ -35,7 +37,7 @@ type EventLog interface {
 type RelayRepair interface {
 	// Cursor returns the relay's cursor, or the zero Cursor if there is none.
 	Cursor(ctx context.Context) (relay.Cursor, error)
-	// HasEvents returns those of the given events that the log holds at their position, in order of position.
+	// HasEvents returns the given events that the log holds at their positions, in order of position.
 	HasEvents(ctx context.Context, events []outbox.Progress) ([]outbox.Progress, error)
 	// At returns the event at position, or false if the log has none.
 	At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error)
@@ -49,70 +51,71 @@ type RelayRepair interface {
 	// and changes nothing.
 	Realign(ctx context.Context, r Realignment) (int64, error)
 	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt. If the cursor is not at revision any more, it
-	// fails with relay.ErrStaleRevision. newStream says that the stream holds nothing that the relay published before: the time that retention
-	// counts from begins again.
+	// fails with relay.ErrStaleRevision. newStream says that the stream holds nothing that the relay published before. Then the time from
+	// which retention counts begins again.
 	Adopt(ctx context.Context, revision int64, cursor relay.Cursor, newStream bool) error
 }
 
-// SequenceCheck is what became of the log because the sequence that deals its positions went back.
+// SequenceCheck is the damage to the log if the Postgres sequence that assigns positions went back.
 type SequenceCheck struct {
-	Misplaced int64           // events at positions that the relay had passed before they came: it never publishes them
-	Next      outbox.Position // dealt next; 0: not known
-	Highest   outbox.Position // of the cursor, the log and the parking lot
+	Misplaced int64           // events that appeared at positions which the relay had passed already: the relay never publishes them
+	Next      outbox.Position // the position that the sequence assigns next; 0: not known
+	Highest   outbox.Position // highest position in the cursor, the log and the parking lot
 }
 
-// Behind reports whether the sequence deals positions again.
+// Behind reports whether the sequence will assign positions that it has assigned before.
 func (c SequenceCheck) Behind() bool { return c.Next > 0 && c.Next <= c.Highest }
 
-// NeedsRepair reports whether there is anything to repair.
+// NeedsRepair reports whether events are misplaced or the sequence is behind.
 func (c SequenceCheck) NeedsRepair() bool { return c.Misplaced > 0 || c.Behind() }
 
-// Realignment chooses the events that get new positions: the misplaced ones (see SequenceCheck), and of an aggregate that has a
-// misplaced one every event after Position, so that its versions stay in order. Parked events stay where they are.
+// Realignment chooses the events that get new positions. These are the misplaced events (see SequenceCheck). If an aggregate has a
+// misplaced event, every event of the aggregate after Position moves too, so that its versions stay in order. Parked events do not move.
 type Realignment struct {
-	Position  outbox.Position // the relay goes on after it
+	Position  outbox.Position // the relay goes on after this position
 	Published []string        // ids of events that the stream holds: they are not misplaced
 	// Complete says that Published names every event that the stream holds after the cursor's last message. Then every other event
 	// between the cursor and Position is misplaced too.
 	Complete bool
 }
 
-// RelayStatus is where log and relay stand. The relay saves its cursor at most once a second, so an event that it published since
-// then still counts as unpublished. Times are the database's.
+// RelayStatus is the state of the log and the relay. The relay saves its cursor at most once a second, so an event that it published after
+// the last save still counts as unpublished. Times are the database's.
 type RelayStatus struct {
 	Relay  string // name of the relay, its lease and its cursor
 	Now    time.Time
 	Leader *Leader // nil: nobody leads
 	Halt   *Halt   // nil: the relay is not halted
 
-	// HaltedInstances do not try to lead, because of what they see. They are in order of their names. If another instance leads, each
-	// of them probably has a wrong setting.
+	// HaltedInstances are the instances that do not try to lead, because each of them sees a reason to halt. They are sorted by name. If
+	// another instance leads, a halted instance probably has a wrong setting.
 	HaltedInstances []InstanceHalt
 
-	Position     outbox.Position // every event up to here was dealt with
+	Position     outbox.Position // the relay has dealt with every event up to here
 	SavedAt      time.Time       // when the relay saved Position; zero: never
 	Stream       string
-	Sequence     uint64          // of the relay's last message at that time
-	LastPosition outbox.Position // of the last committed entry
+	Sequence     uint64          // sequence of the relay's last message at SavedAt, in Stream
+	LastPosition outbox.Position // position of the last committed entry
 	PurgedTo     outbox.Position
 
-	SequenceCheck           // it may need a repair that no relay has noticed yet
-	Unpublished   int64     // committed entries after Position that are not parked
-	Oldest        time.Time // when the first of them was recorded; zero if there is none
+	SequenceCheck           // may need a repair that no relay has noticed yet
+	Unpublished   int64     // how many committed entries after Position are not parked
+	Oldest        time.Time // when the first unpublished entry was recorded; zero: there is none
 
-	// OldestTransaction has been writing the log for the longest time. Later events wait for it. Nil: there is none.
+	// OldestTransaction is the open transaction that has written the log for the longest time. Later events wait for its end. Nil: there is
+	// none.
 	OldestTransaction *OpenTransaction
 
-	ParkedEvents     int64 // that wait
+	ParkedEvents     int64 // events that wait in the parking lot
 	ParkedAggregates int64
 }
 
-// RelayMetrics is how far the relay is behind, as far as it can be measured cheaply.
+// RelayMetrics is how far the relay is behind. It contains only numbers that are cheap to measure.
 type RelayMetrics struct {
 	HasLeader         bool
-	Backlog           int64         // positions after the last one dealt with, up to the last committed one, rolled-back ones included
-	Oldest            time.Duration // age of the first of these events that is not parked
-	Retained          int64         // positions that retention has not removed, rolled-back ones included
+	Backlog           int64         // positions after the last one that was dealt with, up to the last committed one; gaps count too
+	Oldest            time.Duration // age of the first event in the backlog that is not parked
+	Retained          int64         // positions that retention has not removed; gaps count too
 	OldestTransaction time.Duration // age of the oldest open transaction that has written the log, if the database shows it
 
 	// Parked events that wait, and their aggregates. At most MaxCountedParked events are counted.
@@ -123,12 +126,12 @@ type RelayMetrics struct {
 // MaxCountedParked is how many parked events Measure counts at most.
 const MaxCountedParked = 10_000
 
-// Leader holds the lease.
+// Leader is the instance that holds the lease, and its term.
 type Leader struct {
 	Holder string
 	Token  int64
 	Since  time.Time
-	Until  time.Time // unless the leader renews the lease
+	Until  time.Time // when the lease ends unless the leader renews it
 }
 
 // Halt is why the relay publishes nothing.
@@ -145,22 +148,22 @@ type InstanceHalt struct {
 
 // OpenTransaction is a transaction that has written the log and has not ended.
 type OpenTransaction struct {
-	Session     int    // the database's number of its session; 0 if it is prepared
+	Session     int    // the database's number of the session; 0: the transaction is prepared
 	Prepared    string // name of a prepared transaction
 	Application string
 	State       string
-	Query       string    // its last statement, shortened
+	Query       string    // the last statement, shortened
 	Since       time.Time // zero: the database does not show it
 }
 
-// EventFilter chooses entries of the log. Each zero value but that of Limit chooses all.
+// EventFilter chooses entries of the log. A field with its zero value, except Limit, excludes no entry.
 type EventFilter struct {
 	Position  outbox.Position
 	Aggregate outbox.Key
 	Type      string
 	Since     time.Time // only entries recorded at this time or later
 	Limit     int
-	Payloads  bool // read payloads too
+	Payloads  bool // whether payloads are read too
 }
 
 // Limits on the bytes of payloads in a list.
@@ -173,14 +176,14 @@ const (
 const (
 	Unpublished = "unpublished"
 	Published   = "published"
-	Misplaced   = "misplaced" // the relay had passed its position before it came; see SequenceCheck
+	Misplaced   = "misplaced" // the event appeared after the relay had passed its position; see SequenceCheck
 )
 
 // ListedEvent is an entry of the log and its state.
 type ListedEvent struct {
 	outbox.Entry
-	State    string // Unpublished, Published, Misplaced, or its state in the parking lot
-	Reason   string // why it is, or was, parked; empty: it never was
-	Sequence uint64 // of a redriven event in the stream; else 0
-	Omitted  string // why the payload that the filter asks for is not there; empty: it is there
+	State    string // Unpublished, Published, Misplaced, or a relay.ParkedState
+	Reason   string // why the event is, or was, parked; empty: it was never parked
+	Sequence uint64 // sequence at which the event was redriven; 0: it was not redriven
+	Omitted  string // why the payload is missing although the filter asks for payloads; empty: it is not missing
 }

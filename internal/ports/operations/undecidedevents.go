@@ -17,25 +17,26 @@ const (
 	MaxGroupTypes = 20
 )
 
-// UndecidedEvents wait for an operator's decision: the dead letters of a subscriber, or the first parked event of each aggregate.
+// UndecidedEvents lets an operator decide about many events at once. An undecided event waits for a decision: it is a dead letter of a
+// subscriber, or the first parked event of an aggregate.
 //
-// Retry and Discard change many events in transactions of some hundred. If one transaction fails, those before it have taken effect,
-// the count includes them, and the method can be called again.
+// Retry and Discard change a few hundred events in each transaction. If a transaction fails, the transactions before it have taken effect,
+// and the count includes their events. The caller can call the method again.
 type UndecidedEvents interface {
-	// Groups groups events by the fingerprints of their reasons. It looks at MaxGroupedEvents at most.
+	// Groups groups events by the fingerprints of their reasons. It looks at most at MaxGroupedEvents events.
 	Groups(ctx context.Context) (Groups, error)
 	// Count counts the chosen events.
 	Count(ctx context.Context, choice Choice) (ChoiceCount, error)
-	// Retry lets the chosen events be tried again, and returns how many. It leaves dead letters alone that are not events. A parked
-	// event is redriven together with those parked behind it.
+	// Retry lets the subscriber or the relay try the chosen events again, and returns how many. It does not change a dead letter that is
+	// not an event. The relay redrives a chosen parked event together with the events that are parked behind it.
 	Retry(ctx context.Context, choice Choice) (int, error)
-	// Discard gives the chosen events up for ever, and returns how many.
+	// Discard gives up the chosen events for ever, and returns how many.
 	Discard(ctx context.Context, choice Choice) (int, error)
 }
 
 // DeadLetterFinder finds the dead letters of subscribers.
 type DeadLetterFinder interface {
-	// Of returns the dead letters of one subscriber. If there is no such subscriber, it fails with inbox.ErrNoSubscriber.
+	// Of returns the dead letters of a subscriber, or fails with inbox.ErrNoSubscriber.
 	Of(ctx context.Context, subscriber string) (UndecidedEvents, error)
 }
 
@@ -45,20 +46,20 @@ type UndecidedEvent struct {
 	EventID  string
 	Key      outbox.Key
 	Type     string
-	Reason   string // its beginning: all that a fault.Fingerprint needs
+	Reason   string // the beginning of the reason, long enough for its fault.Fingerprint
 	First    time.Time
 	Last     time.Time
-	Behind   int // events of its aggregate that wait behind it. Each is counted for one undecided event
+	Behind   int // events of its aggregate that wait behind it. Each of them counts in the Behind of only one undecided event
 }
 
-// Choice chooses undecided events. Each zero value chooses all.
+// Choice chooses undecided events. A field with its zero value excludes no event.
 type Choice struct {
-	Group     string // the id of the fault.Fingerprint of their reason
+	Group     string // id of the fault.Fingerprint of the events' reasons
 	Type      string
 	Aggregate outbox.Key
 }
 
-// Has reports whether the choice includes an event.
+// Has reports whether c includes u.
 func (c Choice) Has(u UndecidedEvent) bool {
 	return (c.Type == "" || c.Type == u.Type) && (c.Aggregate == outbox.Key{} || c.Aggregate == u.Key) &&
 		(c.Group == "" || c.Group == fault.NewFingerprint(u.Reason).ID)
@@ -67,7 +68,7 @@ func (c Choice) Has(u UndecidedEvent) bool {
 // ChoiceCount is how many events a choice includes.
 type ChoiceCount struct {
 	Events     int
-	Unreadable int // of these, messages that are not events. They can only be discarded
+	Unreadable int // of these, messages that are not events: nobody can retry them, only discard
 	Behind     int // events that wait behind these
 }
 
@@ -82,10 +83,10 @@ type Group struct {
 	Example UndecidedEvent // the first one
 }
 
-// Groups is the undecided events by fingerprint.
+// Groups are the undecided events, grouped by fingerprint.
 type Groups struct {
 	List   []Group // the largest first, at most MaxGroups
-	All    int     // how many groups there are, those that are not listed included
-	Events int     // how many events were looked at
-	More   bool    // there are events that were not looked at
+	All    int     // how many groups there are, with those that List leaves out
+	Events int     // how many events the method Groups has looked at
+	More   bool    // there are more events, which are in no group
 }

@@ -16,19 +16,19 @@ const (
 	TypeCancelled = "outboxie.order.cancelled.v1"
 )
 
-// Encoder turns a domain event into the message that the relay publishes: the public contract.
+// Encoder turns a domain event into the message that the relay publishes. The message is a public contract.
 type Encoder interface {
 	Encode(event order.Event) (outbox.Message, error)
 }
 
-// Decoder reads the order event out of a message. It fails with inbox.ErrUnreadable.
+// Decoder reads the order event from a message, or fails with inbox.ErrUnreadable.
 type Decoder interface {
 	Decode(message outbox.Message) (order.Event, error)
 }
 
 // Totals sums up what each customer ordered, per currency and subscriber.
 type Totals interface {
-	// Add counts one order of amount, for the subscriber and in the transaction of tx. It may collect several calls in one write, so
-	// an error does not name the event.
+	// Add counts one order of the given amount, for the subscriber of tx and in the transaction of tx. Add may collect several calls in one
+	// write, so an error does not name the event.
 	Add(ctx context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error
 }

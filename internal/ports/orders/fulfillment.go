@@ -5,13 +5,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// The types of the events of fulfillments. A handler emits them: see package fulfillment in internal/app.
+// The types of the events of fulfillments. A handler emits these events: see package fulfillment in internal/app.
 const (
 	TypeFulfillmentRequested = "outboxie.fulfillment.requested.v1"
 	TypeFulfillmentWithdrawn = "outboxie.fulfillment.withdrawn.v1"
 )
 
-// FulfillmentAggregate is the type of a fulfillment's key in the outbox. The id is that of the order.
+// FulfillmentAggregate is the type of a fulfillment's key in the outbox. The id in the key is the order's id.
 const FulfillmentAggregate = "fulfillment"
 
 // EventTypes returns the types of all events that this service publishes.

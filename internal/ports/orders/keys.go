@@ -9,27 +9,28 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 )
 
-// KeyLifetime is how long a key is remembered.
+// KeyLifetime is how long Keys remembers a claim.
 const KeyLifetime = 24 * time.Hour
 
-// ErrKeyReused reports that the key was used for another request before. Sending the request again does not help: it needs another key.
+// ErrKeyReused reports that the key was used for another request before. To send the request again does not help: the request needs
+// another key.
 var ErrKeyReused = fault.New(fault.Refused, "idempotency_key_reused",
 	"the idempotency key was used for another request of the same customer in the last 24 hours; give each request a key of its own")
 
-// Key identifies a request, so that the client can send it again. Keys are compared byte by byte. The empty Key means that there is
-// none.
+// Key identifies a request, so that the client can send the request again. Keys are compared byte by byte. The empty Key means that the
+// request has no key.
 type Key string
 
 // Scope is the owner of a key. Equal keys of different scopes are different keys.
 type Scope string
 
-// ScopeOf returns the scope of every request about a customer: an order that is placed, and a change of one.
+// ScopeOf returns the scope of a customer's requests: every request that places or changes an order of the customer.
 func ScopeOf(customer order.CustomerID) Scope { return Scope(customer) }
 
 // Digest is a hash of a request. Requests with the same meaning have the same digest, and a digest does not reveal the request.
 type Digest [sha256.Size]byte
 
-// DigestOf returns the digest of a request. The caller writes every request of one meaning in the same way.
+// DigestOf returns the digest of a request. The caller writes requests with the same meaning as the same text.
 func DigestOf(request string) Digest { return sha256.Sum256([]byte(request)) }
 
 // KeyClaim ties a key to its request, and to the order that the request placed or changed.
@@ -42,9 +43,10 @@ type KeyClaim struct {
 
 // Keys remembers claims for KeyLifetime, by the store's own clock.
 type Keys interface {
-	// Claim returns the valid claim for the key: the one that was committed before and has not expired, or else mine. Mine is stored with
-	// the transaction. If another transaction is claiming the key, Claim waits for its end. Others wait for this transaction in the same
-	// way, so Claim comes before anything else that others may wait for.
+	// Claim returns the claim that is valid for the key. If a claim was committed before and has not expired, Claim returns that claim.
+	// Otherwise it stores mine in the transaction and returns mine. If another transaction is claiming the key, Claim waits until that
+	// transaction ends. Later requests with the key wait for this transaction in the same way. So the caller calls Claim before it does
+	// anything else that others may wait for.
 	Claim(ctx context.Context, mine KeyClaim) (KeyClaim, error)
 	// Find returns the committed claim for the key that has not expired, if there is one. It writes nothing and waits for nobody.
 	Find(ctx context.Context, scope Scope, key Key) (claim KeyClaim, found bool, err error)
@@ -52,7 +54,7 @@ type Keys interface {
 
 // ExpiredKeys removes the claims that have expired.
 type ExpiredKeys interface {
-	// Delete deletes at most limit expired claims, and returns how many. It waits for nobody: it leaves a key alone that is being claimed.
-	// Any number of callers may run it at the same time.
+	// Delete deletes at most limit expired claims, and returns how many. It waits for nobody: it skips a key that a transaction is
+	// claiming. Any number of callers may call Delete at the same time.
 	Delete(ctx context.Context, limit int) (deleted int, err error)
 }

@@ -1,5 +1,5 @@
-// Package orders holds the ports of the order service. The HTTP API drives Service, which package ordering in internal/app implements;
-// the service drives UnitOfWork with Orders, Keys and the outbox in one transaction.
+// Package orders holds the ports of the order service. The HTTP API drives Service, which package ordering in internal/app implements.
+// Service drives UnitOfWork, which gives it Orders, Keys and the outbox in one transaction.
 //
 // Package orderstest holds the contract suite of the driven ports.
 package orders
@@ -22,9 +22,9 @@ var (
 	ErrOrderExists = fault.New(fault.Conflict, "order_exists", "there is an order of that id already")
 	// ErrOrderVersion reports that the order is not at a version that the request allows.
 	ErrOrderVersion = fault.New(fault.Conflict, "order_version", "the order is not at the version that the request is meant for")
-	// ErrOrderChanged reports that the order was changed since it was read. Read it again.
+	// ErrOrderChanged reports that the order was changed since the caller read it. The caller reads the order again.
 	ErrOrderChanged = fault.New(fault.Conflict, "order_changed", "the order was changed by somebody else at the same time")
-	// ErrEventsNotPulled reports that an order was to be saved without its recorded events.
+	// ErrEventsNotPulled reports that the caller saves an order whose recorded events it has not pulled.
 	ErrEventsNotPulled = fault.New(fault.Internal, "events_not_pulled", "the order was saved before its events were pulled")
 )
 
@@ -33,12 +33,12 @@ const AggregateType = "order"
 
 // Service places, changes and reads orders. When a call returns without an error, the change and its event are durable.
 type Service interface {
-	// Place places a new order. If key was used for the same request before, Place changes nothing and returns its first answer. If key
+	// Place places a new order. If key was used for the same request before, Place changes nothing and returns the first answer. If key
 	// was used for another request, Place fails with ErrKeyReused.
 	Place(ctx context.Context, customer order.CustomerID, amount order.Money, key Key) (order.Snapshot, error)
 
-	// Pay, Ship and Cancel change an order, and return it as it is right after the change. If the same change was made before, they
-	// change nothing and return their first answer.
+	// Pay, Ship and Cancel change an order, and return the order as it is right after the change. If the same change was made before,
+	// they change nothing and return the first answer.
 	Pay(ctx context.Context, id order.ID, reference order.Note, condition Precondition) (order.Snapshot, error)
 	Ship(ctx context.Context, id order.ID, carrier, tracking order.Note, condition Precondition) (order.Snapshot, error)
 	Cancel(ctx context.Context, id order.ID, reason order.Note, condition Precondition) (order.Snapshot, error)
@@ -46,17 +46,17 @@ type Service interface {
 	Get(ctx context.Context, id order.ID) (order.Snapshot, error)
 	// List returns the orders that match, the newest first. New orders do not shift later pages.
 	List(ctx context.Context, filter Filter) (Page, error)
-	// Events returns the events of an order that the log still holds, the oldest first, and where each stands.
+	// Events returns the events of an order that the log still holds, the oldest first, and the state of delivery of each.
 	Events(ctx context.Context, id order.ID) ([]Event, error)
 }
 
-// Precondition says when a change may happen.
+// Precondition is the condition under which a request may change an order.
 type Precondition struct {
-	Key             Key     // not used for another request before, else the change fails with ErrKeyReused
-	AllowedVersions []int64 // the order is at one of these, else the change fails with ErrOrderVersion; nil: any
+	Key             Key     // must not be used for another request before; else the change fails with ErrKeyReused
+	AllowedVersions []int64 // the order must be at one of these; else the change fails with ErrOrderVersion; nil: any
 }
 
-// Filter chooses orders. Each zero value, but that of Limit, chooses all.
+// Filter chooses orders. A field with its zero value, except Limit, excludes no order.
 type Filter struct {
 	Customer      order.CustomerID
 	Status        order.Status
@@ -75,41 +75,41 @@ type PageCursor struct {
 // Page is a part of the list.
 type Page struct {
 	Orders []order.Snapshot
-	Next   *PageCursor // the next page comes after it; nil: there is none
+	Next   *PageCursor // the next page begins after this order; nil: there is no next page
 }
 
-// Event is an event of an order, and where its message stands.
+// Event is an event of an order, and the state of delivery of its message.
 type Event struct {
 	outbox.Entry
 	Delivery    Delivery
-	PublishedAt time.Time // when the stream stored it, by the broker's clock; zero unless Delivery is Published
-	Reason      string    // why it is, or was, Parked
+	PublishedAt time.Time // when the stream stored the message, by the broker's clock; zero unless Delivery is Published
+	Reason      string    // why the event is, or was, parked
 }
 
-// Delivery is where a message stands.
+// Delivery is how far the message of an event has come on its way to the stream.
 type Delivery string
 
 // The states of delivery.
 const (
-	// Pending means that the event was not published, as far as is known. An operator may have to repair the log first. If the broker
-	// cannot be asked, an event that was published within the last second may still be Pending.
+	// Pending means that the event is not published yet, as far as the service knows. An operator may have to repair the log first. If the
+	// broker does not answer, an event that was published within the last second may still be Pending.
 	Pending Delivery = "pending"
 	// Published means that the stream holds the event.
 	Published Delivery = "published"
-	// Passed means that the relay has dealt with the event, and the stream does not hold it or cannot be asked. The message has expired
-	// there or was deleted; or an operator let the relay go on after it.
+	// Passed means that the relay has dealt with the event, but the stream does not hold it, or the broker does not answer. The message
+	// has expired or was deleted, or an operator let the relay go on after the event.
 	Passed Delivery = "passed"
 	// Parked means that the broker cannot take the event, or an earlier one of the same order.
 	Parked Delivery = "parked"
-	// Discarded means that an operator gave the event up: it is never published.
+	// Discarded means that an operator gave the event up. The relay never publishes it.
 	Discarded Delivery = "discarded"
 )
 
 // UnitOfWork is a transaction over the ports in Tx.
 type UnitOfWork interface {
-	// Do commits if fn returns nil, and rolls back if fn returns an error or panics. If the commit fails, Do fails. fn may run again, so
-	// it has no side effects outside tx. After an error because an order or a version exists already, the transaction cannot be committed,
-	// even if fn returns nil.
+	// Do commits if fn returns nil, and rolls back if fn returns an error or panics. If the commit fails, Do fails. Do may run fn again, so
+	// fn has no side effects outside tx. If a port fails because an order or a version exists already, the transaction cannot commit any
+	// more, even if fn returns nil.
 	Do(ctx context.Context, fn func(ctx context.Context, tx Tx) error) error
 }
 
@@ -124,11 +124,11 @@ type Tx struct {
 type Orders interface {
 	// Get returns the order, or fails with ErrOrderNotFound.
 	Get(ctx context.Context, id order.ID) (*order.Order, error)
-	// Save stores a new or changed order and locks it until the transaction ends. In one transaction it is called once for an order:
-	// after its events were pulled, else it fails with ErrEventsNotPulled, and before they are appended. If the stored version is not
-	// the one that was read, Save fails with ErrOrderChanged.
+	// Save stores a new or changed order and locks it until the transaction ends. The caller first pulls the order's events, then calls
+	// Save, and then appends the events. It calls Save at most once for an order in a transaction. If the order has events that were not
+	// pulled, Save fails with ErrEventsNotPulled. If the stored version is not the version that was read, Save fails with ErrOrderChanged.
 	Save(ctx context.Context, o *order.Order) error
-	// List returns the orders that match, the newest first, at most filter.Limit. Of orders placed at the same time the one with the
-	// highest id is first.
+	// List returns the orders that match, the newest first, at most filter.Limit. If orders were placed at the same time, the
+	// order with the highest id is first.
 	List(ctx context.Context, filter Filter) ([]order.Snapshot, error)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestHaltReasonsAreAllOfThem checks that HaltReasons lists every constant of the source.
+// TestHaltReasonsAreAllOfThem checks that HaltReasons returns every HaltReason constant in halt.go.
 func TestHaltReasonsAreAllOfThem(t *testing.T) {
 	source, err := parser.ParseFile(token.NewFileSet(), "halt.go", nil, 0)
 	require.NoError(t, err)

@@ -5,18 +5,20 @@ import (
 	"time"
 )
 
-// Term is one leadership: while it lasts, its holder may try to relay. A term alone permits nothing: each write is also
-// fenced, by Token or by the stream's tail.
+// Term is the time for which one relay leads. Its holder may try to publish and to write until Deadline. A term alone permits
+// nothing: Token fences each write to the database, and the stream's tail fences each append.
 type Term struct {
 	Token    int64     // fencing token; each term has a higher one
-	Deadline time.Time // the holder stops here at the latest; on its own monotonic clock
+	Deadline time.Time // when the holder stops at the latest, by the holder's own monotonic clock
 }
 
-// Elector gives the lease to one relay at a time. The lease decides who tries to relay. Its keeper's clock decides when it
-// expires. The Deadline of a Term counts from before the request, so it passes before the lease expires.
+// Elector gives the lease to one relay at a time. The lease decides which relay tries to publish. The store that keeps the lease
+// decides by its own clock when the lease expires. The Deadline of a Term counts from a time before the request, so the Deadline
+// passes before the lease expires.
 type Elector interface {
 	// Acquire takes the lease with a new, higher token if the lease is free, has expired, or is held under the token gone.
-	// Else it returns a *LeaseHeldError. The caller passes the token of a leader that it believes dead; 0 is nobody's token.
+	// Else it returns a *LeaseHeldError. The caller passes the token of a leader that it believes dead; 0: the caller believes no
+	// leader dead.
 	Acquire(ctx context.Context, gone int64) (Term, error)
 
 	// Renew extends the term, or returns ErrLeaseLost. It also extends a lease that has expired and that nobody else took.
