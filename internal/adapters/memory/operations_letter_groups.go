@@ -41,7 +41,7 @@ func beginning(reason string) string {
 	return string(runes[:min(len(runes), fault.LongestReason)])
 }
 
-// Undecided is one statement.
+// Undecided runs as one statement.
 func (i *Inbox) Undecided(
 	ctx context.Context, subscriber string, after operations.DeadLetterCursor, limit int,
 ) (found []operations.UndecidedEvent, mark operations.DeadLetterCursor, err error) {

@@ -12,7 +12,7 @@ import (
 
 var _ operations.DeadLetterAdmin = (*Inbox)(nil)
 
-// Letters is one statement.
+// Letters runs as one statement.
 func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]inbox.Letter, error) {
 	var found []inbox.Letter
 	err := i.once(ctx, "letters", func(*session) error {
@@ -29,7 +29,7 @@ func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]in
 	return found[:min(limit, len(found))], err
 }
 
-// Letter is one statement.
+// Letter runs as one statement.
 func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (found inbox.Letter, err error) {
 	err = i.once(ctx, "letter", func(*session) error {
 		key := letterKey{subscriber, id}
@@ -143,7 +143,7 @@ func (i *Inbox) discard(key letterKey, applied bool) {
 	i.promoteHead(key.subscriber, l.Key)
 }
 
-// CountDead is one statement.
+// CountDead runs as one statement.
 func (i *Inbox) CountDead(ctx context.Context, subscriber string) (dead int, err error) {
 	err = i.once(ctx, "count the dead", func(*session) error {
 		dead = len(i.dead(subscriber))
@@ -152,7 +152,7 @@ func (i *Inbox) CountDead(ctx context.Context, subscriber string) (dead int, err
 	return dead, err
 }
 
-// Subscribers is one statement.
+// Subscribers runs as one statement.
 func (i *Inbox) Subscribers(ctx context.Context) (names []string, err error) {
 	err = i.once(ctx, "subscribers", func(*session) error {
 		names = i.names()

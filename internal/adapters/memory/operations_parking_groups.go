@@ -40,7 +40,7 @@ func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (f
 	return found[:min(len(found), max(limit, 0))], nil
 }
 
-// RedriveChosen is one change of the lot.
+// RedriveChosen makes one change to the parking lot.
 func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return p.change(ctx, positions, choice, func(l lot, chosen *relay.ParkedEvent) {
 		for _, event := range l {
@@ -51,7 +51,7 @@ func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position
 	})
 }
 
-// DiscardChosen is one change of the lot.
+// DiscardChosen makes one change to the parking lot.
 func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return p.change(ctx, positions, choice, func(_ lot, chosen *relay.ParkedEvent) { setState(chosen, relay.Discarded, 0) })
 }

@@ -252,7 +252,7 @@ func (s *session) discardType(ctx context.Context, name, eventType string) (disc
 	return discarded, err
 }
 
-// Overviews is one statement.
+// Overviews runs as one statement.
 func (o *Operator) Overviews(ctx context.Context) (overviews []inbox.Overview, err error) {
 	i := o.inbox
 	err = i.once(ctx, "overviews", func(*session) error {

@@ -70,7 +70,7 @@ func (p *Parking) write(ctx context.Context, fence relay.WriteFence, do func(lot
 	})
 }
 
-// Reconcile is one fenced write.
+// Reconcile makes one fenced write.
 func (p *Parking) Reconcile(
 	ctx context.Context, fence relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
 ) (settled relay.ParkingSummary, err error) {
@@ -101,7 +101,7 @@ func (p *Parking) Reconcile(
 	return settled, err
 }
 
-// SetAside is one fenced write.
+// SetAside makes one fenced write.
 func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries []outbox.Entry) (aside []outbox.Position, err error) {
 	err = p.write(ctx, fence, func(l lot) {
 		for _, entry := range entries {
@@ -146,7 +146,7 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Rea
 	return due, l.waiting(), nil
 }
 
-// Refuse is one fenced write.
+// Refuse makes one fenced write.
 func (p *Parking) Refuse(ctx context.Context, fence relay.WriteFence, entry outbox.Entry, reason string) error {
 	return p.write(ctx, fence, func(l lot) {
 		refused := l[entry.Position]
@@ -162,7 +162,7 @@ func (p *Parking) Refuse(ctx context.Context, fence relay.WriteFence, entry outb
 	})
 }
 
-// Redrive is one change of the lot.
+// Redrive makes one change to the parking lot.
 func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
