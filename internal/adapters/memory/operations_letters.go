@@ -93,7 +93,7 @@ func (i *Inbox) dead(subscriber string) []letterKey {
 	return dead
 }
 
-// Discard waits for the transaction that works on the letter, and records that the event was dealt with.
+// Discard waits for the transaction that works on the letter, and records the event as handled.
 func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
 	s, err := i.open(ctx)
 	if err != nil {
