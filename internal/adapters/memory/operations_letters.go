@@ -42,7 +42,7 @@ func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (found inbox.
 	return found, err
 }
 
-// mend changes one letter in a transaction of its own.
+// changeLetter changes one letter in a transaction of its own.
 func (i *Inbox) changeLetter(ctx context.Context, subscriber, id string, change func(s *session, key letterKey, l letter) error) error {
 	s, err := i.open(ctx)
 	if err != nil {
