@@ -46,7 +46,7 @@ type Adoption struct {
 	Orphans       []Orphan
 	// Sequence counts the misplaced events. Do moves them to the end of the log, and the relay publishes them.
 	Sequence operations.SequenceCheck
-	// StreamUnfit reports that the stream is not as publishing needs it. The relay goes on only after the stream is repaired.
+	// StreamUnfit reports that the stream is not fit for publishing. The relay goes on only after the stream is repaired.
 	StreamUnfit bool
 
 	published []string // ids of events that the stream is known to hold

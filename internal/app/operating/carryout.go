@@ -100,7 +100,7 @@ func (a *Adopter) prepare(ctx context.Context, plan Adoption) (relay.StreamInfo,
 	return stream, a.sameTail(ctx, plan)
 }
 
-// sameTail fails if the last message of the stream is another one than in the plan. After the plan was made, the stream may have gone back
+// sameTail fails if the last message of the stream differs from that of the plan. After the plan was made, the stream may have gone back
 // and grown to the same sequence again, for example by another adoption.
 func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 	end := plan.stream.LastSequence

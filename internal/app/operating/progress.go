@@ -19,7 +19,7 @@ const readBytes = 1 << 20
 var lookBack = []uint64{50, 1000, 10_000}
 
 // withProgress adds the progress to the position of a message. If the target is a position of the log, the progress is that position,
-// provided that the stream has events after the message whose progress is beyond the target.
+// provided that a later message of the stream has a progress beyond that position.
 func (s *Subscribers) withProgress(
 	ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, position outbox.Position,
 ) (inbox.StreamPosition, error) {

@@ -198,7 +198,7 @@ func (s *Subscriber) wants(message inbox.Message) (event *inbox.Event, lane int,
 }
 
 // eligible returns the lanes that may take messages of a read that began at a sequence. The lanes in going take messages at once. The lanes
-// in standing are sorted by the sequence at which they stand. They take messages only if the read shows the message that they know at that
+// in standing are grouped by the sequence at which they stand. They take messages only if the read shows the message that they know at that
 // sequence, because a stream that lost its end may have another message there. A lane that was full takes part too, because it may have
 // room again.
 func (s *Subscriber) eligible(from uint64) (going map[int]*lane, standing map[uint64][]*lane) {
