@@ -1,6 +1,6 @@
-// Package codec maps the events of orders to messages and back. The service encodes events for the outbox, and handlers of subscribers decode
-// them. Messages are the public contract: CloudEvents types with a version, and JSON bodies that are mapped field by field. The meaning of a
-// published version never changes; a change that old readers could not read is a new type, .v2, beside the old one.
+// Package codec maps the events of orders to messages and back. The service encodes events for the outbox, and handlers of subscribers
+// decode them. Messages are the public contract: CloudEvents types with a version, and JSON bodies that are mapped field by field. The
+// meaning of a published version never changes. A change that old readers cannot read gets a new type, .v2, beside the old type.
 package codec
 
 import (
@@ -34,8 +34,8 @@ var (
 // Codec encodes and decodes events. It is safe for concurrent use if newID is.
 type Codec struct{ newID func() string }
 
-// New returns a Codec that gives each message an id of newID, which must be a new UUID each time. If newID is nil, the ids are UUIDs of version
-// 7, whose order is roughly that of time.
+// New returns a Codec that gives each message an id of newID, which must be a new UUID each time. If newID is nil, the ids are UUIDs of
+// version 7, which sort roughly by time.
 func New(newID func() string) *Codec {
 	if newID == nil {
 		newID = func() string { return uuid.Must(uuid.NewV7()).String() }
@@ -43,8 +43,8 @@ func New(newID func() string) *Codec {
 	return &Codec{newID: newID}
 }
 
-// body is the JSON of every event of version 1, in the order in which it is written. The time of a change is in its event only. A note is in the
-// event of its change and in later ones.
+// body is the JSON of every event of version 1, in the order in which it is written. The time of a change is only in the event of that
+// change. A note is in the event of its change and in all later events.
 type body struct {
 	OrderID     string    `json:"order_id"`
 	CustomerID  string    `json:"customer_id"`
@@ -116,8 +116,8 @@ func bodyOf(state order.Snapshot) body {
 	}
 }
 
-// Decode reads the event from the message's type and payload alone. Every field of that version must be there and valid. Unknown fields are
-// ignored, so that a writer may add some. Otherwise Decode fails with inbox.ErrUnreadable and the reason.
+// Decode reads the event from the message's type and payload alone. Every field of the type's version must be present and valid; if not,
+// Decode fails with inbox.ErrUnreadable and the reason. Decode ignores unknown fields, so that a writer may add fields.
 func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 	refuse := func(reason error) (order.Event, error) {
 		return nil, inbox.ErrUnreadable.With("event %s of type %q cannot be read", message.ID, message.Type).Wrap(reason)
@@ -207,7 +207,8 @@ func readBody(payload []byte) (body, error) {
 	return read, nil
 }
 
-// readText reads a string as package json does. Nearly every string is ASCII without escapes, for which package json takes ten times as long.
+// readText reads a string as package json does. Nearly every string is ASCII without escapes. For such a string, readText is ten times as
+// fast as package json.
 func readText(value json.RawMessage, into *string) error {
 	last := len(value) - 1
 	for i, c := range value {
@@ -219,7 +220,7 @@ func readText(value json.RawMessage, into *string) error {
 	return nil
 }
 
-// readTime reads a time that can be written again, with a year of four digits in UTC. It returns the zero time for null.
+// readTime reads a time. The year must have four digits in UTC, so that the time can be written again. It returns the zero time for null.
 func readTime(value json.RawMessage) (time.Time, error) {
 	if string(value) == "null" {
 		return time.Time{}, nil

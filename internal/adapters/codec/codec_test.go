@@ -35,14 +35,14 @@ func snapshot(status order.Status, version int64) order.Snapshot {
 	}
 }
 
-// told is a snapshot about which everything was said.
+// told returns a snapshot that has all notes.
 func told(status order.Status, version int64) order.Snapshot {
 	state := snapshot(status, version)
 	state.PaymentReference, state.Carrier, state.Tracking, state.CancelReason = "P-1", "UPS", "1Z", `too "late"`
 	return state
 }
 
-// The public contract, byte for byte. A test that has to be changed here means a new version of the type.
+// TestGolden checks the public contract byte for byte. A change that breaks this test needs a new version of the type.
 func TestGolden(t *testing.T) {
 	at := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
 	const head = `{"order_id":"11111111-2222-4333-8444-555555555555",` +
@@ -134,7 +134,7 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// The contract would notice: each of these breaks it.
+// TestTheContractOfEventsIsStrict checks that the contract refuses each of these changed events.
 func TestTheContractOfEventsIsStrict(t *testing.T) {
 	require.NoError(t, contract.CheckEvent("orders.paid", orders.TypePaid, []byte(paidBody)))
 	for _, change := range [][2]string{

@@ -18,7 +18,7 @@ const (
 
 var _ orders.FulfillmentEncoder = (*Codec)(nil)
 
-// fulfillmentBody is the JSON of the events of fulfillments, version 1. Each has one of the times.
+// fulfillmentBody is the JSON of the events of fulfillments, version 1. Each event has one of the two times.
 type fulfillmentBody struct {
 	OrderID     string    `json:"order_id"`
 	CustomerID  string    `json:"customer_id"`

@@ -20,7 +20,7 @@ import (
 
 var canonical = regexp.MustCompile(`\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\z`)
 
-// reader reads a JSON object of which it knows no more than the contract's words. It is bad once anything was.
+// reader reads a JSON object by the contract alone, without the codec. bad is true after the first member that breaks the contract.
 type reader struct {
 	members map[string]any
 	bad     bool
@@ -32,7 +32,7 @@ func (r *reader) text(name string) string {
 	return text
 }
 
-// maybe may be absent or null: then it is nothing.
+// maybe reads a note. It returns an empty note if the member is absent or null.
 func (r *reader) maybe(name string) order.Note {
 	if r.members[name] == nil {
 		return ""
@@ -46,7 +46,7 @@ func (r *reader) id(name string) string {
 	return id
 }
 
-// moment may be absent or null: then it is zero.
+// time reads a time. It returns the zero time if the member is absent or null.
 func (r *reader) time(name string) time.Time {
 	if r.members[name] == nil {
 		return time.Time{}
@@ -58,7 +58,7 @@ func (r *reader) time(name string) time.Time {
 	return at.UTC()
 }
 
-// said is the event that kind and payload tell of, nil if they tell of none.
+// said returns the event of a kind and a payload, or nil if they are not a valid event.
 func said(kind string, payload []byte) order.Event {
 	decoder := json.NewDecoder(bytes.NewReader(payload))
 	decoder.UseNumber()
@@ -105,8 +105,8 @@ func said(kind string, payload []byte) order.Event {
 	return event
 }
 
-// Whatever arrives, Decode reads the event that the text tells of, which can be written again and reads the same, or it
-// answers ErrUnreadable and the text tells of none.
+// FuzzDecode checks Decode with any input. If the input is a valid event, Decode returns it, and the event is the same after it is written
+// and read again. If not, Decode fails with ErrUnreadable.
 func FuzzDecode(f *testing.F) {
 	for _, kind := range []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped, orders.TypeCancelled, "other"} {
 		f.Add(kind, []byte(strings.ReplaceAll(paidBody, "paid", strings.Split(kind+"..", ".")[2])))

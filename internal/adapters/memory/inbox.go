@@ -8,16 +8,17 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// Inbox is the database of a subscriber: checkpoints, what was dealt with, dead letters and totals. Its transactions do what those of
-// Postgres do at READ COMMITTED, in separate steps.
+// Inbox is the database of a subscriber: checkpoints, records of events, dead letters and totals. Its transactions behave like transactions
+// of Postgres at READ COMMITTED, in separate steps.
 type Inbox struct {
 	database
 
-	// Pause is called between the steps of each transaction; nil: nothing is. A test lets others run there.
+	// Pause is called between the steps of each transaction; nil: there is no pause. A test lets other goroutines run there.
 	Pause func(ctx context.Context, step string)
-	// IdleTimeout is how long a transaction may take between two statements. Then the database ends it. 0: as long as it likes.
+	// IdleTimeout is how long a transaction may take between two statements. After this time the database ends the transaction. 0: there is
+	// no limit.
 	IdleTimeout time.Duration
-	// MarkEvery takes the place of inbox.MarkEvery, so that a test with few messages has marks.
+	// MarkEvery replaces inbox.MarkEvery, so that a test with few messages has marks.
 	MarkEvery uint64
 
 	log         *Log // of the same database; nil: it has none
@@ -31,7 +32,7 @@ type Inbox struct {
 	effects     []effect
 
 	locks  map[any]*session          // by the row's key
-	shares map[any]map[*session]bool // who holds a share of a row, by the row's key
+	shares map[any]map[*session]bool // sessions that hold a share of a row, by the row's key
 	begun  int64                     // how often lanes began
 	freed  chan struct{}             // closed when a transaction has ended; nil: nobody waits
 	faults faults
@@ -42,17 +43,17 @@ type effect struct {
 	entry      outbox.Entry
 }
 
-// recordKey is the key of what the inbox knows of an event.
+// recordKey is the key of the record of an event.
 type recordKey struct{ subscriber, id string }
 
-// record is the decision about an event: it was applied, or else set aside.
+// record is a row of the inbox. It says that an event was applied, or that it was set aside.
 type record struct {
 	applied  bool
 	at       time.Time
-	sequence uint64 // where the event was met last; 0: not known
+	sequence uint64 // where the event was read last; 0: not known
 }
 
-// NewInbox returns an inbox that has seen nothing.
+// NewInbox returns an empty inbox.
 func NewInbox() *Inbox {
 	return &Inbox{
 		IdleTimeout: 10 * time.Second,
@@ -79,7 +80,8 @@ func (i *Inbox) Applied(subscriber, eventID string) bool {
 	return i.records[recordKey{subscriber, eventID}].applied
 }
 
-// History returns what subscriber has applied, in the order of the commits, and within a transaction in the order of the calls.
+// History returns the events that subscriber has applied, in the order of the commits. Events of one transaction are in the order of the
+// handler's calls.
 func (i *Inbox) History(subscriber string) []outbox.Entry {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -21,13 +21,13 @@ type batch struct {
 	pending map[outbox.Key]bool // aggregates that have pending letters
 	failing map[string]bool     // events that have a failing letter
 	own     map[string]letter   // letters that events of the batch have, by event
-	known   map[string]record   // what was recorded of the events before
-	dealt   map[string]bool     // events of the batch that were met
-	met     []inbox.Event       // again
+	known   map[string]record   // records of the events that existed before the batch
+	dealt   map[string]bool     // events of the batch that handleAll has passed
+	met     []inbox.Event       // events that were handled before, or that come twice in the batch
 	outcome inbox.Outcome
 }
 
-// Apply takes the lane, reads its letters, records the events, handles them, writes what they collected, and moves the lane.
+// Apply locks the lane, reads the letters, records the events, handles them, writes what the handlers collected, and moves the lane.
 func (i *Inbox) Apply(
 	ctx context.Context, subscriber string, b inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
@@ -82,7 +82,7 @@ func (b *batch) readLetters(ctx context.Context) error {
 	})
 }
 
-// record takes the rows of the events in the inbox, and reads those that were there, and the events' own letters. Letters are locked
+// record locks the rows of the events in the inbox. It reads the rows that existed before, and the events' own letters. Letters are locked
 // before records.
 func (b *batch) record(ctx context.Context) error {
 	if len(b.Events) == 0 {
@@ -116,7 +116,7 @@ func (b *batch) record(ctx context.Context) error {
 	})
 }
 
-// insert takes a row of the inbox, unless it is there. It waits for another transaction that inserts it.
+// insert locks a row of the inbox that does not exist yet. It waits for another transaction that inserts the same row.
 func (b *batch) insert(ctx context.Context, key recordKey) error {
 	b.inbox.mu.Lock()
 	_, found := b.inbox.records[key]
@@ -127,7 +127,7 @@ func (b *batch) insert(ctx context.Context, key recordKey) error {
 	return b.lock(ctx, key)
 }
 
-// handleAll deals with the events, in order.
+// handleAll handles the events, in order.
 func (b *batch) handleAll(ctx context.Context) (err error) {
 	for n, event := range b.Events {
 		result := inbox.Duplicate
@@ -142,7 +142,8 @@ func (b *batch) handleAll(ctx context.Context) (err error) {
 	return nil
 }
 
-// deal decides about one event. An event that was neither applied nor has a letter takes effect, although it was recorded.
+// deal decides what happens to one event. An event with a record is handled again if the record does not say applied and the event has no
+// letter.
 func (b *batch) deal(ctx context.Context, n int, event inbox.Event) (inbox.Result, error) {
 	own, has := b.own[event.ID]
 	known, recorded := b.known[event.ID]
@@ -173,7 +174,7 @@ func (b *batch) deal(ctx context.Context, n int, event inbox.Event) (inbox.Resul
 	return inbox.Applied, b.apply(ctx, n, event.Entry)
 }
 
-// unreadable returns why the inbox cannot have the event, or nil.
+// unreadable returns why the inbox cannot record the event, or nil.
 func unreadable(event inbox.Event) error {
 	if event.Unreadable == nil && uuid.Validate(event.ID) != nil {
 		return inbox.ErrUnreadable.With("its id %.64q is not a UUID", event.ID)
@@ -181,8 +182,8 @@ func unreadable(event inbox.Event) error {
 	return event.Unreadable
 }
 
-// meet notes where events were met that were dealt with before. It comes after the effects: a redelivery locks the records of its
-// events after its own, and neither must wait for the other.
+// meet records the new sequences of events that were handled before. It runs after the effects: a redelivery also locks the records after
+// its effects, so neither of the two transactions has to wait for the other.
 func (b *batch) meet(ctx context.Context) error {
 	if len(b.met) == 0 {
 		return nil
@@ -211,7 +212,7 @@ func (i *Inbox) meet(key recordKey, sequence uint64) {
 	}
 }
 
-// leave sets an event aside for which this program has no handler.
+// leave sets aside an event for which this program has no handler.
 func (b *batch) leave(event inbox.Event, own letter) inbox.Result {
 	b.pending[event.Key] = true
 	b.put(event, false)
@@ -247,7 +248,7 @@ func (b *batch) suspect(ctx context.Context, event inbox.Event, own letter) (inb
 	return inbox.SetAside, nil
 }
 
-// put writes the event's row in the inbox. The failing letter of an event that is applied ends.
+// put writes the event's row in the inbox. If the event is applied, put removes its letter.
 func (b *batch) put(event inbox.Event, applied bool) {
 	b.change(func() {
 		b.inbox.records[recordKey{b.subscriber, event.ID}] = record{applied: applied, at: time.Now(), sequence: event.Sequence}
@@ -268,7 +269,7 @@ func (b *batch) keep(l letter) {
 	b.change(func() { b.inbox.letters[letterKey{b.subscriber, l.ID}] = l })
 }
 
-// apart commits a letter at once, for lettersApart.
+// apart commits a letter at once. It implements the fault lettersApart.
 func (b *batch) apart(ctx context.Context, l letter) error {
 	b.outcome.Letters = append(b.outcome.Letters, l.Letter)
 	return b.do(ctx, "letter apart", func() error {
@@ -277,7 +278,7 @@ func (b *batch) apart(ctx context.Context, l letter) error {
 	})
 }
 
-// move puts the lane at its new place.
+// move moves the lane to its new position.
 func (b *batch) move(ctx context.Context) error {
 	return b.do(ctx, "move", func() error {
 		b.change(func() { b.inbox.move(b.key, b.lane.StreamPosition, b.lane.moved(b.To)) })

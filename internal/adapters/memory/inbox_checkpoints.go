@@ -25,7 +25,8 @@ type lane struct {
 
 var _ inbox.Checkpoints = (*Inbox)(nil)
 
-// mostRevisions is more than the changes that a lane ever has. A lane begins at a multiple that no lane of before began at.
+// mostRevisions is more than the number of changes that a lane ever has. The revision of a new lane begins at a multiple of mostRevisions
+// that no earlier lane has begun at.
 const mostRevisions = 1 << 32
 
 // Begin makes all lanes, or none.
@@ -84,7 +85,7 @@ func (l lane) seen() inbox.Checkpoint {
 	return seen
 }
 
-// Heartbeat is one transaction.
+// Heartbeat runs as one transaction.
 func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (view inbox.View, err error) {
 	err = i.once(ctx, "look", func(*session) error {
 		i.copies[copyKey{subscriber, instance}] = time.Now()
@@ -108,7 +109,7 @@ func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (vie
 	return view, err
 }
 
-// Leave is one statement.
+// Leave runs as one statement.
 func (i *Inbox) Leave(ctx context.Context, subscriber, instance string) error {
 	return i.once(ctx, "leave", func(*session) error {
 		delete(i.copies, copyKey{subscriber, instance})
@@ -116,7 +117,7 @@ func (i *Inbox) Leave(ctx context.Context, subscriber, instance string) error {
 	})
 }
 
-// Marks is one statement.
+// Marks runs as one statement.
 func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks []inbox.StreamPosition, err error) {
 	err = i.once(ctx, "marks", func(*session) error {
 		marks = slices.Clone(i.marks[laneKey{subscriber, lane}])
@@ -126,7 +127,7 @@ func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks [
 	return marks, err
 }
 
-// once runs a single statement outside of a transaction: what it changes is committed with it.
+// once runs a single statement as a transaction of its own: its changes are committed at once.
 func (i *Inbox) once(ctx context.Context, step string, statement func(s *session) error) error {
 	s, err := i.connect(ctx)
 	if err != nil {
@@ -136,7 +137,7 @@ func (i *Inbox) once(ctx context.Context, step string, statement func(s *session
 	return s.do(ctx, step, func() error { return statement(s) })
 }
 
-// Rewind waits for nobody.
+// Rewind does not wait for other transactions.
 func (i *Inbox) Rewind(
 	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.StreamPosition,
 ) (inbox.Checkpoint, error) {
@@ -169,7 +170,7 @@ func (i *Inbox) Rewind(
 	return moved.Checkpoint, nil
 }
 
-// takeLane locks a lane that is as from says and that nobody else works on. Otherwise it fails with inbox.ErrLaneMoved, at once.
+// takeLane locks a lane if it is as from says and no other transaction works on it. Otherwise it fails with inbox.ErrLaneMoved, at once.
 func (s *session) takeLane(key laneKey, from inbox.Checkpoint) (lane, error) {
 	row, found := s.inbox.lanes[key]
 	if !found || !s.locks(key) || !same(row.Checkpoint, from) {
@@ -184,7 +185,7 @@ func same(row, from inbox.Checkpoint) bool {
 		row.Revision == from.Revision
 }
 
-// moved returns the lane at another place.
+// moved returns the lane at another position.
 func (l lane) moved(to inbox.StreamPosition) lane {
 	l.StreamPosition = to
 	l.StoredAt = to.StoredAt.UTC()
@@ -193,7 +194,8 @@ func (l lane) moved(to inbox.StreamPosition) lane {
 	return l
 }
 
-// move puts a lane at its new place, and keeps a mark there if one is due, as inbox.MarkDue says it for the ordinary distance.
+// move moves a lane to its new position, and keeps a mark there if one is due. The rule is that of inbox.MarkDue, with Inbox.MarkEvery as
+// the distance.
 func (i *Inbox) move(key laneKey, from inbox.StreamPosition, moved lane) {
 	i.lanes[key] = moved
 	if moved.Sequence/i.MarkEvery > from.Sequence/i.MarkEvery && !moved.StoredAt.IsZero() {

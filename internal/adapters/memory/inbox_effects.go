@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// effects is the transaction of handlers. It collects what they do.
+// effects is the transaction in which handlers work. It collects what they write.
 type effects struct {
 	*session
 	subscriber string
@@ -19,11 +19,11 @@ type effects struct {
 	work       *work
 }
 
-// work is what handlers do in a transaction. A handler may have kept it when the transaction is over. The inbox's mutex guards it.
+// work is the Tx that handlers get. A handler may still hold it after the transaction has ended. The inbox's mutex guards it.
 type work struct {
 	session    *session
 	subscriber string
-	handler    string      // its name
+	handler    string      // name of the handler
 	collectors []collector // since the last flush, in the order of their first use
 	ended      bool
 	emitted    int // events that were written to the log
@@ -31,9 +31,9 @@ type work struct {
 
 var _ inbox.Tx = (*work)(nil)
 
-// collector is what one port collects.
+// collector holds what one port collects in a transaction.
 type collector interface {
-	// flush writes in a transaction what was collected for a subscriber. It is called once.
+	// flush writes in a transaction what was collected for a subscriber. It is called once for each collector.
 	flush(ctx context.Context, s *session, subscriber string) error
 }
 
@@ -47,7 +47,8 @@ func newEffects(s *session, subscriber string, handler inbox.Handler, judge inbo
 // Subscriber returns the name of the subscriber.
 func (w *work) Subscriber() string { return w.subscriber }
 
-// collect calls add with the collector that a port has in a transaction. The collector is empty at first, and after each flush.
+// collect calls add with the collector of a port in a transaction. The first call, and the first call after each flush, get an empty
+// collector.
 func collect[T any, C interface {
 	*T
 	collector
@@ -81,7 +82,7 @@ func workOf(tx inbox.Tx) (*work, error) {
 	return w, nil
 }
 
-// flush writes what was collected, and drops it. What was emitted comes last.
+// flush writes what was collected, and drops it. It writes emitted events last.
 func (w *work) flush(ctx context.Context) error {
 	collectors := w.drop()
 	slices.SortStableFunc(collectors, func(a, b collector) int { return rankOf(a) - rankOf(b) })
@@ -103,7 +104,7 @@ func rankOf(c collector) int {
 	return 0
 }
 
-// drop forgets what was collected, and returns it.
+// drop removes all collectors, and returns them.
 func (w *work) drop() []collector {
 	w.session.inbox.mu.Lock()
 	defer w.session.inbox.mu.Unlock()
@@ -143,7 +144,7 @@ func (e *effects) handle(ctx context.Context, entry outbox.Entry) (err error) {
 	return ctx.Err()
 }
 
-// apply handles the event at a place of several, which is not suspect.
+// apply handles the event at an index of the batch. The event is not suspect.
 func (e *effects) apply(ctx context.Context, index int, entry outbox.Entry) error {
 	if err := e.handle(ctx, entry); err != nil {
 		return &inbox.EventError{Index: index, Err: err}
@@ -151,8 +152,7 @@ func (e *effects) apply(ctx context.Context, index int, entry outbox.Entry) erro
 	return nil
 }
 
-// attempt handles an event within a savepoint. If the event fails, it returns the letter as it is after the failure, and when it is
-// due.
+// attempt handles an event within a savepoint. If the event fails, attempt returns its letter after the failure.
 func (e *effects) attempt(ctx context.Context, before letter) (failed *letter, err error) {
 	if err := e.flush(ctx); err != nil {
 		return nil, err

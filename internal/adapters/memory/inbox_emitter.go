@@ -27,10 +27,10 @@ func (Emitter) Emit(_ context.Context, tx inbox.Tx, cause outbox.Entry, messages
 	return cmp.Or(err, invalid)
 }
 
-// emitted are events of a transaction.
+// emitted collects the events that handlers emit in a transaction.
 type emitted struct{ inbox.EmitBuffer }
 
-// flush appends. The positions are dealt at once, and the rows can be read when the transaction commits.
+// flush appends the events to the log. The rows get their positions at once, and can be read when the transaction has committed.
 func (e *emitted) flush(ctx context.Context, s *session, _ string) error {
 	return s.do(ctx, "emit", func() error {
 		for _, message := range e.Messages() {
@@ -40,7 +40,7 @@ func (e *emitted) flush(ctx context.Context, s *session, _ string) error {
 		}
 		writer := s.inbox.log.Begin()
 		s.writers = append(s.writers, writer)
-		s.change(func() { _ = writer.Commit() }) // it is open until then
+		s.change(func() { _ = writer.Commit() }) // the writer is open until here
 		return writer.Append(ctx, e.Messages()...)
 	})
 }

@@ -1,7 +1,7 @@
 package memory
 
-// faults break the inside of an Inbox on purpose, for the proof that the subscriber's model test notices. A fault that a wrapper around a
-// port can make is not here. These change what a transaction does between its steps, which no wrapper reaches.
+// faults break the inside of an Inbox on purpose, to prove that the subscriber's model test notices each fault. They change what a
+// transaction does between its steps. Faults that a wrapper around a port can make are not here.
 type faults struct {
 	holdNothing, knowNothing, lettersApart, reviseNothing bool
 }
@@ -9,11 +9,11 @@ type faults struct {
 // HoldNothing lets events overtake the letters of their aggregate.
 func (i *Inbox) HoldNothing() { i.faults.holdNothing = true }
 
-// KnowNothing applies events again that were applied.
+// KnowNothing applies events again that were applied before.
 func (i *Inbox) KnowNothing() { i.faults.knowNothing = true }
 
-// LettersApart commits the letter of a failed event at once, without the event's record, and whatever becomes of the batch.
+// LettersApart commits the letter of a failed event at once, without the event's record, even if the batch fails.
 func (i *Inbox) LettersApart() { i.faults.lettersApart = true }
 
-// ReviseNothing lets what is decided about a subscriber leave its lanes at their revisions.
+// ReviseNothing lets operators' decisions about a subscriber keep the revisions of its lanes.
 func (i *Inbox) ReviseNothing() { i.faults.reviseNothing = true }

@@ -14,7 +14,7 @@ import (
 
 var _ inbox.Log = (*Inbox)(nil)
 
-// ReadHole is one statement.
+// ReadHole runs as one statement.
 func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.HoleContents, err error) {
 	err = i.once(ctx, "look for what a hole took", func(*session) error {
 		if i.log == nil || i.log.streamCreated() != hole.Stream {
@@ -52,7 +52,7 @@ func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole
 	return lost, err
 }
 
-// choose returns the first of the events in a hole that a lane is to get.
+// choose returns the events in a hole that belong to the lane, from the first one up to the limit.
 func (i *Inbox) choose(subscriber string, hole inbox.Hole, entries []outbox.Entry, limit inbox.ReadLimit) (lost inbox.HoleContents) {
 	bytes, highest := 0, outbox.Position(0)
 	for _, entry := range entries {
@@ -72,7 +72,7 @@ func (i *Inbox) choose(subscriber string, hole inbox.Hole, entries []outbox.Entr
 	return lost
 }
 
-// metIn counts the events that the subscriber has met in a hole.
+// metIn counts the events that the subscriber has read at the sequences of a hole.
 func (i *Inbox) metIn(subscriber string, hole inbox.Hole) (met int) {
 	for key, row := range i.records {
 		if key.subscriber == subscriber && hole.First <= row.sequence && row.sequence <= hole.Last {
@@ -82,7 +82,7 @@ func (i *Inbox) metIn(subscriber string, hole inbox.Hole) (met int) {
 	return met
 }
 
-// CursorBetween is one statement.
+// CursorBetween runs as one statement.
 func (i *Inbox) CursorBetween(ctx context.Context, stream string, from, to uint64) (reached inbox.LogCursor, err error) {
 	err = i.once(ctx, "look how far the log is", func(*session) error {
 		if reached.OtherStream = i.log == nil || i.log.streamCreated() != stream; !reached.OtherStream {
@@ -98,8 +98,8 @@ func (i *Inbox) CursorBetween(ctx context.Context, stream string, from, to uint6
 	return reached, err
 }
 
-// inHole returns the events that the stream had in a hole, in order of position, and how many positions there are of which neither the
-// log nor the inbox knows an event any more.
+// inHole returns the events that the stream had in a hole, in order of position. gone is how many positions of the hole have no event any
+// more, neither in the log nor in the inbox.
 func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []outbox.Entry, gone int) {
 	known := make(map[outbox.Position]bool)
 	for _, purged := range l.purged {
@@ -107,7 +107,7 @@ func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []out
 	}
 	last := hole.Before - 1
 	for last > hole.After && !l.missing(hole, last) {
-		last-- // what is present before the last one is a copy
+		last-- // an event in Present before the last event of the hole is a copy
 	}
 	for position := outbox.Position(1); position < hole.Before; position++ {
 		entry, parked := l.committed(position), l.lot[position]
@@ -123,12 +123,14 @@ func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []out
 	return entries, gone
 }
 
-// missing reports whether the log has an event that waits for nothing, and that the stream does not show behind a hole.
+// missing reports whether the log has an event at a position that is not in the parking lot, and that the stream does not show behind the
+// hole.
 func (l *Log) missing(hole inbox.Hole, position outbox.Position) bool {
 	return l.committed(position) != nil && l.lot[position] == nil && !slices.Contains(hole.Present, position)
 }
 
-// earliest returns the position after which the log has as many events as the hole has messages, up to the hole's end.
+// earliest returns the position from which to the hole's end the log has as many events as the hole has messages. The position itself is
+// left out.
 func (l *Log) earliest(hole inbox.Hole) outbox.Position {
 	count := 0
 	for position := hole.Before - 1; position > 0; position-- {
@@ -141,7 +143,8 @@ func (l *Log) earliest(hole inbox.Hole) outbox.Position {
 	return 0
 }
 
-// Park puts an event into the parking lot, in a state, as the relay and operators do. sequence is where the event was redriven.
+// Park puts an event into the parking lot, in a state, as the relay and operators do. sequence is the sequence to which the event was
+// redriven.
 func (l *Log) Park(position outbox.Position, state relay.ParkedState, sequence uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,14 +156,14 @@ func (l *Log) Park(position outbox.Position, state relay.ParkedState, sequence u
 	}
 }
 
-// counts is what is counted of a subscriber.
+// counts are the counters of a subscriber.
 type counts struct {
 	filled, missed int64
 	stream         string
 	removed        map[uint64]bool // sequences of the stream that were counted as missed
 }
 
-// lockCounts locks the subscriber's row, if the batch changes it. Operators lock it before lanes, so a batch does too.
+// lockCounts locks the subscriber's row, if the batch changes it. Operators lock this row before lanes, so a batch does so too.
 func (b *batch) lockCounts(ctx context.Context) error {
 	if !b.ChangesCounts() {
 		return nil

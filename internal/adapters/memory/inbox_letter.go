@@ -14,7 +14,7 @@ type letterKey struct{ subscriber, id string }
 type letter struct {
 	inbox.Letter
 	due, changed time.Time
-	sequence     uint64 // where the event was met last
+	sequence     uint64 // where the event was read last
 }
 
 // newLetterOf returns the letter of an event that has not failed yet.
@@ -72,7 +72,7 @@ func (i *Inbox) head(subscriber string, aggregate outbox.Key) (head letterKey, f
 	return head, found
 }
 
-// state returns what is being done about a letter: whose turn it is follows from the others.
+// state returns the state of a letter. Whether a letter is Retrying or Waiting follows from the other letters of its aggregate.
 func (i *Inbox) state(key letterKey) inbox.LetterState {
 	l := i.letters[key]
 	if !l.tried() {
@@ -97,7 +97,8 @@ func (i *Inbox) shown(key letterKey) inbox.Letter {
 	return shown
 }
 
-// promoteHead makes the first pending letter of an aggregate due no earlier than now: its turn has come.
+// promoteHead makes the first pending letter of an aggregate due now if it was due earlier. It is called when the letter before it has
+// ended.
 func (i *Inbox) promoteHead(subscriber string, aggregate outbox.Key) {
 	key, found := i.head(subscriber, aggregate)
 	if next := i.letters[key]; found && next.tried() && next.due.Before(time.Now()) {

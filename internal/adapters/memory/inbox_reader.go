@@ -11,8 +11,8 @@ import (
 
 // Reader reads a Stream for one copy of a subscriber.
 type Reader struct {
-	// Behind returns how many of the last messages the server does not know that answers a Read, and BehindState the same for a
-	// State, whose answer may be a former leader's. nil: the server knows all of them.
+	// Behind returns how many of the last messages are not known to the server that answers a Read. BehindState returns the same for State:
+	// a former leader may answer it. nil: the server knows all messages.
 	Behind, BehindState func() uint64
 
 	stream     *Stream
@@ -31,10 +31,10 @@ func NewReader(stream *Stream, subscriber string) *Reader {
 	return r
 }
 
-// known returns up to which sequence a server knows the stream.
+// known returns the last sequence that a server knows.
 func (s *Stream) known(behind uint64) uint64 { return s.last() - min(behind, s.last()-s.base) }
 
-// ask calls a hook.
+// ask calls Behind or BehindState; nil means 0.
 func ask(behind func() uint64) uint64 {
 	if behind == nil {
 		return 0
@@ -79,7 +79,7 @@ func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) (
 	return messages, nil
 }
 
-// as returns the message as subscribers get it. A message that nobody of the engine wrote says hello.
+// as returns the message as subscribers get it. A message that another program wrote has the payload hello.
 func (m *streamed) as(sequence uint64) inbox.Message {
 	message := inbox.Message{StreamPosition: inbox.StreamPosition{Sequence: sequence, StoredAt: m.at, Progress: m.meta.Progress.Position}, Parks: m.meta.Parked != ""}
 	switch {
@@ -108,10 +108,10 @@ func (r *Reader) State(ctx context.Context) (inbox.StreamState, error) {
 	return inbox.StreamState{Created: info.Created, First: min(info.FirstSequence, last+1), Last: last}, nil
 }
 
-// Stored is signaled at once.
+// Stored returns a channel that is signaled at once.
 func (r *Reader) Stored() <-chan struct{} { return r.stored }
 
-// LegacyConsumer returns what LeaveFormer has left.
+// LegacyConsumer returns the consumer that LeaveFormer has left.
 func (r *Reader) LegacyConsumer(ctx context.Context) (inbox.LegacyConsumer, bool, error) {
 	r.stream.mu.Lock()
 	defer r.stream.mu.Unlock()
@@ -122,14 +122,14 @@ func (r *Reader) LegacyConsumer(ctx context.Context) (inbox.LegacyConsumer, bool
 	return former, found, nil
 }
 
-// LeaveFormer leaves the consumer of a program of before.
+// LeaveFormer leaves the consumer of an earlier version of the program.
 func (s *Stream) LeaveFormer(subscriber string, former inbox.LegacyConsumer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.formers[subscriber] = former
 }
 
-// Close makes the stream one that subscribers cannot read, with the reason; empty: they can again.
+// Close makes the stream unreadable for subscribers, with a reason. If reason is empty, they can read it again.
 func (s *Stream) Close(reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

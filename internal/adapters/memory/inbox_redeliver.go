@@ -17,11 +17,11 @@ type redelivery struct {
 	inbox.Redelivery
 	letters   []letter
 	applied   map[string]bool   // before
-	sequences map[string]uint64 // where the events were met last
+	sequences map[string]uint64 // where the events were read last
 	done      inbox.Redelivered
 }
 
-// Redeliver locks the first letter, then those behind it. After their effects it writes their records.
+// Redeliver locks the first letter, and then the letters behind it. It writes the records after the effects.
 func (i *Inbox) Redeliver(
 	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Redelivered, bool, error) {
@@ -50,7 +50,8 @@ func (i *Inbox) Redeliver(
 	return work.done, len(work.letters) > 0, nil
 }
 
-// stand takes a share of the subscriber's row, and reports whether the subscriber works, with this handler: who pauses or forgets it waits.
+// stand takes a share of the subscriber's row, so that an operator who pauses or forgets the subscriber waits. It reports whether the
+// subscriber works, and has this handler.
 func (r *redelivery) stand(ctx context.Context) (works bool, err error) {
 	if err := r.share(ctx, subscriberKey(r.subscriber)); err != nil {
 		return false, err
@@ -63,7 +64,8 @@ func (r *redelivery) stand(ctx context.Context) (works bool, err error) {
 	return works, err
 }
 
-// choose locks the first letter of the aggregate that has been due for the longest time, of those that nobody has locked.
+// choose locks a first letter of an aggregate. Of the letters that are due and that no other transaction has locked, it takes the one that
+// has been due for the longest time.
 func (r *redelivery) choose(ctx context.Context) (found bool, err error) {
 	err = r.do(ctx, "choose a letter", func() error {
 		var due []letterKey
@@ -89,12 +91,12 @@ func (r *redelivery) choose(ctx context.Context) (found bool, err error) {
 	return found, err
 }
 
-// waited reports whether a letter waited for the handler that the caller has.
+// waited reports whether a letter has waited for a handler that the caller has.
 func (r *redelivery) waited(l letter) bool {
 	return l.State == inbox.Dead && l.NoHandler && slices.Contains(r.Types, l.Type)
 }
 
-// follow locks the letters behind the first one, in order, as far as they are not dead.
+// follow locks the letters behind the first one, in order. redelivery.letters gets those up to the first dead one.
 func (r *redelivery) follow(ctx context.Context) error {
 	head := r.letters[0]
 	var behind []letterKey

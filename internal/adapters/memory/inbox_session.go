@@ -5,13 +5,12 @@ import (
 	"time"
 )
 
-// session is one transaction of an Inbox, at READ COMMITTED: each of its statements sees what is committed at that moment, its own
-// changes are seen by nobody before its commit, and the rows that it locks are locked until it ends. It is not safe for concurrent
-// use.
+// session is one transaction of an Inbox, at READ COMMITTED: each of its statements sees what is committed at that moment, no other
+// transaction sees its changes before its commit, and the rows that it locks are locked until it ends. It is not safe for concurrent use.
 type session struct {
 	inbox    *Inbox
-	restarts int         // of the keeper when the transaction began
-	ended    error       // why nothing more can be done; nil: the transaction is open
+	restarts int         // restarts of the database when the transaction began
+	ended    error       // why the transaction has ended; nil: it is open
 	resting  bool        // no statement is under way
 	idle     *time.Timer // ends the transaction
 	waitsFor *session
@@ -41,7 +40,7 @@ func (i *Inbox) connect(ctx context.Context) (*session, error) {
 	return &session{inbox: i, restarts: i.restarts}, nil
 }
 
-// usable returns why nothing can be done in the transaction, or nil.
+// usable returns nil if the transaction can run a statement, and otherwise the reason.
 func (s *session) usable(ctx context.Context) error {
 	if s.ended == nil && s.restarts != s.inbox.restarts {
 		s.end(errDisconnected)
@@ -52,7 +51,7 @@ func (s *session) usable(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// end rolls the transaction back, unless it has ended, and frees its rows.
+// end rolls the transaction back and frees its rows, unless it has ended already.
 func (s *session) end(reason error) {
 	if s.ended != nil {
 		return
@@ -73,7 +72,7 @@ func (s *session) end(reason error) {
 	}
 }
 
-// undo takes back what the writers from an index on appended, unless it was committed.
+// undo rolls back the writers from an index on. A writer that has committed keeps its rows.
 func (s *session) undo(from int) {
 	for _, writer := range s.writers[from:] {
 		writer.Rollback()
@@ -99,8 +98,8 @@ func (s *session) busy() {
 	}
 }
 
-// rest ends a statement, and lets others run. From now on the transaction is idle: whatever its caller does meanwhile, the database
-// ends it when that takes too long.
+// rest ends a statement, and lets other goroutines run. From now on the transaction is idle. The database ends it if the caller takes too
+// long until the next statement.
 func (s *session) rest(ctx context.Context, step string) {
 	s.inbox.mu.Lock()
 	s.resting = true
@@ -132,7 +131,7 @@ func (s *session) do(ctx context.Context, step string, statement func() error) e
 	return err
 }
 
-// change notes a change that the commit makes.
+// change adds a change that the commit makes.
 func (s *session) change(change func()) { s.changes = append(s.changes, change) }
 
 // commit makes all changes at once, or none of them.
@@ -153,12 +152,12 @@ func (s *session) commit(ctx context.Context) error {
 	return err
 }
 
-// lock takes a row, which need not exist. It waits for the transactions that have it or a share of it.
+// lock locks a row, even one that does not exist. It waits for the transactions that hold the row or a share of it.
 func (s *session) lock(ctx context.Context, key any) error {
 	return s.await(ctx, key, s.locks)
 }
 
-// share takes a share of a row. It waits for the transaction that has the row.
+// share takes a share of a row. It waits for the transaction that holds the row.
 func (s *session) share(ctx context.Context, key any) error {
 	return s.await(ctx, key, func(key any) bool {
 		if holder := s.inbox.locks[key]; holder != nil && holder != s {
@@ -172,7 +171,7 @@ func (s *session) share(ctx context.Context, key any) error {
 	})
 }
 
-// await tries to take a row until that succeeds.
+// await tries to lock a row until that succeeds.
 func (s *session) await(ctx context.Context, key any, take func(key any) bool) error {
 	s.busy()
 	s.inbox.mu.Lock()
@@ -196,7 +195,7 @@ func (s *session) await(ctx context.Context, key any, take func(key any) bool) e
 	}
 }
 
-// locks takes a row unless somebody else has it.
+// locks locks a row unless another transaction holds it, and reports whether it has.
 func (s *session) locks(key any) bool {
 	if s.inbox.holder(key, s) != nil {
 		return false
@@ -205,7 +204,7 @@ func (s *session) locks(key any) bool {
 	return true
 }
 
-// holder returns a transaction, other than s, that has a row or a share of it.
+// holder returns a transaction, other than s, that holds a row or a share of it.
 func (i *Inbox) holder(key any, s *session) *session {
 	if holder := i.locks[key]; holder != nil && holder != s {
 		return holder
@@ -232,7 +231,7 @@ func (i *Inbox) awaitFreed(ctx context.Context) {
 	}
 }
 
-// pause lets others run between two steps of a transaction.
+// pause lets other goroutines run between two steps of a transaction.
 func (i *Inbox) pause(ctx context.Context, step string) {
 	if i.Pause != nil {
 		i.Pause(ctx, step)

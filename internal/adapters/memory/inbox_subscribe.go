@@ -15,7 +15,7 @@ type subscriber struct {
 	counts
 	types       map[string]bool
 	pausedAt    time.Time
-	yieldsUntil time.Time // somebody wants to decide, and waits for what is under way
+	yieldsUntil time.Time // until then an operator or Subscribe waits for open transactions
 }
 
 // subscriberKey is the key of a subscriber's row.
@@ -27,7 +27,7 @@ func (s subscriber) standing() inbox.Subscription {
 	return standing
 }
 
-// allows reports why a copy with this handler cannot work.
+// allows returns why a copy with this handler cannot work, or nil.
 func (s subscriber) allows(name, handler string) error {
 	switch {
 	case !s.Forgotten.IsZero():
@@ -88,11 +88,11 @@ func (i *Inbox) Subscribe(ctx context.Context, name, handler string, types []str
 	return s.commit(ctx)
 }
 
-// yieldsFor is how long a subscriber makes way for somebody who died meanwhile.
+// yieldsFor is how long a subscriber makes way at most, even if the process that asked for way has died.
 const yieldsFor = 15 * time.Second
 
-// openWithWay asks for way, and then opens a transaction that locks the subscriber and its lanes. Until done is called, or the time is over,
-// no redelivery begins, and copies let their lanes go.
+// openYielding makes the subscriber yield, and then opens a transaction. The caller locks the subscriber and its lanes in it. Until done is
+// called, or until yieldsFor is over, no redelivery begins, and copies release their lanes.
 func (i *Inbox) openYielding(ctx context.Context, name string) (s *session, done func(), err error) {
 	until := time.Now().Add(yieldsFor)
 	if err := i.once(ctx, "ask for way", func(*session) error {
@@ -131,8 +131,8 @@ func (s subscriber) missing(types []string) (missing []string) {
 	return missing
 }
 
-// lockSubscriber locks the row of a subscriber. A transaction that changes a decision about a subscriber does that first,
-// then locks the lanes, and then revises them.
+// lockSubscriber locks the row of a subscriber. A transaction that changes a decision about a subscriber locks this row first, then locks
+// the lanes, and then gives them new revisions.
 func (s *session) lockSubscriber(ctx context.Context, name string) error {
 	return s.lock(ctx, subscriberKey(name))
 }

@@ -13,7 +13,7 @@ import (
 
 var _ inbox.Sweeper = (*Inbox)(nil)
 
-// Candidates is one statement.
+// Candidates runs as one statement.
 func (i *Inbox) Candidates(
 	ctx context.Context, subscriber, stream string, age time.Duration, limit int,
 ) (ids []string, why string, err error) {
@@ -36,7 +36,7 @@ func (i *Inbox) Candidates(
 	return ids, why, err
 }
 
-// dealtBefore returns the events that were applied or discarded before a time, and when.
+// dealtBefore returns the events that were applied or discarded before a time, with the time of each.
 func (i *Inbox) dealtBefore(subscriber string, cutoff time.Time) map[string]time.Time {
 	dealt := make(map[string]time.Time)
 	for key, row := range i.records {
@@ -52,7 +52,7 @@ func (i *Inbox) dealtBefore(subscriber string, cutoff time.Time) map[string]time
 	return dealt
 }
 
-// Sweep is one transaction, which locks what it removes.
+// Sweep runs as one transaction, which locks what it removes.
 func (i *Inbox) Sweep(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (forgotten int, err error) {
 	s, err := i.open(ctx)
 	if err != nil {
@@ -91,7 +91,8 @@ func (i *Inbox) passed(subscriber, stream string, sequence uint64) bool {
 	})
 }
 
-// forget removes what is known of an event that was last seen before a sequence, and reports whether there was something.
+// forget removes the record and the discarded letter of an event that was last read before a sequence. It reports whether it has removed
+// anything.
 func (i *Inbox) forget(s *session, subscriber, id string, first uint64) bool {
 	at, key := recordKey{subscriber, id}, letterKey{subscriber, id}
 	row, recorded := i.records[at]

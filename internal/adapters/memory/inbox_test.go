@@ -44,7 +44,7 @@ func (counting) External() bool  { return false }
 
 func (counting) Applied(context.Context, outbox.Entry) {}
 
-// retried judges each failure as one to try again at once, at most three times.
+// retried is a policy by which each event that fails is tried again at once, at most three times.
 func retried(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Permanent: inbox.Permanent(err), Limit: 3}, nil
 }
@@ -178,7 +178,7 @@ func TestRecordsWaitForEachOther(t *testing.T) {
 	})
 }
 
-// TestStepsOfATransaction checks that others run between the steps, and see nothing before the commit.
+// TestStepsOfATransaction checks that other transactions run between the steps, and see no change before the commit.
 func TestStepsOfATransaction(t *testing.T) {
 	applied, from := begun(t)
 	batch := batchOf(from, 1)

@@ -1,8 +1,9 @@
-// Package memory implements every driven port in memory, for tests. It passes the same contract suites as the real adapters, so tests
-// run use cases and engine without servers, in any order of events. Make a Log, a Stream and a Lease, or an Inbox, and the ports on top.
+// Package memory implements every driven port in memory, for tests. It passes the same contract suites as the real adapters, so tests run
+// the use cases and the engine without servers, in any order of events. A test makes a Log, a Stream and a Lease, or an Inbox, and then the
+// ports that use them.
 //
-// Methods beyond the ports are what happens to a database or a broker: it loses its connection, an operator deletes a row, a stream goes
-// back to an older copy. A file's name begins with the port that it serves.
+// The methods beyond the ports do to a database or a broker what can happen to it: it loses its connection, an operator deletes a row, a
+// stream goes back to an older copy. A file's name begins with the port that it serves.
 package memory
 
 import (
@@ -19,17 +20,17 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Log is an outbox table with the visibility of Postgres: positions are dealt when a row is written, rows are seen when
-// their transaction commits, and what was rolled back leaves a gap for ever.
+// Log is an outbox table with the visibility of Postgres: a row gets its position when it is written, a row can be read when its
+// transaction has committed, and a row that was rolled back leaves a gap for ever.
 type Log struct {
 	mu       sync.Mutex
-	rows     []*row          // rows[i] holds position i+1; nil: purged or dead
-	dealt    outbox.Position // by the sequence
+	rows     []*row          // rows[i] holds position i+1; nil: purged or rolled back
+	dealt    outbox.Position // the last position that was given out
 	versions map[versionKey]bool
 	purged   []outbox.Entry
 	purgedTo outbox.Position
 	cursor   knownCursor
-	mark     outbox.Position // where the cursor stood at marked
+	mark     outbox.Position // position of the cursor at the time marked
 	marked   time.Time
 	lot      lot
 	changed  chan struct{} // closed and replaced whenever something may have become readable
@@ -62,7 +63,7 @@ var _ relay.Appender = (*Writer)(nil)
 // Begin opens a transaction.
 func (l *Log) Begin() *Writer { return &Writer{log: l} }
 
-// Append deals positions to all messages, or to none; nobody sees them before Commit.
+// Append writes a row with a position for each message, or for none. The rows cannot be read before Commit.
 func (w *Writer) Append(ctx context.Context, messages ...outbox.Message) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -100,7 +101,7 @@ func (w *Writer) Append(ctx context.Context, messages ...outbox.Message) error {
 	return nil
 }
 
-// taken reports whether a row has the position, be it committed or not.
+// taken reports whether a row has the position, committed or not.
 func (l *Log) taken(position outbox.Position) bool {
 	return int(position) <= len(l.rows) && l.rows[position-1] != nil
 }
@@ -148,7 +149,7 @@ func (l *Log) announce() {
 	l.changed = make(chan struct{})
 }
 
-// After knows open transactions by their rows. The real log asks for lock holders.
+// After finds open transactions by their rows. The Postgres adapter finds them by their locks instead.
 func (l *Log) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -193,7 +194,8 @@ func (l *Log) settled(from outbox.Progress, limit relay.ReadLimit) (page relay.P
 	return page, open && l.committedAfter(from.Position), nil
 }
 
-// read returns an entry as the log gives it to a relay, without what is too large, and how much of a slice it takes.
+// read returns an entry as the log gives it to a relay, without headers or payload that are too large. It also returns how many bytes the
+// entry takes of the read limit.
 func read(entry outbox.Entry, limit relay.ReadLimit) (outbox.Entry, int) {
 	if size := outbox.HeadersSize(entry.Headers); size > outbox.MaxHeaders {
 		entry.Invalid = fmt.Sprintf("its headers take %d bytes, and at most %d can be sent", size, outbox.MaxHeaders)
@@ -246,7 +248,7 @@ func (l *Log) purge(position outbox.Position) {
 	delete(l.lot, position)
 }
 
-// purgeOld removes up to limit entries that the cursor, which stands at position, passed before a time.
+// purgeOld removes up to limit entries that the cursor passed before a time. position is where the cursor stands now.
 func (l *Log) purgeOld(position outbox.Position, before time.Time, limit int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -317,14 +319,14 @@ func (l *Log) Forget(after outbox.Position) {
 	l.rows, l.dealt = l.rows[:after], after
 }
 
-// SetSequence lets position be dealt last, as a data-only restore, RESTART or setval does.
+// SetSequence makes position the last one that was given out, as a data-only restore, RESTART or setval does.
 func (l *Log) SetSequence(position outbox.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dealt = position
 }
 
-// Spoil makes a row one that can never be published.
+// Spoil changes a row so that it can never be published.
 func (l *Log) Spoil(position outbox.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -346,7 +348,7 @@ func (l *Log) Readable() []outbox.Entry {
 	return entries
 }
 
-// Committed returns every row that can be read or could be before retention removed it, in order of position.
+// Committed returns every row that can be read, and every row that retention removed, in order of position.
 func (l *Log) Committed() []outbox.Entry {
 	entries := l.Readable()
 	l.mu.Lock()

@@ -11,7 +11,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// knownCursor is what a Log knows of the cursor, to tell which rows came after the relay.
+// knownCursor is what a Log knows about the cursor. The log needs it to find misplaced rows: rows at positions that the relay had already
+// passed when they were committed.
 type knownCursor struct {
 	position   outbox.Position
 	created    string
@@ -21,7 +22,7 @@ type knownCursor struct {
 
 var epoch = time.Unix(0, 0).UTC()
 
-// highest is the highest position that must not be dealt again.
+// highest returns the highest position that must not be given out again.
 func (l *Log) highest() outbox.Position {
 	highest := max(l.cursor.position, l.purgedTo)
 	for _, row := range l.rows {
@@ -35,7 +36,7 @@ func (l *Log) highest() outbox.Position {
 	return highest
 }
 
-// unparked returns the readable rows after one position up to another that are not in the parking lot.
+// unparked returns the readable rows between two positions that are not in the parking lot. The first position is left out.
 func (l *Log) unparked(after, upTo outbox.Position) []*row {
 	var found []*row
 	end := min(upTo, outbox.Position(len(l.rows)))
@@ -47,7 +48,7 @@ func (l *Log) unparked(after, upTo outbox.Position) []*row {
 	return found
 }
 
-// misplaced reports whether a row that is not parked came after the relay.
+// misplaced reports whether a row that is not parked came after the relay had passed its position.
 func (l *Log) misplaced(entry outbox.Entry) bool {
 	return entry.Position <= l.purgedTo || entry.Position <= l.cursor.position && entry.RecordedAt.After(l.cursor.recordedTo)
 }
@@ -56,7 +57,7 @@ func (l *Log) allMisplaced() []*row {
 	return slices.DeleteFunc(l.unparked(0, max(l.cursor.position, l.purgedTo)), func(r *row) bool { return !l.misplaced(r.entry) })
 }
 
-// excess is how many more rows stand between the cursor and a place than the stream has messages there.
+// excess returns how many more rows than messages of the stream there are between the cursor and a place.
 func (l *Log) excess(place outbox.Position, sequence uint64) int {
 	if l.cursor.created == "" || sequence < l.cursor.sequence || place <= l.cursor.position {
 		return 0
@@ -64,7 +65,7 @@ func (l *Log) excess(place outbox.Position, sequence uint64) int {
 	return len(l.unparked(l.cursor.position, place)) - int(min(sequence-l.cursor.sequence, 1<<62))
 }
 
-// Verify looks at everything, each time.
+// Verify looks at every row, each time.
 func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -89,7 +90,7 @@ func (l *Log) behind(reached outbox.Position) error {
 	return nil
 }
 
-// save takes note of a cursor, unless rows came after the relay that could not be told from others any more.
+// save records a cursor. It fails if the new cursor would hide misplaced rows: afterwards they would look like other rows.
 func (l *Log) save(cursor relay.Cursor) (time.Time, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,7 +113,7 @@ func (l *Log) save(cursor relay.Cursor) (time.Time, error) {
 	return recorded, nil
 }
 
-// recordedTo finds when the latest of the rows up to a position was recorded, those that the cursor had passed left out.
+// recordedTo returns when the latest row between the cursor and a position was recorded.
 func (l *Log) recordedTo(position outbox.Position) time.Time {
 	recorded := later(l.cursor.recordedTo, epoch)
 	for _, row := range l.rows[min(l.cursor.position, outbox.Position(len(l.rows))):] {
@@ -123,7 +124,7 @@ func (l *Log) recordedTo(position outbox.Position) time.Time {
 	return recorded
 }
 
-// adopted takes a cursor as it is: what is before it counts as passed.
+// adopted records a cursor without a check: all rows before it count as passed.
 func (l *Log) adopted(cursor relay.Cursor) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,7 +144,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// CheckSequence counts the misplaced events, and returns the position that is dealt next.
+// CheckSequence counts the misplaced events, and returns the position that is given out next.
 func (s *CursorStore) CheckSequence(ctx context.Context) (operations.SequenceCheck, error) {
 	if err := ctx.Err(); err != nil {
 		return operations.SequenceCheck{}, err
@@ -155,7 +156,7 @@ func (s *CursorStore) CheckSequence(ctx context.Context) (operations.SequenceChe
 	}, nil
 }
 
-// Realign waits for no writer: it fails while one is under way.
+// Realign does not wait for open writers: it fails if there is one.
 func (s *CursorStore) Realign(ctx context.Context, r operations.Realignment) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -183,7 +184,7 @@ func (s *CursorStore) Realign(ctx context.Context, r operations.Realignment) (in
 	return int64(len(moving)), nil
 }
 
-// chosen returns the rows that get new positions, and those that are removed, as retention had done before.
+// chosen returns the rows that get new positions, and the rows that are removed because retention had removed their positions before.
 func (l *Log) chosen(r operations.Realignment) (moving, dropped []*row) {
 	candidates := l.allMisplaced()
 	if r.Complete {
@@ -207,7 +208,7 @@ func (l *Log) chosen(r operations.Realignment) (moving, dropped []*row) {
 	return moving, slices.DeleteFunc(dropped, func(r *row) bool { return slices.Contains(moving, r) })
 }
 
-// inOrderOfTime is the order in which rows were recorded, but within an aggregate that of its versions.
+// inOrderOfTime sorts rows by the time at which they were recorded. Rows of one aggregate are sorted by version.
 func inOrderOfTime(rows []*row) []*row {
 	slices.SortFunc(rows, func(a, b *row) int { return cmp.Compare(a.entry.Version, b.entry.Version) })
 	latest, due := make(map[outbox.Key]time.Time), make(map[*row]time.Time)

@@ -11,7 +11,7 @@ import (
 
 var _ operations.EventLog = (*CursorStore)(nil)
 
-// List reads at most one payload more than it returns.
+// List reads at most one payload more than the payloads that it returns.
 func (s *CursorStore) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
 	cursor, err := s.Load(ctx)
 	if err != nil {

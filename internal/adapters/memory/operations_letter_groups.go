@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// undecided returns a dead letter without what it carries. What waits is behind the last dead letter before it.
+// undecided returns a dead letter without its payload and headers. A waiting letter counts as behind the last dead letter before it.
 func (i *Inbox) undecided(key letterKey) operations.UndecidedEvent {
 	l := i.letters[key]
 	u := operations.UndecidedEvent{
@@ -41,7 +41,7 @@ func beginning(reason string) string {
 	return string(runes[:min(len(runes), fault.LongestReason)])
 }
 
-// Undecided is one statement.
+// Undecided runs as one statement.
 func (i *Inbox) Undecided(
 	ctx context.Context, subscriber string, after operations.DeadLetterCursor, limit int,
 ) (found []operations.UndecidedEvent, mark operations.DeadLetterCursor, err error) {
@@ -67,7 +67,7 @@ func (i *Inbox) Undecided(
 	return found, mark, err
 }
 
-// chosen locks those of the letters that are dead and of the choice, in order of position, and changes them.
+// chosen locks the letters that are dead and belong to the choice, in order of position, and changes them.
 func (i *Inbox) chosen(
 	ctx context.Context, subscriber string, ids []string, choice operations.Choice, change func(s *session, keys []letterKey) error,
 ) error {
@@ -125,7 +125,7 @@ func (i *Inbox) RetryChosen(ctx context.Context, subscriber string, ids []string
 	return retried, nil
 }
 
-// DiscardChosen waits for the transactions that work on the letters, and records that the events were dealt with.
+// DiscardChosen waits for the transactions that work on the letters, and records the events as handled.
 func (i *Inbox) DiscardChosen(ctx context.Context, subscriber string, ids []string, choice operations.Choice) (discarded int, err error) {
 	err = i.chosen(ctx, subscriber, ids, choice, func(s *session, keys []letterKey) error {
 		for _, key := range keys {

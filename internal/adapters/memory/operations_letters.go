@@ -12,7 +12,7 @@ import (
 
 var _ operations.DeadLetterAdmin = (*Inbox)(nil)
 
-// Letters is one statement.
+// Letters runs as one statement.
 func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]inbox.Letter, error) {
 	var found []inbox.Letter
 	err := i.once(ctx, "letters", func(*session) error {
@@ -29,7 +29,7 @@ func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]in
 	return found[:min(limit, len(found))], err
 }
 
-// Letter is one statement.
+// Letter runs as one statement.
 func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (found inbox.Letter, err error) {
 	err = i.once(ctx, "letter", func(*session) error {
 		key := letterKey{subscriber, id}
@@ -42,7 +42,7 @@ func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (found inbox.
 	return found, err
 }
 
-// mend changes one letter in a transaction of its own.
+// changeLetter changes one letter in a transaction of its own.
 func (i *Inbox) changeLetter(ctx context.Context, subscriber, id string, change func(s *session, key letterKey, l letter) error) error {
 	s, err := i.open(ctx)
 	if err != nil {
@@ -93,7 +93,7 @@ func (i *Inbox) dead(subscriber string) []letterKey {
 	return dead
 }
 
-// Discard waits for the transaction that works on the letter, and records that the event was dealt with.
+// Discard waits for the transaction that works on the letter, and records the event as handled.
 func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
 	s, err := i.open(ctx)
 	if err != nil {
@@ -143,7 +143,7 @@ func (i *Inbox) discard(key letterKey, applied bool) {
 	i.promoteHead(key.subscriber, l.Key)
 }
 
-// CountDead is one statement.
+// CountDead runs as one statement.
 func (i *Inbox) CountDead(ctx context.Context, subscriber string) (dead int, err error) {
 	err = i.once(ctx, "count the dead", func(*session) error {
 		dead = len(i.dead(subscriber))
@@ -152,7 +152,7 @@ func (i *Inbox) CountDead(ctx context.Context, subscriber string) (dead int, err
 	return dead, err
 }
 
-// Subscribers is one statement.
+// Subscribers runs as one statement.
 func (i *Inbox) Subscribers(ctx context.Context) (names []string, err error) {
 	err = i.once(ctx, "subscribers", func(*session) error {
 		names = i.names()

@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// undecided returns a parked event without what it carries. Those behind it are the parked ones after it in its aggregate.
+// undecided returns a parked event without its payload and headers. Behind counts the parked events of the aggregate that come after it.
 func (l lot) undecided(event *relay.ParkedEvent) operations.UndecidedEvent {
 	behind := l.inOrder(func(e *relay.ParkedEvent) bool {
 		return e.State == relay.Parked && e.Key == event.Key && e.Position > event.Position
@@ -21,7 +21,7 @@ func (l lot) undecided(event *relay.ParkedEvent) operations.UndecidedEvent {
 	}
 }
 
-// Undecided is in order of the aggregates' types and ids.
+// Undecided returns events sorted by the type and the id of their aggregate.
 func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (found []operations.UndecidedEvent, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (f
 	return found[:min(len(found), max(limit, 0))], nil
 }
 
-// RedriveChosen is one change of the lot.
+// RedriveChosen makes one change to the parking lot.
 func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return p.change(ctx, positions, choice, func(l lot, chosen *relay.ParkedEvent) {
 		for _, event := range l {
@@ -51,7 +51,7 @@ func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position
 	})
 }
 
-// DiscardChosen is one change of the lot.
+// DiscardChosen makes one change to the parking lot.
 func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return p.change(ctx, positions, choice, func(_ lot, chosen *relay.ParkedEvent) { setState(chosen, relay.Discarded, 0) })
 }

@@ -12,10 +12,10 @@ import (
 
 var _ operations.RelayRepair = (*CursorStore)(nil)
 
-// Cursor returns what Load returns.
+// Cursor returns the same as Load.
 func (s *CursorStore) Cursor(ctx context.Context) (relay.Cursor, error) { return s.Load(ctx) }
 
-// HasEvents returns those of the events that the log holds.
+// HasEvents returns the events among places that the log holds.
 func (s *CursorStore) HasEvents(_ context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -50,7 +50,7 @@ func (s *CursorStore) Behind(_ context.Context, position outbox.Position) (int64
 	return behind, nil
 }
 
-// Adopt compares the revision, and no lease.
+// Adopt checks the revision, but no lease.
 func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor relay.Cursor, _ bool) error {
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()

@@ -15,16 +15,16 @@ type Operator struct{ inbox *Inbox }
 
 var _ inbox.Operator = (*Operator)(nil)
 
-// NewOperator returns an operator of the subscribers of kept.
+// NewOperator returns an operator of the subscribers in the inbox kept.
 func NewOperator(kept *Inbox) *Operator { return &Operator{kept} }
 
-// known reports whether there is a subscriber of a name.
+// known reports whether there is a subscriber with this name.
 func (i *Inbox) known(name string) bool {
 	_, found := i.subscribers[name]
 	return found || slices.Contains(i.names(), name)
 }
 
-// names returns the names of all subscribers that have rows, but the rows of the subscribers themselves.
+// names returns the names of all subscribers that have lanes, records or letters.
 func (i *Inbox) names() (names []string) {
 	for key := range i.lanes {
 		names = append(names, key.subscriber)
@@ -39,8 +39,8 @@ func (i *Inbox) names() (names []string) {
 	return slices.Compact(names)
 }
 
-// decide changes what is decided about a subscriber, while no batch and no redelivery of it is under way. Afterwards each lane has a new
-// revision.
+// decide changes an operator's decisions about a subscriber, while no batch and no redelivery of the subscriber is open. It gives each lane
+// a new revision.
 func (o *Operator) decide(
 	ctx context.Context, name string, change func(ctx context.Context, s *session, row subscriber, lanes []inbox.Checkpoint) error,
 ) error {
@@ -85,13 +85,13 @@ func (s *session) putSubscriber(ctx context.Context, name string, row subscriber
 	})
 }
 
-// put writes the row of a subscriber, but for the time until which it makes way.
+// put writes the row of a subscriber, except for yieldsUntil.
 func (i *Inbox) put(name string, row subscriber) {
 	row.yieldsUntil = i.subscribers[name].yieldsUntil
 	i.subscribers[name] = row
 }
 
-// Pause waits for the batches and redeliveries under way.
+// Pause waits until the open batches and redeliveries have ended.
 func (o *Operator) Pause(ctx context.Context, name string) error {
 	return o.decide(ctx, name, func(ctx context.Context, s *session, row subscriber, _ []inbox.Checkpoint) error {
 		if !row.Paused {
@@ -101,7 +101,7 @@ func (o *Operator) Pause(ctx context.Context, name string) error {
 	})
 }
 
-// Resume lets everything go on.
+// Resume lets batches and redeliveries go on.
 func (o *Operator) Resume(ctx context.Context, name string) error {
 	return o.decide(ctx, name, func(ctx context.Context, s *session, row subscriber, _ []inbox.Checkpoint) error {
 		row.Paused, row.pausedAt = false, time.Time{}
@@ -109,7 +109,7 @@ func (o *Operator) Resume(ctx context.Context, name string) error {
 	})
 }
 
-// Move moves the lanes, and makes the place a mark.
+// Move moves the lanes, and makes the new position a mark.
 func (o *Operator) Move(ctx context.Context, name string, move inbox.Move, proof inbox.LaneCheck) (before []inbox.Checkpoint, err error) {
 	err = o.decide(ctx, name, func(ctx context.Context, s *session, _ subscriber, lanes []inbox.Checkpoint) error {
 		before = lanes
@@ -136,7 +136,7 @@ func (o *Operator) Move(ctx context.Context, name string, move inbox.Move, proof
 	return before, nil
 }
 
-// send moves a lane, and makes the place a mark.
+// send moves a lane, and makes the new position a mark.
 func (i *Inbox) send(key laneKey, to inbox.StreamPosition) {
 	row := i.lanes[key]
 	row.StreamPosition, row.movedAt = to, time.Now()
@@ -173,7 +173,7 @@ func (o *Operator) SetLanes(ctx context.Context, name string, lanes int, proof i
 	return before, nil
 }
 
-// replaceLanes makes lanes at the place of the slowest one, with the marks that all lanes have passed.
+// replaceLanes makes new lanes at the position of the slowest old lane, with the marks that all old lanes have passed.
 func (i *Inbox) replaceLanes(name string, present []inbox.Checkpoint, lanes int) {
 	from := inbox.Lowest(present)
 	kept := make(map[uint64]inbox.StreamPosition)
@@ -252,7 +252,7 @@ func (s *session) discardType(ctx context.Context, name, eventType string) (disc
 	return discarded, err
 }
 
-// Overviews is one statement.
+// Overviews runs as one statement.
 func (o *Operator) Overviews(ctx context.Context) (overviews []inbox.Overview, err error) {
 	i := o.inbox
 	err = i.once(ctx, "overviews", func(*session) error {

@@ -95,7 +95,7 @@ func (o *Operator) Erase(ctx context.Context, name string, limit int) (erased in
 	return len(rows), s.commit(ctx)
 }
 
-// erasable returns the keys of the letters of a subscriber, or if there are none, those of its records.
+// erasable returns the keys of a subscriber's letters. If there are none, it returns the keys of the subscriber's records.
 func (i *Inbox) erasable(name string) (keys []any) {
 	var letters []letterKey
 	for key := range i.letters {

@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// orderRepository is the orders of one transaction.
+// orderRepository holds the orders of one transaction.
 type orderRepository struct {
 	*transaction
 	from  *UnitOfWork
@@ -105,7 +105,7 @@ func (s *orderRepository) Save(ctx context.Context, o *order.Order) error {
 	return orders.ErrOrderChanged.With("order %s is not at version %d any more", state.ID, o.StoredVersion())
 }
 
-// appender is the outbox of one transaction.
+// appender is the outbox port of one transaction.
 type appender struct {
 	*transaction
 	writer *Writer
@@ -113,7 +113,7 @@ type appender struct {
 
 var _ relay.Appender = (*appender)(nil)
 
-// Append deals positions at once. After some errors the transaction cannot commit.
+// Append gives out positions at once. After some errors the transaction cannot commit.
 func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
 	if err := a.usable(ctx); err != nil {
 		return err

@@ -21,16 +21,16 @@ type keyName struct {
 	key   orders.Key
 }
 
-// keys is the keys of one transaction.
+// keys holds the keys of one transaction.
 type keys struct {
 	*transaction
 	from *UnitOfWork
-	held map[keyName]keptClaim // with the claim that holds for each
+	held map[keyName]keptClaim // the claim that is valid for each key
 }
 
 var _ orders.Keys = (*keys)(nil)
 
-// Claim waits for the transaction that claims the key at the moment, or for the end of ctx.
+// Claim waits until no other transaction claims the key, or until ctx ends.
 func (k *keys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim, error) {
 	if err := k.usable(ctx); err != nil {
 		return orders.KeyClaim{}, err
@@ -52,7 +52,7 @@ func (k *keys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim
 	return holds.claim, nil
 }
 
-// Held also returns a claim that this transaction has made itself.
+// Find also returns a claim that this transaction has made itself.
 func (k *keys) Find(ctx context.Context, scope orders.Scope, key orders.Key) (orders.KeyClaim, bool, error) {
 	if err := k.usable(ctx); err != nil {
 		return orders.KeyClaim{}, false, err
@@ -72,7 +72,7 @@ func (k *keys) Find(ctx context.Context, scope orders.Scope, key orders.Key) (or
 
 var _ orders.ExpiredKeys = (*UnitOfWork)(nil)
 
-// Delete passes over keys that a transaction claims at the moment.
+// Delete skips keys that an open transaction claims.
 func (u *UnitOfWork) Delete(ctx context.Context, most int) (deleted int, err error) {
 	open, err := u.begin(ctx)
 	if err != nil {

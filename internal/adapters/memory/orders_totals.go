@@ -55,7 +55,7 @@ var _ orders.Totals = (*Totals)(nil)
 // NewTotals returns the totals.
 func NewTotals() Totals { return Totals{} }
 
-// Add collects. It sends nothing to the database.
+// Add collects an order. It sends nothing to the database.
 func (Totals) Add(_ context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error {
 	return collect(tx, func(t *totals) {
 		key := totalKey{tx.Subscriber(), customer, amount.Currency()}
@@ -66,7 +66,7 @@ func (Totals) Add(_ context.Context, tx inbox.Tx, customer order.CustomerID, amo
 	})
 }
 
-// totals are orders that were added.
+// totals collects the orders that handlers add in a transaction.
 type totals struct{ added map[totalKey]Total }
 
 // flush locks the rows in the order of their keys. Like the column in Postgres, it takes only customers whose id is a UUID.

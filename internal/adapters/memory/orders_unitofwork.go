@@ -9,9 +9,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// UnitOfWork is a transaction over keys, orders and a Log. Nobody else sees uncommitted changes. A transaction that
-// claims a key or saves an order waits for the transaction that did so before. Two transactions that save the same orders in different
-// sequence wait for each other until a context ends; a database would notice the deadlock.
+// UnitOfWork runs transactions over keys, orders and a Log. Other transactions do not see uncommitted changes. A transaction that claims a
+// key or saves an order waits for an open transaction that claimed the same key or saved the same order before. Two transactions that save
+// the same orders in different order wait for each other until a context ends. A database would notice this deadlock.
 type UnitOfWork struct {
 	database
 	log      *Log
@@ -72,7 +72,7 @@ func (u *UnitOfWork) Order(id order.ID) (order.Snapshot, bool) {
 	return state, found
 }
 
-// database is what a database does to all of its transactions.
+// database holds the failures that hit all transactions of a database.
 type database struct {
 	mu       sync.Mutex
 	failing  bool
@@ -81,21 +81,21 @@ type database struct {
 	restarts int
 }
 
-// FailNextCommit makes the next commit fail; nothing of it is kept.
+// FailNextCommit makes the next commit fail without any effect.
 func (k *database) FailNextCommit() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.failing = true
 }
 
-// LoseNextCommit breaks the connection while the next commit is under way: it takes effect, and its caller does not learn that.
+// LoseNextCommit breaks the connection during the next commit. The commit takes effect, but its caller does not learn this.
 func (k *database) LoseNextCommit() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.losing = true
 }
 
-// conclude makes the changes of a commit, unless it is to fail.
+// conclude makes the changes of a commit, unless the commit should fail.
 func (k *database) conclude(apply func() error) error {
 	if k.failing {
 		k.failing = false
@@ -135,15 +135,15 @@ func (k *database) begin(ctx context.Context) (*transaction, error) {
 	return &transaction{database: k, restarts: k.restarts}, nil
 }
 
-// transaction is what the ports of one transaction have in common. It is not safe for concurrent use.
+// transaction is the state that the ports of one transaction share. It is not safe for concurrent use.
 type transaction struct {
 	*database
-	restarts int // of the keeper when the transaction began
+	restarts int // restarts of the database when the transaction began
 	over     bool
-	aborted  bool // a statement failed in a way after which a database commits nothing
+	aborted  bool // a statement failed, and a database commits nothing after such a failure
 }
 
-// usable says why nothing can be done in the transaction, if so.
+// usable returns nil if the transaction can run a statement, and otherwise the reason.
 func (t *transaction) usable(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -164,7 +164,7 @@ func (t *transaction) judge(ctx context.Context) error {
 	return nil
 }
 
-// commit runs apply, which makes everything visible at once, unless the commit fails.
+// commit runs apply, unless the commit fails. apply makes all changes visible at once.
 func (t *transaction) commit(ctx context.Context, apply func() error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -174,7 +174,7 @@ func (t *transaction) commit(ctx context.Context, apply func() error) error {
 	return t.conclude(apply)
 }
 
-// rowLocks are locks of rows: one transaction holds a key, the others wait.
+// rowLocks are the locks of rows. One transaction holds the lock of a key, and the others wait.
 type rowLocks[K comparable] struct {
 	mu   sync.Mutex
 	held map[K]chan struct{}

@@ -307,7 +307,7 @@ func TestWaker(t *testing.T) {
 	relaytest.TestNotifier(t, func(*testing.T) relaytest.NotifierHarness { return lonely{newEngine(), memory.NewNotifier()} })
 }
 
-// lonely is the only instance: there is no line to cut between bells.
+// lonely is the only instance, so there is no line to cut between notifiers.
 type lonely struct {
 	*engine
 	bell *memory.Notifier

@@ -7,7 +7,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// CursorStore keeps a cursor that is fenced by a Lease, which also guards it.
+// CursorStore keeps a cursor that is fenced by a Lease. The lease's mutex guards the cursor.
 type CursorStore struct {
 	lease  *Lease
 	log    *Log
@@ -31,7 +31,7 @@ func (s *CursorStore) Edit(edit func(*relay.Cursor)) {
 	s.cursor.RecordedTo = s.log.adopted(s.cursor)
 }
 
-// Load leaves RecordedTo out.
+// Load returns the cursor without RecordedTo.
 func (s *CursorStore) Load(ctx context.Context) (relay.Cursor, error) {
 	if err := ctx.Err(); err != nil {
 		return relay.Cursor{}, err
@@ -49,7 +49,7 @@ func (s *CursorStore) standing() relay.Cursor {
 	return cursor
 }
 
-// Save refuses a cursor if events came after the relay.
+// Save refuses a cursor if events were committed at positions that the relay had already passed.
 func (s *CursorStore) Save(ctx context.Context, fence relay.WriteFence, cursor relay.Cursor) (saved relay.Cursor, err error) {
 	err = s.writeIf(ctx, fence, func() error {
 		recorded, err := s.log.save(cursor)
@@ -64,7 +64,7 @@ func (s *CursorStore) Save(ctx context.Context, fence relay.WriteFence, cursor r
 	return saved, err
 }
 
-// Report keeps a halt, or ends it if halt is nil.
+// Report records a halt, or ends the halt if halt is nil.
 func (s *CursorStore) Report(ctx context.Context, fence relay.WriteFence, halt *relay.Halt) error {
 	return s.write(ctx, fence, func() { s.cursor.Halt = halt })
 }
@@ -77,7 +77,7 @@ func (s *CursorStore) write(ctx context.Context, fence relay.WriteFence, do func
 	})
 }
 
-// writeIf makes a fenced write that may be refused; then nothing is written.
+// writeIf makes a fenced write. If do fails, nothing is written.
 func (s *CursorStore) writeIf(ctx context.Context, fence relay.WriteFence, do func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (s *CursorStore) writeIf(ctx context.Context, fence relay.WriteFence, do fu
 	return nil
 }
 
-// Purge needs the lease, and no revision.
+// Purge checks the lease, but no revision.
 func (s *CursorStore) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

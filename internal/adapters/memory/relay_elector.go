@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Lease is one row of the lease table with the clock that judges it.
+// Lease is one row of the lease table, with the clock that decides when it expires.
 type Lease struct {
 	mu      sync.Mutex
 	ttl     time.Duration
@@ -21,7 +21,7 @@ type Lease struct {
 // NewLease returns a lease that nobody holds.
 func NewLease(ttl time.Duration) *Lease { return &Lease{ttl: ttl} }
 
-// Advance moves the keeper's clock, forwards or backwards.
+// Advance moves the clock of the lease, forwards or backwards.
 func (l *Lease) Advance(by time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -37,7 +37,7 @@ func (l *Lease) Holder() (string, int64) {
 
 func (l *Lease) now() time.Time { return time.Now().Add(l.skew) }
 
-// holds answers ErrLeaseLost unless token is the lease's.
+// holds returns ErrLeaseLost unless token is the present token of the lease.
 func (l *Lease) holds(token int64) error {
 	if l.token != token {
 		return relay.ErrLeaseLost
@@ -45,7 +45,7 @@ func (l *Lease) holds(token int64) error {
 	return nil
 }
 
-// Elector is one instance's hold on a Lease.
+// Elector acquires and renews a Lease for one instance.
 type Elector struct {
 	lease  *Lease
 	holder string
@@ -60,7 +60,7 @@ func (e *Elector) term(asked time.Time) relay.Term {
 	return relay.Term{Token: e.lease.token, Deadline: asked.Add(e.lease.ttl - e.lease.ttl/8)}
 }
 
-// Acquire judges the lease by the keeper's clock.
+// Acquire uses the lease's clock to decide whether the lease has expired.
 func (e *Elector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	if err := ctx.Err(); err != nil {
 		return relay.Term{}, err
@@ -92,7 +92,7 @@ func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error
 	return e.term(asked), nil
 }
 
-// Resign changes nothing if the token is not the current one.
+// Resign changes nothing if token is not the present token of the lease.
 func (e *Elector) Resign(ctx context.Context, term relay.Term) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Halts keeps which instances are halted.
+// Halts holds the reports of halted instances.
 type Halts struct {
 	mu      sync.Mutex
 	reports map[string]haltReport
@@ -22,10 +22,10 @@ type haltReport struct {
 	since, seen time.Time
 }
 
-// NewHalts returns a keeper without reports.
+// NewHalts returns Halts without reports.
 func NewHalts() *Halts { return &Halts{reports: make(map[string]haltReport)} }
 
-// InstanceHalts reports the halts of one instance.
+// InstanceHalts records the halts of one instance.
 type InstanceHalts struct {
 	halts    *Halts
 	instance string
@@ -33,10 +33,10 @@ type InstanceHalts struct {
 
 var _ relay.InstanceHalts = InstanceHalts{}
 
-// Of returns what the instance reports to.
+// Of returns the InstanceHalts of an instance.
 func (h *Halts) Of(instance string) InstanceHalts { return InstanceHalts{h, instance} }
 
-// Record keeps the halt, and since when the instance reports that reason.
+// Record keeps the halt, and the time since which the instance has reported the same reason.
 func (i InstanceHalts) Record(ctx context.Context, halt *relay.Halt) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Presence is a broker that knows which of its clients have announced what.
+// Presence is a broker that knows which fencing tokens its clients have announced.
 type Presence struct {
 	mu      sync.Mutex
 	clients []*Liveness
@@ -35,7 +35,7 @@ func NewLiveness(presence *Presence) *Liveness {
 	return l
 }
 
-// Announce counts, so that each call has to be withdrawn.
+// Announce counts its calls: each call has to be withdrawn.
 func (l *Liveness) Announce(token int64) (withdraw func()) {
 	l.change(func() { l.announced[token]++ })
 	return sync.OnceFunc(func() { l.change(func() { l.announced[token]-- }) })
@@ -54,10 +54,10 @@ func (l *Liveness) Probe(ctx context.Context, token int64) relay.ProbeResult {
 	return sighting
 }
 
-// Disconnect cuts the connection: the process cannot ask, and nobody knows of it.
+// Disconnect cuts the connection. The process cannot ask, and the other processes do not see its announcements.
 func (l *Liveness) Disconnect() { l.change(func() { l.cut = true }) }
 
-// Reconnect begins another session. What was announced is known again.
+// Reconnect begins another session. The other processes see the announcements again.
 func (l *Liveness) Reconnect() {
 	l.change(func() {
 		l.cut = false

@@ -10,10 +10,10 @@ var (
 	_ relay.Listener = (*Notifier)(nil)
 )
 
-// NewNotifier returns a notifier without a notification.
+// NewNotifier returns a notifier that has no notification yet.
 func NewNotifier() *Notifier { return &Notifier{notified: make(chan struct{}, 1)} }
 
-// Notify never blocks: notifications that nobody has received are one.
+// Notify never blocks. Several calls before the next receive are one notification.
 func (b *Notifier) Notify() {
 	select {
 	case b.notified <- struct{}{}:

@@ -23,10 +23,10 @@ var (
 	_ operations.ParkingAdmin = (*Parking)(nil)
 )
 
-// NewParking returns the parking lot of the log that cursors are kept for.
+// NewParking returns the parking lot of the log of cursors.
 func NewParking(cursors *CursorStore) *Parking { return &Parking{cursors: cursors, log: cursors.log} }
 
-// lot is what a Log knows of parked events, by position.
+// lot holds the parked events of a Log, by position.
 type lot map[outbox.Position]*relay.ParkedEvent
 
 // inOrder returns the events for which choose is true, in order of position.
@@ -70,7 +70,7 @@ func (p *Parking) write(ctx context.Context, fence relay.WriteFence, do func(lot
 	})
 }
 
-// Reconcile is one fenced write.
+// Reconcile makes one fenced write.
 func (p *Parking) Reconcile(
 	ctx context.Context, fence relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
 ) (settled relay.ParkingSummary, err error) {
@@ -101,7 +101,7 @@ func (p *Parking) Reconcile(
 	return settled, err
 }
 
-// SetAside is one fenced write.
+// SetAside makes one fenced write.
 func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries []outbox.Entry) (aside []outbox.Position, err error) {
 	err = p.write(ctx, fence, func(l lot) {
 		for _, entry := range entries {
@@ -120,7 +120,7 @@ func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries 
 	return aside, err
 }
 
-// Due returns events of one aggregate.
+// Due returns the events of one aggregate that are to be redriven.
 func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.ReadLimit) (due []outbox.Entry, waiting bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, false, err
@@ -146,7 +146,7 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Rea
 	return due, l.waiting(), nil
 }
 
-// Refuse is one fenced write.
+// Refuse makes one fenced write.
 func (p *Parking) Refuse(ctx context.Context, fence relay.WriteFence, entry outbox.Entry, reason string) error {
 	return p.write(ctx, fence, func(l lot) {
 		refused := l[entry.Position]
@@ -162,7 +162,7 @@ func (p *Parking) Refuse(ctx context.Context, fence relay.WriteFence, entry outb
 	})
 }
 
-// Redrive is one change of the lot.
+// Redrive makes one change to the parking lot.
 func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -181,7 +181,7 @@ func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 	return len(chosen), nil
 }
 
-// Discard also discards an event that waits to be redriven if its row of the log is gone.
+// Discard discards a parked event. It also discards an event that waits to be redriven, if the event's row of the log is gone.
 func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -196,7 +196,7 @@ func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	return nil
 }
 
-// Waiting returns the events in order of position.
+// Waiting returns the waiting events in order of position.
 func (p *Parking) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

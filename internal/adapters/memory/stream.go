@@ -13,21 +13,21 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Stream is a broker's stream with compare-and-swap appends. Its methods beyond the ports are what can happen to a stream.
+// Stream is a broker's stream with compare-and-swap appends. Its methods beyond the ports do to the stream what can happen to one.
 type Stream struct {
 	mu          sync.Mutex
-	made        int // the last stream that the broker made
-	incarnation int // which of them this is
+	made        int // number of the last stream that the broker made
+	incarnation int // number of this stream
 	exists      bool
 	base        uint64 // messages[i] has sequence base+i+1
 	messages    []streamed
 	formers     map[string]inbox.LegacyConsumer // by subscriber; see Reader
-	readers     []chan struct{}                 // that are signaled when something was stored
-	storedAt    time.Time                       // the last time that was dealt
+	readers     []chan struct{}                 // signaled when a message was stored
+	storedAt    time.Time                       // when the last message was stored
 	restarts    int
 
 	maxPayload int
-	unfit      string // why nothing can be published correctly; empty: it can
+	unfit      string // why the relay cannot publish correctly; empty: it can
 	unreadable string // why subscribers cannot read; empty: they can
 }
 
@@ -38,10 +38,10 @@ type streamed struct {
 	deleted bool
 }
 
-// Message is one of our messages as the stream holds it.
+// Message is a message of the engine as the stream holds it.
 type Message struct {
 	relay.MessageMeta
-	Entry outbox.Entry // empty for a notice
+	Entry outbox.Entry // empty for a control message
 }
 
 var (
@@ -57,7 +57,7 @@ func NewStream() *Stream {
 	return &Stream{maxPayload: 1 << 20, formers: make(map[string]inbox.LegacyConsumer)}
 }
 
-// NewOtherStream returns another broker without the stream: none of its streams is one of the first broker's.
+// NewOtherStream returns another broker without the stream. Its streams have other identities than those of the first broker.
 func NewOtherStream() *Stream {
 	s := NewStream()
 	s.made = 1_000_000
@@ -85,7 +85,7 @@ func (s *Stream) store(message streamed) {
 	s.announce()
 }
 
-// last is the sequence of the last message, and message the one at a sequence that the stream has come to.
+// last returns the sequence of the last message. message returns the message at a sequence between base and last.
 func (s *Stream) last() uint64                      { return s.base + uint64(len(s.messages)) }
 func (s *Stream) message(sequence uint64) *streamed { return &s.messages[sequence-s.base-1] }
 
@@ -117,7 +117,7 @@ func (s *Stream) Open(ctx context.Context, first uint64) (relay.StreamInfo, erro
 	return s.info(), s.fit()
 }
 
-// Look never makes the stream.
+// Look does not make the stream.
 func (s *Stream) Look(ctx context.Context) (relay.StreamInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return relay.StreamInfo{}, err
@@ -196,14 +196,14 @@ func (s *Stream) Find(ctx context.Context, event outbox.Progress, sequence uint6
 	return time.Time{}, relay.ErrNoMessage
 }
 
-// Publish appends up to an entry that the stream refuses.
+// Publish appends the entries before the first one that the stream refuses.
 func (s *Stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	return s.append(ctx, after, batch, func(e outbox.Entry) relay.MessageMeta {
 		return relay.MessageMeta{Own: true, Progress: e.Progress(), Event: e.Position}
 	})
 }
 
-// Redrive appends up to an entry that the stream refuses.
+// Redrive appends the entries before the first one that the stream refuses.
 func (s *Stream) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
 	return s.append(ctx, after, batch, func(e outbox.Entry) relay.MessageMeta {
 		return relay.MessageMeta{Own: true, Progress: at, Event: e.Position, Redriven: true}
@@ -240,7 +240,7 @@ func (s *Stream) append(
 	return after + uint64(len(batch)), nil
 }
 
-// ends says why nothing can be appended after a sequence.
+// ends returns nil if the stream ends at a sequence, and otherwise why a message cannot be appended there.
 func (s *Stream) ends(ctx context.Context, after uint64) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -274,7 +274,7 @@ func (s *Stream) LimitPayload(bytes int) {
 	s.maxPayload = bytes
 }
 
-// AppendForeign stores a message that somebody else wrote.
+// AppendForeign stores a message that another program wrote.
 func (s *Stream) AppendForeign() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -295,8 +295,8 @@ func (s *Stream) Delete(sequence uint64) {
 	s.message(sequence).deleted = true
 }
 
-// Regress puts an older copy of the store back: what came after sequence is gone. That takes a restart of the broker, which
-// ends every connection.
+// Regress puts an older copy of the store back: the messages after sequence are gone. The broker restarts for this, which ends every
+// connection.
 func (s *Stream) Regress(sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -305,7 +305,7 @@ func (s *Stream) Regress(sequence uint64) {
 	s.announce()
 }
 
-// Copy remembers the store as it is, and returns how to put it back.
+// Copy copies the store, and returns a function that puts the copy back.
 func (s *Stream) Copy() (restore func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -320,7 +320,7 @@ func (s *Stream) Copy() (restore func()) {
 	}
 }
 
-// Drop deletes the stream, and the consumers of programs of before with it.
+// Drop deletes the stream and the consumers of earlier versions of the program.
 func (s *Stream) Drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -363,7 +363,7 @@ func (s *Stream) Restarts() int {
 	return s.restarts
 }
 
-// Messages returns our messages in stream order, notices included.
+// Messages returns the messages of the engine in stream order, control messages included.
 func (s *Stream) Messages() []Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()

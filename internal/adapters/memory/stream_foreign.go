@@ -2,7 +2,7 @@ package memory
 
 import "github.com/assylzhan-a/outboxie/internal/ports/relay"
 
-// Misconfigure makes the stream unfit for publishing, with the reason; empty: it is fit again.
+// Misconfigure makes the stream unfit for publishing, with a reason. If reason is empty, the stream is fit again.
 func (s *Stream) Misconfigure(reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -16,7 +16,7 @@ func (s *Stream) fit() error {
 	return nil
 }
 
-// Forge stores a message that somebody else wrote with stamp on it, as if the engine had written it.
+// Forge stores a message that another program wrote. It has the headers of stamp, as if the engine had written it.
 func (s *Stream) Forge(stamp relay.MessageMeta) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

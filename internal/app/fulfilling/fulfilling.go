@@ -1,8 +1,10 @@
-// Package fulfilling asks the warehouse for what was paid. It is the sample of a subscriber that emits events. A program creates one Fulfillment for
-// each such subscriber, and gives its Functions to the subscriber's handler.
+// Package fulfilling emits the events that ask the warehouse to pick paid orders, and to put back those that are cancelled later. It is the
+// sample of a subscriber that emits events. A program creates one Fulfillment for each such subscriber, and gives its Functions to the
+// subscriber's handler.
 //
-// A function decodes the event, lets the domain decide what follows, and emits that through a port that takes the transaction. All events of a
-// fulfillment follow from events of one order, which are handled one after the other. So their versions need no lock.
+// A function decodes the event, lets the domain decide which fulfillment event follows, and emits it through a port that takes the
+// transaction. All events of a fulfillment follow from events of one order, which are handled one after the other. So the versions of a
+// fulfillment need no lock.
 package fulfilling
 
 import (
@@ -43,7 +45,7 @@ func (f *Fulfillment) Functions() map[string]inbox.HandlerFunc {
 	return map[string]inbox.HandlerFunc{orders.TypePaid: f.follow, orders.TypeCancelled: f.follow}
 }
 
-// follow emits what follows from an event of an order.
+// follow emits the fulfillment event that follows from an event of an order, if one does.
 func (f *Fulfillment) follow(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	following, follows, err := f.following(entry)
 	if err != nil || !follows {
@@ -56,7 +58,7 @@ func (f *Fulfillment) follow(ctx context.Context, tx inbox.Tx, entry outbox.Entr
 	return f.ports.Emitter.Emit(ctx, tx, entry, message)
 }
 
-// following returns what follows from an event, if anything does.
+// following returns the fulfillment event that follows from an event of an order. follows is false if none does.
 func (f *Fulfillment) following(entry outbox.Entry) (following fulfillment.Event, follows bool, err error) {
 	event, err := f.ports.Decoder.Decode(entry.Message)
 	if err != nil {

@@ -58,7 +58,8 @@ func newFulfillment(p *ports) (*fulfilling.Fulfillment, *bytes.Buffer) {
 	return fulfilling.New("warehouse", fulfilling.Ports{Decoder: p, Encoder: p, Emitter: p}, slog.New(slog.NewTextHandler(log, nil))), log
 }
 
-// TestWhatFollows checks which event follows from which, in the transaction and because of the event in hand, and what is logged.
+// TestWhatFollows checks which fulfillment event follows from each event of an order. It also checks the transaction and the cause of the
+// emitted event, and the log line.
 func TestWhatFollows(t *testing.T) {
 	at := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 	fact := func(version int64) order.EventData {

@@ -28,7 +28,7 @@ func New(subscriber string, types []string, endpoint webhook.Endpoint, logger *s
 	return &Webhook{subscriber: subscriber, types: types, endpoint: endpoint, logger: logger}
 }
 
-// Functions returns the function for each type of event, which is the same for all.
+// Functions returns the function for each type of event. All types have the same function.
 func (w *Webhook) Functions() map[string]inbox.HandlerFunc {
 	functions := make(map[string]inbox.HandlerFunc, len(w.types))
 	for _, eventType := range w.types {

@@ -30,7 +30,7 @@ func (e *endpoint) Deliver(_ context.Context, entry outbox.Entry) error {
 	return e.err
 }
 
-// TestDeliver checks that each type is handed over, and what becomes of the endpoint's answers.
+// TestDeliver checks that events of each type are delivered, and how the handler answers for each answer of the endpoint.
 func TestDeliver(t *testing.T) {
 	var log bytes.Buffer
 	to := &endpoint{}

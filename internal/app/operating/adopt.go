@@ -17,9 +17,9 @@ import (
 var (
 	// ErrNotHalted reports that the relay is not halted, as far as the database knows.
 	ErrNotHalted = fault.New(fault.Refused, "not_halted", "the relay is not halted, so there is nothing to repair")
-	// ErrNowhere reports that a person has to say after which event to go on.
+	// ErrNowhere reports that a person has to say after which event the relay goes on.
 	ErrNowhere = fault.New(fault.Refused, "nowhere_to_go_on", "it is not known after which event to go on")
-	// ErrUnfit reports that an adoption does not repair this halt. A plan with a position of the caller's own is allowed all the same.
+	// ErrUnfit reports that an adoption does not repair this halt. If the caller names a position, a plan can be made anyway.
 	ErrUnfit = fault.New(fault.Refused, "stream_unfit", "an adoption does not repair this: the relay goes on by itself once the cause is repaired")
 	// ErrNoSuchPosition reports that the relay cannot go on after that position.
 	ErrNoSuchPosition = fault.New(fault.Invalid, "no_such_position", "the relay cannot go on after that position")
@@ -28,28 +28,29 @@ var (
 // compareBatch is how many messages of the stream are compared with the log at once.
 const compareBatch = 1000
 
-// Adoption is a plan to accept stream and log as they are now. It writes into the stream after which event the relay goes on.
+// Adoption is a plan to accept the stream and the log as they are now. Adopter.Do carries it out, and writes into the stream after which
+// event the relay goes on.
 type Adoption struct {
 	Halt          relay.Halt
 	CreateStream  bool // there is no stream: Do creates it
 	OtherStream   bool // the stream is not the one that the relay knew. Redriven events are redriven again
 	After         outbox.Progress
 	Why           string // why After was chosen
-	Events        int64  // of the log after After: they are published next
+	Events        int64  // number of events of the log after After, which are published next
 	FirstSequence uint64 // sequence of the next message in a stream that is created or raised; 0: the stream stays as it is
-	// Repeats reports that the stream holds messages, and that its sequences are not above all those of the former one. Do refuses
-	// that unless AcceptRepeats is set.
+	// Repeats reports that the stream holds messages, and that its sequences are not above all sequences of the former stream. Do refuses
+	// such a plan unless AcceptRepeats is set.
 	Repeats       bool
 	AcceptRepeats bool
 	Incomplete    bool // retention has removed events between the end of the stream and After: the stream never gets them
 	Orphans       []Orphan
 	// Sequence counts the misplaced events. Do moves them to the end of the log, and the relay publishes them.
 	Sequence operations.SequenceCheck
-	// StreamUnfit reports that the stream is not as publishing needs it. The relay goes on only after that is repaired.
+	// StreamUnfit reports that the stream is not fit for publishing. The relay goes on only after the stream is repaired.
 	StreamUnfit bool
 
 	published []string // ids of events that the stream is known to hold
-	complete  bool     // published has every event after the cursor's last message
+	complete  bool     // published has the id of every event after the cursor's last message
 
 	cursor  relay.Cursor
 	stream  relay.StreamInfo
@@ -74,8 +75,8 @@ func NewAdopter(bench operations.RelayRepair, publisher relay.StreamRepair) *Ado
 	return &Adopter{repair: bench, stream: publisher}
 }
 
-// Plan returns what an adoption would do. If position is nil, the relay goes on after the last event that both stream and log hold. So it
-// leaves out no event that still exists. At worst it publishes some events again, which subscribers drop.
+// Plan returns what an adoption would do. If position is nil, the relay goes on after the last event that both stream and log hold. So the
+// relay leaves out no event that still exists. At worst the relay publishes some events again, and subscribers drop them.
 func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption, error) {
 	cursor, err := a.repair.Cursor(ctx)
 	if err != nil {
@@ -150,9 +151,10 @@ func (a *Adopter) chooseStart(ctx context.Context, plan *Adoption, position *out
 	return nil
 }
 
-// compare reads the stream backwards to the last event that the log holds. It reads on until a whole batch has no orphan and no message
-// after the cursor is left: a database does not lose rows in order of position. A control message about parking does not count as the last
-// event. Its event may not be in the parking lot yet, and the adoption's own control message would hide it from the relay.
+// compare reads the stream backwards to the last event that the log holds. Then it reads on, because a database does not lose rows in order
+// of position. It stops after a batch without orphans, if every message after the cursor was read. A control message about parking does not
+// count as the last event. Its event may not be in the parking lot yet, and the control message of the adoption would hide the parking
+// message from the relay.
 func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err error) {
 	for sequence := plan.stream.LastSequence; sequence > 0 && sequence >= plan.stream.FirstSequence; {
 		var places []outbox.Progress
@@ -199,7 +201,7 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 	return found, nil
 }
 
-// progressAt returns the event at a position of the log. Retention may have removed the event at purgedTo.
+// progressAt returns the event at a position of the log. The position purgedTo is allowed even if retention has removed its event.
 func (a *Adopter) progressAt(ctx context.Context, position, purgedTo outbox.Position) (outbox.Progress, error) {
 	if position < purgedTo {
 		return outbox.Progress{}, ErrNoSuchPosition.With("retention has removed events up to position %d; name that one or a later one", purgedTo)

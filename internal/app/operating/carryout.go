@@ -10,12 +10,13 @@ import (
 )
 
 // sequenceGap is the distance between the sequences of the former stream and those of a new one. An append names the sequence that it
-// follows, but not the stream. So the new stream could store an old append for the former stream, if it came to end at the same sequence.
-// The cursor knows where the former stream ended about a second before the last term did. No relay publishes a billion messages in a second.
+// follows, but not the stream. So if the new stream ends at that sequence, it could store a late append that was sent to the former stream.
+// The gap prevents this. The cursor was written at most about a second before the last term ended, and no relay publishes a billion
+// messages in a second.
 const sequenceGap = 1_000_000_000
 
-// ErrSequencesRepeat reports that the stream could store an old append for the former stream. A plan with AcceptRepeats is carried out
-// all the same.
+// ErrSequencesRepeat reports that the stream could store a late append that was sent to the former stream. A plan with AcceptRepeats is
+// carried out anyway.
 var ErrSequencesRepeat = fault.New(fault.Refused, "sequences_repeat", "the stream repeats sequences of the former one")
 
 // chooseFirstSequence decides where the sequences of a new stream begin.
@@ -35,9 +36,9 @@ func (p *Adoption) chooseFirstSequence() {
 	}
 }
 
-// Do carries out a plan. It writes into the stream after which event to go on, because every relay looks there first. Then it realigns the
-// log, and writes the cursor. If stream or cursor have changed since the plan was made, it changes nothing and fails with relay.ErrTailMoved
-// or relay.ErrStaleRevision. If Do ends half-way, it can be called again.
+// Do carries out a plan. First it writes a control message into the stream, because every relay looks there first. The message says after
+// which event the relay goes on. Then Do realigns the log, and writes the cursor. If the stream or the cursor has changed since the plan
+// was made, Do changes nothing and fails with relay.ErrTailMoved or relay.ErrStaleRevision. If Do ends half-way, it can be called again.
 func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if plan.Repeats && !plan.AcceptRepeats {
 		return ErrSequencesRepeat.With("the stream was made by somebody else and holds %d messages, and its sequences are not above those "+
@@ -99,7 +100,8 @@ func (a *Adopter) prepare(ctx context.Context, plan Adoption) (relay.StreamInfo,
 	return stream, a.sameTail(ctx, plan)
 }
 
-// sameTail fails if the stream went back since the plan was made and then grew to the same sequence again, for example by another adoption.
+// sameTail fails if the last message of the stream differs from that of the plan. After the plan was made, the stream may have gone back
+// and grown to the same sequence again, for example by another adoption.
 func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 	end := plan.stream.LastSequence
 	if end == 0 || end < plan.stream.FirstSequence {
@@ -117,9 +119,10 @@ func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 
 var errStreamChanged = relay.ErrTailMoved.With("the stream has changed meanwhile; look again")
 
-// saveCursor sets the cursor to the event that the control message names. If a relay has written in between, it may have found the control
-// message and go on already. Otherwise saveCursor looks at the stream, because the adopted stream may be gone by now, and writes again. It
-// reads the cursor before it looks, so that a write in between makes its own write fail.
+// saveCursor sets the cursor to the event that the control message names. If a relay has written the cursor in between, there are two
+// cases. Either that relay has found the control message and goes on already: then saveCursor is done. Or the adopted stream may be gone by
+// now: then saveCursor checks that the stream has the control message, and writes again. It reads the cursor before it checks, so that
+// another write in between makes its own write fail.
 func (a *Adopter) saveCursor(ctx context.Context, plan Adoption, adopted relay.Cursor) error {
 	revision := plan.cursor.Revision
 	for {

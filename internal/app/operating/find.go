@@ -9,12 +9,12 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// find returns the position of the last message that is not after the target. It needs some 30 reads of a stream of a billion messages. If
-// the stream begins after the target, it returns the position before the first message. A position without a message has no stored time,
-// and needs no proof.
+// find returns the position of the last message that is not after the target. It needs some 30 reads for a stream of a billion messages. If
+// the stream begins after the target, find returns the position before the first message. A position without a message has no stored time,
+// and is not compared with the stream later.
 //
-// It is not known which event a removed message was. So forwards, a sequence among removed messages means the last of them; backwards, the
-// message before them.
+// The events of removed messages are not known. So if the target sequence is among removed messages, a move forwards goes to the last
+// removed message, and a move backwards goes to the message before the first removed one.
 func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operations.MoveTarget, forwards bool) (inbox.StreamPosition, error) {
 	if target.Sequence > state.Last {
 		return inbox.StreamPosition{}, operations.ErrMoveTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
@@ -41,7 +41,7 @@ func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target 
 	return s.withProgress(ctx, state, found, target.Position)
 }
 
-// reaches compares messages with a position of the log: up to which position the log was dealt with at that message.
+// reaches returns a function that compares the progress of a message with a position of the log.
 func reaches(position outbox.Position) func(inbox.Message) (before, known bool) {
 	return func(message inbox.Message) (before, known bool) {
 		return message.Progress <= position, message.Progress > 0
@@ -76,7 +76,7 @@ type judged struct {
 	before bool
 }
 
-// next returns the first message between two sequences that can be compared with the target. Messages of other programs cannot.
+// next returns the first message between two sequences that can be compared with the target. Messages of other programs cannot be compared.
 func (s *Subscribers) next(
 	ctx context.Context, from, until uint64, judge func(inbox.Message) (before, known bool),
 ) (found judged, ok bool, err error) {
@@ -99,14 +99,14 @@ func (s *Subscribers) next(
 	return judged{}, false, nil
 }
 
-// A replica that lags may not show a message that the stream has. So it is asked again so often, after this pause.
+// A replica that lags may not show a message that the stream has. So a read is tried replicaTries times, with replicaPause in between.
 const (
 	replicaTries = 5
 	replicaPause = 100 * time.Millisecond
 )
 
-// verifyLanes checks that the stream shows each lane where it stands. A message that has expired, and a position without a stored time, need
-// no proof.
+// verifyLanes checks that the stream still has the message at the position of each lane. It skips a message that has expired, and a
+// position without a stored time.
 func (s *Subscribers) verifyLanes(ctx context.Context, lanes []inbox.Checkpoint) error {
 	state, err := s.Stream.State(ctx)
 	if err != nil {
@@ -132,7 +132,7 @@ func (s *Subscribers) verifyLanes(ctx context.Context, lanes []inbox.Checkpoint)
 	return nil
 }
 
-// storedAt returns when the message at a sequence was stored; zero: it is not there.
+// storedAt returns when the message at a sequence was stored; zero: the stream does not show the message.
 func (s *Subscribers) storedAt(ctx context.Context, sequence uint64) (time.Time, error) {
 	for try := 1; ; try++ {
 		messages, err := s.Stream.Read(ctx, sequence, inbox.ReadLimit{Count: 1})

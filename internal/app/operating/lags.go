@@ -7,8 +7,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// Lags returns how far each subscriber of a stream is behind, whether it runs or not: those with checkpoints in the database, and those of
-// former versions of the program, whose progress the broker keeps. If a subscriber is of both kinds, its checkpoints count.
+// Lags returns how far each subscriber of a stream is behind, whether the subscriber runs or not. Some subscribers have checkpoints in the
+// database. Others are of former versions of the program, and the broker keeps their progress. If a subscriber has both, its checkpoints
+// count.
 func Lags(ctx context.Context, progress operations.ProgressReader, stream operations.StreamLags) ([]operations.Lag, error) {
 	known, err := progress.Progress(ctx)
 	if err != nil {

@@ -7,18 +7,19 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// A position that lanes are sent to has a progress: up to where the log was dealt with there. If the progress were too high, a lane that
-// fills a hole after the position would leave events out; if it were too low, the lane would apply skipped events.
+// The stream position to which lanes are sent has a progress: the position up to which the relay had published or parked the log. If the
+// progress were too high, a lane that fills a hole after the position would leave events out. If it were too low, the lane would apply
+// events that were skipped.
 
 // readBytes bounds a read of messages.
 const readBytes = 1 << 20
 
-// lookBack is how many sequences before a position are read to learn its progress, a few at first. Messages of other programs do not have
-// it, and copies of old messages have an old one.
+// lookBack has the numbers of sequences before a position that are read to learn its progress. The smallest number is tried first. One
+// message is not enough: messages of other programs have no progress, and copies of old messages have an old one.
 var lookBack = []uint64{50, 1000, 10_000}
 
-// withProgress adds the progress to the position of a message. If the target is a position of the log, that is the progress, provided that
-// the stream has later events after the message.
+// withProgress adds the progress to the position of a message. If the target is a position of the log, the progress is that position,
+// provided that a later message of the stream has a progress beyond that position.
 func (s *Subscribers) withProgress(
 	ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, position outbox.Position,
 ) (inbox.StreamPosition, error) {
@@ -97,7 +98,7 @@ func (s *Subscribers) endOfHole(ctx context.Context, state inbox.StreamState, at
 	return s.withNotedProgress(ctx, state, end, at.Progress)
 }
 
-// after returns the first messages after a sequence. It asks again, because a replica that lags may not show them.
+// after returns the first messages after a sequence. It reads again if it gets none, because a replica that lags may not show them.
 func (s *Subscribers) after(ctx context.Context, sequence, last uint64) (messages []inbox.Message, err error) {
 	for try := 1; sequence < last; try++ {
 		messages, err = s.Stream.Read(ctx, sequence+1, inbox.ReadLimit{Count: 1000, Bytes: readBytes})
@@ -111,7 +112,8 @@ func (s *Subscribers) after(ctx context.Context, sequence, last uint64) (message
 	return nil, nil
 }
 
-// withNotedProgress adds the progress that the relay has noted in the database, for a position that no message tells it of.
+// withNotedProgress adds the progress to a position if no message tells it. It takes the progress from the relay's cursor in the database,
+// but never less than progress.
 func (s *Subscribers) withNotedProgress(ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, progress outbox.Position) (inbox.StreamPosition, error) {
 	reached, err := s.Log.CursorBetween(ctx, state.Created, 0, at.Sequence)
 	if err != nil {

@@ -17,7 +17,7 @@ type SubscriberPorts struct {
 	Log      inbox.Log
 }
 
-// Subscribers lets people operate subscribers. Before a change that depends on the stream it checks the stream.
+// Subscribers lets people operate subscribers. It checks the stream before each change that depends on the stream.
 type Subscribers struct{ SubscriberPorts }
 
 var _ operations.SubscriberAdmin = (*Subscribers)(nil)
@@ -118,7 +118,7 @@ func (s *Subscribers) overview(ctx context.Context, subscriber string) (inbox.Ov
 	return overviews[at], nil
 }
 
-// Plan counts events with two questions to the stream.
+// Plan finds the target in the stream, and counts the events that the move skips or repeats.
 func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operations.MoveTarget, forwards bool) (plan operations.MovePreview, err error) {
 	overview, err := s.overview(ctx, subscriber)
 	if err != nil {
@@ -169,7 +169,7 @@ func nothingToMove(plan operations.MovePreview) error {
 		plan.Subscriber, plan.Highest, plan.To.Sequence)
 }
 
-// Move moves the lanes as they stand by then, which may differ from the plan.
+// Move moves the lanes from where they stand now, which may differ from the plan.
 func (s *Subscribers) Move(ctx context.Context, plan operations.MovePreview) (operations.MovePreview, error) {
 	proof := s.verifyLanes
 	if plan.Forwards { // the events in between are skipped anyway
@@ -221,7 +221,7 @@ func (s *Subscribers) erase(ctx context.Context, subscriber string) (erased int,
 	}
 }
 
-// RemoveTombstone first erases what a Forget has left that did not come to its end.
+// RemoveTombstone first erases the rows that an interrupted Forget has left.
 func (s *Subscribers) RemoveTombstone(ctx context.Context, subscriber string) error {
 	if _, err := s.erase(ctx, subscriber); err != nil {
 		return err

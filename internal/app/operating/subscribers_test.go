@@ -36,7 +36,7 @@ func (o *office) Behind(_ context.Context, places []operations.SubscriberProgres
 
 func (o *office) Lags(context.Context) ([]operations.Lag, error) { return nil, nil }
 
-// newOffice has a stream of so many events, each stored a second after the one before.
+// newOffice returns an office whose stream has this number of events. Each event is stored a second after the one before.
 func newOffice(t *testing.T, events int) *office {
 	t.Helper()
 	o := &office{kept: memory.NewInbox(), stream: memory.NewStream()}
@@ -138,7 +138,7 @@ func requireFound(t *testing.T, o *office, target operations.MoveTarget, want in
 	require.Equal(t, want, plan.To, "%+v", target)
 }
 
-// TestMoves checks what is said before a move, and what is done.
+// TestMoves checks what Plan returns before a move, and what Move does.
 func TestMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, 20)
@@ -173,8 +173,8 @@ func (o *office) lanes(t *testing.T) []inbox.Checkpoint {
 	return found.All[0].Lanes
 }
 
-// TestLanesNeedAStreamThatAgrees checks that lanes which stand in a stream that is no more are neither sent back nor replaced: what the one
-// has dealt with is not what another one has dealt with.
+// TestLanesNeedAStreamThatAgrees checks that lanes are neither sent back nor replaced if the stream has changed at their position. Such
+// lanes have not handled the same messages.
 func TestLanesNeedAStreamThatAgrees(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, 20)

@@ -20,7 +20,7 @@ const (
 	// maxKnownReasons is how many fingerprints Groups remembers. Most letters with one cause have the same reason.
 	maxKnownReasons = 1000
 
-	// If the database is not available, it is asked so often, with this pause.
+	// If the database is not available, a call is tried so many times, with this pause in between.
 	tries = 5
 	pause = 200 * time.Millisecond
 )
@@ -36,7 +36,7 @@ type DeadLetters struct{ admin operations.DeadLetterAdmin }
 // NewDeadLetters returns DeadLetters.
 func NewDeadLetters(admin operations.DeadLetterAdmin) DeadLetters { return DeadLetters{admin} }
 
-// Of fails with inbox.ErrNoSubscriber if there is no such subscriber.
+// Of returns the dead letters of a subscriber. It fails with inbox.ErrNoSubscriber if there is no such subscriber.
 func (l DeadLetters) Of(ctx context.Context, subscriber string) (operations.UndecidedEvents, error) {
 	known, err := l.admin.Subscribers(ctx)
 	if err != nil {
@@ -48,7 +48,7 @@ func (l DeadLetters) Of(ctx context.Context, subscriber string) (operations.Unde
 	return UndecidedDeadLetters(l.admin, subscriber), nil
 }
 
-// Undecided is the events that wait for an operator: dead letters of a subscriber, or parked events.
+// Undecided holds the events that wait for an operator's decision. They are either the dead letters of a subscriber, or parked events.
 type Undecided struct {
 	walk           func() page
 	retry, discard change
@@ -85,7 +85,7 @@ func UndecidedDeadLetters(admin operations.DeadLetterAdmin, subscriber string) U
 	}
 }
 
-// UndecidedParked returns the first parked event of each aggregate. Retry redrives it, and the events that are parked behind it.
+// UndecidedParked returns the first parked event of each aggregate. Retry redrives this event, and the events that are parked behind it.
 func UndecidedParked(parking operations.ParkingAdmin) Undecided {
 	each := func(do func(context.Context, []outbox.Position, operations.Choice) (int, error)) change {
 		return func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error) {
@@ -111,7 +111,7 @@ func UndecidedParked(parking operations.ParkingAdmin) Undecided {
 	}
 }
 
-// Groups looks first at the dead letters that died first, and at parked events in the order of their aggregates.
+// Groups reads dead letters in the order in which they died, and parked events in the order of their aggregates.
 func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
 	groups := make(map[string]*operations.Group)
 	found, known := operations.Groups{}, make(map[string]fault.Fingerprint)

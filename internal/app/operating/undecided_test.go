@@ -20,7 +20,7 @@ import (
 
 func (l letters) Subscribers(context.Context) ([]string, error) { return []string{"emails"}, l.fails() }
 
-// TestLettersOf checks that a subscriber whom nobody knows is said to be one.
+// TestLettersOf checks that Of fails for a subscriber that does not exist.
 func TestLettersOf(t *testing.T) {
 	d := &desk{events: events(1, func(int) string { return "" })}
 	found, err := operating.NewDeadLetters(letters{desk: d}).Of(t.Context(), "emails")
@@ -156,7 +156,7 @@ func TestGroups(t *testing.T) {
 	require.Zero(t, none)
 }
 
-// TestGroupsAreBounded checks that no more is looked at, and listed, than the documents say.
+// TestGroupsAreBounded checks that Groups reads and lists no more events and groups than the documents say.
 func TestGroupsAreBounded(t *testing.T) {
 	word := func(i int) string {
 		return string([]byte{'a' + byte(i/26/26%26), 'a' + byte(i/26%26), 'a' + byte(i%26)})
@@ -170,7 +170,7 @@ func TestGroupsAreBounded(t *testing.T) {
 	require.Len(t, groups.List, operations.MaxGroups)
 }
 
-// TestChangesComeInChunks checks that no transaction changes more than some hundred events, and that all of the choice are changed.
+// TestChangesComeInChunks checks that no transaction changes more than some hundred events, and that all chosen events are changed.
 func TestChangesComeInChunks(t *testing.T) {
 	all := events(1201, func(i int) string { return "no stock" })
 	d := &desk{events: all}

@@ -12,12 +12,12 @@ import (
 // letterCallers is how many dead letters a copy hands to an external handler at once, so that calls that hang do not hold up all others.
 const letterCallers = 4
 
-// errTooOld reports that the transaction is too old for a call, and that nothing was called.
+// errTooOld reports that the handler was not called, because the transaction is too old for a call.
 var errTooOld = fault.New(fault.Unavailable, "transaction_too_old", "the transaction is too old for a call")
 
-// timeLimited is an external handler within one transaction. A transaction that sends nothing for the idle timeout expires, and then another copy
-// can call for the next event of the aggregate. So each call has to end before that: within must be less than half of the idle timeout. A call
-// takes at most within, and begins only while the transaction is younger than that.
+// timeLimited is an external handler within one transaction. A transaction that sends nothing for the idle timeout expires, and then
+// another copy can call for the next event of the aggregate. So each call has to end before that: within must be less than half of the idle
+// timeout. A call takes at most within, and begins only while the transaction is younger than within.
 type timeLimited struct {
 	inbox.Handler
 	within time.Duration
@@ -35,8 +35,8 @@ func (e *timeLimited) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entr
 	return e.Handler.Handle(ctx, tx, entry)
 }
 
-// age returns how old the transaction can be. The monotonic clock stands still while the machine is suspended, and the wall clock can be set. So the
-// larger of both answers counts.
+// age returns the greatest age that the transaction can have. The monotonic clock stands still while the machine is suspended, and the wall
+// clock can be set. So the larger of both answers counts.
 func (e *timeLimited) age() time.Duration {
 	now := time.Now()
 	return max(now.Sub(e.began), now.Round(0).Sub(e.began.Round(0)))
@@ -58,8 +58,8 @@ func (s *Subscriber) letterWorkers() int {
 	return 1
 }
 
-// redelivery returns how dead letters are tried. An external handler gets one letter in each transaction, within a savepoint. So its failure is
-// counted at once, and the call is not repeated just to find out which letter failed.
+// redelivery returns how dead letters are tried. An external handler gets one letter in each transaction, within a savepoint. So a failure
+// of the letter is counted at once, and no call is repeated only to find out which letter failed.
 func (s *Subscriber) redelivery(savepoints bool) inbox.Redelivery {
 	r := inbox.Redelivery{Limit: largestBatch, Savepoints: savepoints, Types: s.handler.Types()}
 	if s.handler.External() {

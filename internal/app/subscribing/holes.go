@@ -21,14 +21,15 @@ const (
 )
 
 var (
-	// errLoss reports removed messages whose events are unknown. An operator decides whether the subscriber goes on without them.
+	// errLoss reports that messages were removed and that their events are unknown. An operator decides whether the subscriber goes on
+	// without these messages.
 	errLoss = errors.New("messages are lost")
-	// errEndUnknown reports that the messages after a hole do not tell yet where the hole ends in the log.
+	// errEndUnknown reports that it is not known yet at which position of the log a hole ends.
 	errEndUnknown = fault.New(fault.Unavailable, "hole_open", "messages were removed, and the relay has not said yet which events these were")
 )
 
-// progressAt returns the progress at the position where a read begins, as the lanes that stand there know it; 0: not known. Lanes that fill a
-// hole there have different progress, so it returns the lowest.
+// progressAt returns the progress at the sequence where a read begins. The lanes that stand at this sequence know the progress; 0: no lane
+// does. Lanes that fill a hole there know different values, and progressAt returns the lowest.
 func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) outbox.Position {
 	lowest := wholeLog
 	for _, l := range standing[from] {
@@ -48,8 +49,9 @@ func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) o
 // findHoles finds the lanes for which messages are missing before the i-th message of a read, and removes them from going. It returns whether any
 // lane advanced.
 //
-// If the message at a lane's position was removed, the lane cannot compare it with the stream. The stream may have lost its end and grown again.
-// So the next message has to continue the lane's progress. If it does not, the log is asked. Foreign messages and copies continue nothing.
+// If the message at a lane's position was removed, the lane cannot compare it with the stream. The stream may have lost its end and grown
+// again. So the next message has to continue the lane's progress. If it does not, the lane has a hole, and the log is asked. Foreign
+// messages and copies of old messages do not continue the progress.
 func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbox.Message, places []inbox.StreamPosition, i int) (progress bool) {
 	next, previous := messages[i].Sequence, from
 	if i > 0 {
@@ -89,8 +91,8 @@ func anyUnproven(going map[int]*lane) bool {
 	return false
 }
 
-// unproven reports whether the message at the lane's position was removed, and the log was not asked yet what follows. A lane that does not know
-// its progress has nothing to ask.
+// unproven reports whether the message at the lane's position was removed, and the log has not told yet which events follow. A lane that
+// does not know its progress cannot ask the log.
 func (l *lane) unproven() bool {
 	return l.readTo.StoredAt.IsZero() && !l.holeChecked && l.readTo.Progress > 0
 }
@@ -100,10 +102,11 @@ func (l *lane) continuedBy(next inbox.Message) bool {
 	return next.Progress == l.readTo.Progress || next.Progress == l.readTo.Progress+1
 }
 
-// noteHole records a hole after the lane's position. after is what the messages behind the hole tell.
+// noteHole records a hole after the lane's position. after is the run of messages behind the hole.
 //
-// enough reports that another hole follows, or that there are so many messages that not all can be copies of old ones. Then the hole ends at the
-// lane's progress at the latest: the next hole is looked at from there, or the relay was sent back and publishes everything again.
+// enough reports that another hole follows, or that there are so many messages that not all can be copies of old ones. If enough is true
+// and the messages do not tell a later end, the hole ends at the lane's progress. Then either the search goes on at the next hole, or the
+// relay was sent back and publishes everything again.
 func (l *lane) noteHole(first, last uint64, after inbox.MessageRun, enough bool) {
 	if enough {
 		after.Before = max(after.Before, l.readTo.Progress+1)
@@ -174,7 +177,7 @@ func (s *Subscriber) fillHole(ctx context.Context, l *lane) error {
 	return nil
 }
 
-// lossError says what is lost, and what an operator can do.
+// lossError returns an error that says which messages are lost, and what an operator can do.
 func (s *Subscriber) lossError(h inbox.Hole, lost inbox.HoleContents) error {
 	what := fmt.Sprintf("sequences %d to %d", h.First, h.Last)
 	if h.First > h.Last {
@@ -184,8 +187,8 @@ func (s *Subscriber) lossError(h inbox.Hole, lost inbox.HoleContents) error {
 		errLoss, what, h.Lane, lost.Unknown, lost.Why, s.opts.LossAdvice(s.id, h.Last))
 }
 
-// missedIn returns the lost messages of a hole, given their number. The log loses its earliest events first. So these are the first of the
-// messages that the log has not filled yet.
+// missedIn returns the lost messages of a hole, given their number. The log loses its earliest events first. So the lost messages are the
+// first ones of those that the log has not filled yet.
 func missedIn(h inbox.Hole, unknown int) inbox.MissedMessages {
 	if h.First > h.Last {
 		return inbox.MissedMessages{First: h.Last + 1 - min(uint64(unknown), h.Last), Count: unknown}
@@ -226,10 +229,12 @@ func (s *Subscriber) sameStream(ctx context.Context, l *lane) (bool, error) {
 	return false, nil
 }
 
-// wholeLog is the progress of a new subscriber: it does not miss what the stream lost before it began.
+// wholeLog is the progress of a new subscriber. Events that the stream lost before the subscriber began do not count as lost for this
+// subscriber.
 const wholeLog = outbox.Position(math.MaxInt64)
 
-// startOfStream returns the position before the first message of the stream, for a lane whose progress is known to be dealt.
+// startOfStream returns the position before the first message of the stream, for a lane whose progress is dealt. For a new lane, dealt is
+// wholeLog.
 func (s *Subscriber) startOfStream(ctx context.Context, state inbox.StreamState, dealt outbox.Position) (inbox.StreamPosition, error) {
 	first := max(state.First, 1)
 	messages, err := s.ports.Stream.Read(ctx, first, inbox.ReadLimit{Count: readCount, Bytes: readBytes})

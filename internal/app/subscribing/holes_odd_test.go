@@ -341,7 +341,7 @@ func TestAdoptionAndAFill(t *testing.T) {
 	}
 }
 
-// TestManyHoles checks that every second message may be missing.
+// TestManyHoles checks that the subscriber fills the holes if every second message is missing.
 func TestManyHoles(t *testing.T) {
 	whileLosing(t, subscribing.Options{Lanes: 3}, 2, func(l *losing) {
 		l.add(400)

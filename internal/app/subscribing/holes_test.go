@@ -261,7 +261,7 @@ func TestLossContinues(t *testing.T) {
 	}
 }
 
-// TestLossOfAnotherDatabase checks that the messages are counted if the log is elsewhere.
+// TestLossOfAnotherDatabase checks that lost messages are counted if the log is in another database.
 func TestLossOfAnotherDatabase(t *testing.T) {
 	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
 		l.add(20)
@@ -291,7 +291,7 @@ func TestLogIsPurgedWhileItFills(t *testing.T) {
 	})
 }
 
-// TestNewSubscriberMissesNothing checks that what the stream has lost before a subscriber begins is not missed.
+// TestNewSubscriberMissesNothing checks that messages that the stream lost before a subscriber began do not count as missed.
 func TestNewSubscriberMissesNothing(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		l := s.lose()

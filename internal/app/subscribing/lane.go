@@ -15,7 +15,8 @@ const (
 	minAhead     = 1000 // events that the queue of a lane may have; more if its batches are large
 )
 
-// lane is a lane that this copy works on. The subscriber's mutex guards it. Only the lane's worker changes checkpoint, batchSize and suspects.
+// lane is a lane that this copy works on. The subscriber's mutex guards it. Only the lane's worker changes checkpoint and batchSize, and
+// marks events as suspect.
 type lane struct {
 	checkpoint inbox.Checkpoint
 	queue      []queued             // the lane's events after the checkpoint, in order
@@ -34,7 +35,7 @@ type lane struct {
 	missed          inbox.MissedMessages // lost messages before readTo that are not counted yet
 	unknownMessages int                  // lost messages that the lane stopped at
 
-	takenOver    bool  // the lane belongs to another copy, which does not move it
+	takenOver    bool  // the lane belongs to another copy, and that copy does not move it
 	released     bool  // the worker ends after the batch that it has taken
 	seenRevision int64 // newest revision of the lane that this copy saw in the database
 
@@ -85,7 +86,8 @@ func (l *lane) add(message inbox.Message, fromLog bool) {
 	l.bytes += sizeOf(message.Event)
 }
 
-// trim drops the tail of the queue until bytes are left. It keeps the events that the worker has taken, and the first event. The lane is full then.
+// trim drops events from the tail of the queue until the queue has at most that many bytes. It keeps the events that the worker has taken,
+// and the first event. If it drops an event, the lane is full.
 func (l *lane) trim(bytes int) {
 	kept := len(l.queue)
 	for ; kept > max(l.inBatch, 1) && l.bytes > bytes; kept-- {
@@ -112,13 +114,13 @@ func (l *lane) noteRevision(revision int64) {
 // open, the change may be the worker's own.
 func (l *lane) changedElsewhere() bool { return l.seenRevision > l.checkpoint.Revision }
 
-// canRead reports whether the lane takes messages after its position.
+// canRead reports whether the lane takes messages after readTo.
 func (l *lane) canRead() bool { return !l.full && !l.mismatch && !l.released && l.hole == nil }
 
 // runsLow reports whether the lane soon has nothing to do.
 func (l *lane) runsLow() bool { return len(l.queue) < 2*l.batchSize }
 
-// advance records that every event of the lane up to a position is in the queue. It returns whether that is new.
+// advance records that every wanted event of the lane up to a position is in the queue. It returns whether readTo has changed.
 func (l *lane) advance(to inbox.StreamPosition) bool {
 	if to.Sequence <= l.readTo.Sequence {
 		return false
@@ -157,8 +159,8 @@ func (l *lane) nextBatch() inbox.Batch {
 	return batch
 }
 
-// batchDone removes a batch that was applied from the queue. It returns whether a full lane needs events again, which it does when a quarter or two
-// batches are left. Reading for this lane reads events of other lanes again, and the fewer events are left here, the fewer these are.
+// batchDone removes an applied batch from the queue. It returns whether a full lane needs events again: at most a quarter of the queue is
+// left, or at most two batches. It does not ask for events earlier, because reading for this lane also reads events of other lanes again.
 func (l *lane) batchDone(batch inbox.Batch, checkpoint inbox.Checkpoint) (room bool) {
 	for _, message := range l.queue[:len(batch.Events)] {
 		l.bytes -= sizeOf(message.Event)
@@ -196,7 +198,7 @@ func (l *lane) adaptBatchSize(fresh int, took, budget time.Duration) {
 	l.batchSize = min(max(int(budget/each), 1), 2*l.batchSize, largestBatch)
 }
 
-// halveBatch halves the batch of a failure whose event is not known.
+// halveBatch halves the batch size. The caller calls it if a batch fails and it is not known which event is the reason.
 func (l *lane) halveBatch(events int) { l.batchSize = max(events/2, 1) }
 
 // sizeOf estimates how many bytes of memory an event takes.

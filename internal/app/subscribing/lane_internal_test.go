@@ -41,8 +41,8 @@ func TestBatchesFollowTheHandler(t *testing.T) {
 	}
 }
 
-// TestLaneIsBounded checks that a lane takes no more events than its count, and that it has room again once a quarter or two batches are
-// left.
+// TestLaneIsBounded checks that a lane takes no more events than its limit, and that it asks for events again when at most a quarter of the
+// queue or two batches are left.
 func TestLaneIsBounded(t *testing.T) {
 	l := newLane(inbox.Checkpoint{Lanes: 1}, false)
 	count := 0

@@ -13,8 +13,8 @@ import (
 // letterPoll is how often a copy looks for dead letters that are due.
 const letterPoll = time.Second
 
-// redeliver tries dead letters that are due, beside the lanes, until ctx ends. All copies share the letters of a subscriber, and so do the loops of one
-// copy.
+// redeliver tries dead letters that are due, while the lanes go on, until ctx ends. All copies share the letters of a subscriber, and so do
+// the loops of one copy.
 func (s *Subscriber) redeliver(ctx context.Context) {
 	failures, savepoints := 0, false
 	for ctx.Err() == nil {
@@ -56,8 +56,8 @@ func (s *Subscriber) tryLetters(ctx context.Context, savepoints bool) (done inbo
 	return s.ports.Letters.Redeliver(ctx, s.id, s.redelivery(savepoints), s.transactionHandler(), s.letterFailures(ctx))
 }
 
-// letterFailures returns the policy for letters that fail again. An outage does not count: the letter is tried again soon, and letters of other
-// aggregates are not held up.
+// letterFailures returns the policy for letters that fail again. An outage does not count as a failure: the letter is tried again soon, and
+// letters of other aggregates do not wait for it.
 func (s *Subscriber) letterFailures(ctx context.Context) inbox.FailurePolicy {
 	return func(_ outbox.Entry, attempts int, err error) (inbox.Failure, error) {
 		if ctx.Err() != nil {

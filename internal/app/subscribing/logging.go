@@ -7,7 +7,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// fewEvents is up to how many events of a batch are logged one by one.
+// fewEvents is the largest number of events in a batch that are logged one by one.
 const fewEvents = 10
 
 // report logs what a transaction did.
@@ -61,7 +61,7 @@ func (s *Subscriber) report(ctx context.Context, batch inbox.Batch, outcome inbo
 	}
 }
 
-// countNot returns how many results differ from one.
+// countNot returns how many of the results are not the result that is given.
 func countNot(one inbox.Result, results []inbox.Result) (count int) {
 	for _, result := range results {
 		if result != one {
@@ -71,7 +71,7 @@ func countNot(one inbox.Result, results []inbox.Result) (count int) {
 	return count
 }
 
-// reportFailure logs what became of an event that failed, and what can be done about it.
+// reportFailure logs what happens to an event that failed, and what an operator can do about the event.
 func (s *Subscriber) reportFailure(ctx context.Context, letter inbox.Letter) {
 	switch attempts := append(about(letter.Entry), "attempts", letter.Attempts, "error", letter.Error); {
 	case !letter.Readable():

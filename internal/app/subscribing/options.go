@@ -15,16 +15,17 @@ const (
 
 // Options are the settings of a Subscriber. Zero values mean the defaults.
 type Options struct {
-	// Handler is the name of the subscriber's handler; empty: the one that it has already.
+	// Handler is the name of the subscriber's handler; empty: the handler that the subscriber already has.
 	Handler string
 	// Lanes is how many lanes a new subscriber begins with. A subscriber that has begun keeps its lanes.
 	Lanes int
-	// BatchTime is how long the handler is to work in one transaction. A batch gets as many events as the handler should manage in this time.
+	// BatchTime is how long the handler should work in one transaction. A batch gets as many events as the handler should manage in this
+	// time.
 	BatchTime time.Duration
 	// ReadAhead bounds, in bytes, the events that a copy holds in memory before they are handled.
 	ReadAhead int
-	// CallTime bounds a call of an external handler, and the age of its transaction when the call begins. It is less than half of the time after
-	// which a silent transaction expires.
+	// CallTime bounds a call of an external handler, and the age of its transaction when the call begins. It must be less than half of the
+	// time after which a silent transaction expires.
 	CallTime time.Duration
 	// Transactions is how many transactions a copy has open at once; 1 by default.
 	Transactions int
@@ -34,9 +35,10 @@ type Options struct {
 	Retention    time.Duration // how long applied events are remembered at least; 0: for ever
 	// Continue lets the subscriber go on without lost messages. Otherwise it stops before them.
 	Continue bool
-	// LossAdvice returns what an operator can do to let the subscriber go on without lost messages up to a sequence, for logs and Trouble.
+	// LossAdvice returns the text, for logs and Trouble, that tells an operator how to let the subscriber go on without the messages that
+	// were lost up to a sequence.
 	LossAdvice func(subscriber string, to uint64) string
-	// LetterCommand returns what an operator types to "retry" or "discard" a dead letter, for logs.
+	// LetterCommand returns the command, for logs, with which an operator retries or discards a dead letter. verb is "retry" or "discard".
 	LetterCommand func(verb, subscriber, event string) string
 }
 

@@ -38,7 +38,7 @@ func (s *Subscriber) readStream(ctx context.Context) {
 		switch progress := s.distribute(from, messages); {
 		case progress && !smallRead(messages):
 			continue
-		case progress: // the read has shown what was stored
+		case progress: // the read has shown the message that was stored
 			again = max(again, 1)
 		}
 		wait := pollEvery
@@ -65,7 +65,7 @@ func smallRead(messages []inbox.Message) bool {
 	return len(messages) < readCount/share && bytes < readBytes/share
 }
 
-// replicaWaits are the waits before further reads, if something was stored and a read does not show it. A replica that lags may have answered.
+// replicaWaits are the waits between reads after a message was stored. A replica that lags may answer a read without that message.
 var replicaWaits = []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 80 * time.Millisecond}
 
 // awaitMore waits until a lane has room, until something was stored, or until wait is over. It returns whether something was stored.
@@ -82,9 +82,10 @@ func (s *Subscriber) awaitMore(ctx context.Context, wait time.Duration) bool {
 	return false
 }
 
-// nextRead returns where to read next: at the position of the lane that is the furthest behind, among those with room. It returns false while
-// enough is read ahead for all lanes together. So the lanes stay close to each other, and one read serves all of them. If a lane runs low while the
-// memory is full, the lanes with more than their share drop the rest, and read it again later.
+// nextRead returns where to read next: at the position of the lane that is the furthest behind, among those with room. It returns false
+// while enough is read ahead for all lanes together. So the lanes stay close to each other, and one read serves all lanes. If a lane runs
+// low while the memory is full, each lane that holds more than its share of the memory drops the surplus, and reads these events again
+// later.
 func (s *Subscriber) nextRead() (from uint64, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,7 +122,8 @@ func (s *Subscriber) buffered() (bytes int, batches float64) {
 	return bytes, batches / float64(max(len(s.lanes), 1))
 }
 
-// readerMayGoOn reports whether a reader that rests should go on: a quarter of what it read is done, or lane l runs low.
+// readerMayGoOn reports whether a reader that rests should go on: a quarter of the events that were read ahead is handled, or lane l runs
+// low.
 func (s *Subscriber) readerMayGoOn(l *lane) bool {
 	if !s.readerRests {
 		return false
@@ -195,9 +197,10 @@ func (s *Subscriber) wants(message inbox.Message) (event *inbox.Event, lane int,
 	return event, lane, wanted
 }
 
-// eligible returns the lanes that may take messages of a read that began at a sequence. The lanes in going take them at once. The lanes in standing,
-// by the sequence at which they stand, take them only if the read shows the same message at that sequence: a stream that lost its end may have
-// another one there. A lane that was full takes part too, since it may have some room again.
+// eligible returns the lanes that may take messages of a read that began at a sequence. The lanes in going take messages at once. The lanes
+// in standing are grouped by the sequence at which they stand. They take messages only if the read shows the message that they know at that
+// sequence, because a stream that lost its end may have another message there. A lane that was full takes part too, because it may have
+// room again.
 func (s *Subscriber) eligible(from uint64) (going map[int]*lane, standing map[uint64][]*lane) {
 	going, standing = make(map[int]*lane), make(map[uint64][]*lane)
 	for number, l := range s.lanes {

@@ -7,14 +7,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// A replica that lags may not show a message that the stream has. It is asked replicaTries times, with replicaWait in between.
+// A replica that lags may not show a message that the stream has. So the stream is asked replicaTries times, with replicaWait in between.
 const (
 	replicaTries = 5
 	replicaWait  = 100 * time.Millisecond
 )
 
-// reconcile finds out why the stream differs from what a lane knows, and lets the lane go on: from its checkpoint if the stream still has the message
-// there, or else from an earlier position.
+// reconcile finds out why the stream differs from what a lane knows. The lane goes on from its checkpoint if the stream still has the
+// message there, and otherwise from an earlier position.
 func (s *Subscriber) reconcile(ctx context.Context, l *lane) error {
 	view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
 	if err != nil {
@@ -50,8 +50,9 @@ func (s *Subscriber) reconcile(ctx context.Context, l *lane) error {
 	return nil
 }
 
-// lastAgreeing returns the newest known position of a lane at which the stream is as the lane read it, and whether that is the checkpoint. A stream
-// loses only its end and, by its limits, its beginning. So if it agrees at one position, it agrees at all earlier ones.
+// lastAgreeing returns the newest known position of a lane at which the stream still has the message that the lane read, and whether this
+// position is the checkpoint. A stream loses only its end and, by its limits, its beginning. So if stream and lane agree at one position,
+// they agree at all earlier ones.
 func (s *Subscriber) lastAgreeing(ctx context.Context, l *lane, state inbox.StreamState) (place inbox.StreamPosition, checkpoint bool, err error) {
 	if l.checkpoint.Sequence == 0 && l.checkpoint.Stream != state.Created {
 		return inbox.StreamPosition{}, false, nil // nothing was read yet

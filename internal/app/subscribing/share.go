@@ -12,9 +12,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// shareLanes decides with each heartbeat on which lanes this copy works, until ctx ends. Two copies on one lane are a waste and never an error,
-// because only one of them can move the checkpoint. shareLanes fails if the subscriber was forgotten, also if it has begun again with another
-// handler.
+// shareLanes decides with each heartbeat on which lanes this copy works, until ctx ends. Two copies on one lane are a waste and never an
+// error, because only one of them can move the checkpoint. shareLanes fails if the subscriber was forgotten, even if it has begun again
+// with another handler.
 func (s *Subscriber) shareLanes(ctx context.Context, work *sync.WaitGroup) error {
 	for ctx.Err() == nil {
 		view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
@@ -73,7 +73,7 @@ func (s *Subscriber) followDecisions(ctx context.Context, view inbox.View) {
 	}
 }
 
-// releaseLanes lets all lanes go. A batch that a worker has taken is still tried.
+// releaseLanes releases all lanes. A worker still tries the batch that it has taken.
 func (s *Subscriber) releaseLanes() {
 	for number, l := range s.lanes {
 		l.released = true
@@ -89,7 +89,7 @@ func (s *Subscriber) isSuspended() bool {
 	return s.suspended
 }
 
-// assignLanes starts work on lanes, and lets other lanes go. The state of the stream was read after view.
+// assignLanes starts work on some lanes, and releases others. The caller reads view first and state afterwards.
 func (s *Subscriber) assignLanes(ctx context.Context, view inbox.View, state inbox.StreamState, work *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,8 +125,8 @@ func (s *Subscriber) assignLanes(ctx context.Context, view inbox.View, state inb
 	}
 }
 
-// justMovedByOther reports whether another copy still works on a lane that this copy does not hold. The other copy will let the lane go. Until then
-// this copy would read for nothing. A copy that is alone takes every lane at once.
+// justMovedByOther reports whether another copy probably still works on a lane that this copy does not hold. The other copy will release
+// the lane. Until then, whatever this copy reads for the lane is useless. A copy that is alone takes every lane at once.
 func justMovedByOther(checkpoint inbox.Checkpoint, copies []string) bool {
 	return len(copies) > 1 && checkpoint.Idle < recentMove
 }
@@ -138,14 +138,15 @@ func (s *Subscriber) stalled(checkpoint inbox.Checkpoint, state inbox.StreamStat
 	case checkpoint.Idle < takeOverSilentAfter, !silent && checkpoint.Idle < takeOverAfter, s.behind && checkpoint.Idle < takeOverBehindAfter:
 		return false
 	}
-	if len(s.lanes) == 0 { // this copy reads nothing, so it does not know
+	if len(s.lanes) == 0 { // this copy reads nothing, so newest does not tell
 		return checkpoint.Sequence < state.Last
 	}
 	return checkpoint.Sequence < min(s.newest[checkpoint.Lane], state.Last)
 }
 
-// ownersOf returns the copy that each lane belongs to. The numbers of lanes of two copies differ by one at most. Of the copies with room, a lane
-// belongs to the one with the highest hash of both names (rendezvous hashing). So few lanes change when a copy comes or goes.
+// ownersOf returns the copy that each lane belongs to. No copy has more than its share of the lanes, rounded up. Of the copies that have
+// fewer lanes, a lane belongs to the one with the highest hash of copy and lane (rendezvous hashing). So few lanes change their owner when
+// a copy comes or goes.
 func ownersOf(instance string, copies []string, lanes int) []string {
 	if !slices.Contains(copies, instance) {
 		copies = slices.Sorted(slices.Values(append(slices.Clone(copies), instance)))

@@ -10,8 +10,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestShorterStreamIsNoticed checks that a copy looks again when the stream ends before what the copy has read, although another copy
-// has moved the checkpoint to a place that the stream has. The copy reads nothing there that could tell it.
+// TestShorterStreamIsNoticed checks that a copy looks again when the stream ends before what the copy has read, although another copy has
+// moved the checkpoint to a place that the stream has. The copy reads no message there that shows the change.
 func TestShorterStreamIsNoticed(t *testing.T) {
 	s := New("billing", "a", Ports{}, Options{}, slog.New(slog.DiscardHandler))
 	held := newLane(inbox.Checkpoint{Lanes: 1, Stream: "1", StreamPosition: inbox.StreamPosition{Sequence: 60}, Revision: 40}, false)

@@ -1,9 +1,9 @@
 // Package subscribing reads events from the stream, applies the effect of each event once, and keeps checkpoints. A program creates a Handler and
 // a Subscriber for each subscriber id, and calls Run. Copies with the same id share the work.
 //
-// A subscriber has lanes. All events of an aggregate are in one lane, and each lane has a checkpoint in the subscriber's database. The copy that
-// works on a lane reads the lane's events from the stream, and applies them in batches. One transaction records the events in the inbox, runs the
-// handler, and moves the checkpoint. So an event that comes again is known, and is dropped.
+// A subscriber has lanes. All events of an aggregate are in one lane, and each lane has a checkpoint in the subscriber's database. The copy
+// that works on a lane reads the lane's events from the stream, and applies them in batches. One transaction records the events in the
+// inbox, runs the handler, and moves the checkpoint. So an event that comes again is found in the inbox, and is dropped.
 //
 // All decisions of a subscriber are made here: which copy works on which lane (share.go), what is read (read.go), how many events share a
 // transaction (lane.go), what a failure means (work.go, letters.go), what happens if the stream removed messages (holes.go) or lost its end
@@ -76,10 +76,10 @@ type Subscriber struct {
 	lanes         map[int]*lane // that this copy works on, by number
 	laneCount     int           // lanes of the subscriber
 	suspended     bool          // the subscriber is paused, or an operator's change waits
-	// wanted are the types of events that the subscriber wants, and whether the handler can handle each. They are as of the last heartbeat. If they
-	// have changed since, the lanes have other revisions, and no batch commits.
+	// wanted has each type of event that the subscriber wants, and whether the handler can handle it. wanted is from the last heartbeat. If
+	// the types have changed since then, the lanes have new revisions, and no batch commits.
 	wanted map[string]bool
-	newest map[int]uint64 // sequence of the newest event that was read of each lane
+	newest map[int]uint64 // sequence of the newest wanted event that was read, by lane
 }
 
 // New returns a copy of the subscriber id. instance names the copy. The copy does nothing until Run.
@@ -95,9 +95,9 @@ func New(id, instance string, ports Ports, opts Options, logger *slog.Logger) *S
 	}
 }
 
-// Run works until ctx ends, and returns nil once every handler has returned. A handler sees the end of ctx too: if it gives up, its event counts as
-// not handled. Neither outages nor events that cannot be handled end Run. Run fails with inbox.ErrOtherHandler, with inbox.ErrForgotten, or with the
-// error of Ports.Handlers. Call Run once.
+// Run works until ctx ends, and returns nil once every handler has returned. A handler gets a context that ends with ctx. If the handler
+// gives up, its event counts as not handled. Neither outages nor events that cannot be handled end Run. Run fails with
+// inbox.ErrOtherHandler, with inbox.ErrForgotten, or with the error of Ports.Handlers. Call Run once.
 func (s *Subscriber) Run(ctx context.Context) error {
 	if begun, err := s.begin(ctx); !begun {
 		return err
@@ -159,7 +159,7 @@ func (s *Subscriber) begin(ctx context.Context) (begun bool, err error) {
 	return false, nil
 }
 
-// refusal is an error that a person has to act on before the copy can work.
+// refusal is an error that ends the copy: a person has to change something before the copy can work.
 type refusal struct{ error }
 
 // prepare returns the number of the subscriber's lanes. If there are none, it creates them if it can, and returns 0 and how long to wait before the
@@ -226,8 +226,8 @@ func (s *Subscriber) positionAt(ctx context.Context, sequence uint64) (inbox.Str
 	return inbox.StreamPosition{Sequence: sequence}, nil
 }
 
-// legacyPosition returns the position of the message that an earlier version of this program acknowledged last. If that message was removed, the
-// next message tells the progress.
+// legacyPosition returns the position of the last message that an earlier version of this program acknowledged. If that message was
+// removed, legacyPosition takes the progress from the next message.
 func (s *Subscriber) legacyPosition(ctx context.Context, sequence uint64) (inbox.StreamPosition, error) {
 	messages, err := s.ports.Stream.Read(ctx, sequence, inbox.ReadLimit{Count: readCount, Bytes: readBytes})
 	if err != nil {
@@ -257,7 +257,7 @@ func await(ctx context.Context, wait time.Duration, signal <-chan struct{}) {
 	}
 }
 
-// signal sends a signal without waiting. A signal that nobody has received yet is enough.
+// signal sends a signal without waiting. If the channel still holds an earlier signal, signal sends nothing.
 func signal(signal chan struct{}) {
 	select {
 	case signal <- struct{}{}:

@@ -39,8 +39,9 @@ func (s *Subscriber) sweep(ctx context.Context) {
 	}
 }
 
-// forget removes the records of a chunk of events. The order matters. First the log no longer has these events. Then the end of the stream is read.
-// Then every lane passes that end, and records each of the events that it still meets.
+// forget removes the records of a chunk of events. The order of its steps matters. First it finds events that the log can no longer
+// publish. Then it reads the end of the stream. Then it waits until every lane has passed that end: a lane that still reads one of these
+// events records the sequence.
 func (s *Subscriber) forget(ctx context.Context) (forgotten int, why string, err error) {
 	state, err := s.ports.Stream.State(ctx)
 	if err != nil {

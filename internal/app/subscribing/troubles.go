@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// The names of the troubles that keep a copy from its work. Each lane has one more, which laneTrouble names.
+// The names of the troubles that keep a copy from its work. laneTrouble returns the name of the trouble of a lane.
 const (
 	troubleBegin   = "begin"
 	troublePaused  = "paused"
@@ -25,10 +25,10 @@ const (
 // troubles is safe for concurrent use.
 type troubles struct {
 	mu      sync.Mutex
-	present map[string]string // what was logged, by trouble
+	present map[string]string // the text that was logged, by name of the trouble
 }
 
-// begin records a trouble. A trouble that a person has to end is logged again if its text changes.
+// begin records a trouble and logs it. If a trouble that a person has to end gets another text, begin logs it again.
 func (t *troubles) begin(ctx context.Context, logger *slog.Logger, trouble string, what string, err error) {
 	if ctx.Err() != nil {
 		return

@@ -55,7 +55,7 @@ func (s *Subscriber) workOn(ctx context.Context, l *lane) {
 	}
 }
 
-// errRetryBatch reports that a batch was not applied, and that the lane has changed what the next batch does differently.
+// errRetryBatch reports that a batch was not applied, and that the lane was changed so that the next attempt works differently.
 var errRetryBatch = errors.New("apply the batch in another way")
 
 func laneTrouble(l *lane) string { return "lane " + strconv.Itoa(l.checkpoint.Lane) }
@@ -72,7 +72,8 @@ const (
 	taskLaneMoved      // leave the lane, because somebody else changed it
 )
 
-// nextTask returns what to do on a lane, and the batch for taskApply. advancing moves the checkpoint with the stream even if there is no event.
+// nextTask returns what to do on a lane, and the batch for taskApply. If advancing is true, the checkpoint follows the stream even if there
+// is no event.
 func (s *Subscriber) nextTask(l *lane, advancing bool) (inbox.Batch, task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +92,7 @@ func (s *Subscriber) nextTask(l *lane, advancing bool) (inbox.Batch, task) {
 	return l.nextBatch(), taskApply
 }
 
-// leaveLane ends the work on a lane.
+// endLane ends the work on a lane.
 func (s *Subscriber) endLane(l *lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +136,8 @@ func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) erro
 	return errRetryBatch
 }
 
-// laneFailures returns the policy for suspect events: an outage holds the lane, and any other failure is the event's own.
+// laneFailures returns the policy for suspect events: in an outage the whole lane waits, and any other failure counts as a failure of the
+// event.
 func (s *Subscriber) laneFailures(ctx context.Context) inbox.FailurePolicy {
 	return func(_ outbox.Entry, attempts int, err error) (inbox.Failure, error) {
 		if ctx.Err() != nil || fault.KindOf(err) == fault.Unavailable {
@@ -152,8 +154,8 @@ func (s *Subscriber) failure(attempts int, err error) inbox.Failure {
 	}
 }
 
-// timed measures how long a handler works. The rest of the transaction's time does not grow with the batch. If it counted, a slow database would
-// make batches smaller, and so everything slower still.
+// timed measures how long a handler works. It leaves out the rest of the transaction, whose time does not grow with the batch. If that time
+// counted, a slow database would make the batches smaller, and smaller batches would make everything even slower.
 type timed struct {
 	inbox.Handler
 	took time.Duration

@@ -28,7 +28,7 @@ func New(subscriber string, decoder orders.Decoder, totals orders.Totals, logger
 	return &Totals{subscriber: subscriber, decoder: decoder, totals: totals, logger: logger}
 }
 
-// Functions returns the function for each type of event. Events that change no total have one too, so that each event is logged.
+// Functions returns the function for each type of event. Events that change no total have a function too, so that each event is logged.
 func (t *Totals) Functions() map[string]inbox.HandlerFunc {
 	return map[string]inbox.HandlerFunc{
 		orders.TypeCreated:   t.created,
@@ -48,7 +48,7 @@ func (t *Totals) created(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	return t.totals.Add(ctx, tx, placed.CustomerID, placed.Amount)
 }
 
-// changed only decodes the event, so that an event that cannot be read fails.
+// changed decodes the event and does nothing else. An event that cannot be read fails.
 func (t *Totals) changed(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
 	_, err := t.decoder.Decode(entry.Message)
 	return err
@@ -67,7 +67,7 @@ func (t *Totals) Applied(ctx context.Context, entry outbox.Entry) {
 		"position", int64(entry.Position), "event_id", entry.ID)
 }
 
-// received returns the log line that scripts wait for.
+// received returns the text of the log line that scripts wait for.
 func received(event order.Event) string {
 	switch event.(type) {
 	case order.Created:

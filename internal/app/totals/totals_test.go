@@ -25,7 +25,7 @@ const (
 	orderID    = order.ID("018f0000-0000-7000-8000-000000000001")
 )
 
-// decoderOf reads messages by their ids; what it does not know is unreadable.
+// decoderOf reads messages by their ids. A message with an unknown id is unreadable.
 type decoderOf map[string]order.Event
 
 func (d decoderOf) Decode(message outbox.Message) (order.Event, error) {

@@ -37,13 +37,14 @@ type View struct {
 	Copies []string     // names of the copies with a heartbeat in the last CopyTimeout, sorted
 	Silent []string     // those of Copies without a heartbeat in the last CopySilentAfter, sorted
 	Filled int64        // events that were read from the log because the stream had lost them
-	Missed int64        // messages that the stream had lost, that a lane passed, and whose events are unknown
-	// OperatorWaits reports that an operator's change waits for the batches under way: let the lanes go, and look again soon.
+	Missed int64        // lost messages that a lane passed, and whose events are unknown
+	// OperatorWaits reports that an operator's change waits until the open batches have ended. The copy releases its lanes, and calls
+	// Heartbeat again soon.
 	OperatorWaits bool
 }
 
-// Subscription is what a subscriber wants, and what operators decided about it. Each change gives every lane a new revision. So no batch
-// commits after a change that was made before it.
+// Subscription is what a subscriber wants, and what operators decided about it. Each change gives every lane a new revision. So a batch
+// that was prepared before a change cannot commit after the change.
 type Subscription struct {
 	Handler   string    // name of its handler; empty: not known, because an earlier version of this program began the subscriber
 	Types     []string  // types of the events that it wants, sorted
@@ -54,19 +55,20 @@ type Subscription struct {
 const (
 	// CopyTimeout is how long a copy counts as present after its last heartbeat.
 	CopyTimeout = 3 * time.Second
-	// CopySilentAfter is how long after its last heartbeat a copy may have died.
+	// CopySilentAfter is how long after its last heartbeat a copy counts as silent: it may have died.
 	CopySilentAfter = 600 * time.Millisecond
 )
 
 // Checkpoints keeps the checkpoints of subscribers. It is safe for concurrent use.
 type Checkpoints interface {
-	// Begin creates the subscriber's lanes, each with a checkpoint at a position of a stream. If the subscriber has lanes already, Begin changes
-	// nothing, not even their number. Of concurrent calls, one creates all lanes. If a subscriber of this name was forgotten, the revisions of
-	// the new lanes are higher than all that it ever had, so that no copy of the former subscriber mistakes them for its own.
+	// Begin creates the subscriber's lanes, each with a checkpoint at a position of a stream. If the subscriber has lanes already, Begin
+	// changes nothing, not even their number. Of concurrent calls, one creates all lanes. If a subscriber of this name was forgotten, the
+	// revisions of the new lanes are higher than all revisions of the former subscriber. So no copy of the former subscriber takes the new
+	// lanes for its own.
 	Begin(ctx context.Context, subscriber string, lanes int, stream string, at StreamPosition) error
-	// Subscribe adds event types to those that the subscriber wants, and records the name of its handler if none is known. It waits for the
-	// batches under way, and changes nothing if there is nothing to add. Events of a new type that lie before a lane's checkpoint stay
-	// unhandled. Subscribe fails with ErrOtherHandler if the subscriber has a handler of another name, and with ErrForgotten if it is
+	// Subscribe adds event types to those that the subscriber wants, and records the name of its handler if none is known. It waits until
+	// the open batches have ended, and changes nothing if there is nothing to add. Events of a new type that lie before a lane's checkpoint
+	// stay unhandled. Subscribe fails with ErrOtherHandler if the subscriber has a handler of another name, and with ErrForgotten if it is
 	// forgotten.
 	Subscribe(ctx context.Context, subscriber, handler string, types []string) error
 	// Heartbeat announces a copy of the subscriber, and returns the subscriber's state. Heartbeats are hints by which copies share the lanes: no
@@ -76,7 +78,8 @@ type Checkpoints interface {
 	Leave(ctx context.Context, subscriber, instance string) error
 	// Marks returns the marks of a lane, the newest first.
 	Marks(ctx context.Context, subscriber string, lane int) ([]StreamPosition, error)
-	// Rewind moves a checkpoint to an earlier position, or into another stream, and removes the marks after that position. It returns the new
-	// checkpoint. It fails with ErrLaneMoved if the checkpoint differs from the argument in anything, or if somebody works on the lane.
+	// Rewind moves a checkpoint to an earlier position, or into another stream, and removes the marks after that position. It returns the
+	// new checkpoint. It fails with ErrLaneMoved if the checkpoint differs from the argument from in anything, or if another transaction
+	// works on the lane.
 	Rewind(ctx context.Context, subscriber string, from Checkpoint, stream string, to StreamPosition) (Checkpoint, error)
 }

@@ -75,8 +75,8 @@ type Redelivered struct {
 // DeadLetters tries letters again. It is safe for concurrent use.
 type DeadLetters interface {
 	// Redeliver handles letters of one aggregate in one transaction, in order, from the first one up to the first that is Dead. Each letter
-	// ends together with its effect. Redeliver chooses an aggregate whose first pending letter is Retrying and due, that nobody else works on,
-	// and that has been due for the longest time. It returns false if there is none.
+	// ends together with its effect. Redeliver chooses an aggregate whose first pending letter is Retrying and due, and on which no other
+	// transaction works. Of several, it chooses the one that has been due for the longest time. found is false if there is none.
 	//
 	// A letter with NoHandler counts as Retrying and due if r.Types has its type. No letter is due while the subscriber is paused or forgotten,
 	// while an operator's change waits, or if the subscriber has a handler of another name.

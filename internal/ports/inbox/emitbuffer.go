@@ -14,11 +14,11 @@ import (
 // EmitBuffer collects what the handlers of one transaction emit. Implementations of Emitter write it at the end of the transaction.
 type EmitBuffer struct {
 	messages []outbox.Message
-	cause    string // id of the event in hand
+	cause    string // id of the event that is being handled
 	count    int    // messages that follow from that event so far
 }
 
-// Add adds the messages that a handler emits because of the event in hand: all of them, or none if one is invalid.
+// Add adds the messages that a handler emits because of the event cause: all of them, or none if one is invalid.
 func (b *EmitBuffer) Add(handler string, cause outbox.Entry, messages []outbox.Message) error {
 	if b.cause != cause.ID {
 		b.cause, b.count = cause.ID, 0
@@ -38,7 +38,7 @@ func (b *EmitBuffer) Add(handler string, cause outbox.Entry, messages []outbox.M
 // Len returns the number of messages.
 func (b *EmitBuffer) Len() int { return len(b.messages) }
 
-// Messages returns all messages in order of the aggregate. So transactions that append for the same aggregates take the unique keys in the same
+// Messages returns all messages, sorted by aggregate. So transactions that append for the same aggregates take the unique keys in the same
 // order, and do not deadlock. The messages of one aggregate keep their order.
 func (b *EmitBuffer) Messages() []outbox.Message {
 	return slices.SortedStableFunc(slices.Values(b.messages), func(x, y outbox.Message) int {
@@ -46,10 +46,10 @@ func (b *EmitBuffer) Messages() []outbox.Message {
 	})
 }
 
-// EmittedID returns the id of the nth message, from 0 on, that a handler emits because of an event. The id follows from the arguments alone.
-// If an event is handled again, because the database lost a commit or for a subscriber of another name, the messages get the same ids: the log
-// refuses them, or every subscriber drops them. The id is a version 8 UUID. It begins with the time in the cause's id, so that ids of about the
-// same time are close to each other in an index.
+// EmittedID returns the id of the nth message, from 0 on, that a handler emits because of an event. The id follows from the arguments
+// alone. An event may be handled again, because the database lost a commit, or because a subscriber of another name has the same handler.
+// Then the messages get the same ids, so the log refuses them or every subscriber drops them. The id is a version 8 UUID. It begins with
+// the time in the cause's id, so that ids of about the same time are close to each other in an index.
 func EmittedID(handler string, cause outbox.Entry, n int) string {
 	const timed = len("01934567-89ab-")
 	sum := sha256.Sum256([]byte(handler + "\x00" + cause.ID + "\x00" + strconv.Itoa(n)))

@@ -10,8 +10,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestEmittedID pins an id: a program of another version has to give the same. It also checks that ids differ with each argument, and that
-// each is a UUID near the cause's.
+// TestEmittedID checks that one id is still the same, because every version of this program must return it. It also checks that each
+// argument changes the id, and that each id is a UUID that begins like the id of the cause.
 func TestEmittedID(t *testing.T) {
 	const first = "01934567-89ab-7def-8123-456789abcdef"
 	cause := outbox.Entry{Message: outbox.Message{ID: first}}

@@ -12,17 +12,18 @@ type Hole struct {
 	After       outbox.Position // the lane's progress in the log; 0: not known
 	// Read is the sequence of the last message that was read after the hole; Last if there is none.
 	Read uint64
-	// Before is after every position that the messages up to Read can have; 0: these messages do not tell.
+	// Before is a position. Every message up to Read has an earlier position; 0: these messages do not tell.
 	Before outbox.Position
-	// Present are the positions of the events that the relay published or parked with the messages after the hole, in order. Copies of earlier
-	// messages may be among them. Their positions are before the last event of the hole.
+	// Present are the positions of the events that the relay published or parked with the messages after the hole, in order. Copies of
+	// earlier messages may be among them. The positions of copies are before the last event of the hole.
 	Present []outbox.Position
 }
 
 // Size returns how many messages were removed.
 func (h Hole) Size() int { return int(max(h.Last+1, h.First) - h.First) } //nolint:gosec // no stream holds so many
 
-// LastPosition returns the position before the first event after the hole. highest is the highest position that is known to be in the hole.
+// LastPosition returns the last position that the hole can contain. It is one less than the position of the first event after the hole.
+// highest is the highest position that is known to be in the hole.
 func (h Hole) LastPosition(highest outbox.Position) outbox.Position {
 	for _, position := range h.Present {
 		if position > max(highest, h.After) {

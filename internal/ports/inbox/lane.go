@@ -9,8 +9,8 @@ import (
 // MaxLanes is the largest number of lanes that a subscriber can have.
 const MaxLanes = 1024
 
-// LaneOf returns the lane of an aggregate's events, given the number of lanes. The answer must never change between versions of this
-// program: a checkpoint says that every event of its lane was handled up to there.
+// LaneOf returns the lane of an aggregate's events, given the number of lanes. Every version of this program must return the same lane,
+// because a checkpoint promises that every earlier event of its lane was handled.
 func LaneOf(aggregate outbox.Key, lanes int) int {
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(aggregate.Type)) // never fails
@@ -19,8 +19,8 @@ func LaneOf(aggregate outbox.Key, lanes int) int {
 	return int(hash.Sum64() % uint64(lanes))
 }
 
-// Lowest returns the lane that is the furthest behind. Lanes that fill the same hole stand at the same message. Of these, the one with the
-// lowest progress is behind.
+// Lowest returns the lane that is the furthest behind. Lanes that fill the same hole stand at the same message. Among these lanes, the one
+// with the lowest progress is the furthest behind.
 func Lowest(lanes []Checkpoint) Checkpoint {
 	lowest := lanes[0]
 	for _, lane := range lanes {
@@ -42,7 +42,7 @@ func Highest(lanes []Checkpoint) Checkpoint {
 	return highest
 }
 
-// before reports whether p is before other, as far as that is known.
+// before reports whether p is before other. Of two positions with the same sequence, the one with the lower progress is before the other.
 func (p StreamPosition) before(other StreamPosition) bool {
 	return p.Sequence < other.Sequence || p.Sequence == other.Sequence && p.Progress < other.Progress
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestLaneOfNeverChanges pins the lanes of some aggregates: checkpoints that are in databases depend on them.
+// TestLaneOfNeverChanges checks that some aggregates still have the same lanes, because checkpoints in databases depend on the lanes.
 func TestLaneOfNeverChanges(t *testing.T) {
 	for _, pinned := range []struct {
 		aggregate outbox.Key

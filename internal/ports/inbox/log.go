@@ -13,8 +13,8 @@ type HoleContents struct {
 	EndUnknown bool
 	// OtherStream reports that the log fills another stream than the hole's: the log is in another database, or the stream was created again.
 	OtherStream bool
-	// Events are the events of the lane that the subscriber wants and has not handled, in order of position. Their sequence is that of the hole's
-	// end.
+	// Events are the events of the lane that the subscriber wants and has not handled, in order of position. Their Sequence is the last
+	// sequence of the hole.
 	Events []Event
 	// CompleteTo is the position up to which Events is complete. More reports that the hole may contain events after it.
 	CompleteTo outbox.Position
@@ -25,18 +25,18 @@ type HoleContents struct {
 	Why     string
 }
 
-// LogCursor is what the log says about a position in the stream.
+// LogCursor is the answer of Log.CursorBetween.
 type LogCursor struct {
 	OtherStream bool            // the log of the subscriber's database does not fill this stream
-	Known       bool            // the cursor stands there
-	Position    outbox.Position // up to which the relay had published or parked everything
+	Known       bool            // the cursor stands between the two sequences
+	Position    outbox.Position // the relay had published or parked everything up to here
 }
 
 // Log is the log as a subscriber sees it. A subscriber whose database is not that of the log gets answers with OtherStream.
 type Log interface {
 	// ReadHole returns the events that the log has in a hole: those between hole.After and hole.Before, up to the last one that is not in
-	// hole.Present. If After is not known, these are the last ones, at most as many as the hole has messages. Events in the parking lot, and those
-	// that were redriven to a position outside of the hole, are not lost. Events that were redriven into the hole are.
+	// hole.Present. If After is not known, these are the last ones, at most as many as the hole has messages. An event in the parking lot
+	// is not lost. An event that was redriven is lost only if it was redriven into the hole.
 	//
 	// The answer is a snapshot. It has at most limit.Count events and limit.Bytes bytes, but at least one event if there is one.
 	ReadHole(ctx context.Context, subscriber string, hole Hole, limit ReadLimit) (HoleContents, error)

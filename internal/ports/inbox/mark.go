@@ -9,8 +9,8 @@ const (
 	MarksKept = 100
 )
 
-// MarkDue reports whether a lane that moves keeps its new position as a mark. It does if the position is the first one in a stretch, and if
-// its stored time is known.
+// MarkDue reports whether a lane that moves between two positions keeps the new one as a mark. It does if the new position is in a later
+// stretch than the old one, and if its stored time is known.
 func MarkDue(from, to StreamPosition) bool {
 	return to.Sequence/MarkEvery > from.Sequence/MarkEvery && !to.StoredAt.IsZero()
 }

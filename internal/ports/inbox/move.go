@@ -4,7 +4,7 @@ package inbox
 type Move struct {
 	Stream   string // identity of the stream that To is in
 	To       StreamPosition
-	Forwards bool // the lanes before To go there, and skip what is between; else the lanes after To go back
+	Forwards bool // true: lanes before To skip the events up to To; false: lanes after To go back to To
 }
 
 // Affected returns the lanes that the move changes. A lane that stands at the same message with less progress in the log is before it.

@@ -41,7 +41,7 @@ type Overview struct {
 const (
 	// RateWindow is the time over which Overview.Rate is measured.
 	RateWindow = 10 * time.Second
-	// RateEvents is how many of the events in RateWindow count at most: the newest.
+	// RateEvents is the largest number of events in RateWindow that count: the newest ones.
 	RateEvents = 2000
 )
 
@@ -61,18 +61,20 @@ func (o Overview) Stalled(behind bool) (longest time.Duration) {
 	return longest
 }
 
-// LaneCheck compares lanes with the stream. It returns nil if the stream shows the message at each lane's position as the lane knows it, or else
-// what differs. A lane that has not noticed yet that the stream lost its end stands in a stream that is no more: what it has handled differs
-// from what another lane at the same sequence has handled. LaneCheck is called while the lanes are locked, so it answers soon.
+// LaneCheck compares lanes with the stream. It returns nil if the stream still has the message at each lane's position, and otherwise an
+// error that says what differs. If the stream lost its end and a lane has not noticed this yet, that lane has handled other messages than
+// another lane at the same sequence. LaneCheck is called while the lanes are locked, so it returns soon.
 type LaneCheck func(ctx context.Context, lanes []Checkpoint) error
 
-// Operator is for people who decide about a subscriber. Each change takes effect at once, also while copies run: it waits for the transactions
-// under way, and no transaction that began before the change commits after it. Every method but Overviews fails with ErrNoSubscriber if there is
-// no such subscriber, and all of these but Forget, Erase and RemoveTombstone fail with ErrForgotten if it is forgotten.
+// Operator is for people who decide about a subscriber. Each change takes effect at once, also while copies run: it waits until the open
+// transactions have ended, and no transaction that began before the change commits after it. Every method but Overviews fails with
+// ErrNoSubscriber if there is no such subscriber, and all of these but Forget, Erase and RemoveTombstone fail with ErrForgotten if it is
+// forgotten.
 type Operator interface {
-	// Overviews returns all subscribers, sorted by name, with those that are forgotten. Its cost does not depend on the size of the inbox.
+	// Overviews returns all subscribers, sorted by name, forgotten ones included. Its cost does not depend on the size of the inbox.
 	Overviews(ctx context.Context) ([]Overview, error)
-	// Pause stops the subscriber: once Pause returns, no event and no dead letter is applied until Resume. Both may be repeated.
+	// Pause stops the subscriber: once Pause returns, no event and no dead letter is applied until Resume. Pause and Resume may be
+	// repeated.
 	Pause(ctx context.Context, subscriber string) error
 	Resume(ctx context.Context, subscriber string) error
 	// Move sends lanes to another position, if check has no objection. What was applied stays applied. Marks after the position go, and the
@@ -91,7 +93,7 @@ type Operator interface {
 	// Erase removes at most limit letters or inbox rows of a forgotten subscriber, and returns their number; 0: none are left. Effects stay.
 	// Erase fails with ErrNotForgotten.
 	Erase(ctx context.Context, subscriber string, limit int) (erased int, err error)
-	// RemoveTombstone lets a new subscriber of this name begin. It fails with ErrNotForgotten, and with ErrNotErased while anything is left that
-	// the new subscriber would take for its own.
+	// RemoveTombstone lets a new subscriber of this name begin. It fails with ErrNotForgotten, and with ErrNotErased while rows are left
+	// that the new subscriber would take for its own.
 	RemoveTombstone(ctx context.Context, subscriber string) error
 }

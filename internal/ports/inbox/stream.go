@@ -15,20 +15,20 @@ var (
 	ErrStreamUnfit = fault.New(fault.Conflict, "stream_unreadable", "the stream cannot be read")
 )
 
-// StreamPosition is a position in the stream: a message's sequence, and the time at which the stream stored the message. A stream that loses
-// its end uses sequences again, but not with the same time.
+// StreamPosition is a position in the stream: a message's sequence, and the time at which the stream stored the message. A stream that
+// loses its end gives the same sequences to other messages, but never with the same time.
 type StreamPosition struct {
 	Sequence uint64    // 0: before the first message
 	StoredAt time.Time // to the nanosecond; zero: not known
-	// Progress is the position up to which the relay had published or parked the log when the message was stored; 0: not known. Later messages
-	// have later positions, unless they were redriven. Progress plays no part when two positions in the stream are compared.
+	// Progress is the position up to which the relay had published or parked the log when the message was stored; 0: not known. Later
+	// messages have later positions, unless they were redriven. Progress plays no part in whether two positions are the same.
 	Progress outbox.Position
 }
 
 // Message is one message of the stream.
 type Message struct {
 	StreamPosition
-	// Event is nil if the message is for no subscriber: a control message of the engine, or a message that is not on a subject of events.
+	// Event is nil if no subscriber gets the message: it is a control message of the engine, or it is not on a subject of events.
 	Event *Event
 	// Parks reports that this control message took the place of an event that the relay parked. Progress is the event's position.
 	Parks bool
@@ -60,19 +60,19 @@ type ReadLimit struct {
 	Bytes int
 }
 
-// Stream is the stream as one copy of a subscriber reads it. Reading leaves no trace at the broker: how far a subscriber has come stands in its
-// database alone. Stream is safe for concurrent use.
+// Stream is the stream as one copy of a subscriber reads it. The broker does not record what a subscriber has read: the checkpoints are
+// only in the subscriber's database. Stream is safe for concurrent use.
 type Stream interface {
-	// Read returns the messages from a sequence on, in order. A sequence that is missing between from and the last returned message belongs to a
-	// message that was removed. Read returns nothing if the stream has no message at from or later, as far as the answering server knows. It
-	// fails with ErrNoStream, with ErrStreamUnfit or with a fault.Unavailable.
+	// Read returns the messages from a sequence on, in order. A sequence that is missing between from and the last returned message belongs
+	// to a message that was removed. Read returns no messages if the server that answers knows no message at from or later. It fails with
+	// ErrNoStream, with ErrStreamUnfit or with a fault.Unavailable.
 	Read(ctx context.Context, from uint64, limit ReadLimit) ([]Message, error)
 	// State returns where the stream begins and ends. It fails as Read does.
 	State(ctx context.Context) (StreamState, error)
 	// Stored returns a channel that is signaled soon after something was stored in the stream. Signals may be lost, so a reader also polls.
 	Stored() <-chan struct{}
-	// LegacyConsumer returns the durable consumer by which earlier versions of this program read the stream for the subscriber, so that this
-	// version begins there; false if there is none. It fails as Read does.
+	// LegacyConsumer returns the subscriber's durable consumer. Earlier versions of this program read the stream through it, and this
+	// version begins where it stands. found is false if there is no such consumer. LegacyConsumer fails as Read does.
 	LegacyConsumer(ctx context.Context) (consumer LegacyConsumer, found bool, err error)
 }
 

@@ -12,12 +12,12 @@ type Batch struct {
 	From   Checkpoint     // the lane, exactly as the caller knows it
 	To     StreamPosition // where the lane stands afterwards
 	Events []Event        // all events of the lane after From and up to To that the subscriber wants, in stream order; none: only the checkpoint moves
-	// PassedOver is how many other events of the lane there are, of types that the subscriber does not want.
+	// PassedOver is how many events of the lane between From and To have a type that the subscriber does not want.
 	PassedOver int
-	// FromLog is how many events, the first ones, come from the log because the stream had lost them. Those that are not duplicates count as
-	// filled.
+	// FromLog is how many of Events come from the log because the stream had lost them. They are the first of Events. Those that are not
+	// duplicates count as filled.
 	FromLog int
-	// Missed are removed messages that the lane passes, and whose events are unknown. Each message counts once for all lanes.
+	// Missed are removed messages that the lane passes, and whose events are unknown. A message that several lanes pass is counted once.
 	Missed MissedMessages
 }
 
@@ -53,7 +53,7 @@ type Outcome struct {
 // record. If it returns an error, the transaction ends with that error, without any effect.
 type FailurePolicy func(entry outbox.Entry, attempts int, err error) (Failure, error)
 
-// EventError is the failure of one event of a batch, which was not handled within a savepoint.
+// EventError is the failure of one event of a batch. The event was not handled within a savepoint.
 type EventError struct {
 	Index int // of the event in the batch
 	Err   error
@@ -67,7 +67,8 @@ func (e *EventError) Error() string {
 // Unwrap returns the handler's error.
 func (e *EventError) Unwrap() error { return e.Err }
 
-// CollectedError reports that what the handlers of several events collected cannot be written. Nobody knows which event is the reason.
+// CollectedError reports that the writes that handlers collected for several events cannot be made. It is not known which event is the
+// reason.
 type CollectedError struct{ Err error }
 
 // Error says what failed.
@@ -79,19 +80,20 @@ func (e *CollectedError) Unwrap() error { return e.Err }
 // UnitOfWork applies events. It is safe for concurrent use.
 type UnitOfWork interface {
 	// Apply does the following in one transaction:
-	//   - It takes the lane. It fails with ErrLaneMoved, at once, unless the checkpoint is exactly batch.From and nobody else works on the lane.
+	//   - It locks the lane. It fails with ErrLaneMoved, at once, unless the checkpoint is exactly batch.From and no other transaction
+	//     works on the lane.
 	//   - It records the events in the inbox, and so finds out which of them are new.
 	//   - It makes dead letters of unreadable messages, of events without a handler, and of events whose aggregate has pending letters.
-	//   - It calls handler for the other new events, in order, for each suspect event within a savepoint. If a suspect event fails, it becomes a
-	//     dead letter as policy decides.
+	//   - It calls handler for the other new events, in order. Each suspect event is handled within a savepoint. If a suspect event fails,
+	//     it becomes a dead letter as policy decides.
 	//   - It writes what the handlers collected, adds to the subscriber's counts, and moves the checkpoint to batch.To. The new position becomes
 	//     a mark if MarkDue says so.
 	//
-	// If Apply fails, nothing was kept. The exception is a connection that breaks during the commit: then the checkpoint tells. The error is an
-	// *EventError if an event failed that is not suspect, and a *CollectedError if what was collected cannot be written. Both wrap ErrPermanent or
-	// a fault.Unavailable where that is known.
+	// If Apply fails, the transaction had no effect, with one exception: if the connection breaks during the commit, only the checkpoint
+	// shows whether the transaction was committed. The error is an *EventError if an event that is not suspect fails, and a *CollectedError
+	// if the collected writes fail. Both wrap ErrPermanent or a fault.Unavailable if the failure is known to be permanent or an outage.
 	//
-	// The context of handler ends with ctx. If ctx ends or the connection breaks, the lane may stay taken for a moment after Apply has returned. If
-	// the copy falls silent within the transaction, the transaction expires after a bounded time, and the lane is free again.
+	// The context of handler ends with ctx. If ctx ends or the connection breaks, the lane may stay locked for a moment after Apply has
+	// returned. If the copy falls silent within the transaction, the transaction expires after a bounded time, and the lane is free again.
 	Apply(ctx context.Context, subscriber string, batch Batch, handler Handler, policy FailurePolicy) (Outcome, error)
 }

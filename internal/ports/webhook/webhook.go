@@ -18,8 +18,8 @@ var (
 
 // Endpoint accepts events. It is safe for concurrent use.
 type Endpoint interface {
-	// Deliver sends an event, and returns nil if the endpoint has accepted it. The endpoint recognizes a repeated call by the event's id. Deliver
-	// fails with ErrDown, with ErrRefused, or with another error if a later attempt may succeed. After any failure the endpoint may have accepted
-	// the event nevertheless. Deliver ends with ctx.
+	// Deliver sends an event, and returns nil if the endpoint has accepted it. The endpoint recognizes a repeated call by the event's id.
+	// Deliver fails with ErrDown, with ErrRefused, or with another error if a later attempt may succeed. After any failure the endpoint may
+	// have accepted the event nevertheless. Deliver returns when ctx ends.
 	Deliver(ctx context.Context, entry outbox.Entry) error
 }
