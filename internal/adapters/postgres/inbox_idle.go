@@ -15,7 +15,7 @@ import (
 type idleGuard struct {
 	tx            bun.Tx
 	timeout       time.Duration
-	lastStatement time.Time // the transaction has sent nothing since then, or for a shorter time
+	lastStatement time.Time // the transaction sent its last statement at this time, or later
 }
 
 // handle calls handler for entry. It fails with ErrUnavailable if this one call takes longer than the idle timeout.
