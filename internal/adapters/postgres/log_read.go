@@ -53,7 +53,7 @@ func (l *Log) rows(ctx context.Context, at outbox.Position, limit relay.ReadLimi
 	return page, err
 }
 
-// query drops the prepared statements of conn after any error, so that the next read does not depend on them.
+// query runs the read. After any error it drops the prepared statement from conn, so that the next read does not depend on it.
 func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	count := l.sizes.candidates(limit)
 	whole := count == limit.Count

@@ -29,7 +29,7 @@ type sizes struct {
 	count   atomic.Int64 // of entries in the last slice
 }
 
-// minCandidates is the least number of entries to ask for, however large the last ones were. candidates names an exception.
+// minCandidates is how many entries a read asks for at least, however large the last ones were. candidates has the exceptions.
 const minCandidates = 16
 
 // candidates returns how many entries to ask for: twice as many as fit if they are as large as the last ones. If none fitted, or the

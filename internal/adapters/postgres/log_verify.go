@@ -44,8 +44,8 @@ const (
 		+ (SELECT count(*) FROM outbox AS o WHERE ` + recordedLater + ` AND ` + notParked + `))`
 )
 
-// excess is an SQL expression for how many more rows than messages there are between the cursor and a place. If the positions in between
-// are only enough for the messages, there is no room for such a row, and Postgres reads no row.
+// excess is an SQL expression for how many more rows than messages there are between the cursor and a place. If no transaction was rolled
+// back in between, every position is needed for a message. Then there is no room for such a row, and Postgres reads no row.
 func excess(position, sequence string) string {
 	messages := `(` + sequence + ` - c.stream_sequence)`
 	return `CASE WHEN c.stream_created IS NOT NULL AND ` + messages + ` BETWEEN 0 AND ` + position + ` - c.position - 1

@@ -72,7 +72,7 @@ func provideInstanceHalts(db *bun.DB, relay RelayOptions) *InstanceHalts {
 
 func provideRetention(db *bun.DB, relay RelayOptions) *Retention { return NewRetention(db, relay.Name) }
 
-// provideElector gives the elector a small pool of its own: a drain at full speed must not delay a renewal.
+// provideElector gives the elector a small pool of its own, so that a drain at full speed does not delay a renewal.
 func provideElector(lifecycle fx.Lifecycle, options Options, relay RelayOptions) (*Elector, error) {
 	options.MaxOpenConns = 2
 	db, err := provideDB(lifecycle, options)

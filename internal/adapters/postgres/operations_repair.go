@@ -76,9 +76,9 @@ func (a *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int6
 	return count, nil
 }
 
-// adoptStatement is a write under the revision alone, without a lease. If the cursor goes back, retention counts again from there. For
-// another stream retention counts everything again, because nobody knows since when that stream holds its messages. All rows before the
-// place count as passed from now on, whenever they were recorded.
+// adoptStatement writes the cursor without a lease. Only the revision protects the write. If the cursor goes back, retention goes back with
+// it. If the stream is another one, retention waits again from the beginning, because nobody knows since when that stream holds its
+// messages. From now on all rows before the place count as passed, whenever they were recorded.
 const adoptStatement = `
 WITH written AS (
 	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at,
@@ -98,7 +98,7 @@ SELECT revision FROM written`
 
 // Adopt may read all of a large table.
 func (a *RelayAdmin) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, newStream bool) error {
-	ctx = allow(ctx, counting) // it looks for the latest time of all rows up to there
+	ctx = allow(ctx, counting) // the statement looks for the latest time of all rows up to the position
 	var now int64
 	err := a.db.QueryRowContext(ctx, adoptStatement, a.relay, revision, int64(cursor.Position), a.stream, cursor.StreamCreated,
 		int64(cursor.StreamSequence), newStream).Scan(&now)
