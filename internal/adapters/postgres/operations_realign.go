@@ -62,7 +62,7 @@ const raiseStatement = `
 SELECT setval('` + sequenceName + `', ` + highestPosition + `)
 FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ? WHERE ` + nextPosition + ` <= ` + highestPosition
 
-// moveStatement gives new positions to the misplaced events. They keep the order in which they were recorded, and within an aggregate the
+// moveStatement gives new positions to the events that move. They keep the order in which they were recorded, and within an aggregate the
 // order of their versions. The statement deletes for ever the rows whose events the stream holds and which retention had removed before.
 var moveStatement = chosen + `, taken AS (
 	DELETE FROM outbox AS o USING moving WHERE o.position = moving.position RETURNING o.*

@@ -76,9 +76,9 @@ func (a *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int6
 	return count, nil
 }
 
-// adoptStatement writes the cursor without a lease. Only the revision protects the write. If the cursor goes back, retention goes back with
-// it. If the stream is another one, retention waits again from the beginning, because nobody knows since when that stream holds its
-// messages. From now on all rows before the place count as passed, whenever they were recorded.
+// adoptStatement writes the cursor without a lease. Only the revision protects the write. If the cursor goes back, retention's mark goes
+// back with it. If the stream is another one, the mark is removed and retention waits its full time again, because nobody knows since when
+// that stream holds its messages. From now on all rows before the place count as passed, whenever they were recorded.
 const adoptStatement = `
 WITH written AS (
 	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at,

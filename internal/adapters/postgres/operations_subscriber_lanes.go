@@ -35,7 +35,8 @@ INSERT INTO subscriber_marks (subscriber, lane, sequence, stored_ns, progress)
 SELECT ?0, lane, sequence, stored_ns, nullif(progress, 0)
 FROM generate_series(0, ?1 - 1) AS lane, unnest(?2::bigint[], ?3::bigint[], ?4::bigint[]) AS mark (sequence, stored_ns, progress)`
 
-	// makeLanesStatement inserts ?1 lanes at a place, with the revision ?6.
+	// makeLanesStatement inserts ?1 lanes at a place. ?6 is the highest revision of the old lanes. decide raises it before the commit, so
+	// the new lanes begin at a revision that no lane of the subscriber has had.
 	makeLanesStatement = `
 INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, progress, revision)
 SELECT ?0, lane, ?1, ?2, ?3, ?4, ?5::bigint, ?6 FROM generate_series(0, ?1 - 1) AS lane`
