@@ -50,8 +50,8 @@ func (c *preparedCall) values() [][]byte {
 	return values
 }
 
-// backendKey is the key under which a connection notes whether the backend that answered when it was opened is its own. Behind a pooler it
-// is not.
+// backendKey is the key under which a connection notes whether its first statement ran in the backend whose id the connection got when it
+// was opened.
 const backendKey = "own backend"
 
 // preparedIn returns the prepared statement of the context. It returns nil if there is none, or if the session cannot have prepared
