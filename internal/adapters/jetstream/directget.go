@@ -136,7 +136,7 @@ func (d direct) lost(previous, next uint64) error {
 // judge checks the headers of an answer. size is the number of bytes that the headers took. It returns the message, and the sequence of the
 // message before it in the answer. A message with sequence 0 is a status. known is false for a doubtful message.
 func (d direct) judge(header nats.Header, size int) (message stored, previous uint64, known bool) {
-	const statusLine = len(headerStatus) + len("Description") + len(":\n:\n") // a status in the first line takes fewer bytes than the same status as headers
+	const statusLine = len(headerStatus) + len("Description") + len(":\n:\n") // a status in the first line is shorter than as headers
 	left := size - len("NATS/1.0\n")
 	for name, values := range header {
 		for _, value := range values {

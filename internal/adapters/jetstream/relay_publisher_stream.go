@@ -124,7 +124,7 @@ func (p *Publisher) create(ctx context.Context, first uint64) (*jetstream.Stream
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1, MaxMsgs: -1, FirstSeq: first,
 		MaxBytes: p.o.MaxBytes, MaxMsgSize: p.o.MaxMsgSize, MaxAge: p.o.MaxAge,
 	}, p.o))
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // this error means that another instance was faster, with other limits
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster, with other limits
 		return nil, classify(ctx, err)
 	}
 	if err == nil {

@@ -35,7 +35,7 @@ type Options struct {
 const (
 	defaultMaxOpenConns = 16
 	connectTimeout      = 5 * time.Second
-	// Connections are renewed now and then, so that they spread again after a failover or a resize.
+	// The pool renews its connections from time to time, so that they spread over the servers again after a failover or a resize.
 	connMaxLifetime = 30 * time.Minute
 	connMaxIdleTime = 5 * time.Minute
 )

@@ -24,7 +24,7 @@ var (
 		"client_encoding": "UTF8", "datestyle": "ISO, MDY", "timezone": "UTC", "standard_conforming_strings": "on",
 	}
 
-	// fixed are further settings on which statements and the reading of their answers depend. DATABASE_URL cannot change them.
+	// fixed are further settings on which the statements and the reading of their answers depend. DATABASE_URL cannot change them.
 	fixed = map[string]string{
 		"array_nulls": "on", "backslash_quote": "safe_encoding", "bytea_output": "hex", "extra_float_digits": "1",
 		"intervalstyle": "postgres", "quote_all_identifiers": "off", "transform_null_equals": "off", "row_security": "on",
@@ -177,7 +177,7 @@ var ErrVersion = fault.New(fault.Invalid, "unsupported_version", "this version o
 // oldest is the oldest version that has all functions of the statements: pg_column_compression came with Postgres 14.
 const oldest = 14
 
-// ErrSearchPath reports that the session's search_path leads to no schema that could hold the tables.
+// ErrSearchPath reports that the session's search_path names no schema that could hold the tables.
 var ErrSearchPath = fault.New(fault.Invalid, "no_schema", "the search_path leads to no schema")
 
 // errFormat reports that a pooler did not keep a setting that the session asked for.

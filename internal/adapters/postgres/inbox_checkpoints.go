@@ -74,7 +74,7 @@ LEFT JOIN subscribers AS s ON s.subscriber = ?0
 LEFT JOIN subscriber_lanes AS l ON l.subscriber = ?0
 ORDER BY l.lane`
 
-// Heartbeat is one statement, so lanes and subscription are read at one moment.
+// Heartbeat runs one statement, so lanes and subscription are read at one moment.
 func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (view inbox.View, err error) {
 	rows, err := i.db.QueryContext(ctx, lookStatement, subscriber, instance)
 	if err != nil {
@@ -169,7 +169,7 @@ WITH moved AS (` + moveLane + `lane), removed AS (
 )
 SELECT count(*) FROM moved`
 
-// Rewind is one statement.
+// Rewind runs one statement.
 func (i *Inbox) Rewind(
 	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.StreamPosition,
 ) (inbox.Checkpoint, error) {

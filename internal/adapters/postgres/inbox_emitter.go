@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// Emitter appends what handlers emit to the outbox. A transaction writes all of it with one statement.
+// Emitter appends to the outbox what handlers emit. A transaction appends all of its events with one statement.
 type Emitter struct{}
 
 var _ inbox.Emitter = (*Emitter)(nil)

@@ -118,7 +118,7 @@ func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole
 	return lost, nil
 }
 
-// CursorBetween is one statement.
+// CursorBetween runs one statement.
 func (i *Inbox) CursorBetween(ctx context.Context, stream string, from, to uint64) (reached inbox.LogCursor, err error) {
 	reached, _, err = reachedBy(ctx, i.db, stream, from, to)
 	return reached, classify(ctx, err)
@@ -137,7 +137,7 @@ type lostRead struct {
 	subscriber string
 	hole       inbox.Hole
 	limit      inbox.ReadLimit
-	until      outbox.Position // all events of the hole are before it
+	until      outbox.Position // all events of the hole come before this position
 	highest    outbox.Position // the highest position of the events that were in the hole
 	unsure     bool            // nobody knows where the hole begins in the log
 }
@@ -180,7 +180,7 @@ func (l *lostRead) run(ctx context.Context) (lost inbox.HoleContents, err error)
 	return lost, nil
 }
 
-// bound finds between which positions events are missing.
+// bound finds the positions between which events are missing.
 func (l *lostRead) bound(ctx context.Context) error {
 	l.until = l.hole.Before
 	if l.unsure = l.hole.After == 0; l.unsure && l.hole.Size() > 0 {
@@ -225,7 +225,7 @@ func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, 
 		return 0, err
 	}
 	if l.unsure {
-		known = 0 // they may have been in the stream before the hole
+		known = 0 // these messages may have been in the stream before the hole
 	}
 	return l.hole.MaxUnknown(gone, known), nil
 }

@@ -15,7 +15,7 @@ import (
 // transaction that ends a head promotes the next letter, if that letter is visible and not locked. promoteHeads makes a missed promotion
 // later.
 
-// headsAtOnce is how many aggregates promoteHeads looks at. Each costs some microseconds.
+// headsAtOnce is how many aggregates one call of promoteHeads looks at. Each of them costs some microseconds.
 const headsAtOnce = 500
 
 // promoteHeadsStatement walks from aggregate to aggregate by the index dead_letters_of, starting at a digest, however many letters each

@@ -19,7 +19,7 @@ const lookedAt = 4
 const (
 	uuidPattern = `'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'`
 
-	// eventID is the id of a letter's event, or NULL if the inbox cannot have it.
+	// eventID is the id of a letter's event, or NULL if inbox cannot have a row for this id.
 	eventID = `CASE WHEN letter.event_id ~ ` + uuidPattern + ` THEN letter.event_id::uuid END`
 )
 
@@ -42,7 +42,7 @@ WITH old AS (
 )
 SELECT EXISTS (SELECT FROM outbox_cursor WHERE stream_created = ?1), ARRAY (SELECT id FROM forgettable)`
 
-// Candidates is one statement, so that it reads the log, its parking lot and its stream at one moment.
+// Candidates runs one statement, so that it reads the log, its parking lot and its stream at one moment.
 func (i *Inbox) Candidates(ctx context.Context, subscriber, stream string, age time.Duration, limit int) (ids []string, why string, err error) {
 	ours := false
 	err = i.db.QueryRowContext(ctx, forgettableStatement, subscriber, stream, age.Microseconds(), limit, lookedAt*limit).
@@ -82,7 +82,7 @@ WITH passed AS (
 )
 SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM applied)`
 
-// Sweep is one statement.
+// Sweep runs one statement.
 func (i *Inbox) Sweep(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (forgotten int, err error) {
 	err = i.db.QueryRowContext(ctx, forgetStatement, subscriber, stream, pgdialect.Array(ids), int64(first), int64(passed)).Scan(&forgotten)
 	if err != nil {

@@ -17,13 +17,13 @@ import (
 // If a value is stored outside of its row, pg_column_size reads only the pointer to it, not the value. It returns the size as stored. That
 // is the value's size, unless the value is compressed. A compressed value is larger at most by these factors:
 const (
-	mostByPGLZ = 88  // pglz writes 25 bytes for at most 8 matches of 273
-	mostByAny  = 256 // lz4 writes a byte for at most 255
+	mostByPGLZ = 88  // pglz writes 25 bytes for at most 8 matches of 273 bytes
+	mostByAny  = 256 // lz4 writes one byte for at most 255 bytes
 )
 
 // If these factors do not decide, Postgres has to decompress a value to measure it. Postgres does not send that value.
 const (
-	longestText    = 4096                  // of the aggregate type, the aggregate id, the event type and the subject; the broker takes no longer line
+	longestText    = 4096                  // of the aggregate type and id, the event type, and the subject; the broker takes no longer line
 	longestHeaders = outbox.MaxHeaders     // as stored
 	longestAsText  = 6 * outbox.MaxHeaders // the same headers as JSON, if each character is written as \u0001
 	excerpt        = 100                   // characters of a text that is too long, shown to people

@@ -61,7 +61,7 @@ const sameAggregate = `hashtextextended(later.aggregate_id, hashtextextended(lat
 			hashtextextended(letter.aggregate_id, hashtextextended(letter.aggregate_type, 0))
 		AND later.aggregate_type = letter.aggregate_type AND later.aggregate_id = letter.aggregate_id`
 
-// Undecided is one statement.
+// Undecided runs one statement.
 func (i *Inbox) Undecided(
 	ctx context.Context, subscriber string, after operations.DeadLetterCursor, limit int,
 ) ([]operations.UndecidedEvent, operations.DeadLetterCursor, error) {

@@ -48,7 +48,7 @@ func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]in
 	return letters, nil
 }
 
-// Letter is one statement.
+// Letter runs one statement.
 func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (inbox.Letter, error) {
 	row, err := readLetter(ctx, i.db.NewSelect(), subscriber, id)
 	return row.letter(), err
@@ -172,7 +172,7 @@ WITH RECURSIVE names AS (
 )
 SELECT name FROM names WHERE name IS NOT NULL`
 
-// Subscribers is one statement.
+// Subscribers runs one statement.
 func (i *Inbox) Subscribers(ctx context.Context) ([]string, error) {
 	var names []string
 	err := i.db.NewRaw(subscribersStatement).Scan(ctx, &names)

@@ -54,7 +54,7 @@ SELECT ` + firstParkedColumns + `, (
 		AND later.aggregate_id = p.aggregate_id AND later.position > p.position) AS behind
 FROM first JOIN outbox_parked AS p USING (position) ORDER BY first.number LIMIT ?1`
 
-// Undecided is one statement.
+// Undecided runs one statement.
 func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) ([]operations.UndecidedEvent, error) {
 	ctx = allow(ctx, counting)
 	var rows []firstParkedRow

@@ -27,7 +27,7 @@ FROM unnest(?0::bigint[], ?1::text[]) AS place (position, event_id)
 JOIN outbox AS o ON o.position = place.position AND o.event_id::text = place.event_id
 ORDER BY o.position`
 
-// HasEvents is one statement.
+// HasEvents runs one statement.
 func (a *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	positions, ids := make([]int64, len(places)), make([]string, len(places))
 	for i, place := range places {
@@ -49,7 +49,7 @@ func (a *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([
 	return held, classify(ctx, rows.Err())
 }
 
-// At is one statement.
+// At runs one statement.
 func (a *RelayAdmin) At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error) {
 	return a.findEvent(ctx, "SELECT position, event_id FROM outbox WHERE position = ?", int64(position))
 }

@@ -171,7 +171,7 @@ func (o *Operator) Forget(ctx context.Context, subscriber string) error {
 	})
 }
 
-// Erase is one statement. It deletes letters, or, if there are none, rows of inbox.
+// Erase runs one statement. It deletes letters, or, if there are none, rows of inbox.
 func (o *Operator) Erase(ctx context.Context, subscriber string, limit int) (erased int, err error) {
 	for _, statement := range []string{eraseLettersStatement, eraseInboxStatement} {
 		forgotten := false

@@ -47,7 +47,7 @@ SELECT subscriber, lane, lanes, stream, sequence, stored_ns, coalesce(progress, 
 	(extract(epoch FROM statement_timestamp() - moved_at) * 1000000)::bigint
 FROM subscriber_lanes ORDER BY subscriber, lane`
 
-// Overviews is two statements. For a subscriber that begins or ends between the two, the lanes may not fit the rest.
+// Overviews runs two statements. For a subscriber that begins or ends between the two, the lanes may not fit the rest.
 func (o *Operator) Overviews(ctx context.Context) ([]inbox.Overview, error) {
 	overviews, err := o.overviews(ctx)
 	if err != nil {

@@ -67,7 +67,7 @@ type orderRepository struct{ tx bun.Tx }
 
 var _ orders.Orders = (*orderRepository)(nil)
 
-// Get is one statement.
+// Get runs one statement.
 func (s *orderRepository) Get(ctx context.Context, id order.ID) (*order.Order, error) {
 	row := new(orderRow)
 	err := s.tx.NewSelect().Model(row).Where("id = ?", string(id)).Scan(ctx)

@@ -72,7 +72,7 @@ func (e *Elector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	return e.term(token.Int64, asked), nil
 }
 
-// Renew is one statement.
+// Renew runs one statement.
 func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
 	ctx, cancel := e.answer(ctx)
 	defer cancel()
@@ -89,7 +89,7 @@ func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error
 	return e.term(token, asked), nil
 }
 
-// Resign is one statement. It changes nothing if the token is not the current one.
+// Resign runs one statement. It changes nothing if the token is not the current one.
 func (e *Elector) Resign(ctx context.Context, term relay.Term) error {
 	ctx, cancel := e.answer(ctx)
 	defer cancel()

@@ -60,7 +60,7 @@ SELECT ` + fenceOutcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM 
 	OR EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')),
 	EXISTS (SELECT FROM outbox_parked WHERE state = 'redriven' AND stream_sequence > ?9)`
 
-// Reconcile is one statement.
+// Reconcile runs one statement.
 func (p *Parking) Reconcile(
 	ctx context.Context, fence relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
 ) (relay.ParkingSummary, error) {
@@ -113,7 +113,7 @@ var setAsideStatement = fencedRevision + `, asked AS (
 )
 SELECT ` + fenceOutcome + `, ARRAY(SELECT position FROM asked WHERE known UNION ALL SELECT position FROM parked ORDER BY position)`
 
-// SetAside is one statement.
+// SetAside runs one statement.
 func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries []outbox.Entry) ([]outbox.Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()

@@ -77,7 +77,7 @@ const purgeStatement = fenceCTE + `, cursor AS (
 )
 SELECT EXISTS (SELECT FROM fence), (SELECT removed FROM total)`
 
-// Purge is one statement.
+// Purge runs one statement.
 func (r *Retention) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.within)
 	defer cancel()
