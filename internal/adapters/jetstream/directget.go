@@ -253,7 +253,7 @@ type answers struct {
 	heard        bool
 }
 
-// ask sends a request that has at most most answers. If request is nil, the message has no body.
+// ask sends a request. most is the largest number of answers that can come. If request is nil, the message has no body.
 func (d direct) ask(api string, request any, most int) (*answers, error) {
 	var body []byte
 	var err error

@@ -12,8 +12,8 @@ import (
 )
 
 // The environment variables of libpq that name a server, a role or a way to connect have no effect. DATABASE_URL alone decides. The
-// variables for secrets and for key files do have an effect, if the URL does not say the same: PGPASSWORD, PGPASSFILE, PGSSLROOTCERT,
-// PGSSLCERT, PGSSLKEY and PGSSLPASSWORD.
+// variables for secrets and for key files do have an effect if the URL leaves them out: PGPASSWORD, PGPASSFILE, PGSSLROOTCERT, PGSSLCERT,
+// PGSSLKEY and PGSSLPASSWORD.
 var (
 	ignoredVariables = []string{
 		"PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGAPPNAME", "PGCONNECT_TIMEOUT", "PGSSLSNI", "PGSSLNEGOTIATION",

@@ -40,7 +40,7 @@ type (
 	poolWaitLimitKey struct{}
 )
 
-// limitPoolWait returns a context whose statements wait at most most for a free connection.
+// limitPoolWait returns a context whose statements wait for a free connection no longer than the time most.
 func limitPoolWait(ctx context.Context, most time.Duration) context.Context {
 	return context.WithValue(ctx, poolWaitLimitKey{}, most)
 }

@@ -32,8 +32,8 @@ var (
 	}
 
 	// usual are settings that DATABASE_URL may change. The program bounds its statements and transactions itself, so the timeouts of the
-	// database are off. jit is off for the relay's statements: over a large outbox the planner expects some of them to read many rows,
-	// although they read few, and compiling such a statement takes up to a second.
+	// database are off. jit is off because of the relay's statements. Over a large outbox the planner expects some of them to read many
+	// rows, although they read few. To compile such a statement takes up to a second.
 	usual = map[string]string{
 		"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
 		"plan_cache_mode": "auto", "jit": "off",
@@ -215,9 +215,11 @@ func checkVersion(version string) error {
 // openedStatement returns the first statement of a new session. Its answer says where the session leads.
 //
 // On Postgres itself the statement also makes the settings that the startup message cannot make: settings that some versions do not have,
-// synchronous commits, and a search path with pg_temp at the end, so that a temporary table named "outbox" does not hide the real one.
+// commits that survive a crash, and a search path with pg_temp at the end, so that a temporary table named "outbox" does not hide the real
+// one.
 //
-// Behind a pooler the backend serves other clients too. There the statement only turns jit off, which makes their statements faster, too.
+// Behind a pooler the backend serves other clients too. There the statement only turns jit off, which makes the other clients' statements
+// faster too.
 func openedStatement(direct bool, given map[string]string) string {
 	columns := []string{
 		"pg_catalog.pg_is_in_recovery()", "pg_catalog.current_setting('transaction_read_only') = 'on'",

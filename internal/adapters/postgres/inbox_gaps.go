@@ -230,7 +230,7 @@ func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, 
 	return l.hole.MaxUnknown(gone, known), nil
 }
 
-// choose returns the positions of the first events that the lane must get. through is the position up to which these are all such events.
+// choose returns the positions of the first events that the lane must get. Up to the position through there are no others.
 func (l *lostRead) choose(ctx context.Context) (chosen []int64, through outbox.Position, more bool, err error) {
 	after := outbox.Position(0)
 	for range lostPages {

@@ -121,8 +121,8 @@ WHERE i.subscriber = ?0 AND i.event_id = k.id::uuid AND i.sequence IS DISTINCT F
 )
 
 // recognize finds the orphaned events among those that were recorded before. An orphaned event takes effect now. This program never leaves
-// an orphan. An operator does who deletes a letter with SQL so that its event comes again. Programs of earlier versions did so too, when
-// they swept a discarded letter whose id has capital letters.
+// an orphan. An operator makes one by deleting a letter with SQL, so that the letter's event comes again. Programs of earlier versions made
+// one when they swept a discarded letter whose id has capital letters.
 //
 // A program of an earlier version may have set an event aside since the lane was taken, because it does so without the lane. So there may
 // be letters now.
