@@ -122,8 +122,8 @@ const (
 	// headStatement first locks the subscriber's row until the transaction ends, so that an operator who pauses or forgets the subscriber
 	// waits. The lock is a key share, which does not wait for other key shares.
 	//
-	// The statement returns no row if the subscriber is paused, is forgotten, makes way, or now has a handler other than ?3. This is also
-	// true if the decision was made while the statement waited for the row.
+	// The statement returns no row if the subscriber is paused, is forgotten, yields, or now has a handler other than ?3. This also holds
+	// if the decision was made while the statement waited for the row.
 	//
 	// Then the statement reads the letters that waited for one of the types ?2, by the index dead_letters_no_handler. After those it reads
 	// due letters in the order of the index dead_letters_due. It stops at the first letter that is a head and is not locked.

@@ -87,7 +87,7 @@ func (i *Inbox) Subscribe(ctx context.Context, subscriber, handler string, types
 	})
 }
 
-// yieldsFor is how long a subscriber yields to a process that has died in the meantime.
+// yieldsFor is how long a subscriber yields at most, because the process for which it yields may have died.
 const yieldsFor = 15 * time.Second
 
 // withYield runs a transaction that locks a subscriber's row and lanes. First it makes the subscriber yield, in a transaction of its own.

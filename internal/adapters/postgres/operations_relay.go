@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// RelayAdmin shows operators the state of one relay and of its log, and repairs both. A method that only reads locks nothing.
+// RelayAdmin shows operators the state of one relay and of its log, and repairs both. Its reads lock nothing and write nothing.
 type RelayAdmin struct {
 	db     *bun.DB
 	relay  string
