@@ -90,7 +90,7 @@ func Connect(o Options) (*nats.Conn, error) {
 			logger.Info("reconnected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err == nil { // the client may have cleared its error by now
+			if err == nil { // the client has connected meanwhile, which sets err to nil
 				return
 			}
 			if _, known := told.LoadOrStore(err.Error(), true); !known {

@@ -26,13 +26,14 @@ func NewRetention(db *bun.DB, relay string) *Retention {
 }
 
 // purgeStatement works with a mark: the position of the cursor at some time. If the mark is old enough, the statement removes the rows up
-// to it. When no such row is left, it sets a new mark. A mark in the future comes from a clock that has jumped, and is set again.
+// to the mark. When no such row is left, the statement sets a new mark. A mark in the future comes from a clock that has jumped, and is set
+// again.
 //
 // The statement starts where the last purge ended. Rows at or below purged_to that still exist have a row in the parking lot, and are found
 // by that row. So the statement never walks over rows that were deleted and are not yet vacuumed.
 //
-// It never waits for a locked row, because it has locked the lease, and a wait would delay the renewal of the lease. It stops before a
-// locked row. That row stays above purged_to, and a later purge removes it.
+// The statement never waits for a locked row, because it has locked the lease, and a wait would delay the renewal of the lease. It stops
+// before a locked row. That row stays above purged_to, and a later purge removes it.
 //
 // If the relay has written since the statement's snapshot, nothing is removed: the relay may have parked an event that the snapshot shows
 // as an ordinary one. The statement sees this when it has locked the cursor.

@@ -141,7 +141,8 @@ type keepBackend struct{}
 var errBackendEnded = errors.New("the pooler's connection to Postgres took no writes, and was ended")
 
 // endBackend ends the pooler's connection to a server that takes no writes. Otherwise the pooler keeps that connection for up to an hour.
-// It then opens another one, to the server to which the name leads now, with the present settings. Our connection to the pooler ends too.
+// When it has ended, the pooler opens another connection, to the server to which the name leads now, with the present settings. Our
+// connection to the pooler ends too.
 func endBackend(ctx context.Context, conn *pgconn.PgConn) error {
 	if ctx.Value(keepBackend{}) != nil {
 		return nil
