@@ -1,6 +1,6 @@
-// Package jetstream serves the ports that need NATS JetStream: the publisher that appends to the stream by compare-and-swap, the reader of
-// each subscriber, and the notifier that wakes other instances' relays. Connect with Connect, and make the ports with the New functions,
-// or with Module in an fx graph. A file's name begins with the port that it serves: relay, inbox or operations.
+// Package jetstream serves the ports that need NATS JetStream: the publisher appends to the stream by compare-and-swap, the reader reads it
+// for a subscriber, and the notifier wakes the relays of other instances. Connect with Connect, and make the ports with the New functions,
+// or with Module in an fx graph. A file's name begins with the port that the file serves: relay, inbox or operations.
 package jetstream
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// How the connection notices that it is dead, and comes back. A stalled write fails after writeTimeout, a silent peer is
+// How the connection notices that it is dead, and how it comes back. A stalled write fails after writeTimeout. A peer that says nothing is
 // given up after pingInterval * (pingsUnanswered + 1).
 const (
 	dialTimeout     = 2 * time.Second
@@ -29,9 +29,9 @@ const (
 	reconnectWait   = 100 * time.Millisecond
 )
 
-// reconnectDelay is how long the client waits before it tries all servers once more, counted from 1 since the connection was
-// lost. The first tries are quick, so that a leader whose connection was cut is back before a follower takes its lease (see
-// app/relaying). Each wait is spread, so that a broker that comes back does not meet all clients at once.
+// reconnectDelay returns how long the client waits before it tries all servers again. try is the number of the try since the connection was
+// lost, from 1 on. The first waits are short, so that a leader whose connection was cut is back before a follower takes its lease (see
+// app/relaying). A random part makes the waits different, so that not all clients come back to the broker at once.
 func reconnectDelay(try int) time.Duration {
 	wait := min(firstReconnect<<min(try-1, 10), reconnectWait)
 	return wait + rand.N(wait) //nolint:gosec // no secret
@@ -40,24 +40,25 @@ func reconnectDelay(try int) time.Duration {
 // Options says how to reach the broker.
 type Options struct {
 	URL    string // one or more, separated by commas; credentials may be part of it
-	Name   string // what the broker calls this connection: the instance's id
+	Name   string // the connection's name at the broker: the instance's id
 	Logger *slog.Logger
 
 	Creds     string // file with the user's JWT and seed; empty: none
-	CA        string // file of the certificates that the broker's is checked by: without TLS there is no connection then; empty: none
-	Cert, Key string // files of the client's certificate and its key, read again for each connection; empty: none
+	CA        string // file of the certificates that verify the broker's certificate; with it, only TLS connections are made; empty: none
+	Cert, Key string // files of the client's certificate and of its key; they are read again for each connection; empty: none
 
-	// InboxPrefix begins the subjects on which answers and deliveries come. A user who may subscribe there reads them. Empty: _INBOX,
-	// and the user's name if the URL has it, so that each user may be given a prefix that no other user may read.
+	// InboxPrefix is the beginning of the subjects on which answers and deliveries come. A user who may subscribe to these subjects can
+	// read them. If it is empty, the prefix is _INBOX, followed by the user's name if the URL has one. So each user can have a prefix that
+	// no other user may read.
 	InboxPrefix string
 }
 
-// Connect returns a connection that reconnects for ever. It succeeds while the broker cannot be reached, so that an
-// instance starts without it; calls made meanwhile fail at once with a fault.Unavailable, because nothing is buffered for
-// later: a message sent after a reconnect would be one that the engine has given up already.
+// Connect returns a connection that reconnects for ever. It succeeds even if the broker cannot be reached, so that an instance starts
+// without the broker. Calls fail at once with a fault.Unavailable while there is no connection, because nothing is buffered. A buffered
+// message would be sent after the reconnect, when the engine has already given it up.
 func Connect(o Options) (*nats.Conn, error) {
 	logger, prefix := o.Logger, o.inboxPrefix()
-	var told sync.Map // why the broker could not be reached, and what it denied, since the last connection: each is logged once
+	var told sync.Map // the errors since the last connection, so that each is logged only once
 	nc, err := nats.Connect(o.URL, append(o.security(),
 		nats.Name(o.Name),
 		nats.CustomInboxPrefix(prefix),
@@ -89,7 +90,7 @@ func Connect(o Options) (*nats.Conn, error) {
 			logger.Info("reconnected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err == nil { // the client may have another one by now
+			if err == nil { // the client has connected meanwhile, which sets err to nil
 				return
 			}
 			if _, known := told.LoadOrStore(err.Error(), true); !known {
@@ -97,7 +98,7 @@ func Connect(o Options) (*nats.Conn, error) {
 			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			if errors.Is(err, nats.ErrPermissionViolation) { // what is denied may be tried ten times a second
+			if errors.Is(err, nats.ErrPermissionViolation) { // a denied call may be tried ten times a second
 				if _, known := told.LoadOrStore(err.Error(), true); known {
 					return
 				}
@@ -123,7 +124,7 @@ func Connect(o Options) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// security is how the client shows who it is, and wants the broker to.
+// security returns the options by which the client shows who it is and checks the broker.
 func (o Options) security() (options []nats.Option) {
 	if o.Creds != "" {
 		options = append(options, nats.UserCredentials(o.Creds))
@@ -137,8 +138,8 @@ func (o Options) security() (options []nats.Option) {
 	return options
 }
 
-// inboxPrefix returns the prefix that was asked for, or one of the user's own. It lies below _INBOX, so that a user who may
-// subscribe to _INBOX.> goes on working.
+// inboxPrefix returns InboxPrefix, or else a prefix of the user's own. That prefix is below _INBOX, so a user who may subscribe to _INBOX.>
+// needs no other right.
 func (o Options) inboxPrefix() string {
 	if o.InboxPrefix != "" {
 		return o.InboxPrefix
@@ -148,24 +149,24 @@ func (o Options) inboxPrefix() string {
 	if err != nil || address.User == nil {
 		return "_INBOX"
 	}
-	// Without a password the user's name is a token, which is secret.
+	// A user's name without a password is a token, which is secret.
 	if _, password := address.User.Password(); !password || !validSubscriber.MatchString(address.User.Username()) {
 		return "_INBOX"
 	}
 	return "_INBOX." + address.User.Username()
 }
 
-// openToAll reports whether anybody who reaches the server may do anything. A server on this machine's loopback is for trying
-// things out.
+// openToAll reports whether anybody who reaches the server may do anything. A server on this machine's loopback does not count, because it
+// is there to try things out.
 func (o Options) openToAll(authRequired bool, address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	return !authRequired && o.Cert == "" && err == nil && !net.ParseIP(host).IsLoopback()
 }
 
-// connectError distinguishes a URL that can never work from a broker that refuses us today.
+// connectError distinguishes a URL that can never work from a broker that cannot be reached at the moment.
 func connectError(servers string, err error) error {
 	for server := range strings.SplitSeq(servers, ",") {
-		var bad *url.Error // its text quotes the URL, and with it the password
+		var bad *url.Error // its text has the URL, and so the password
 		if _, unreadable := url.Parse(strings.TrimSpace(server)); errors.As(unreadable, &bad) {
 			return fault.New(fault.Invalid, "invalid_nats_url", "NATS_URL cannot be read: %v", bad.Err)
 		}
@@ -190,7 +191,8 @@ func redacted(servers string) string {
 	return strings.Join(shown, ",")
 }
 
-// connectedTo returns the server's address for the log. The library hides passwords, but not a token, which stands where users do.
+// connectedTo returns the server's address for the log. The library hides passwords, but not a token, which stands in the place of the
+// user's name.
 func connectedTo(nc *nats.Conn) string {
 	address, err := url.Parse(nc.ConnectedUrlRedacted())
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// Headers that a server adds to the messages that it sends in answer to a direct get, after those that were stored.
+// Headers that a server adds to a message in the answer to a direct get. They come after the headers that were stored.
 const (
 	headerStream       = "Nats-Stream"
 	headerMessageOn    = "Nats-Subject"
@@ -29,27 +29,27 @@ const (
 )
 
 const (
-	// maxDoubtful is how many doubtful messages one read asks the stream's leader about. The read ends after them.
+	// maxDoubtful is how many doubtful messages one read asks the stream's leader about. Before the next doubtful message the read ends.
 	maxDoubtful = 16
-	// deniedCheckAfter is after which time without any answer a reader looks whether the broker has denied the request.
+	// deniedCheckAfter is how long a reader waits for the first answer before it checks whether the broker has denied the request.
 	deniedCheckAfter = 250 * time.Millisecond
 )
 
-// direct reads a stream by direct gets, which any server answers that has a replica of the stream. A replica that lags shows a
-// prefix of the stream.
+// direct reads a stream by direct gets. Any server with a replica of the stream may answer. A replica that lags shows a prefix of the
+// stream.
 //
-// A client that may publish into the stream can store any bytes as headers, also such as look like a server's own answer. So a header
-// counts only if it can be shown to be the server's:
-//   - A server adds its headers at the end. Of several values of one name, the last is the server's.
-//   - The client stops reading headers at the first empty line, and a message that has one in the middle hides what follows. But the
-//     client also says how many bytes came. If too few are left over to hold the server's headers, nothing is hidden.
-//   - Each message names the one before it, and the end of the answer names the last, so that nothing is missing in between.
+// A client that may publish to the stream can store any bytes as headers, also bytes that look like a server's own headers. So direct
+// trusts a header only if the header is shown to come from the server:
+//   - A server adds its headers at the end. If a name has several values, the last one is the server's.
+//   - The client stops reading headers at the first empty line. So an empty line in the middle hides the headers after it. But the client
+//     also says how many bytes came. If the unread bytes are too few for a server's headers, nothing is hidden.
+//   - Each message names the message before it, and the end of the answer names the last one. So no message in between is missing.
 //
-// What cannot be shown this way is doubtful. The stream's leader returns the message in JSON, where nothing is hidden.
+// If this cannot be shown, the message is doubtful. Then the stream's leader returns it in JSON, where nothing can be hidden.
 type direct struct {
 	nc     *nats.Conn
 	stream string
-	hidden int // bytes that a server's headers take, at least
+	hidden int // the least number of bytes that a server's headers take
 }
 
 func newDirect(nc *nats.Conn, stream string) direct {
@@ -58,7 +58,7 @@ func newDirect(nc *nats.Conn, stream string) direct {
 	return direct{nc: nc, stream: stream, hidden: len(least)}
 }
 
-// getRequest is a direct get.
+// getRequest is the request of a direct get.
 type getRequest struct {
 	Sequence uint64 `json:"seq"`
 	Count    int    `json:"batch,omitempty"`
@@ -71,14 +71,14 @@ type stored struct {
 	inbox.StreamPosition
 	subject string
 	header  nats.Header
-	added   bool // header has the server's own, too
+	added   bool // header also has the server's headers
 	data    []byte
 }
 
 // errNoDirect reports that no server answers direct gets of the stream.
 var errNoDirect = errors.New("no server answers direct gets")
 
-// read returns the messages from a sequence on, and how many more the server has. Bytes may be exceeded by the last message.
+// read returns the messages from a sequence on, and how many more the server has. The last message may exceed the limit of bytes.
 func (d direct) read(ctx context.Context, request getRequest) (messages []stored, pending uint64, err error) {
 	answers, err := d.ask("DIRECT.GET."+d.stream, request, request.Count+1)
 	if err != nil {
@@ -110,7 +110,7 @@ func (d direct) read(ctx context.Context, request getRequest) (messages []stored
 	}
 }
 
-// end judges the status with which an answer ends.
+// end checks the status that ends an answer.
 func (d direct) end(status *nats.Msg, messages []stored, previous uint64) ([]stored, uint64, error) {
 	switch code := status.Header.Get(headerStatus); {
 	case code == "204":
@@ -133,10 +133,10 @@ func (d direct) lost(previous, next uint64) error {
 	return ErrUnavailable.With("what came of stream %s after sequence %d and before %d is not all that was sent", d.stream, previous, next)
 }
 
-// judge returns what headers that took size bytes say about a message, and the sequence of the one before it in the answer. Sequence 0
-// means that the answer is a status. It returns false for a doubtful message.
+// judge checks the headers of an answer. size is the number of bytes that the headers took. It returns the message, and the sequence of the
+// message before it in the answer. A message with sequence 0 is a status. known is false for a doubtful message.
 func (d direct) judge(header nats.Header, size int) (message stored, previous uint64, known bool) {
-	const statusLine = len(headerStatus) + len("Description") + len(":\n:\n") // a status in the first line takes less than as headers
+	const statusLine = len(headerStatus) + len("Description") + len(":\n:\n") // a status in the first line is shorter than as headers
 	left := size - len("NATS/1.0\n")
 	for name, values := range header {
 		for _, value := range values {
@@ -155,7 +155,7 @@ func (d direct) judge(header nats.Header, size int) (message stored, previous ui
 	previous, unlinked := strconv.ParseUint(added(header, headerLastSequence), 10, 64)
 	subject := added(header, headerMessageOn)
 	if err != nil || undated != nil || unlinked != nil || sequence == 0 || subject == "" || added(header, headerStream) != d.stream {
-		return stored{}, 0, false // for example, the first of the server's headers was taken for the end of a stored one
+		return stored{}, 0, false // for example, the first of the server's headers was read as the end of a stored header
 	}
 	return stored{StreamPosition: inbox.StreamPosition{Sequence: sequence, StoredAt: at}, subject: subject, header: header, added: true}, previous, true
 }
@@ -186,7 +186,7 @@ func (s stored) original() nats.Header {
 	return header
 }
 
-// askLeader returns the first message at a sequence or after it, as the stream's leader has it.
+// askLeader asks the stream's leader for the first message at a sequence or after it.
 func (d direct) askLeader(ctx context.Context, from uint64, filter string) (stored, error) {
 	var answer struct {
 		Message *struct {
@@ -207,14 +207,14 @@ func (d direct) askLeader(ctx context.Context, from uint64, filter string) (stor
 	if err != nil {
 		return stored{}, fmt.Errorf("read message %d of stream %s: %w", answer.Message.Sequence, d.stream, err)
 	}
-	header, _ := nats.DecodeHeadersMsg(raw) // without any, or unreadable: it has none
+	header, _ := nats.DecodeHeadersMsg(raw) // missing or unreadable headers count as none
 	return stored{
 		StreamPosition: inbox.StreamPosition{Sequence: answer.Message.Sequence, StoredAt: answer.Message.Time},
 		subject:        answer.Message.Subject, header: header, data: answer.Message.Data,
 	}, nil
 }
 
-// call asks JetStream, and reads its answer into a pointer.
+// call sends a request to JetStream, and decodes the answer into a pointer.
 func (d direct) call(ctx context.Context, api string, request, into any) error {
 	answers, err := d.ask(api, request, 1)
 	if err != nil {
@@ -244,7 +244,7 @@ func (d direct) call(ctx context.Context, api string, request, into any) error {
 	return nil
 }
 
-// answers are what a server says to one request, on a subject of the request's own.
+// answers are the answers of a server to one request. They come on a subject that only this request has.
 type answers struct {
 	direct
 	api          string
@@ -253,7 +253,7 @@ type answers struct {
 	heard        bool
 }
 
-// ask sends a request that has at most so many answers. A request without a body is nil.
+// ask sends a request. most is the largest number of answers that can come. If request is nil, the message has no body.
 func (d direct) ask(api string, request any, most int) (*answers, error) {
 	var body []byte
 	var err error
@@ -273,7 +273,7 @@ func (d direct) ask(api string, request any, most int) (*answers, error) {
 	return a, nil
 }
 
-// next waits for an answer. The broker does not answer a request that it denies. It reports the denial to the connection instead.
+// next waits for an answer. If the broker denies a request, it does not answer it. It reports the denial to the connection instead.
 func (a *answers) next(ctx context.Context) (*nats.Msg, error) {
 	var early <-chan time.Time
 	if !a.heard {
@@ -301,7 +301,7 @@ func (a *answers) denied() error {
 	switch {
 	case !errors.Is(last, nats.ErrPermissionViolation):
 		return nil
-	case strings.Contains(last.Error(), a.api): // an account may map the prefix to another
+	case strings.Contains(last.Error(), a.api): // only the api, because an account may map the prefix before it to another one
 		return inbox.ErrStreamUnfit.With("the NATS user may not publish to $JS.API.%s: allow it, as docker/nats-permissions.conf does", a.api).
 			Wrap(nats.ErrPermissionViolation)
 	case strings.Contains(last.Error(), a.subscription.Subject):
@@ -311,4 +311,4 @@ func (a *answers) denied() error {
 	return nil
 }
 
-func (a *answers) end() { _ = a.subscription.Unsubscribe() } // it fails only if the connection was closed
+func (a *answers) end() { _ = a.subscription.Unsubscribe() } // fails only if the connection was closed

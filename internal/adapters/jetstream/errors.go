@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrUnavailable reports that the broker cannot be reached, has no leader, is full, or did not answer in time. Nobody knows what became
-// of the request.
+// ErrUnavailable reports that the broker cannot be reached, has no leader, is full, or did not answer in time. Nobody knows whether the
+// request took effect.
 var ErrUnavailable = fault.New(fault.Unavailable, "broker_unavailable", "the broker cannot do this at the moment")
 
 var (
@@ -22,18 +22,18 @@ var (
 	errNoAnswer     = ErrUnavailable.With("the broker did not answer in time")
 )
 
-// Codes of JetStream's answers that decide something and that the client does not name.
+// Codes in JetStream's answers that this package needs and that the client does not name.
 const (
 	codeHeaderTooLarge   jetstream.ErrorCode = 10097
-	codeStreamMismatch   jetstream.ErrorCode = 10060 // the subject is another stream's
+	codeStreamMismatch   jetstream.ErrorCode = 10060 // the subject belongs to another stream
 	codeSealed           jetstream.ErrorCode = 10109
 	codeAtomicDisabled   jetstream.ErrorCode = 10174 // somebody changed the stream; Open repairs it
 	codeBatchIncomplete  jetstream.ErrorCode = 10176
-	codeTooManyInFlight  jetstream.ErrorCode = 10210 // batches that were abandoned take 10 s to be forgotten
+	codeTooManyInFlight  jetstream.ErrorCode = 10210 // the broker forgets an abandoned batch only after 10 s
 	codeBatchHasKnownIDs jetstream.ErrorCode = 10201
 )
 
-// errorCode returns the code of JetStream's answer, and 0 when err is not an answer.
+// errorCode returns the code of JetStream's answer. It returns 0 if err is not an answer.
 func errorCode(err error) jetstream.ErrorCode {
 	var answer jetstream.JetStreamError
 	if errors.As(err, &answer) && answer.APIError() != nil {
@@ -42,9 +42,9 @@ func errorCode(err error) jetstream.ErrorCode {
 	return 0
 }
 
-// classify turns what the client reports into a fault. Faults stay as they are, what is transient becomes
-// ErrUnavailable, and the rest stays unclassified. The end of the caller's context is always findable with errors.Is;
-// the end of one of our contexts shows in its cause.
+// classify turns an error of the client into a fault. A fault stays as it is. A transient error becomes ErrUnavailable. Any other error
+// stays unclassified. If the caller's context has ended, errors.Is always finds that. If one of our own contexts has ended, the error is
+// the cause of that context.
 func classify(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -90,8 +90,8 @@ func transient(err error) bool {
 	return errors.As(err, &network)
 }
 
-// whileConnected returns a context that ends with ctx, with errNoAnswer after a timeout (0: never), and with
-// errDisconnected as soon as the connection is lost, because an answer that was under way then never arrives.
+// whileConnected returns a context that ends in three cases: when ctx ends, with errNoAnswer after a timeout (0: never), and with
+// errDisconnected as soon as the connection is lost. An answer that was under way then never arrives.
 func whileConnected(ctx context.Context, nc *nats.Conn, timeout time.Duration) (context.Context, func()) {
 	status := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -99,7 +99,7 @@ func whileConnected(ctx context.Context, nc *nats.Conn, timeout time.Duration) (
 	if timeout > 0 {
 		ctx, stopTimer = context.WithTimeoutCause(ctx, timeout, errNoAnswer)
 	}
-	if !nc.IsConnected() { // after registering, so that no change is missed
+	if !nc.IsConnected() { // checked after StatusChanged, so that no change is missed
 		cancel(errDisconnected)
 	}
 	watched := ctx

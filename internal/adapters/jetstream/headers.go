@@ -14,7 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// The headers of a message: CloudEvents 1.0 in binary mode, the row's own headers as they were stored, and the engine's.
+// The headers of a message. They are the CloudEvents 1.0 headers in binary mode, the engine's headers, and the row's own headers as they
+// were stored.
 const (
 	headerSpecVersion = "ce-specversion"
 	headerID          = "ce-id"
@@ -26,10 +27,10 @@ const (
 
 	headerAggregateType    = "Outbox-Aggregate-Type"
 	headerAggregateVersion = "Outbox-Aggregate-Version"
-	headerPosition         = "Outbox-Position" // the event's own
+	headerPosition         = "Outbox-Position" // the position of this event
 
-	// headerProgress is <position>/<event id>, for messages whose progress is not their event's own: redriven events, and
-	// the engine's control messages. The id is empty if the log's row is gone.
+	// headerProgress is <position>/<event id>. It is for messages whose progress differs from the position of their event: redriven events
+	// and control messages. The id is empty if the log's row is gone.
 	headerProgress = "Outbox-Progress"
 
 	headerParked = "Outbox-Parked" // of a control message: why the event at its progress was parked
@@ -37,25 +38,25 @@ const (
 
 	specVersion = "1.0"
 	contentType = "application/json"
-	roomFor     = 16 // headers; few messages have more
+	roomFor     = 16 // most messages have no more headers
 )
 
-// Sizes on the wire, to judge locally what the broker would take.
+// Sizes on the wire. With them this package decides by itself what the broker would take.
 const (
 	frameSize      = len("NATS/1.0\r\n") + len("\r\n")
 	lineSize       = len(": \r\n")
-	maxHeaders     = 1<<16 - 1 // JetStream keeps their length in 16 bits
+	maxHeaders     = 1<<16 - 1 // JetStream keeps the length of the headers in 16 bits
 	maxSubject     = 2048      // the broker closes a connection that sends a control line above 4096 bytes
-	batchHeaders   = 96        // Nats-Batch-Id, -Sequence and -Commit, with values of any length that they can have
+	batchHeaders   = 96        // Nats-Batch-Id, -Sequence and -Commit, with their longest values
 	expectHeaders  = 2*lineSize + len("Nats-Expected-Last-Sequence") + 20 + len("Nats-Expected-Stream")
 	progressHeader = lineSize + len(headerProgress) + 20 + len("/") + 36
 	invalidInNames = "\"()/,:;<=>?@[\\]{}"
 )
 
-// headers collects the headers of one message, and after clear those of the next.
+// headers collects the headers of one message. After clear it collects those of the next.
 type headers struct {
 	header nats.Header
-	values []string // one array behind all values
+	values []string // the array that holds all values
 	size   int      // on the wire
 }
 
@@ -74,8 +75,8 @@ func (h *headers) add(name, value string) {
 	h.size += len(name) + len(value) + lineSize
 }
 
-// encode returns the message for entry, which is good until h is cleared, and the size of its headers on the wire. The log
-// is dealt with up to at once the message is stored; nil: up to entry.
+// encode returns the message for entry, and the size of its headers on the wire. The message is valid until h is cleared. at is the
+// progress of the log once the message is stored; nil: the progress is that of entry.
 func (h *headers) encode(entry outbox.Entry, at *outbox.Progress) (*nats.Msg, int) {
 	for name, value := range entry.Headers {
 		if !outbox.ReservedHeader(name) {
@@ -98,7 +99,7 @@ func (h *headers) encode(entry outbox.Entry, at *outbox.Progress) (*nats.Msg, in
 	return &nats.Msg{Subject: entry.Subject, Header: h.header, Data: entry.Payload}, h.size
 }
 
-// decode is the reverse of encode. It answers inbox.ErrUnreadable for a message that is not one of the engine's.
+// decode is the reverse of encode. It returns inbox.ErrUnreadable for a message that does not come from the engine.
 func decode(subject string, header nats.Header, data []byte) (outbox.Entry, error) {
 	var entry outbox.Entry
 	position, ok := positionOf(header.Get(headerPosition))
@@ -141,8 +142,8 @@ func decode(subject string, header nats.Header, data []byte) (outbox.Entry, erro
 	return entry, nil
 }
 
-// metaOf reads what the engine wrote on a message: an event, published or redriven, or a control message. A message with an unreadable
-// part is somebody else's.
+// metaOf reads what the engine wrote into the headers of a message. The message is a published event, a redriven event or a control
+// message. If a part is unreadable, the message does not come from the engine.
 func metaOf(header nats.Header) relay.MessageMeta {
 	event, isEvent := positionOf(header.Get(headerPosition))
 	if _, said := header[headerPosition]; said && !isEvent {
@@ -165,7 +166,7 @@ func metaOf(header nats.Header) relay.MessageMeta {
 	}
 	kept, err := strconv.ParseUint(header.Get(headerKept), 10, 64)
 	if err != nil {
-		kept = math.MaxUint64 // the writer did not say
+		kept = math.MaxUint64 // the header is missing or unreadable
 	}
 	return relay.MessageMeta{
 		Own: true, Progress: progress, Parked: reason, LastOwnSequence: kept, Confirms: reason == "" && header.Get(headerType) == confirmedControl,
@@ -192,8 +193,8 @@ func positionOf(text string) (outbox.Position, bool) {
 	return outbox.Position(position), err == nil && position > 0
 }
 
-// escape percent-encodes what the CloudEvents bindings want encoded in a header: everything but printable ASCII, and of
-// that the space, the quote and the percent sign.
+// escape percent-encodes the characters that a CloudEvents header must not have: all except printable ASCII, and also the space, the quote
+// and the percent sign.
 func escape(value string) string {
 	plain := func(c byte) bool { return c > ' ' && c <= '~' && c != '"' && c != '%' }
 	for i := range len(value) {
@@ -214,8 +215,8 @@ func escape(value string) string {
 	return value
 }
 
-// refusal returns why a broker with these limits can never take the message, and is empty when it can. An entry is judged
-// with all headers that publishing may add, so that the result does not depend on how it is sent.
+// refusal returns why a broker with these limits can never take the message, or "" if it can. It counts all headers that publishing may
+// add, so the result does not depend on how the entry is sent.
 func refusal(entry outbox.Entry, headers int, limits limits) string {
 	if reason := entry.Unpublishable(); reason != "" {
 		return reason

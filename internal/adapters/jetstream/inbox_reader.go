@@ -19,8 +19,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// formerBusyFor is how long an event that a former consumer delivered last counts as being worked on. A copy that stops under load
-// leaves one behind, and nobody handles events meanwhile.
+// formerBusyFor is how long the last event that a former consumer delivered counts as being worked on. A copy that was stopped under load
+// leaves such an event behind, although nobody handles it.
 const formerBusyFor = 5 * time.Second
 
 var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -28,24 +28,24 @@ var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // ReaderOptions names the stream, and who reads it.
 type ReaderOptions struct {
 	Stream     string
-	Subscriber string // letters, digits, - and _; also the name of the durable consumer that programs of before kept
+	Subscriber string // letters, digits, - and _; also the name of the durable consumer that earlier versions kept
 	Logger     *slog.Logger
 }
 
-// Reader reads the stream for one copy of a subscriber by direct gets. It leaves nothing behind at the broker. Any server with a
-// replica of the stream may answer Read. The stream's leader answers State.
+// Reader reads the stream for one copy of a subscriber, by direct gets. It leaves nothing behind at the broker. Any server with a replica
+// of the stream may answer Read. The stream's leader answers State.
 type Reader struct {
 	direct
 	o              ReaderOptions
 	subscription   *nats.Subscription
 	stored         chan struct{}
-	warnedNoDirect sync.Once // logs that direct gets are not allowed
-	warnedNoFormer sync.Once // logs that the former consumer may not be read
+	warnedNoDirect sync.Once // so that one warning says that direct gets are not allowed
+	warnedNoFormer sync.Once // so that one warning says that the former consumer may not be read
 }
 
 var _ inbox.Stream = (*Reader)(nil)
 
-// NewReader returns a reader. It waits for no answer of the broker. The caller closes the reader.
+// NewReader returns a reader, and does not wait for the broker. The caller closes the reader.
 func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
 	if !validSubscriber.MatchString(o.Subscriber) {
 		return nil, fault.New(fault.Invalid, "invalid_subscriber", "a subscriber id has 1 to 64 letters, digits, - and _, unlike %q", o.Subscriber)
@@ -59,19 +59,20 @@ func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
 	return r, nil
 }
 
-// NewSpectator returns a reader for people who look at a stream. It is no subscriber's, Stored is never signaled, and nobody closes it.
+// NewSpectator returns a reader for people who look at a stream. It belongs to no subscriber, Stored never gets a signal, and it needs no
+// Close.
 func NewSpectator(nc *nats.Conn, stream string, logger *slog.Logger) *Reader {
 	return &Reader{direct: newDirect(nc, stream), o: ReaderOptions{Stream: stream, Logger: logger}, stored: make(chan struct{})}
 }
 
 // Close ends the signals of Stored.
-func (r *Reader) Close() { _ = r.subscription.Unsubscribe() } // it fails only if the connection was closed
+func (r *Reader) Close() { _ = r.subscription.Unsubscribe() } // fails only if the connection was closed
 
-// Stored is signaled by the relay when it has stored events, also over reconnects.
+// Stored returns a channel that gets a signal when the relay has stored events. It goes on after a reconnect.
 func (r *Reader) Stored() <-chan struct{} { return r.stored }
 
-// Read makes one request, and a few more to the stream's leader if the stream holds headers that look like a server's. It fails
-// with a fault.Unavailable rather than leave a message out that was lost on the way.
+// Read makes one request. If the stream holds headers that look like a server's, it makes a few more to the stream's leader. If a message
+// was lost on the way, Read fails with a fault.Unavailable and does not leave the message out.
 func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
 	ctx, done := whileConnected(ctx, r.nc, defaultTimeout)
 	defer done()
@@ -98,7 +99,7 @@ func (r *Reader) unanswered(ctx context.Context, err error) error {
 		return failed
 	}
 	if info.Config.AllowDirect {
-		return err // its servers are not ready yet
+		return err // the stream's servers are not ready yet
 	}
 	r.warnedNoDirect.Do(func() {
 		r.o.Logger.Warn("the stream cannot be read yet: it does not allow direct gets. A relay of this version allows them when it leads",
@@ -108,7 +109,7 @@ func (r *Reader) unanswered(ctx context.Context, err error) error {
 		r.o.Stream)
 }
 
-// event returns the event that a message holds; nil if it is for no subscriber.
+// event returns the event that a message holds, or nil if the message is for no subscriber.
 func (r *Reader) event(message stored) *inbox.Event {
 	if !covers(eventSubjects, message.subject) || message.subject == controlSubject(r.o.Stream) {
 		return nil
@@ -120,7 +121,7 @@ func (r *Reader) event(message stored) *inbox.Event {
 	return &inbox.Event{Entry: entry, Sequence: message.Sequence, Unreadable: err}
 }
 
-// unreadable returns a message as it was stored, with an ID made from its sequence and content: a stream that lost its end uses
+// unreadable returns a message as it was stored. Its ID is made from its sequence and its content, because a stream that lost its end uses
 // sequences again.
 func unreadable(message stored) outbox.Message {
 	raw := outbox.Message{Subject: message.subject, Payload: message.data}
@@ -158,8 +159,9 @@ func (r *Reader) info(ctx context.Context) (info jetstream.StreamInfo, err error
 	return info, err
 }
 
-// LegacyConsumer looks at the durable consumer of the subscriber's name. A copy that dies leaves its event without an acknowledgement for
-// ever. So an event that was delivered long ago is not being worked on. If it is, the inbox lets only one copy apply the event.
+// LegacyConsumer looks at the durable consumer with the subscriber's name. If a copy dies, its event stays without an acknowledgement for
+// ever. So an event that was delivered long ago counts as not being worked on. If a copy does work on it, the inbox lets only one copy
+// apply the event.
 func (r *Reader) LegacyConsumer(ctx context.Context) (former inbox.LegacyConsumer, found bool, err error) {
 	ctx, done := whileConnected(ctx, r.nc, defaultTimeout)
 	defer done()

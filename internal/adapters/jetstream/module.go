@@ -10,9 +10,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Module provides the connection, which it closes on stop, and the publisher, the finder, the liveness, the lags and the notifier. It
-// expects Options, and PublisherOptions if one of these is used. A graph that uses the notifier must run Notifier.Run. Make readers with
-// NewReader, one for each subscriber.
+// Module provides the connection, the publisher, the finder, the liveness, the lags and the notifier. It closes the connection when the
+// graph stops. It needs Options, and also PublisherOptions if anything but the connection is used. A graph that uses the notifier must run
+// Notifier.Run. Make readers with NewReader, one for each subscriber.
 var Module = fx.Module("jetstream",
 	fx.Provide(
 		func(lc fx.Lifecycle, o Options) (*nats.Conn, error) {
@@ -38,11 +38,11 @@ var Module = fx.Module("jetstream",
 	),
 )
 
-// flushTimeout bounds the wait for what was written last.
+// flushTimeout limits how long disconnect waits until the last writes have been sent.
 const flushTimeout = time.Second
 
-// disconnect closes nc after what was written last (a wake-up call, a retry) has left. Everything else was acknowledged
-// when its call returned.
+// disconnect closes nc after the last writes have been sent: a wake-up call or a retry. Everything else was acknowledged when its call
+// returned.
 func disconnect(ctx context.Context, nc *nats.Conn) {
 	if nc.IsConnected() {
 		flushing, cancel := context.WithTimeout(ctx, flushTimeout)

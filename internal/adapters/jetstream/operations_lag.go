@@ -26,9 +26,8 @@ func NewSubscriberLags(nc *nats.Conn, stream string) (*SubscriberLags, error) {
 	return &SubscriberLags{direct: newDirect(nc, stream), js: js}, nil
 }
 
-// LagOf returns how many events the stream holds after a sequence, and how long ago the first of them was stored, by the broker's
-// clock and this machine's. It makes one request. It fails with a fault.Unavailable where the stream does not exist or does not
-// allow direct gets.
+// LagOf returns how many events the stream holds after a sequence, and the age of the first of them, by the broker's clock and this
+// machine's. It makes one request. It fails with a fault.Unavailable if the stream does not exist or does not allow direct gets.
 func (c *SubscriberLags) LagOf(ctx context.Context, sequence uint64) (events int64, oldest time.Duration, err error) {
 	ctx, done := whileConnected(ctx, c.nc, defaultTimeout)
 	defer done()
@@ -39,8 +38,8 @@ func (c *SubscriberLags) LagOf(ctx context.Context, sequence uint64) (events int
 	return int64(pending) + 1, max(0, time.Since(next[0].StoredAt)), nil //nolint:gosec // no stream holds so many
 }
 
-// Lags returns the lag of each subscriber that has a durable consumer, as programs of before kept one, in two requests and one more
-// for each that is behind. Consumers that others made for themselves are left out.
+// Lags returns the lag of each subscriber with a durable consumer, which earlier versions of the program kept. It makes two requests, and
+// one more for each subscriber that is behind. It leaves out other people's consumers.
 func (c *SubscriberLags) Lags(ctx context.Context) ([]operations.Lag, error) {
 	ctx, done := whileConnected(ctx, c.nc, defaultTimeout)
 	defer done()
@@ -68,10 +67,10 @@ func (c *SubscriberLags) Lags(ctx context.Context) ([]operations.Lag, error) {
 	return lags, classify(ctx, consumers.Err())
 }
 
-// oldest is how long the first event that was not acknowledged has been in the stream, by the broker's clock.
+// oldest returns how long the first event without an acknowledgement has been in the stream, by the broker's clock.
 func (c *SubscriberLags) oldest(ctx context.Context, info *jetstream.ConsumerInfo) (time.Duration, error) {
 	message, err := c.askLeader(ctx, info.AckFloor.Stream+1, eventSubjects)
-	if errorCode(err) == jetstream.JSErrCodeMessageNotFound { // it was acknowledged and removed since
+	if errorCode(err) == jetstream.JSErrCodeMessageNotFound { // the event was acknowledged and removed since
 		return 0, nil
 	}
 	if err != nil {
@@ -82,8 +81,8 @@ func (c *SubscriberLags) oldest(ctx context.Context, info *jetstream.ConsumerInf
 
 var _ operations.StreamLags = (*SubscriberLags)(nil)
 
-// Behind returns the lag of each subscriber that stands at a place, in one request and one more for each place. A place in another
-// stream, which was there before, is before the first event.
+// Behind returns the lag of each subscriber in places. It makes one request, and one more for each place. If a place is in a stream that
+// existed before this one, the subscriber stands before the first event.
 func (c *SubscriberLags) Behind(ctx context.Context, places []operations.SubscriberProgress) ([]operations.Lag, error) {
 	if len(places) == 0 {
 		return nil, nil

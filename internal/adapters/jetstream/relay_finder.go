@@ -12,10 +12,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Finder finds events in a stream without an index: progress never falls along the stream, so it halves the stream until
-// it stands before the event. That takes about as many requests as the stream's length has binary digits.
+// Finder finds an event in a stream without an index. Progress never falls along the stream, so a Finder halves the stream until it stands
+// before the event. That takes about as many requests as the stream's length has binary digits.
 //
-// It asks the stream's leader. The client's own GetMsg would ask any replica, and take a stored status for an answer of the server.
+// Finder asks the stream's leader. The client's own GetMsg would ask any replica, and could mistake a stored status header for an answer of
+// the server.
 type Finder struct {
 	direct
 	js jetstream.JetStream
@@ -32,8 +33,8 @@ func NewFinder(nc *nats.Conn, o PublisherOptions) (*Finder, error) {
 	return &Finder{direct: newDirect(nc, o.Stream), js: js}, nil
 }
 
-// Find may miss an event in a part of the stream where the progress falls, because an operator moved the relay to an earlier place. It
-// never finds an event that is not there.
+// Find may miss an event where the progress falls, because an operator has moved the relay to an earlier place. It never finds an event
+// that is not there.
 func (f *Finder) Find(ctx context.Context, event outbox.Progress, sequence uint64) (time.Time, error) {
 	ctx, done := whileConnected(ctx, f.nc, defaultTimeout)
 	defer done()
@@ -77,7 +78,7 @@ func (f *Finder) first(ctx context.Context, state jetstream.StreamState, positio
 	return low, nil
 }
 
-// from reads our first message at a sequence or after it.
+// from reads the first message of the relay at a sequence or after it.
 func (f *Finder) from(ctx context.Context, sequence uint64) (stored, relay.MessageMeta, error) {
 	for {
 		message, err := f.askLeader(ctx, sequence, ">")

@@ -14,8 +14,8 @@ import (
 // callPause is the least time between two calls to the other instances.
 const callPause = 2 * time.Millisecond
 
-// Notifier wakes the relays of all instances: its own in process, the others by a plain NATS message, a call. Notifications that come
-// during a call, or directly after it, are gathered into one more call.
+// Notifier wakes the relays of all instances. It wakes its own relay in the process, and the others by a call, which is a plain NATS
+// message. If notifications come during a call or directly after it, one more call is made for all of them.
 type Notifier struct {
 	nc      *nats.Conn
 	subject string
@@ -38,7 +38,7 @@ func NewNotifier(nc *nats.Conn, stream string, logger *slog.Logger) *Notifier {
 	}
 }
 
-// Notify never blocks: notifications that nobody has received are one.
+// Notify never blocks. Notifications that nobody has received yet count as one.
 func (n *Notifier) Notify() {
 	signal(n.own)
 	signal(n.others)
@@ -47,7 +47,7 @@ func (n *Notifier) Notify() {
 // Notifications returns the channel of the notifications for this instance.
 func (n *Notifier) Notifications() <-chan struct{} { return n.own }
 
-// RemoteNotifier wakes the relays of other processes, for a process that runs no relay. It receives nothing.
+// RemoteNotifier is for a process that runs no relay. It wakes the relays of other processes, and receives nothing.
 type RemoteNotifier struct {
 	nc      *nats.Conn
 	subject string
@@ -75,10 +75,10 @@ func signal(channel chan struct{}) {
 	}
 }
 
-// Run carries notifications to and from the other instances until ctx ends, also over outages of the broker, and then returns nil. A
-// notification that came before is still sent. Run fails only if the connection was closed.
+// Run carries notifications to and from the other instances until ctx ends, and then returns nil. It goes on after outages of the broker.
+// When ctx ends, it still sends a notification that came before. It fails only if the connection was closed.
 func (n *Notifier) Run(ctx context.Context) error {
-	heard := make(chan *nats.Msg, 1024) // what is more than that after a pause says nothing new
+	heard := make(chan *nats.Msg, 1024) // calls beyond this number carry no news
 	listening, err := n.nc.ChanSubscribe(n.subject, heard)
 	if err != nil {
 		return classify(ctx, err)

@@ -20,11 +20,11 @@ import (
 )
 
 const (
-	maxBatch      = 1000    // messages that the broker takes in one atomic batch
-	maxBatchBytes = 8 << 20 // what is sent at once without hearing anything from the broker
-	minBatch      = 8       // below, the fixed cost of an atomic batch (2-3 ms) exceeds that of single messages
+	maxBatch      = 1000    // the most messages that the broker takes in one atomic batch
+	maxBatchBytes = 8 << 20 // the most bytes that are sent at once without an answer of the broker
+	minBatch      = 8       // with fewer messages, an atomic batch (2-3 ms) costs more than single messages
 
-	eventSubjects = "orders.>" // what the stream captures besides its own notices, and what subscribers get
+	eventSubjects = "orders.>" // the subjects of events: the stream captures them besides its control messages, and subscribers get them
 
 	defaultTimeout = 5 * time.Second // for the broker's answer to a request
 )
@@ -32,8 +32,8 @@ const (
 // EventSource is the CloudEvents source of every event.
 const EventSource = "/outboxie/orders"
 
-// PublisherOptions says what the stream is, and what it should be. For the limits 0 means no opinion (the stream's own, or
-// the broker's default when it is created), and a negative number unlimited. A stream that has more keeps it.
+// PublisherOptions says what stream there is, and which settings it should have. For a limit, 0 means no opinion: the stream keeps its own
+// limit, or gets the broker's default when it is created. A negative number means unlimited. A stream with a larger limit keeps that.
 type PublisherOptions struct {
 	Stream string
 
@@ -48,18 +48,18 @@ type PublisherOptions struct {
 
 // Publisher appends to a stream by compare-and-swap on its last sequence.
 //
-// A call that is under way when the connection is lost fails, so that the caller looks at the stream again. After a
-// reconnect nothing is sent before Open: a broker that comes back with an older copy of the stream may have filled it up
-// again, by another's messages, to just the sequence that is expected here.
+// If the connection is lost during a call, the call fails, so that the caller looks at the stream again. After a reconnect nothing is sent
+// before Open. The reason: a broker may come back with an older copy of the stream. Somebody else's messages may have filled that copy up
+// to exactly the sequence that the publisher expects.
 type Publisher struct {
 	nc          *nats.Conn
 	js          jetstream.JetStream
 	o           PublisherOptions
-	config      atomic.Pointer[jetstream.StreamConfig] // as last seen
-	reconnects  atomic.Pointer[uint64]                 // of nc when the stream was last opened; nil: it never was
+	config      atomic.Pointer[jetstream.StreamConfig] // as it was read last
+	reconnects  atomic.Pointer[uint64]                 // the count of nc when the stream was opened last; nil: never
 	findings    atomic.Pointer[[]string]               // the warnings that were logged last
-	notKeptBy   atomic.Pointer[view]                   // who did not keep the settings when they were given last; nil: nobody
-	silentUntil atomic.Int64                           // until when subscribers are not signaled, in Unix nanoseconds
+	notKeptBy   atomic.Pointer[view]                   // the server and session that did not keep the last settings; nil: none
+	silentUntil atomic.Int64                           // subscribers get no signal before this time, in Unix nanoseconds
 }
 
 var _ relay.StreamRepair = (*Publisher)(nil)
@@ -108,7 +108,7 @@ func (p *Publisher) At(ctx context.Context, sequence uint64) (relay.MessageMeta,
 		return relay.MessageMeta{}, nil
 	}
 	header, err := nats.DecodeHeadersMsg(answer.Message.Header)
-	if err != nil { // it is not one of ours
+	if err != nil { // the message does not come from the relay
 		return relay.MessageMeta{}, nil
 	}
 	return metaOf(header), nil
@@ -124,8 +124,8 @@ func (p *Publisher) Redrive(ctx context.Context, after uint64, at outbox.Progres
 	return p.append(ctx, after, batch, &at)
 }
 
-// append sends up to maxBatch messages as one atomic batch, a few as single messages, each after the one before it was
-// acknowledged, and one such chunk after the other.
+// append stores batch in chunks, one after the other. A chunk of up to maxBatch messages is an atomic batch. A chunk of fewer than minBatch
+// messages is sent as single messages, each after the acknowledgement of the one before.
 func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Entry, at *outbox.Progress) (last uint64, err error) {
 	defer func(before uint64) {
 		if last > before {
@@ -153,8 +153,9 @@ func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Ent
 	return after, nil
 }
 
-// signalSubscribers sends subscribers a message that events were stored. It waits for nothing, and nothing depends on the message. No
-// message is sent if the stream would store it, and for a while after the broker has denied one, because the broker logs each denial.
+// signalSubscribers sends subscribers a message that events were stored. It waits for nothing, and nothing depends on the message. It sends
+// none if the stream would store the message. It also sends none for a while after the broker has denied one, because the broker logs each
+// denial.
 func (p *Publisher) signalSubscribers() {
 	subject := storedSubject(p.o.Stream)
 	if time.Now().UnixNano() < p.silentUntil.Load() || coveredByAny(subject, p.config.Load().Subjects) {
@@ -168,8 +169,8 @@ func (p *Publisher) signalSubscribers() {
 	}
 }
 
-// limits returns what the broker takes, from the configuration that Open read and the server's own limit. It looks the stream up if that
-// was never done.
+// limits returns what the broker takes: the configuration that was read last, and the server's own limit. If no configuration was read yet,
+// limits reads it.
 func (p *Publisher) limits(ctx context.Context) (limits, error) {
 	config := p.config.Load()
 	if config == nil {
@@ -190,7 +191,7 @@ func encodeWithin(h *headers, entry outbox.Entry, at *outbox.Progress, limits li
 	h.clear()
 	encoded, size := h.encode(entry, at)
 	judged := size
-	if at == nil { // what can be published can also be redriven, with one header more
+	if at == nil { // an event that can be published must also fit when it is redriven, with one more header
 		judged += progressHeader
 	}
 	if reason := refusal(entry, judged, limits); reason != "" {
@@ -220,8 +221,8 @@ func (p *Publisher) storeEach(
 	return after, nil
 }
 
-// sending returns the context of one append, as whileConnected does, or why nothing may be sent. A connection that is lost
-// later ends the context, so that the look at the reconnects holds for as long as the append lasts.
+// sending returns the context of one append, made by whileConnected, or why nothing may be sent. If the connection is lost later, the
+// context ends. So the check of the reconnects holds for the whole append.
 func (p *Publisher) sending(ctx context.Context) (context.Context, func(), error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	var err error
@@ -237,7 +238,7 @@ func (p *Publisher) sending(ctx context.Context) (context.Context, func(), error
 	return nil, nil, err
 }
 
-// storeOne waits for the acknowledgement, so that nobody else's message can come between two of ours.
+// storeOne waits for the acknowledgement, so that no other writer's message can come between two of ours.
 func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Msg) error {
 	ctx, done, err := p.sending(ctx)
 	if err != nil {
@@ -255,13 +256,13 @@ func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Ms
 	return nil
 }
 
-// storeBatch stores the head of batch, all of it or nothing: as much as is sent at once, ending before an entry that can
-// never be stored. The expectation goes on the first message and is checked when the last one commits. No acknowledgement is
-// asked for before that: nothing could be done with it, and the wait would not heed ctx. A batch that fails is never touched
-// again; what was sent of it is abandoned by the broker, because no other batch has its id.
+// storeBatch stores the first part of batch, all of that part or nothing. The part is as much as is sent at once, and ends before an entry
+// that can never be stored. The first message carries the expected sequence. The broker checks it when the last message commits. Before
+// that, storeBatch asks for no acknowledgement: it could not use one, and the wait would ignore ctx. A batch that fails is never continued.
+// The broker abandons what was sent of it, because no other batch has its id.
 //
-// Each message is encoded while the broker reads those before it, in the room of the one before the last: the client has
-// written that when AddMsg returns.
+// storeBatch encodes each message while the broker reads the messages before it. Two headers are used in turn: when AddMsg returns, the
+// client has written its message, and the headers can be used again.
 func (p *Publisher) storeBatch(
 	ctx context.Context, after uint64, batch []outbox.Entry, at *outbox.Progress, limits limits,
 ) (uint64, error) {
@@ -289,7 +290,7 @@ func (p *Publisher) storeBatch(
 		if err := sender.AddMsg(next); err != nil {
 			return after, p.storeError(ctx, after, err)
 		}
-		if ctx.Err() != nil { // each write ends by itself, but a slow peer could draw out a thousand of them
+		if ctx.Err() != nil { // each write has a time limit, but with a slow peer a thousand writes would take too long
 			return after, classify(ctx, ctx.Err())
 		}
 		next = following

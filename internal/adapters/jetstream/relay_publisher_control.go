@@ -16,16 +16,16 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// CloudEvents attributes of control messages. Subscribers never see one, because it has a subject of its own.
+// CloudEvents attributes of control messages. Subscribers never get a control message, because its subject is a different one.
 const (
 	controlSource    = "/outboxie/relay"
 	parkedControl    = "outboxie.event.parked.v1"
 	confirmedControl = "outboxie.stream.confirmed.v1"
 	adoptedControl   = "outboxie.log.adopted.v1"
-	maxReason        = 500 // bytes of the reason that a control message keeps
+	maxReason        = 500 // the most bytes of the reason that a control message keeps
 )
 
-// PublishControl keeps less of the reason if the stream takes only small messages, so that no event is too large to be parked.
+// PublishControl shortens the reason further if the stream takes only small messages, so that every event can be parked, however large.
 func (p *Publisher) PublishControl(ctx context.Context, after uint64, control relay.ControlMessage) (uint64, error) {
 	limits, err := p.limits(ctx)
 	if err != nil {
@@ -45,12 +45,12 @@ func tooLarge(size int, limits limits) bool {
 	return size+expectHeaders+len(limits.stream) > limits.size
 }
 
-// encodeControl returns the message for a control message, with so many bytes of its reason, and its size on the wire. The body is for
-// people who look at the stream. The engine reads the headers.
+// encodeControl returns the NATS message for a control message, and its size on the wire. It keeps kept bytes of the reason. The body is
+// for people who look at the stream. The engine reads the headers.
 func encodeControl(stream string, sequence uint64, control relay.ControlMessage, kept int) (*nats.Msg, int) {
 	kind, id, reason := parkedControl, control.EventID, shortened(control.Parked, kept)
 	if control.Parked == "" {
-		// Such a message may come at one position several times, and where the log has no row.
+		// Several such messages may have the same position, and the log may have no row there. So the id includes the sequence.
 		kind = adoptedControl
 		if control.Confirms {
 			kind = confirmedControl
@@ -60,7 +60,7 @@ func encodeControl(stream string, sequence uint64, control relay.ControlMessage,
 	var body bytes.Buffer
 	readable := json.NewEncoder(&body)
 	readable.SetEscapeHTML(false)
-	_ = readable.Encode(struct { // neither text nor number can fail
+	_ = readable.Encode(struct { // encoding text and numbers cannot fail
 		Position outbox.Position `json:"position"`
 		EventID  string          `json:"event_id,omitempty"`
 		Reason   string          `json:"reason,omitempty"`
@@ -80,7 +80,7 @@ func encodeControl(stream string, sequence uint64, control relay.ControlMessage,
 	return &nats.Msg{Subject: controlSubject(stream), Header: h.header, Data: body.Bytes()}, h.size + body.Len()
 }
 
-// shortened returns the beginning of text, at most limit bytes and without half a character.
+// shortened returns the beginning of text: at most limit bytes, and no part of a character.
 func shortened(text string, limit int) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	if len(text) <= limit {

@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// reaction is what the program does about a setting that somebody else has made.
+// reaction is what the program does about a stream setting that somebody else has made.
 type reaction string
 
 const (
@@ -20,25 +20,25 @@ const (
 	refused  reaction = "**refused**"
 )
 
-// streamRule decides about one setting of the stream. A setting may have several rules. TestEveryStreamSetting finds a setting
-// that has none, for example one that a new version of the client adds.
+// streamRule decides about one setting of the stream. A setting may have several rules. TestEveryStreamSetting fails if a setting has no
+// rule, for example a setting that a new version of the client adds.
 type streamRule struct {
-	name     string // in the stream's configuration
-	value    string // which values the rule is about, for operators
+	name     string // the setting's name in the stream's configuration
+	value    string // the values to which the rule applies, as text for operators
 	reaction reaction
-	found    func(have jetstream.StreamConfig, o PublisherOptions) bool // nil if there is nothing to say
-	meaning  string                                                     // what follows from such a value
-	repair   string                                                     // what to do about it, where it is refused
+	found    func(have jetstream.StreamConfig, o PublisherOptions) bool // nil: the rule finds nothing
+	meaning  string                                                     // the consequence of such a value
+	repair   string                                                     // how to repair it, if it is refused
 }
 
 const (
-	// editStream is followed by the flags of a repair.
+	// editStream is the beginning of a repair. The flags follow.
 	editStream = "nats stream edit STREAM "
-	// remake is the repair of what cannot be changed. The adoption makes the stream again and publishes all that the log has.
+	// remake is the repair of a setting that cannot be changed. `adopt` makes the stream again and publishes everything that the log has.
 	remake = "nats stream rm STREAM`, then `outboxie outbox adopt --yes"
 )
 
-// fewer is what a limit means to subscribers.
+// fewer is what a limit of the stream means to subscribers.
 const fewer = "a subscriber that is further behind than this takes removed events from the log, as long as the log keeps them"
 
 // streamRules decides about every setting of a stream, in the order of the client's documentation.
@@ -192,7 +192,7 @@ var streamRules = []streamRule{
 	{name: "allow_batched", value: "on", reaction: harmless, meaning: "the relay sends atomic batches"},
 }
 
-// judged returns the rules of a reaction that a stream breaks.
+// judged returns the rules with this reaction that the stream breaks.
 func judged(have jetstream.StreamConfig, o PublisherOptions, by reaction) (broken []streamRule) {
 	for _, rule := range streamRules {
 		if rule.reaction == by && rule.found != nil && rule.found(have, o) {
@@ -202,7 +202,7 @@ func judged(have jetstream.StreamConfig, o PublisherOptions, by reaction) (broke
 	return broken
 }
 
-// about fills the stream's name in where a text has STREAM as a word. Names of settings such as STREAM_NAME stay.
+// about replaces the word STREAM in a text by the stream's name. Names of settings such as STREAM_NAME stay.
 func about(stream, text string) string {
 	return streamWord.ReplaceAllLiteralString(text, stream)
 }
@@ -213,7 +213,7 @@ func (r streamRule) refusal(stream string) string {
 	return about(stream, fmt.Sprintf("%s of stream STREAM: %s. Repair: `%s`", r.name, r.meaning, r.repair))
 }
 
-// finding describes what a warning is about. It names the values where the options ask for something else.
+// finding describes what a warning is about. If the options ask for another value, it names both values.
 func (r streamRule) finding(have jetstream.StreamConfig, o PublisherOptions) string {
 	text := about(o.Stream, r.name+": "+r.meaning)
 	values, known := map[string][2]any{
@@ -228,7 +228,7 @@ func (r streamRule) finding(have jetstream.StreamConfig, o PublisherOptions) str
 		strings.TrimPrefix(text, r.name+": "))
 }
 
-// overlap reports whether some subject matches both patterns. An empty pattern matches all.
+// overlap reports whether a subject can match both patterns. An empty pattern matches every subject.
 func overlap(a, b string) bool {
 	as, bs := strings.Split(a, "."), strings.Split(b, ".")
 	for i := range min(len(as), len(bs)) {
@@ -242,12 +242,12 @@ func overlap(a, b string) bool {
 	return len(as) == len(bs)
 }
 
-// minServer is the oldest NATS server that stores atomic batches. An older one stores their messages one by one, and only the
-// first of them on condition.
+// minServer is the oldest NATS server that stores atomic batches. An older server stores the messages of a batch one by one, and checks the
+// expected sequence only for the first.
 const minServer = "2.12.0"
 
-// tooOld reports whether a server is known to be older than minServer. An unknown version is not: what the server stored of
-// the stream's settings shows what it knows.
+// tooOld reports whether a server is known to be older than minServer. An unknown version does not count as too old: the settings that the
+// server keeps show what it supports.
 func tooOld(version string) bool {
 	var major, minor int
 	if n, _ := fmt.Sscanf(strings.TrimPrefix(version, "v"), "%d.%d", &major, &minor); n < 2 {
@@ -256,8 +256,8 @@ func tooOld(version string) bool {
 	return major < 2 || major == 2 && minor < 12
 }
 
-// larger returns the more generous of a stream's limit and an option: a negative option means unlimited, 0 is no opinion. The
-// broker says unlimited with any value below 1.
+// larger returns the larger of a stream's limit and an option. A negative option means unlimited, and 0 means no opinion. For the broker,
+// any limit below 1 means unlimited.
 func larger[N int32 | int64 | time.Duration](have, asked, unlimited N) N {
 	switch {
 	case asked == 0:
@@ -268,17 +268,18 @@ func larger[N int32 | int64 | time.Duration](have, asked, unlimited N) N {
 	return max(have, asked)
 }
 
-// differs reports whether a stream has a limit that nobody asked for, or a larger one, or none.
+// differs reports whether a stream has a limit for which nobody has asked, or a larger limit, or none. A negative option accepts every
+// limit.
 func differs[N int64 | time.Duration](have, asked N) bool {
 	return asked >= 0 && max(have, 0) != max(asked, 0)
 }
 
-// wanted returns have with what the options ask for, as far as that takes nothing away from it.
+// wanted returns have with the settings that the options ask for. It never lowers a limit of have.
 func wanted(have jetstream.StreamConfig, o PublisherOptions) jetstream.StreamConfig {
 	have.AllowAtomicPublish, have.AllowDirect = true, true
 	for _, subject := range []string{eventSubjects, controlSubject(o.Stream)} {
 		if !coveredByAny(subject, have.Subjects) {
-			narrower := func(other string) bool { return covers(subject, other) } // the broker refuses overlaps
+			narrower := func(other string) bool { return covers(subject, other) } // removed because the broker refuses overlapping subjects
 			have.Subjects = append(slices.DeleteFunc(slices.Clone(have.Subjects), narrower), subject)
 		}
 	}
@@ -289,7 +290,7 @@ func wanted(have jetstream.StreamConfig, o PublisherOptions) jetstream.StreamCon
 	return have
 }
 
-// upToDate reports whether a stream is as the options ask for.
+// upToDate reports whether a stream has the settings that the options ask for.
 func upToDate(have jetstream.StreamConfig, o PublisherOptions) bool {
 	want := wanted(have, o)
 	return have.AllowAtomicPublish == want.AllowAtomicPublish && have.AllowDirect == want.AllowDirect && slices.Equal(have.Subjects, want.Subjects) &&

@@ -13,19 +13,19 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// limits is what the publisher judges entries by.
+// limits are the limits by which the publisher checks entries.
 type limits struct {
 	stream   string
 	subjects []string
-	size     int // of a message with its headers
+	size     int // the largest size of a message with its headers
 }
 
-// Open creates nothing on a server that is too old. After each change it reads the stream back: a server that does not know a
-// setting drops it without a word.
+// Open creates nothing on a server that is too old. After each change it reads the stream's settings again, because a server drops a
+// setting that it does not know, and reports no error.
 func (p *Publisher) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
-	reconnects := p.nc.Stats().Reconnects // before the first request, whose answer comes over this connection or none
+	reconnects := p.nc.Stats().Reconnects // read before the first request: if the connection is lost, that request gets no answer
 	info, err := p.info(ctx)
 	if errors.Is(err, relay.ErrStreamMissing) && first > 0 {
 		info, err = p.create(ctx, first)
@@ -41,7 +41,7 @@ func (p *Publisher) Open(ctx context.Context, first uint64) (relay.StreamInfo, e
 	return seen, err
 }
 
-// Look names the settings that have changed since, and lets nothing be published into such a stream before Open.
+// Look names the settings that have changed so that the stream is unfit. Nothing is published to such a stream before Open.
 func (p *Publisher) Look(ctx context.Context) (relay.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
@@ -53,8 +53,8 @@ func (p *Publisher) Look(ctx context.Context) (relay.StreamInfo, error) {
 	return p.seen(info, reconnects)
 }
 
-// Raise purges the stream up to the sequence before first, which moves the end of an empty stream there. A message that
-// somebody else stores at the same moment may be lost with it.
+// Raise purges an empty stream up to the sequence before first, so that the next message gets the sequence first. A message that somebody
+// else stores at the same moment may be lost.
 func (p *Publisher) Raise(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
@@ -103,14 +103,14 @@ func (p *Publisher) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 		return stream.CachedInfo(), nil
 	}
 	if err = p.streamError(ctx, err); errors.Is(err, relay.ErrStreamMissing) {
-		if old := p.oldServer(); old != nil { // it must not be asked to make the stream
+		if old := p.oldServer(); old != nil { // such a server must not create the stream
 			return nil, old
 		}
 	}
 	return nil, err
 }
 
-// streamError knows a missing stream only by the broker's own word.
+// streamError returns ErrStreamMissing only if the broker itself says that the stream does not exist.
 func (p *Publisher) streamError(ctx context.Context, err error) error {
 	if errorCode(err) == jetstream.JSErrCodeStreamNotFound {
 		return relay.ErrStreamMissing.With("stream %s does not exist", p.o.Stream)
@@ -124,7 +124,7 @@ func (p *Publisher) create(ctx context.Context, first uint64) (*jetstream.Stream
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1, MaxMsgs: -1, FirstSeq: first,
 		MaxBytes: p.o.MaxBytes, MaxMsgSize: p.o.MaxMsgSize, MaxAge: p.o.MaxAge,
 	}, p.o))
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // then another instance was faster, with other limits
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster, with other limits
 		return nil, classify(ctx, err)
 	}
 	if err == nil {
@@ -133,7 +133,8 @@ func (p *Publisher) create(ctx context.Context, first uint64) (*jetstream.Stream
 	return p.info(ctx)
 }
 
-// update asks for what is missing once. If the stream is not up to date afterwards, that is remembered, and unfit reports it.
+// update asks once for the settings that are missing. If the stream still lacks them afterwards, update remembers that, and unfit reports
+// it.
 func (p *Publisher) update(ctx context.Context, info *jetstream.StreamInfo) (*jetstream.StreamInfo, error) {
 	p.notKeptBy.Store(nil)
 	if upToDate(info.Config, p.o) {
@@ -154,10 +155,10 @@ func (p *Publisher) update(ctx context.Context, info *jetstream.StreamInfo) (*je
 	return info, nil
 }
 
-// view identifies who answers for the stream.
+// view identifies the server that answered for the stream, and the session.
 type view struct {
 	leader  string // the server that leads the stream; empty without a cluster
-	session uint64 // of the connection
+	session uint64 // the number of reconnects of the connection
 }
 
 func (p *Publisher) view(info *jetstream.StreamInfo) *view {
@@ -168,7 +169,7 @@ func (p *Publisher) view(info *jetstream.StreamInfo) *view {
 	return &seen
 }
 
-// unfit reports why nothing can be published correctly into the stream as it is, and what to do about it.
+// unfit returns why nothing can be published correctly to the stream in its present state, and what to do about it.
 func (p *Publisher) unfit(info *jetstream.StreamInfo) error {
 	if err := p.oldServer(); err != nil {
 		return err
@@ -201,7 +202,8 @@ func (p *Publisher) oldServer() error {
 	return nil
 }
 
-// warn logs what limits the stream, once for each state, although a halted relay looks at the stream again and again.
+// warn logs the warnings about the stream's settings. It logs the same warnings only once, although a halted relay looks at the stream
+// again and again.
 func (p *Publisher) warn(have jetstream.StreamConfig) {
 	var findings []string
 	for _, rule := range judged(have, p.o, warned) {
@@ -215,7 +217,7 @@ func (p *Publisher) warn(have jetstream.StreamConfig) {
 	}
 }
 
-// Findings returns what limits the stream, as it was seen last.
+// Findings returns the warnings about the stream's settings, as they were read last.
 func (p *Publisher) Findings() []string {
 	if findings := p.findings.Load(); findings != nil {
 		return *findings
@@ -227,5 +229,5 @@ func controlSubject(stream string) string { return "outboxie." + stream + ".noti
 func wakeSubject(stream string) string    { return "outboxie." + stream + ".wake" }
 func storedSubject(stream string) string  { return "outboxie." + stream + ".stored" }
 
-// identity returns the name of a stream that was created at a time. No other stream ever has it.
+// identity returns the identity of a stream: its creation time. No other stream ever has it.
 func identity(created time.Time) string { return created.UTC().Format(time.RFC3339Nano) }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// literal reports whether a message can be published to subject: tokens that are not empty, no wildcards, no white space.
+// literal reports whether a message can be published to subject: no token is empty, and there are no wildcards and no white space.
 func literal(subject string) bool {
 	for token := range strings.SplitSeq(subject, ".") {
 		if token == "" || token == "*" || token == ">" {
@@ -15,7 +15,7 @@ func literal(subject string) bool {
 	return !strings.ContainsFunc(subject, func(r rune) bool { return r <= ' ' || r == 0x7f })
 }
 
-// covers reports whether pattern matches everything that subject, itself a subject or a pattern, matches.
+// covers reports whether pattern matches everything that subject matches. subject may be a pattern itself.
 func covers(pattern, subject string) bool {
 	for {
 		want, moreWanted, wanted := strings.Cut(pattern, ".")

@@ -17,9 +17,10 @@ SELECT pg_is_in_recovery(), row_security_active('outbox'), current_setting('fsyn
 	(SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('outbox', 'position')::regclass),
 	coalesce(pg_get_serial_sequence('outbox', 'position')::regclass = to_regclass('` + sequenceName + `'), false)`
 
-// Check returns ErrUnsafe if the database's settings or its schema would let the engine lose events. Call it at start-up: it checks the
-// settings that new sessions of this role get, and does not see a writer that turns synchronous_commit off for itself. It needs only the
-// rights that every role has. sets are the tables that the process uses besides the engine's; none: all.
+// Check returns ErrUnsafe if the database's settings or its schema would let the engine lose events. Call it at start-up. It checks the
+// settings that new sessions of this role get. It does not see a writer that turns synchronous_commit off for its own session. It needs
+// only the rights that every role has. sets names the tables that the process uses besides the engine's tables. Without sets, all are
+// checked.
 func (l *Log) Check(ctx context.Context, sets ...Set) error {
 	var standby, partial, named bool
 	var fsync, fullPageWrites, synchronousCommit, replicationRole string

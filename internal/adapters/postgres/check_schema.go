@@ -10,8 +10,8 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 )
 
-// checkSchema answers ErrUnsafe when tables are not as the migrations make them, as far as the engine relies on it. Each
-// finding ends with the statement that repairs it. Only catalogs that everybody may read are asked.
+// checkSchema returns ErrUnsafe if a table differs from what the migrations make, in a point on which the engine relies. Each finding ends
+// with the statement that repairs the table. checkSchema reads only catalogs that every role may read.
 func (l *Log) checkSchema(ctx context.Context, sets []Set) error {
 	checkTables := func(ctx context.Context) error { return l.checkTables(ctx, sets) }
 	for _, check := range []func(context.Context) error{
@@ -24,7 +24,7 @@ func (l *Log) checkSchema(ctx context.Context, sets []Set) error {
 	return nil
 }
 
-// each calls judge after each row was scanned into columns.
+// each runs a statement. It scans each row into columns, and then calls judge.
 func (l *Log) each(ctx context.Context, columns []any, judge func() error, statement string, args ...any) error {
 	rows, err := l.db.QueryContext(ctx, statement, args...)
 	if err != nil {
@@ -42,7 +42,7 @@ func (l *Log) each(ctx context.Context, columns []any, judge func() error, state
 	return rows.Err()
 }
 
-// checkEncoding refuses the one encoding in which Postgres does not look at what it stores.
+// checkEncoding refuses SQL_ASCII. In this encoding Postgres does not check the text that it stores.
 func (l *Log) checkEncoding(ctx context.Context) error {
 	var encoding string
 	err := l.db.QueryRowContext(ctx, "SELECT current_setting('server_encoding')").Scan(&encoding)
@@ -53,7 +53,7 @@ func (l *Log) checkEncoding(ctx context.Context) error {
 	return err
 }
 
-// durableTables are the engine's tables whose rows must outlive a crash, and serviceTables those of the service.
+// durableTables are the engine's tables whose rows must survive a crash. serviceTables are those of the service.
 var (
 	durableTables = []string{"outbox", "outbox_cursor", "outbox_parked", "leases", "inbox", "dead_letters", "subscriber_lanes"}
 	serviceTables = []string{"orders", "request_keys", "idempotency_keys", "customer_totals"}
@@ -93,7 +93,7 @@ func (l *Log) checkTables(ctx context.Context, sets []Set) error {
 	}, tablesStatement, pgdialect.Array(tables))
 }
 
-// logColumns are the columns of the outbox and their types. It may have others.
+// logColumns are the columns of the outbox that the engine needs, with their types. The outbox may have other columns.
 var logColumns = map[string]string{
 	"position": "bigint", "event_id": "uuid", "aggregate_type": "text", "aggregate_id": "text", "aggregate_version": "bigint",
 	"event_type": "text", "subject": "text", "headers": "jsonb", "payload": "json", "recorded_at": "timestamp with time zone",
@@ -166,7 +166,7 @@ var uniqueKeys = []uniqueKey{
 	},
 }
 
-// keysStatement lists what forbids equal rows, valid or not, with its columns in order of their names.
+// keysStatement lists the unique indexes of the tables, valid or not. It sorts the columns of each index by name.
 const keysStatement = `
 SELECT t.name, i.indexrelid::regclass::text, i.indisvalid AND i.indisready AND i.indislive,
 	(SELECT string_agg(a.attname, ', ' ORDER BY a.attname)
@@ -177,7 +177,7 @@ WHERE i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS N
 func (l *Log) checkKeys(ctx context.Context) error {
 	var table, index, columns string
 	var valid bool
-	found := make(map[string]bool) // by table and columns: there is a valid index
+	found := make(map[string]bool) // the table and columns of each valid index
 	invalid := make(map[string]string)
 	err := l.each(ctx, []any{&table, &index, &valid, &columns}, func() error {
 		if what := table + " " + columns; valid {
@@ -206,7 +206,8 @@ func (l *Log) checkKeys(ctx context.Context) error {
 	return nil
 }
 
-// appendOnly is the trigger that keeps rows as they are: the bits of its type are BEFORE (2) and UPDATE (16), for each statement.
+// appendOnly is the trigger that refuses changes of rows. It fires before each UPDATE statement: the bits of its type are BEFORE (2) and
+// UPDATE (16).
 const (
 	appendOnly     = "outbox_append_only"
 	appendOnlyType = 2 | 16
@@ -248,7 +249,8 @@ func (l *Log) checkRules(ctx context.Context) error {
 	}, "SELECT quote_ident(rulename) FROM pg_rewrite WHERE ev_class = to_regclass('outbox') AND ev_enabled <> 'D' ORDER BY rulename")
 }
 
-// checkPositions looks for rows that the relay never reads, if this role may read the log. The schema refuses new ones.
+// checkPositions looks for rows at positions below 1, which the relay never reads. It does so only if this role may read the log. The
+// schema refuses new rows of this kind.
 func (l *Log) checkPositions(ctx context.Context) error {
 	var may bool
 	var lowest sql.NullInt64

@@ -1,11 +1,11 @@
 // Package postgres keeps orders, the outbox log, the relay's lease and cursor, and the subscribers' inbox in Postgres. Open a pool with
 // Open, bring the tables up to date with MigrateUp, and make the ports with the New functions, or with Module in an fx graph.
 //
-// Statements go through bun and need no session state, so PgBouncer may be used in transaction mode. The read of the log, for which every
-// fresh event waits, uses pgx directly, and is prepared if the connection leads to Postgres itself.
+// Statements go through bun and need no session state, so PgBouncer may be used in transaction mode. The read of the log uses pgx directly,
+// because every new event waits for that read. The read is a prepared statement if the connection leads to Postgres itself.
 //
-// A file's name begins with the port that it serves: orders, log, relay, inbox or operations. connection, session, check and migrate are
-// for all of them.
+// A file's name begins with the port that the file serves: orders, log, relay, inbox or operations. The files connection, session, check
+// and migrate serve all ports.
 package postgres
 
 import (
@@ -20,13 +20,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// Options is how to reach the database. Only URL is required.
+// Options says how to reach the database. Only URL is required.
 type Options struct {
 	URL             string // postgres://user:password@host:port/database?…, or a keyword/value string
 	MaxOpenConns    int    // upper bound of the pool; 0: 16
 	ApplicationName string // shown in pg_stat_activity; empty: the one in URL, else outboxie
-	// StatementTimeout bounds each statement, and before it the wait for a free connection; 0: 15 s. What may take longer does so
-	// in proportion.
+	// StatementTimeout bounds each statement. It also bounds the wait for a free connection before the statement; 0: 15 s. A statement that
+	// is allowed more time gets a multiple of StatementTimeout.
 	StatementTimeout time.Duration
 	// TracerProvider receives a span per statement that runs within a span; nil: none.
 	TracerProvider trace.TracerProvider
@@ -35,18 +35,19 @@ type Options struct {
 const (
 	defaultMaxOpenConns = 16
 	connectTimeout      = 5 * time.Second
-	// Connections are renewed now and then, so that they spread again after a failover or a resize.
+	// The pool renews its connections from time to time, so that they spread over the servers again after a failover or a resize.
 	connMaxLifetime = 30 * time.Minute
 	connMaxIdleTime = 5 * time.Minute
 )
 
-// ErrURL reports that the text is not a database URL, or asks for what the program cannot do. Its message never shows the password.
+// ErrURL reports that the text is not a database URL, or that it asks for something that the program does not support. The message never
+// shows the password.
 var ErrURL = fault.New(fault.Invalid, "invalid_database_url", "not a Postgres URL")
 
-// Open makes a pool. It does not connect: a database that is down shows at the first statement.
+// Open makes a pool. It does not connect: if the database is down, the first statement fails.
 //
-// The pool speaks the simple protocol: bun writes arguments into the statement, so every statement is a new text that
-// the driver would otherwise prepare and remember, and PgBouncer in transaction mode has no place for prepared ones.
+// The pool uses the simple protocol. bun writes the arguments into the statement, so every statement is a new text. With another protocol
+// the driver would prepare and remember each of these texts, and PgBouncer in transaction mode cannot keep prepared statements.
 func Open(options Options) (*bun.DB, error) {
 	db, _, err := open(options)
 	return db, err

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The environment variables of libpq that name a server, a role or a way to connect do not count: DATABASE_URL alone decides.
-// Those for secrets and for files with keys do, where the URL leaves them out: PGPASSWORD, PGPASSFILE, PGSSLROOTCERT, PGSSLCERT,
+// The environment variables of libpq that name a server, a role or a way to connect have no effect. DATABASE_URL alone decides. The
+// variables for secrets and for key files do have an effect if the URL leaves them out: PGPASSWORD, PGPASSFILE, PGSSLROOTCERT, PGSSLCERT,
 // PGSSLKEY and PGSSLPASSWORD.
 var (
 	ignoredVariables = []string{
@@ -20,19 +20,19 @@ var (
 		"PGTARGETSESSIONATTRS", "PGSERVICE", "PGSERVICEFILE", "PGTZ", "PGOPTIONS", "PGMINPROTOCOLVERSION", "PGMAXPROTOCOLVERSION",
 	}
 
-	// protectingVariables ask for a safer connection than the URL may do by itself. They are neither obeyed nor ignored, but
-	// have to be written into the URL, by the name beside them.
+	// protectingVariables may ask for a safer connection than the URL does. The program neither obeys nor ignores them: if one is set, the
+	// URL must have the parameter whose name stands beside the variable.
 	protectingVariables = map[string]string{
 		"PGSSLMODE": "sslmode", "PGSSLCERTMODE": "sslcertmode", "PGCHANNELBINDING": "channel_binding", "PGREQUIREAUTH": "require_auth",
 	}
 )
 
-// IgnoredVariables returns the environment variables that are set, that other clients of Postgres obey, and that do not count here.
+// IgnoredVariables returns the environment variables that are set, that other clients of Postgres obey, and that this program ignores.
 func IgnoredVariables() []string {
 	return slices.DeleteFunc(slices.Clone(ignoredVariables), func(name string) bool { return os.Getenv(name) == "" })
 }
 
-// readOnlyServer matches what asks for a server that takes no writes, in a URL or in keywords and values.
+// readOnlyServer matches a parameter that asks for a server without writes, in a URL or in keywords and values.
 var readOnlyServer = regexp.MustCompile(`target_session_attrs\s*=\s*'?(standby|prefer-standby|read-only)`)
 
 // decoded returns a URL without its percent encodings. Keywords and values have none.
@@ -43,10 +43,10 @@ func decoded(text string) string {
 	return text
 }
 
-// environment is held while variables are taken away.
+// environment is locked while parseAddress hides variables.
 var environment sync.Mutex
 
-// parseAddress reads a URL, and of the environment no more than it should.
+// parseAddress reads a URL. It hides from the driver the environment variables that must have no effect.
 func parseAddress(text string) (*pgx.ConnConfig, error) {
 	environment.Lock()
 	defer environment.Unlock()
@@ -66,7 +66,7 @@ func parseAddress(text string) (*pgx.ConnConfig, error) {
 		if err := os.Unsetenv(variable); err != nil {
 			return nil, err
 		}
-		defer func() { _ = os.Setenv(variable, value) }() // it was set before, so it can be
+		defer func() { _ = os.Setenv(variable, value) }() // cannot fail: the variable had this value before
 	}
 	if found := readOnlyServer.FindStringSubmatch(decoded(text)); found != nil {
 		return nil, ErrURL.With("DATABASE_URL asks for target_session_attrs=%s, and the program needs the primary: leave it out", found[1])

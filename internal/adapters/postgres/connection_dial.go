@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// How a connection notices that nobody is at its other end: a server whose machine is gone, or a network that drops
-// everything, sends nothing at all.
+// How a connection notices that its other end is gone. If the server's machine is gone, or a network drops everything, the connection
+// receives nothing, not even an error.
 const (
-	keepAliveIdle     = 15 * time.Second // without anything sent or received, until the first probe
+	keepAliveIdle     = 15 * time.Second // time without traffic before the first probe
 	keepAliveInterval = 5 * time.Second  // between probes
 	keepAliveCount    = 3                // probes without an answer that end the connection
 
-	unacknowledged = 10 * time.Second // what was sent may wait for so long for the other end's kernel, where that can be set
+	unacknowledged = 10 * time.Second // how long sent data may wait for the acknowledgement of the other end's kernel; only Linux can set it
 )
 
-// newDialer returns what dials TCP and Unix sockets alike.
+// newDialer returns a dialer for TCP and for Unix sockets.
 func newDialer() *net.Dialer {
 	return &net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{

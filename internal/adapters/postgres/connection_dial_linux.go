@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitUnacknowledged sets TCP_USER_TIMEOUT: keepalives do not help while something that was sent waits to be acknowledged,
-// which without a limit takes the kernel a quarter of an hour.
+// limitUnacknowledged sets TCP_USER_TIMEOUT. Keepalives do not help while sent data waits for an acknowledgement. Without a limit the
+// kernel takes a quarter of an hour to give up.
 func limitUnacknowledged(network, _ string, conn syscall.RawConn) error {
 	if !strings.HasPrefix(network, "tcp") {
 		return nil

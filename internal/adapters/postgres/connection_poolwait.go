@@ -11,21 +11,22 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrBusy reports that no connection became free in time, so that nothing was done.
+// ErrBusy reports that no connection became free in time. Nothing was done.
 var ErrBusy = fault.New(fault.Unavailable, "database_busy",
 	"all connections to the database were in use for too long; nothing was done")
 
-// errWaited is ErrBusy as a context reports it: a deadline has passed.
+// errWaited is ErrBusy as a context reports it: it also wraps context.DeadlineExceeded.
 var errWaited = ErrBusy.Wrap(context.DeadlineExceeded)
 
-// poolWait is the context of a statement. While the statement waits for a free connection it ends in time, with ErrBusy, and
-// once there is a connection it is the caller's context and nothing more. database/sql bounds the wait by nothing but the
-// context, and a deadline there would bound the statement, its rows or its transaction as well.
+// poolWait is the context of a statement. While the statement waits for a free connection, poolWait has a deadline of its own, and reports
+// ErrBusy when the deadline passes. Once the statement has a connection, poolWait behaves like the caller's context. An ordinary deadline
+// is not enough: database/sql bounds the wait only by the context, and that deadline would also bound the statement, its rows or its
+// transaction.
 type poolWait struct {
 	context.Context // the caller's
 
 	within  time.Duration
-	waiting atomic.Pointer[bounded] // nil: there is a connection, or there is nothing to wait for any more
+	waiting atomic.Pointer[bounded] // nil: the statement does not wait
 }
 
 // bounded is a child of the caller's context.
@@ -39,7 +40,7 @@ type (
 	poolWaitLimitKey struct{}
 )
 
-// limitPoolWait returns a context whose statements wait for a free connection for no longer than most.
+// limitPoolWait returns a context whose statements wait for a free connection no longer than the time most.
 func limitPoolWait(ctx context.Context, most time.Duration) context.Context {
 	return context.WithValue(ctx, poolWaitLimitKey{}, most)
 }
@@ -59,7 +60,7 @@ func (w *poolWait) end() bool {
 	return waiting != nil
 }
 
-// current is the context that counts now.
+// current returns the context that is in effect now.
 func (w *poolWait) current() context.Context {
 	if waiting := w.waiting.Load(); waiting != nil {
 		return waiting
@@ -70,7 +71,7 @@ func (w *poolWait) current() context.Context {
 // Done is closed when the wait has taken too long, or the caller's context has ended.
 func (w *poolWait) Done() <-chan struct{} { return w.current().Done() }
 
-// Err is ErrBusy when the wait has taken too long. database/sql returns it as it is.
+// Err returns ErrBusy when the wait has taken too long. database/sql returns this error unchanged.
 func (w *poolWait) Err() error {
 	ctx := w.current()
 	err := ctx.Err()
@@ -80,7 +81,7 @@ func (w *poolWait) Err() error {
 	return err
 }
 
-// Value finds w, and what the context that counts now holds.
+// Value returns w for poolWaitKey. For other keys it returns the value of the context that is in effect now.
 func (w *poolWait) Value(key any) any {
 	if key == (poolWaitKey{}) {
 		return w
@@ -88,7 +89,7 @@ func (w *poolWait) Value(key any) any {
 	return w.current().Value(key)
 }
 
-// endPoolWait ends the wait of ctx, because there is a connection now. It returns nil if no wait of ctx is under way.
+// endPoolWait ends the wait of ctx, because the statement has a connection now. It returns nil if ctx does not wait.
 func endPoolWait(ctx context.Context) *poolWait {
 	if w, ok := ctx.Value(poolWaitKey{}).(*poolWait); ok && w.end() {
 		return w
@@ -96,7 +97,7 @@ func endPoolWait(ctx context.Context) *poolWait {
 	return nil
 }
 
-// poolWaits bounds the waits of every statement that goes through bun.
+// poolWaits bounds the wait of every statement that goes through bun.
 type poolWaits struct{ within time.Duration }
 
 var _ bun.QueryHook = poolWaits{}
@@ -111,5 +112,5 @@ func (p poolWaits) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.C
 	return w
 }
 
-// AfterQuery ends a wait that was in vain, or for a statement that needed no connection, such as COMMIT.
+// AfterQuery ends the wait of a statement that got no connection, or that needed none, such as COMMIT.
 func (p poolWaits) AfterQuery(ctx context.Context, _ *bun.QueryEvent) { endPoolWait(ctx) }

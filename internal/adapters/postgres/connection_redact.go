@@ -6,11 +6,10 @@ import (
 	"strings"
 )
 
-// quotedPart is what the driver repeats of a URL's query.
+// quotedPart matches the part of a URL's query that the driver repeats in its error.
 var quotedPart = regexp.MustCompile(`"(?:[^"\\]|\\.)+[= ](?:[^"\\]|\\.)+"`)
 
-// withoutURL returns what the driver says of a URL that it cannot read, without the URL: the driver hides the password, but no other
-// parameter.
+// withoutURL returns the driver's error about an unreadable URL, without the URL. The driver hides the password, but no other parameter.
 func withoutURL(err error) error {
 	reason := ""
 	if cause := errors.Unwrap(err); cause != nil {

@@ -12,11 +12,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrRefused reports that the server answered, and does not let the program in until a person changes something.
+// ErrRefused reports that the server answered, and that it does not let the program in until a person changes something.
 var ErrRefused = fault.New(fault.Invalid, "database_refused", "the database does not let this program in")
 
-// Refused returns ErrRefused, with what to do, if err says that the server does not let the program in; else err. It is for
-// processes that start, and for commands. A process that runs stays patient with a server that lets nobody in: that is ErrUnavailable.
+// Refused returns ErrRefused, with what to do, if err says that the server does not let the program in. Otherwise it returns err. Use it in
+// processes that start, and in commands. A process that already runs keeps trying, so for such a process this error stays ErrUnavailable.
 func Refused(err error) error {
 	var connect *pgconn.ConnectError
 	if !errors.As(err, &connect) {
@@ -40,7 +40,7 @@ func Unreachable(err error) bool {
 	return errors.As(err, &connect) && len(reportedBy(connect)) == 0
 }
 
-// reportedBy returns everything that servers have reported within err.
+// reportedBy returns all errors within err that servers have reported.
 func reportedBy(err error) (all []*pgconn.PgError) {
 	if reported, ok := err.(*pgconn.PgError); ok { //nolint:errorlint // the tree is walked here
 		return []*pgconn.PgError{reported}
@@ -83,7 +83,7 @@ func sessionCure(reported *pgconn.PgError, config *pgconn.Config) string {
 	return ""
 }
 
-// PgBouncer reports everything as a violation of the protocol, in its own words or in those of Postgres behind it.
+// PgBouncer reports everything as a protocol violation. The text is PgBouncer's own, or that of the Postgres behind it.
 var (
 	poolerNoDatabase = regexp.MustCompile(`no such database|database ".*" does not exist`)
 	poolerNoLogin    = regexp.MustCompile(`(password|SASL) authentication failed|auth failed|no such user|role ".*" does not exist|not permitted to log in|permission denied for database|no pg_hba.conf entry`)
@@ -100,7 +100,7 @@ func poolerCure(reported *pgconn.PgError, config *pgconn.Config) string {
 	return ""
 }
 
-// alert matches the answers by which a server says that a TLS connection will never come about like this.
+// alert matches the TLS alerts by which a server says that it will never accept a connection with these settings.
 var alert = regexp.MustCompile(`remote error: tls: .*(certificate|handshake failure|protocol version|access denied)`)
 
 func transportCure(err error) string {

@@ -13,49 +13,49 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// Every session sets these itself, whatever the server, the database and the role say. They go into the startup message, where
-// they outrank all three, also when somebody changes a default later.
+// Every session sets these settings itself, whatever the server, the database and the role say. They are in the startup message. There they
+// take precedence over all three, even if somebody changes a default later.
 //
-// A pooler takes only the settings that it keeps apart for each client. The others are left out there, and the statements do not
-// depend on them: see openedStatement.
+// A pooler accepts only the settings that it keeps for each client separately. Behind a pooler the other settings are left out, and the
+// statements do not depend on them: see openedStatement.
 var (
-	// kept are the settings for text that every pooler keeps apart for each client.
+	// kept are the settings for text that every pooler keeps for each client separately.
 	kept = map[string]string{
 		"client_encoding": "UTF8", "datestyle": "ISO, MDY", "timezone": "UTC", "standard_conforming_strings": "on",
 	}
 
-	// fixed are further settings on which statements and the reading of their answers depend. DATABASE_URL cannot change them.
+	// fixed are further settings on which the statements and the reading of their answers depend. DATABASE_URL cannot change them.
 	fixed = map[string]string{
 		"array_nulls": "on", "backslash_quote": "safe_encoding", "bytea_output": "hex", "extra_float_digits": "1",
 		"intervalstyle": "postgres", "quote_all_identifiers": "off", "transform_null_equals": "off", "row_security": "on",
 		"default_transaction_isolation": "read committed", "default_transaction_deferrable": "off", "check_function_bodies": "on",
 	}
 
-	// usual are settings that DATABASE_URL may change. The program bounds its statements and transactions itself, so a bound of
-	// the database does not apply to it. Over a large outbox the planner expects some of the relay's statements to read much,
-	// although they read little, and compiling one takes up to a second.
+	// usual are settings that DATABASE_URL may change. The program bounds its statements and transactions itself, so the timeouts of the
+	// database are off. jit is off because of the relay's statements. Over a large outbox the planner expects some of them to read many
+	// rows, although they read few. To compile such a statement takes up to a second.
 	usual = map[string]string{
 		"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
 		"plan_cache_mode": "auto", "jit": "off",
 	}
 
-	// newer are like usual, but servers of some versions do not know them. They are set after the session has begun.
+	// newer are like usual, but some versions of the server do not know them. So they are set after the session has begun.
 	newer = map[string]string{"idle_session_timeout": "0", "transaction_timeout": "0"}
 )
 
-// unusable are settings with which DATABASE_URL would keep the program from its work for good, and what each of them does.
+// unusable are settings with which the program could never work, if DATABASE_URL turns them on. Each has the reason for the error text.
 var unusable = map[string]string{
 	"default_transaction_read_only": "so nothing could be written",
 	"replication":                   "which makes sessions for copying the whole server",
 }
 
-// isOff is generous about the ways to write off.
+// isOff accepts each way to write the value off: off, false, no and 0.
 func isOff(value string) bool {
 	return slices.Contains([]string{"off", "false", "no", "0"}, strings.ToLower(value))
 }
 
-// applySettings completes what DATABASE_URL sets. It returns the settings of a session that leads to Postgres itself, and those
-// that a pooler takes.
+// applySettings completes the settings of DATABASE_URL. direct are the settings of a session that leads to Postgres itself, and pooled
+// those of a session that leads to a pooler.
 func applySettings(config *pgx.ConnConfig) (direct, pooled map[string]string, err error) {
 	given, err := givenSettings(config.RuntimeParams)
 	if err != nil {
@@ -81,13 +81,13 @@ func applySettings(config *pgx.ConnConfig) (direct, pooled map[string]string, er
 	return direct, pooled, nil
 }
 
-// sameSetting is generous about the ways to write UTF8 and on.
+// sameSetting reports whether two values are the same. It ignores case, hyphens, spaces and quotes: utf-8 is UTF8, and ON is on.
 func sameSetting(one, other string) bool {
 	plain := strings.NewReplacer("-", "", " ", "", "'", "")
 	return strings.EqualFold(plain.Replace(one), plain.Replace(other))
 }
 
-// givenSettings returns the settings of a URL by their names in lower case, with those that stand in its "options" (-c name=value).
+// givenSettings returns the settings of a URL by their names in lower case. They include the settings in its "options" (-c name=value).
 func givenSettings(parameters map[string]string) (map[string]string, error) {
 	given := make(map[string]string, len(parameters))
 	words := ""
@@ -161,7 +161,7 @@ func splitOptions(text string) (words []string) {
 	return words
 }
 
-// refusesSettings reports whether err is a pooler's, which does not take a setting of the startup message.
+// refusesSettings reports whether err comes from a pooler that does not accept a setting of the startup message.
 func refusesSettings(err error) bool {
 	var reported *pgconn.PgError
 	return errors.As(err, &reported) && (reported.Code == "08P01" || reported.Code == "0A000") &&
@@ -174,16 +174,16 @@ var ErrEncoding = fault.New(fault.Invalid, "unsupported_encoding", "the database
 // ErrVersion reports that the server is older than the program supports.
 var ErrVersion = fault.New(fault.Invalid, "unsupported_version", "this version of Postgres is too old")
 
-// oldest is the first version whose functions the statements need: pg_column_compression is of Postgres 14.
+// oldest is the oldest version that has all functions of the statements: pg_column_compression came with Postgres 14.
 const oldest = 14
 
-// ErrSearchPath reports that the session's search_path leads to no schema that could hold the tables.
+// ErrSearchPath reports that the session's search_path names no schema that could hold the tables.
 var ErrSearchPath = fault.New(fault.Invalid, "no_schema", "the search_path leads to no schema")
 
-// errFormat reports that a pooler did not keep a setting that it was told.
+// errFormat reports that a pooler did not keep a setting that the session asked for.
 var errFormat = fault.New(fault.Invalid, "unsupported_pooler", "a setting that the program depends on is not as it was set")
 
-// checkFormat judges what the server reported while the session began. Postgres reports all of these.
+// checkFormat checks the parameters that the server reported while the session began. Postgres reports all of these.
 func checkFormat(conn *pgconn.PgConn, database string) error {
 	if err := checkVersion(conn.ParameterStatus("server_version")); err != nil {
 		return err
@@ -202,7 +202,7 @@ func checkFormat(conn *pgconn.PgConn, database string) error {
 	return nil
 }
 
-// checkVersion takes what Postgres calls itself: "15.18 (Debian 15.18-0+deb12u1)", "18beta1".
+// checkVersion takes the version as Postgres writes it: "15.18 (Debian 15.18-0+deb12u1)", "18beta1".
 func checkVersion(version string) error {
 	var major int
 	if _, err := fmt.Sscanf(version, "%d", &major); err == nil && major < oldest {
@@ -212,10 +212,14 @@ func checkVersion(version string) error {
 	return nil
 }
 
-// openedStatement returns the statement that a new session runs first, and that says what it leads to. Postgres itself is also told
-// what the startup message cannot say: settings that some versions do not have, commits that outlive a crash, and a search
-// path that puts temporary tables last, where one named "outbox" hides nothing. A pooler's backend serves others too. It is
-// told only not to compile, which is faster for them as well.
+// openedStatement returns the first statement of a new session. Its answer says where the session leads.
+//
+// On Postgres itself the statement also makes the settings that the startup message cannot make: settings that some versions do not have,
+// commits that survive a crash, and a search path with pg_temp at the end, so that a temporary table named "outbox" does not hide the real
+// one.
+//
+// Behind a pooler the backend serves other clients too. There the statement only turns jit off, which makes the other clients' statements
+// faster too.
 func openedStatement(direct bool, given map[string]string) string {
 	columns := []string{
 		"pg_catalog.pg_is_in_recovery()", "pg_catalog.current_setting('transaction_read_only') = 'on'",

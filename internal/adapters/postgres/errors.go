@@ -21,8 +21,8 @@ var ErrUnavailable = fault.New(fault.Unavailable, "database_unavailable", "the d
 var ErrSchema = fault.New(fault.Internal, "schema_outdated",
 	"the database's schema is missing or older than this program: run `outboxie migrate up`")
 
-// classify turns an error of the driver into a fault. A fault stays as it is, a transient error becomes ErrUnavailable, and any other
-// error stays unclassified. If ctx has ended, errors.Is finds the end of ctx, even if database/sql hides it behind an error of its own.
+// classify turns an error of the driver into a fault. A fault stays as it is. A transient error becomes ErrUnavailable. Any other error
+// stays unclassified. If ctx has ended, errors.Is finds the error of ctx, even if database/sql returned an error of its own instead.
 func classify(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -48,7 +48,7 @@ func transient(err error) bool {
 		return true
 	}
 	var connect *pgconn.ConnectError
-	if errors.As(err, &connect) { // whatever the server's reason: it may be up, or let us in, later
+	if errors.As(err, &connect) { // for any reason: the server may be up later, or may let the program in later
 		return true
 	}
 	var reported *pgconn.PgError

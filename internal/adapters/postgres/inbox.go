@@ -14,8 +14,8 @@ import (
 
 // InboxOptions are the settings of an Inbox.
 type InboxOptions struct {
-	// IdleTimeout is how long a transaction may send nothing before Postgres ends it and frees its lane; 0: 5 s. It must exceed the
-	// longest call of a handler.
+	// IdleTimeout is how long a transaction may send nothing. After that Postgres ends the transaction and frees its lane; 0: 5 s. It must
+	// exceed the longest call of a handler.
 	IdleTimeout time.Duration
 }
 
@@ -23,8 +23,9 @@ const defaultIdleTimeout = 5 * time.Second
 
 // Inbox keeps a subscriber's checkpoints, applies each event once, and keeps dead letters.
 //
-// The key of an event's row in inbox decides between transactions that do different things about the event, and applied_at says
-// what became of it: NULL if the event has a letter. A transaction locks an event's letter, if it has one, before the event's row.
+// An event has at most one row in inbox. The row's key decides between transactions that treat the same event differently. The column
+// applied_at says whether the event was applied; it is NULL if the event has a letter. A transaction locks an event's letter, if there is
+// one, before the event's row in inbox.
 type Inbox struct {
 	db           *bun.DB
 	idleTimeout  time.Duration
@@ -41,8 +42,9 @@ func NewInbox(db *bun.DB, options InboxOptions) *Inbox {
 	return &Inbox{db: db, idleTimeout: options.IdleTimeout}
 }
 
-// Apply asks Postgres three times: it begins the transaction, takes and moves the lane and records the events; it writes what the handlers
-// collected; and it commits. It asks more often if there are letters, or events that were dealt with before.
+// Apply makes three round trips to Postgres. The first begins the transaction, takes and moves the lane, and records the events. The second
+// writes what the handlers collected. The third commits. There are more round trips if the subscriber has letters, or if events were
+// recorded before.
 func (i *Inbox) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (outcome inbox.Outcome, err error) {
@@ -75,14 +77,14 @@ type application struct {
 	idle       idleGuard
 
 	anyLetters bool                // the subscriber has letters that are not discarded
-	attempts   map[string]int      // failures so far, by the ids of the failing letters that the batch's events have
-	fresh      []bool              // by index: nobody has dealt with the event
+	attempts   map[string]int      // failures so far, by letter id, for the batch's events that have failing letters
+	fresh      []bool              // by index: the event was not recorded before, so this batch handles it
 	recorded   int                 // events that got a row in inbox
 	held       map[outbox.Key]bool // aggregates that have pending letters
 	results    []inbox.Result
 	letters    []inbox.Letter
 
-	met struct { // what was recorded before
+	met struct { // the events that were recorded before
 		ids       []string
 		sequences []int64
 	}
@@ -115,7 +117,7 @@ func (a *application) run(ctx context.Context, idleTimeout time.Duration) error 
 	return nil
 }
 
-// handle decides about each event, in order, and calls the handler for those that are to take effect now.
+// handle decides about each event, in order. It calls the handler for the events that take effect now.
 func (a *application) handle(ctx context.Context) error {
 	for i, event := range a.batch.Events {
 		switch {
@@ -155,8 +157,8 @@ func (a *application) flush(ctx context.Context) error {
 	return nil
 }
 
-// suspect handles one event within a savepoint, after the effects of what stands before it. If that fails, later events of its
-// aggregate are held.
+// suspect handles one event within a savepoint, after it has written the effects of the events before. If the event fails, later events of
+// its aggregate are held.
 func (a *application) suspect(ctx context.Context, index int) error {
 	if err := a.flush(ctx); err != nil {
 		return err
@@ -188,13 +190,13 @@ func (a *application) suspect(ctx context.Context, index int) error {
 	return a.setAside(ctx, index, letter, failure.Wait)
 }
 
-// exec runs a statement whose result nobody needs.
+// exec runs a statement and ignores its result.
 func (a *application) exec(ctx context.Context, statement string, args ...any) error {
 	_, err := a.tx.ExecContext(ctx, statement, args...)
 	return classify(ctx, err)
 }
 
-// affected classifies what a statement answered, and returns how many rows it touched.
+// affected returns a function that classifies the error of a statement, or returns how many rows the statement changed.
 func affected(ctx context.Context) func(result sql.Result, err error) (int, error) {
 	return func(result sql.Result, err error) (int, error) {
 		if err != nil {

@@ -16,9 +16,11 @@ import (
 
 var _ inbox.Checkpoints = (*Inbox)(nil)
 
-// beginStatement locks the subscriber's row, and then inserts the first lane, which waits for a transaction of a program of before that is
-// inserting it, and the others only with it. The lanes begin at a revision that no lane of a forgotten subscriber of the same name has had:
-// the number of the transaction. Each transaction has a higher one, and each revision costs a transaction.
+// beginStatement locks the subscriber's row. Then it inserts the first lane, and the other lanes only if it inserted the first. A program
+// of an earlier version may be inserting the lanes without that lock; the insert of the first lane waits for it.
+//
+// The lanes begin at the number of the transaction as their revision. No lane of a forgotten subscriber of the same name has had this
+// revision: each transaction has a higher number than those before it, and each new revision takes a transaction.
 const beginStatement = `
 WITH known AS (
 	INSERT INTO subscribers AS s (subscriber) VALUES (?0)
@@ -44,9 +46,9 @@ func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream 
 	return classify(ctx, err)
 }
 
-// lookStatement returns a row for each lane, or one row without a lane. It also deletes announcements that are a minute old, but none
-// that another copy renews or deletes at the same moment. It locks its own announcement first, and waits for no other one, so that copies
-// do not wait for each other.
+// lookStatement returns a row for each lane, or one row without a lane. It also deletes announcements that are a minute old, except those
+// that another copy renews or deletes at the same moment. It locks its own announcement first, and never waits for the announcement of
+// another copy. So copies do not wait for each other.
 var lookStatement = `
 WITH announced AS (
 	INSERT INTO subscriber_copies (subscriber, instance, seen_at) VALUES (?0, ?1, clock_timestamp())
@@ -72,7 +74,7 @@ LEFT JOIN subscribers AS s ON s.subscriber = ?0
 LEFT JOIN subscriber_lanes AS l ON l.subscriber = ?0
 ORDER BY l.lane`
 
-// Heartbeat is one statement, so lanes and subscription are of one moment.
+// Heartbeat runs one statement, so lanes and subscription are read at one moment.
 func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (view inbox.View, err error) {
 	rows, err := i.db.QueryContext(ctx, lookStatement, subscriber, instance)
 	if err != nil {
@@ -131,11 +133,13 @@ func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks [
 	return marks, classify(ctx, rows.Err())
 }
 
-// moveLane takes the lane of a checkpoint, and moves it. ?0 to ?6 are the subscriber and its checkpoint, ?7 to ?10 the stream and the
-// place to which the lane moves. A lane that is locked, or that is not exactly at the checkpoint, is not moved; nothing waits.
+// moveLane locks the lane of a checkpoint, and moves the lane. ?0 to ?6 are the subscriber and its checkpoint. ?7 to ?10 are the stream and
+// the place to which the lane moves. moveLane does not move a lane that is locked, or that is not exactly at the checkpoint. It never
+// waits.
 //
-// A row that was found was at this revision in the statement's snapshot, and is so now that it is locked: Postgres compares the
-// snapshot's row first, and after the lock the newest one. So the snapshot has everything that transactions in this lane did.
+// A lane that moveLane finds has the checkpoint's revision in the statement's snapshot, and still has it when the row is locked: Postgres
+// checks the condition on the snapshot's row first, and after the lock on the newest row. So the snapshot has everything that earlier
+// transactions in this lane did.
 const moveLane = `
 UPDATE subscriber_lanes SET stream = ?7, sequence = ?8, stored_ns = ?9, progress = ?10::bigint, revision = revision + 1, moved_at = clock_timestamp()
 WHERE ctid = (
@@ -152,20 +156,20 @@ func moveArgs(subscriber string, from inbox.Checkpoint, stream string, to inbox.
 	}, more...)
 }
 
-// laneMoved returns the error of a lane that was not moved.
+// laneMoved returns the error for a lane that could not be moved.
 func laneMoved(subscriber string, from inbox.Checkpoint) error {
 	return inbox.ErrLaneMoved.With("lane %d of subscriber %s is not at revision %d, sequence %d, or another transaction works on it",
 		from.Lane, subscriber, from.Revision, from.Sequence)
 }
 
-// rewindStatement sees every mark: the lane's last transaction is in its snapshot.
+// rewindStatement sees every mark, because its snapshot has the lane's last transaction (see moveLane).
 const rewindStatement = `
 WITH moved AS (` + moveLane + `lane), removed AS (
 	DELETE FROM subscriber_marks WHERE subscriber = ?0 AND lane = ?1 AND sequence > ?8 AND EXISTS (SELECT FROM moved)
 )
 SELECT count(*) FROM moved`
 
-// Rewind is one statement.
+// Rewind runs one statement.
 func (i *Inbox) Rewind(
 	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.StreamPosition,
 ) (inbox.Checkpoint, error) {
@@ -185,15 +189,16 @@ func movedTo(from inbox.Checkpoint, stream string, to inbox.StreamPosition) inbo
 	return inbox.Checkpoint{Lane: from.Lane, Lanes: from.Lanes, Stream: stream, StreamPosition: to, Revision: from.Revision + 1}
 }
 
-// takeStatement also says whether there are letters that the batch has to look at. Its snapshot has every letter that holds one of
-// the lane's aggregates, because only the lane's own transactions insert letters of these aggregates. (Programs of before do too: see
-// recognize.) A letter may have ended since the snapshot: then its aggregate's event becomes a letter without need, whose turn has come.
+// takeStatement also returns whether the subscriber has letters that the batch has to look at. Its snapshot has every letter that holds an
+// aggregate of the lane, because only the lane's own transactions insert such letters. (Programs of earlier versions insert them too: see
+// recognize.) A letter may have ended since the snapshot. Then an event of its aggregate becomes a letter without need, and is the next one
+// to be redelivered.
 const takeStatement = moveLane + `set_config('idle_in_transaction_session_timeout', ?11, true) AS timeout,
 	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded') AS letters`
 
-// These take the lane and record the batch's events, so that Postgres is asked once. ?12 to ?17 are the columns of the events, and ?18 is
-// how many there are. If there are letters nothing is recorded, because failing letters are locked before their events are recorded. If
-// each event is new, no ids are returned.
+// These statements take the lane and record the batch's events in one round trip. ?12 to ?17 are the columns of the events, and ?18 is the
+// number of events. If there are letters, nothing is recorded, because failing letters must be locked before their events are recorded. If
+// all events are new, no ids are returned.
 const (
 	takeOneStatement = `WITH taken AS (` + takeStatement + `), recorded AS (
 	INSERT INTO inbox (` + inboxColumns + `)
@@ -217,7 +222,7 @@ FROM taken`
 
 var takeOnePrepared = prepare("take", takeOneStatement)
 
-// take takes the lane, and moves it: nobody sees that before the commit. It also records the events, unless there are letters.
+// take locks the lane, and moves it. Nobody sees the move before the commit. take also records the events, unless there are letters.
 func (a *application) take(ctx context.Context, r recordRows, idleTimeout time.Duration) error {
 	from := a.batch.From
 	timeout := strconv.FormatInt(max(1, idleTimeout.Milliseconds()), 10)
@@ -253,7 +258,7 @@ func (a *application) moved() inbox.Checkpoint {
 	return movedTo(a.batch.From, a.batch.From.Stream, a.batch.To)
 }
 
-// markStatement keeps a mark, and removes the oldest. It does not see its own mark.
+// markStatement inserts a mark, and removes the oldest ones. The removal does not see the new mark.
 const markStatement = `
 WITH kept AS (
 	INSERT INTO subscriber_marks (subscriber, lane, sequence, stored_ns, progress) VALUES (?0, ?1, ?2, ?3, ?5::bigint)
@@ -263,7 +268,7 @@ DELETE FROM subscriber_marks WHERE subscriber = ?0 AND lane = ?1 AND sequence <=
 	SELECT sequence FROM subscriber_marks WHERE subscriber = ?0 AND lane = ?1 AND sequence < ?2
 	ORDER BY sequence DESC OFFSET ?4 LIMIT 1)`
 
-// mark keeps a mark where one is due.
+// mark inserts a mark if one is due.
 func (a *application) mark(ctx context.Context) error {
 	if !inbox.MarkDue(a.batch.From.StreamPosition, a.batch.To) {
 		return nil
@@ -272,7 +277,7 @@ func (a *application) mark(ctx context.Context) error {
 		inbox.MarksKept-1, progress(a.batch.To))
 }
 
-// nanoseconds is a stored time as it is kept; timestamptz has only microseconds.
+// nanoseconds returns a stored time as the table keeps it: timestamptz has only microseconds.
 func nanoseconds(storedAt time.Time) int64 {
 	if storedAt.IsZero() {
 		return 0
@@ -280,7 +285,7 @@ func nanoseconds(storedAt time.Time) int64 {
 	return storedAt.UnixNano()
 }
 
-// progress is the progress of a place as it is kept: NULL if it is not known.
+// progress returns the progress of a place as the table keeps it: NULL if the progress is unknown.
 func progress(at inbox.StreamPosition) any {
 	if at.Progress == 0 {
 		return nil

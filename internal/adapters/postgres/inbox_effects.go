@@ -16,11 +16,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// effects is the transaction of handlers, or their savepoint. It collects what they do, and writes it at once. Handlers of different
-// aggregates then take the locks of shared rows in one order and for a short time. Statements for single events would lock in the order
-// of the events, and two lanes would wait for each other.
+// effects is the transaction of handlers, or their savepoint. It collects what the handlers write, and writes all of it at once. So the
+// locks of shared rows are taken in one order and held for a short time, also by handlers of different aggregates. If each event had
+// statements of its own, the locks would come in the order of the events, and two lanes would wait for each other.
 //
-// A handler may have kept it when the transaction is over, so it is safe for concurrent use.
+// A handler may keep its Tx after the transaction has ended, so effects is safe for concurrent use.
 type effects struct {
 	tx         bun.Tx
 	subscriber string
@@ -32,21 +32,22 @@ type effects struct {
 	emitted    int         // events that were written to the log
 }
 
-// collector is what one port collects. It is used by one caller at a time.
+// collector collects for one port. One caller uses it at a time.
 type collector interface {
-	// rank is when it is written, among the collectors of a transaction: each has another one. All transactions lock in that order.
+	// rank says when the collector is written, among the collectors of a transaction. Each collector has a different rank. So all
+	// transactions take locks in the same order.
 	rank() int
-	// flush writes in a transaction what was collected for a subscriber. It is called once.
+	// flush writes, in a transaction, what was collected for a subscriber. It is called once.
 	flush(ctx context.Context, tx bun.Tx, subscriber string) error
 }
 
-// The ranks. What is emitted comes last: the log's readers wait for a transaction that has written there.
+// The ranks. Emitted events come last, because the log's readers wait for a transaction that has written to the log.
 const (
 	rankTotals = iota + 1
 	rankEmitted
 )
 
-// newEffects returns effects of a subscriber's handler that are written in tx.
+// newEffects returns the effects of a subscriber's handler. They are written in tx.
 func newEffects(tx bun.Tx, subscriber string, handler inbox.Handler) *effects {
 	return &effects{tx: tx, subscriber: subscriber, handler: handler.Name()}
 }
@@ -54,7 +55,7 @@ func newEffects(tx bun.Tx, subscriber string, handler inbox.Handler) *effects {
 // Subscriber returns the name of the subscriber.
 func (e *effects) Subscriber() string { return e.subscriber }
 
-// collect calls add with the collector that a port has in a transaction. The collector is empty at first, and after each flush.
+// collect calls add with the collector of a port in a transaction. The collector is empty at first, and after each flush.
 func collect[T any, C interface {
 	*T
 	collector
@@ -88,8 +89,8 @@ func effectsOf(tx inbox.Tx) (*effects, error) {
 	return e, nil
 }
 
-// flush writes what was collected since the last flush. Afterwards handlers may go on. What was collected is dropped even if that fails:
-// the transaction, or its savepoint, is undone then. Its errors are those of classifyEffect.
+// flush writes what was collected since the last flush. Handlers may collect more afterwards. If flush fails, what was collected is
+// dropped, because the transaction or its savepoint is then rolled back. The errors are those of classifyEffect.
 func (e *effects) flush(ctx context.Context) error {
 	collectors := e.drop()
 	slices.SortFunc(collectors, func(a, b collector) int { return cmp.Compare(a.rank(), b.rank()) })
@@ -104,7 +105,7 @@ func (e *effects) flush(ctx context.Context) error {
 	return nil
 }
 
-// drop forgets what was collected, and returns it.
+// drop removes what was collected, and returns it.
 func (e *effects) drop() []collector {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -113,15 +114,15 @@ func (e *effects) drop() []collector {
 	return collectors
 }
 
-// end drops what was collected and not written. From then on a handler that has kept its Tx gets an error.
+// end drops what was collected and not written. After end, a handler that has kept its Tx gets an error.
 func (e *effects) end() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ended, e.collectors = true, nil
 }
 
-// handleSafely calls handler for entry. A panic becomes an error with the stack of the handler. Errors that do not come from Postgres
-// stay as they are, unless ctx has ended: a handler's own timeout is no outage of the database.
+// handleSafely calls handler for entry. A panic becomes an error with the handler's stack. An error that does not come from Postgres stays
+// as it is, unless ctx has ended: a timeout of the handler's own does not mean that the database is down.
 func handleSafely(ctx context.Context, handler inbox.Handler, tx inbox.Tx, entry outbox.Entry) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -135,7 +136,7 @@ func handleSafely(ctx context.Context, handler inbox.Handler, tx inbox.Tx, entry
 	return classifyEffect(ctx, err)
 }
 
-// classifyEffect is classify for errors about the data of events: an error that no retry can heal wraps inbox.ErrPermanent.
+// classifyEffect is classify for errors about the data of events. An error that no retry can repair wraps inbox.ErrPermanent.
 func classifyEffect(ctx context.Context, err error) error {
 	state := sqlState(err)
 	err = classify(ctx, err)
@@ -145,8 +146,8 @@ func classifyEffect(ctx context.Context, err error) error {
 	return err
 }
 
-// permanentCode reports whether a SQLSTATE says that the same statement with the same data never succeeds. Other violated constraints
-// may heal: a foreign key's row comes from another lane, and a unique key's row may go.
+// permanentCode reports whether a SQLSTATE says that the same statement with the same data never succeeds. Violations of other constraints
+// may end: another lane may insert the row that a foreign key needs, and the row with the same unique key may be deleted.
 func permanentCode(code string) bool {
 	switch code {
 	case "23502", "23514", "54000": // not null, check, program limit exceeded

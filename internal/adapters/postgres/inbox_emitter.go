@@ -11,18 +11,18 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// Emitter appends what handlers emit to the outbox. A transaction writes all of it with one statement.
+// Emitter appends to the outbox what handlers emit. A transaction appends all of its events with one statement.
 type Emitter struct{}
 
 var _ inbox.Emitter = (*Emitter)(nil)
 
-// errNoRight is an outage, because it says nothing about the events: they wait until the program has the right.
+// errNoRight is an outage, because it says nothing about the events. They wait until the program has the right.
 var errNoRight = fault.New(fault.Unavailable, "no_right_to_emit", "the program has no right to append to the log: run this subscriber as outboxie_emitter")
 
 // NewEmitter returns the emitter.
 func NewEmitter() Emitter { return Emitter{} }
 
-// Emit keeps the messages until they are flushed.
+// Emit collects the messages. flush appends them.
 func (Emitter) Emit(_ context.Context, tx inbox.Tx, cause outbox.Entry, messages ...outbox.Message) error {
 	effects, err := effectsOf(tx)
 	if err != nil {
@@ -38,7 +38,7 @@ type emitted struct{ inbox.EmitBuffer }
 
 func (*emitted) rank() int { return rankEmitted }
 
-// flush appends. The transaction keeps its own idle timeout.
+// flush appends the collected events. It does not change the transaction's idle timeout.
 func (e *emitted) flush(ctx context.Context, tx bun.Tx, _ string) error {
 	err := (&appender{tx: tx}).Append(ctx, e.Messages()...)
 	switch {

@@ -15,33 +15,34 @@ import (
 
 var _ inbox.Log = (*Inbox)(nil)
 
-// reachedStatement returns whether the log fills the stream, up to where retention has removed its rows, and the cursor's position if it
-// stands between two sequences.
+// reachedStatement returns whether this log fills the stream, the position up to which retention has removed rows, and the cursor's
+// position if the cursor stands between two sequences.
 const reachedStatement = `
 SELECT coalesce(bool_or(stream_created = ?0), false), coalesce(max(purged_to), 0),
 	max(position) FILTER (WHERE stream_created = ?0 AND stream_sequence BETWEEN ?1 AND ?2)
 FROM outbox_cursor`
 
-// boundsStatement returns the last event between the positions ?3 and ?4 that is not present behind the hole, and the last one that was
-// redriven into the hole. What is present before the former is a copy.
+// boundsStatement returns two positions: the last event between the positions ?3 and ?4 that is not present behind the hole, and the last
+// event that was redriven into the hole. An event that is present behind the hole and comes before the first of the two is a copy.
 const boundsStatement = `
 SELECT coalesce((SELECT o.position FROM outbox AS o WHERE o.position > ?3 AND o.position < ?4` + unheldRow + `
 		ORDER BY o.position DESC LIMIT 1), 0),
 	coalesce((SELECT max(p.position) FROM outbox_parked AS p WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2), 0)`
 
-// unheldRow says that a row has none in the parking lot, and is not among the positions ?5.
+// unheldRow says that a row of the log has no row in the parking lot, and is not at one of the positions ?5.
 const unheldRow = `
 		AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)
 		AND NOT EXISTS (SELECT FROM unnest(?5::bigint[]) AS present (position) WHERE present.position = o.position)`
 
-// earliestStatement returns the position after which the log has the last ?7 events before ?4, if it has so many.
+// earliestStatement returns the position after which the log has the last ?7 events before ?4. It returns no row if the log has fewer
+// events.
 const earliestStatement = `
 SELECT o.position - 1 FROM outbox AS o WHERE o.position < ?4` + unheldRow + `
 ORDER BY o.position DESC OFFSET ?7 - 1 LIMIT 1`
 
-// holeRows are the rows of the log whose messages were in a hole, as far as they come after a position. The arguments: ?0 the subscriber,
-// ?1 and ?2 the hole's first and last sequence, ?3 and ?4 the positions between which events are missing, and ?6 the position. What has a
-// row in the parking lot is in the hole only if it was redriven there.
+// holeRows are the rows of the log whose messages were in a hole, and that come after a position. The arguments: ?0 is the subscriber. ?1
+// and ?2 are the hole's first and last sequence. ?3 and ?4 are the positions between which events are missing. ?6 is the position after
+// which rows are wanted. An event with a row in the parking lot was in the hole only if it was redriven into the hole.
 const holeRows = `
 	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id FROM outbox AS o
 	WHERE o.position > greatest(?3, ?6) AND o.position < ?4
@@ -51,9 +52,9 @@ const holeRows = `
 	FROM outbox_parked AS p JOIN outbox AS o ON o.position = p.position AND o.event_id = p.event_id
 	WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2 AND p.position > ?6`
 
-// lostStatement looks at the next ?7 rows of the log, and returns those of them whose messages were in the hole, and that the subscriber wants
-// and has not dealt with. Each row says whether there may be more, and up to which position was looked. The limit comes before everything
-// else, so that a large hole is not read again and again.
+// lostStatement looks at the next ?7 rows of the log. It returns the rows whose messages were in the hole, and that the subscriber wants
+// and has not dealt with. Each row also says whether there may be more rows, and up to which position the statement has looked. The limit
+// applies before everything else, so that a large hole is not read again and again.
 const lostStatement = `
 WITH page AS MATERIALIZED (
 	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id FROM outbox AS o
@@ -74,7 +75,7 @@ FROM reach LEFT JOIN (
 ) AS h ON true
 ORDER BY h.position`
 
-// goneStatement returns how many positions up to ?7 nobody knows an event of, and how many messages of the hole the log has.
+// goneStatement returns two numbers: how many positions up to ?7 hold no known event, and how many messages of the hole the log has.
 const goneStatement = `
 SELECT ?7 - ?3
 	- (SELECT count(*) FROM outbox AS o WHERE o.position > ?3 AND o.position <= ?7)
@@ -84,8 +85,8 @@ SELECT ?7 - ?3
 	) AS known WHERE NOT EXISTS (SELECT FROM outbox AS o WHERE o.position = known.position)),
 	(SELECT count(*) FROM (` + holeRows + `) AS h)`
 
-// eventsStatement returns rows in order, until they have ?1 bytes of payload; the first one in any case. What a payload takes on disk is known
-// without reading it, so that not all payloads are read for the few that are returned.
+// eventsStatement returns rows in order, until they have ?1 bytes of payload. It always returns the first row. Postgres knows the size of a
+// payload on disk without reading the payload. So the statement does not read all payloads for the few that it returns.
 const eventsStatement = `
 SELECT position, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload, recorded_at FROM (
 	SELECT s.*, sum(octet_length(s.payload::text)) OVER (ORDER BY s.position) - octet_length(s.payload::text) AS before
@@ -96,12 +97,12 @@ SELECT position, event_id, aggregate_type, aggregate_id, aggregate_version, even
 ) AS o WHERE before < ?1 OR before = 0 ORDER BY position`
 
 const (
-	lostPage  = 5000 // rows of the log that are looked at in one statement, at most
-	lostPages = 20   // in one call
+	lostPage  = 5000 // the most rows of the log that one statement looks at
+	lostPages = 20   // the most pages that one call reads
 )
 
-// ReadHole reads in one snapshot, so that retention cannot remove a row between two statements. If retention has removed rows of the hole, or the
-// log is elsewhere, it searches the whole inbox of the subscriber, which has no index for that.
+// ReadHole reads in one snapshot, so that retention cannot remove a row between two statements. If retention has removed rows of the hole,
+// or the log is in another database, ReadHole searches the whole inbox of the subscriber. There is no index for this search.
 func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.HoleContents, err error) {
 	ctx = allow(ctx, counting)
 	var failed error
@@ -117,7 +118,7 @@ func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole
 	return lost, nil
 }
 
-// CursorBetween is one statement.
+// CursorBetween runs one statement.
 func (i *Inbox) CursorBetween(ctx context.Context, stream string, from, to uint64) (reached inbox.LogCursor, err error) {
 	reached, _, err = reachedBy(ctx, i.db, stream, from, to)
 	return reached, classify(ctx, err)
@@ -136,8 +137,8 @@ type lostRead struct {
 	subscriber string
 	hole       inbox.Hole
 	limit      inbox.ReadLimit
-	until      outbox.Position // all events of the hole are before it
-	highest    outbox.Position // of the events that were in the hole
+	until      outbox.Position // all events of the hole come before this position
+	highest    outbox.Position // the highest position of the events that were in the hole
 	unsure     bool            // nobody knows where the hole begins in the log
 }
 
@@ -179,7 +180,7 @@ func (l *lostRead) run(ctx context.Context) (lost inbox.HoleContents, err error)
 	return lost, nil
 }
 
-// bound finds between which positions events are missing.
+// bound finds the positions between which events are missing.
 func (l *lostRead) bound(ctx context.Context) error {
 	l.until = l.hole.Before
 	if l.unsure = l.hole.After == 0; l.unsure && l.hole.Size() > 0 {
@@ -194,7 +195,7 @@ func (l *lostRead) bound(ctx context.Context) error {
 	return err
 }
 
-// elsewhere is what is known if the log is in another database.
+// elsewhere returns what is known if the log is in another database.
 func (l *lostRead) elsewhere(ctx context.Context) (inbox.HoleContents, error) {
 	met := 0
 	err := l.tx.QueryRowContext(ctx, "SELECT count(*) FROM inbox WHERE subscriber = ? AND sequence BETWEEN ? AND ?",
@@ -205,7 +206,7 @@ func (l *lostRead) elsewhere(ctx context.Context) (inbox.HoleContents, error) {
 	}, err
 }
 
-// args are the arguments of holeRows, and what follows.
+// args are the arguments of holeRows, followed by more.
 func (l *lostRead) args(after outbox.Position, more ...any) []any {
 	return append([]any{
 		l.subscriber, int64(l.hole.First), int64(l.hole.Last), int64(l.hole.After), int64(l.until), pgdialect.Array(l.hole.Present),
@@ -213,7 +214,7 @@ func (l *lostRead) args(after outbox.Position, more ...any) []any {
 	}, more...)
 }
 
-// unknown returns how many messages nobody knows.
+// unknown returns how many messages of the hole nobody knows.
 func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, error) {
 	last := min(purgedTo, l.hole.Before-1)
 	if last <= l.hole.After {
@@ -224,12 +225,12 @@ func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, 
 		return 0, err
 	}
 	if l.unsure {
-		known = 0 // they may have been in the stream before the hole
+		known = 0 // these messages may have been in the stream before the hole
 	}
 	return l.hole.MaxUnknown(gone, known), nil
 }
 
-// choose returns the positions of the first events that the lane is to get, and up to which position these are all.
+// choose returns the positions of the first events that the lane must get. Up to the position through there are no others.
 func (l *lostRead) choose(ctx context.Context) (chosen []int64, through outbox.Position, more bool, err error) {
 	after := outbox.Position(0)
 	for range lostPages {
@@ -251,11 +252,11 @@ func (l *lostRead) choose(ctx context.Context) (chosen []int64, through outbox.P
 	return chosen, max(l.hole.After, after), true, nil
 }
 
-// atOnce is how many rows are looked at in one statement: some more than the lane has room for, if its part of them is as large as that of
-// any other lane.
+// atOnce is how many rows one statement looks at: a few more than the lane has room for, times the number of lanes. It assumes that each
+// lane has about the same number of events.
 func (l *lostRead) atOnce() int { return min((l.limit.Count+1)*max(l.hole.Lanes, 1), lostPage) }
 
-// lostRows is a part of the log, with the positions of the events that the lane is to get.
+// lostRows is a part of the log, with the positions of the events that the lane must get.
 type lostRows struct {
 	positions []int64
 	last      outbox.Position
@@ -282,7 +283,7 @@ func (l *lostRead) page(ctx context.Context, after outbox.Position) (page lostRo
 	return page, rows.Err()
 }
 
-// events returns the events at positions, the first of them, as far as the limit goes.
+// events returns the first of the events at positions, as many as the limit allows.
 func (l *lostRead) events(ctx context.Context, positions []int64) (events []inbox.Event, err error) {
 	if len(positions) == 0 {
 		return nil, nil
@@ -302,7 +303,7 @@ func (l *lostRead) events(ctx context.Context, positions []int64) (events []inbo
 	return events, rows.Err()
 }
 
-// countStatement adds to what is counted of a subscriber. Messages that were missed count once, however many lanes pass them.
+// countStatement adds to the counts of a subscriber. A missed message counts once, however many lanes pass it.
 const countStatement = `
 UPDATE subscribers AS s SET filled = s.filled + ?1,
 	missed = s.missed + coalesce((SELECT sum(upper(fresh) - lower(fresh)) FROM unnest(added.sequences - added.before) AS fresh), 0)::bigint,
@@ -313,7 +314,8 @@ FROM (
 ) AS added
 WHERE s.subscriber = ?0`
 
-// lockCounts locks the subscriber's row if the batch changes it. Operators lock it before the lanes, so a batch does so too.
+// lockCounts locks the subscriber's row if the batch changes the counts. An operator locks this row before the lanes, so a batch must do
+// the same.
 func (a *application) lockCounts(ctx context.Context) error {
 	if !a.batch.ChangesCounts() {
 		return nil
@@ -322,7 +324,7 @@ func (a *application) lockCounts(ctx context.Context) error {
 	return err
 }
 
-// count adds to what is counted of the subscriber.
+// count adds the batch's numbers to the counts of the subscriber.
 func (a *application) count(ctx context.Context) error {
 	if !a.batch.ChangesCounts() {
 		return nil

@@ -10,15 +10,17 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// The head of an aggregate is its first pending letter. Only heads are tried. The state of a row is a hint, with which the index
-// dead_letters_due finds heads, and by which programs of before find them: 'retrying' for a head, and 'waiting' behind it. A transaction
-// that ends a head promotes the next letter, if that letter is visible and not locked. A promotion that was missed is made later.
+// The head of an aggregate is its first pending letter. Only heads are tried. The state of a letter is only a hint: 'retrying' for a head,
+// and 'waiting' for a letter behind it. The index dead_letters_due finds heads by this hint, and so do programs of earlier versions. A
+// transaction that ends a head promotes the next letter, if that letter is visible and not locked. promoteHeads makes a missed promotion
+// later.
 
-// headsAtOnce is how many aggregates promoteHeads looks at. Each costs some microseconds.
+// headsAtOnce is how many aggregates one call of promoteHeads looks at. Each of them costs some microseconds.
 const headsAtOnce = 500
 
-// promoteHeadsStatement goes from aggregate to aggregate by the index dead_letters_of, however many letters each has, from a digest on. It
-// takes the first pending letter of each. Of two aggregates with the same digest it sees the second one when the first has no letters.
+// promoteHeadsStatement walks from aggregate to aggregate by the index dead_letters_of, starting at a digest, however many letters each
+// aggregate has. It takes the first pending letter of each. If two aggregates have the same digest, it sees the second one only when the
+// first one has no letters.
 const promoteHeadsStatement = `
 WITH RECURSIVE head AS (
 	(SELECT ` + letterAggregate + ` AS aggregate, event_id, state FROM dead_letters
@@ -40,8 +42,8 @@ WITH RECURSIVE head AS (
 )
 SELECT (SELECT count(*) FROM looked), (SELECT count(*) FROM noted)`
 
-// promoteHeads promotes the heads whose promotion was missed, and counts them. It looks at all aggregates if there are at most headsAtOnce.
-// Of more aggregates it looks at some, chosen at random, so that each call is cheap and each aggregate is looked at in time.
+// promoteHeads promotes the heads whose promotion was missed, and returns their number. It looks at all aggregates if there are at most
+// headsAtOnce. If there are more, it looks at some, chosen at random. So each call is cheap, and each aggregate gets its turn in time.
 func (i *Inbox) promoteHeads(ctx context.Context, subscriber string) (noted int, err error) {
 	left := headsAtOnce
 	for _, from := range []int64{int64(rand.Uint64()), math.MinInt64} { //nolint:gosec // no secret depends on it
@@ -58,25 +60,25 @@ func (i *Inbox) promoteHeads(ctx context.Context, subscriber string) (noted int,
 	return noted, nil
 }
 
-// promotionDue reports, for every sixteenth call of Redeliver, that heads are to be promoted although other letters are due. A head whose
-// promotion was missed must not wait until all others are done.
+// promotionDue returns true for every sixteenth call of Redeliver. This call promotes heads although other letters are due. A head whose
+// promotion was missed must not wait until all other letters are done.
 func (i *Inbox) promotionDue() bool { return i.redeliveries.Add(1)%16 == 0 }
 
-// endAppliedStatement waits for no lock: a transaction that has locked a letter decides about it.
+// endAppliedStatement waits for no lock. If a transaction has locked a letter, that transaction decides about it.
 const endAppliedStatement = `
 DELETE FROM dead_letters WHERE subscriber = ?0 AND state = 'failing' AND event_id = ANY (ARRAY (
 	SELECT letter.event_id FROM dead_letters AS letter WHERE letter.subscriber = ?0 AND letter.state = 'failing'
 		AND (SELECT true FROM inbox AS i WHERE i.subscriber = ?0 AND i.event_id = ` + eventID + ` AND i.applied_at IS NOT NULL)
 	FOR UPDATE SKIP LOCKED))`
 
-// endApplied ends failing letters of events that were applied. A program of before leaves such a letter: it inserts the letter while a
-// lane applies the event, and neither sees the other one.
+// endApplied ends failing letters of events that were applied. A program of an earlier version can leave such a letter: it inserts the
+// letter while a lane applies the event, and neither sees the other's row.
 func (i *Inbox) endApplied(ctx context.Context, subscriber string) error {
 	_, err := i.db.ExecContext(ctx, endAppliedStatement, subscriber)
 	return classify(ctx, err)
 }
 
-// promoteHeadStatement changes nothing if the letter is locked: the transaction that has locked it decides about it.
+// promoteHeadStatement changes nothing if the letter is locked. The transaction that has locked the letter decides about it.
 const promoteHeadStatement = `
 WITH first AS MATERIALIZED (
 	SELECT event_id FROM dead_letters WHERE subscriber = ?0 AND ` + ofAggregate + ` AND state IN ` + pendingStates + ` ORDER BY position LIMIT 1

@@ -10,15 +10,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// idleGuard sends a statement now and then while handlers work and send none, so that Postgres does not end the transaction for being
-// idle. A frozen process sends nothing, so Postgres ends its transaction.
+// idleGuard sends a statement from time to time while handlers work and send nothing. Otherwise Postgres would end the transaction because
+// it is idle. A frozen process sends nothing, so Postgres does end its transaction.
 type idleGuard struct {
 	tx            bun.Tx
 	timeout       time.Duration
-	lastStatement time.Time // when the transaction sent its last statement, or before that
+	lastStatement time.Time // the transaction sent its last statement at this time, or later
 }
 
-// handle calls handler for entry. It fails with ErrUnavailable if that alone takes longer than the idle timeout.
+// handle calls handler for entry. It fails with ErrUnavailable if this one call takes longer than the idle timeout.
 func (a *idleGuard) handle(ctx context.Context, handler inbox.Handler, effects *effects, entry outbox.Entry) error {
 	began := time.Now()
 	err := handleSafely(ctx, handler, effects, entry)

@@ -36,13 +36,14 @@ type letterRow struct {
 	DeadAt           time.Time         `bun:"dead_at,nullzero"`
 	DueAt            time.Time         `bun:"due_at,nullzero,default:clock_timestamp()"`
 	ChangedAt        time.Time         `bun:"changed_at,nullzero,default:clock_timestamp()"`
-	Sequence         int64             `bun:"_sequence,nullzero"` // in the stream, when it was met last; not in letterColumns
+	Sequence         int64             `bun:"_sequence,nullzero"` // where the lane read the event last, in the stream; not in letterColumns
 	NoHandler        bool              `bun:"_no_handler,nullzero"`
 	Behind           int               `bun:"behind,scanonly"`
-	Shown            inbox.LetterState `bun:"shown,scanonly"` // the state as it follows from the other letters; empty: not asked for
+	Shown            inbox.LetterState `bun:"shown,scanonly"` // the state that follows from the other letters; empty: not read
 }
 
-// newLetterRow makes everything text that Postgres takes: what stands in the dead letters may be anybody's.
+// newLetterRow returns the row of a new failing letter. It turns everything into text that Postgres accepts, because anybody may have
+// written the message.
 func newLetterRow(subscriber string, entry outbox.Entry) *letterRow {
 	row := &letterRow{
 		Subscriber:       subscriber,
@@ -64,13 +65,13 @@ func newLetterRow(subscriber string, entry outbox.Entry) *letterRow {
 	return row
 }
 
-// letterColumns are the columns of a letter. How Postgres prints bytes is a setting that poolers do not keep, so the payload is
-// read in hexadecimal digits.
+// letterColumns are the columns of a letter. How Postgres prints bytes is a setting that poolers do not keep for each client. So the
+// payload is read as hexadecimal digits.
 const letterColumns = `subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version, position,
 	recorded_at, event_type, subject, headers, encode(payload, 'hex') AS payload_hex, first_failed_at, dead_at, due_at, changed_at,
 	coalesce(_no_handler, false) AS _no_handler`
 
-// digits are bytes that are read in hexadecimal digits.
+// digits are bytes that are read as hexadecimal digits.
 type digits []byte
 
 // Scan reads what encode(…, 'hex') returns.
@@ -108,11 +109,11 @@ func text(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// longestID is how long the id of a letter may be, in bytes. Ids of events are UUIDs; a longer id than this is anybody's, and an
-// index takes only some 2,700 bytes.
+// longestID is the longest id of a letter, in bytes. Ids of events are UUIDs. A longer id is not from the engine, and an index can hold
+// only some 2,700 bytes.
 const longestID = 255
 
-// letterID is the id under which the letter of an event is kept: the event's own, or a digest of one that is too long.
+// letterID returns the id under which the letter of an event is kept: the event's own id, or a digest of an id that is too long.
 func letterID(id string) string {
 	id = text(id)
 	if len(id) <= longestID {
@@ -121,7 +122,8 @@ func letterID(id string) string {
 	return fmt.Sprintf("long-id-%x", sha256.Sum256([]byte(id)))
 }
 
-// recordable is a time that Postgres can keep: Postgres knows no year 0. A time that cannot be kept is unknown.
+// recordable returns a time that Postgres can keep: Postgres has no year 0. If it cannot keep the time, the result is zero, which means
+// unknown.
 func recordable(at time.Time) time.Time {
 	if year := at.UTC().Year(); year < 1 || year > 9999 {
 		return time.Time{}
@@ -129,12 +131,12 @@ func recordable(at time.Time) time.Time {
 	return at
 }
 
-// letterAggregate is the aggregate of a letter as the index dead_letters_of has it, and ofAggregate that of two arguments, its
-// type and its id. Different aggregates may have the same, so the names are compared besides.
+// letterAggregate is the digest of a letter's aggregate, as the index dead_letters_of has it. ofAggregate selects the letters of the
+// aggregate with type ?1 and id ?2. Different aggregates may have the same digest, so ofAggregate compares type and id too.
 const (
 	letterAggregate = "hashtextextended(aggregate_id, hashtextextended(aggregate_type, 0))"
 	ofAggregate     = letterAggregate + " = hashtextextended(?2, hashtextextended(?1, 0)) AND aggregate_type = ?1 AND aggregate_id = ?2"
 )
 
-// pendingStates are those in which a letter holds later events of its aggregate.
+// pendingStates are the states in which a letter holds later events of its aggregate.
 const pendingStates = "('dead', 'waiting', 'retrying')"

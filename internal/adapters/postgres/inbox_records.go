@@ -10,13 +10,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// isUUID reports whether the inbox can have an event of this id.
+// isUUID reports whether inbox can have a row for this id.
 func isUUID(id string) bool { return len(id) == 36 && uuid.Validate(id) == nil }
 
 // inInbox reports whether an event of the batch gets a row in inbox.
 func inInbox(event inbox.Event) bool { return event.Unreadable == nil && isUUID(event.ID) }
 
-// recordRows are the events of a batch that get a row in inbox, each id once, as columns.
+// recordRows are the events of a batch that get a row in inbox, each id once. Each field is a column.
 type recordRows struct {
 	index      []int // in the batch
 	ids        []string
@@ -27,10 +27,11 @@ type recordRows struct {
 	positions  []int64
 	sequences  []int64
 
-	known map[string]int // by id: which of these
+	known map[string]int // by id: its index in the columns
 }
 
-// rows chooses the first event of each id. The sequence is that of the last one, because a row keeps where its event was met last.
+// rows chooses the first event of each id. Its sequence is that of the last event of the id, because a row keeps where its event was read
+// last.
 func (a *application) rows() recordRows {
 	r := recordRows{known: make(map[string]int, len(a.batch.Events))}
 	for i, event := range a.batch.Events {
@@ -55,11 +56,11 @@ func (a *application) rows() recordRows {
 	return r
 }
 
-// inboxColumns are the columns with which a row is inserted, as that of an applied event. If the event is not applied in the end, the row
-// is corrected before the commit. The transaction that inserts an event's row handles the event.
+// inboxColumns are the columns of a new row. The new row says that its event was applied. If the event is not applied in the end, the
+// transaction corrects the row before the commit. The transaction that inserts an event's row also handles the event.
 const inboxColumns = "subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence"
 
-// recordStatement records the events of a batch after their failing letters were locked.
+// recordStatement records the events of a batch. Their failing letters must be locked before.
 const recordStatement = `
 INSERT INTO inbox (` + inboxColumns + `)
 SELECT ?0, id::uuid, type, aggregate, version, position, sequence
@@ -67,7 +68,7 @@ FROM unnest(?1::text[], ?2::text[], ?3::text[], ?4::bigint[], ?5::bigint[], ?6::
 	AS event (id, type, aggregate, version, position, sequence, number)
 ORDER BY number ON CONFLICT DO NOTHING RETURNING event_id`
 
-// one returns the columns of the only event. Postgres plans and runs a statement for one event faster.
+// one returns the columns of a single event. Postgres plans and runs a statement for one event faster.
 func (r recordRows) one() []any {
 	return []any{r.ids[0], r.types[0], r.aggregates[0], r.versions[0], r.positions[0], r.sequences[0]}
 }
@@ -80,7 +81,7 @@ func (r recordRows) all() []any {
 	}
 }
 
-// record inserts a row for each event if take has not done so, and finds out about those that were there before.
+// record inserts a row for each event, if take has not done so. For events that had a row before, it calls recognize.
 func (a *application) record(ctx context.Context, r recordRows) error {
 	if a.anyLetters && len(r.ids) > 0 {
 		inserted, err := a.ids(ctx, recordStatement, append([]any{a.subscriber}, r.all()...)...)
@@ -96,7 +97,7 @@ func (a *application) record(ctx context.Context, r recordRows) error {
 	return a.recognize(ctx, r)
 }
 
-// refresh notes that events are fresh.
+// refresh marks the events with these ids as fresh.
 func (a *application) refresh(r recordRows, ids []string) {
 	for _, id := range ids {
 		a.fresh[r.index[r.known[id]]] = true
@@ -104,8 +105,8 @@ func (a *application) refresh(r recordRows, ids []string) {
 }
 
 const (
-	// knownStatement looks at rows that were there before. One that says that its event was not applied belongs to a letter; its event is
-	// orphaned if there is none. A failing letter does not count: it says that its event is to come again.
+	// knownStatement looks at rows that were in inbox before. If such a row says that its event was not applied, the event should have a
+	// letter. An event without a letter is orphaned. A failing letter does not count, because it says that the event comes again.
 	knownStatement = `
 SELECT i.event_id, i.applied_at IS NULL AND NOT EXISTS (
 	SELECT FROM dead_letters AS l WHERE l.subscriber = ?0 AND l.event_id = k.letter AND l.state <> 'failing')
@@ -119,11 +120,12 @@ UPDATE inbox AS i SET sequence = k.sequence FROM unnest(?1::text[], ?2::bigint[]
 WHERE i.subscriber = ?0 AND i.event_id = k.id::uuid AND i.sequence IS DISTINCT FROM k.sequence`
 )
 
-// recognize finds the orphaned among the events that were recorded before. No program leaves an orphan by itself: an operator does who
-// deletes a letter with SQL so that its event comes again, and programs of before did when they swept a discarded letter whose id has
-// capital letters. Such an event takes effect now.
+// recognize finds the orphaned events among those that were recorded before. An orphaned event takes effect now. This program never leaves
+// an orphan. An operator makes one by deleting a letter with SQL, so that the letter's event comes again. Programs of earlier versions made
+// one when they swept a discarded letter whose id has capital letters.
 //
-// A program of before may have set an event aside since the lane was taken, without the lane. So there may be letters now.
+// A program of an earlier version may have set an event aside since the lane was taken, because it does so without the lane. So there may
+// be letters now.
 func (a *application) recognize(ctx context.Context, r recordRows) error {
 	a.anyLetters = true
 	var letters []string
@@ -142,8 +144,8 @@ func (a *application) recognize(ctx context.Context, r recordRows) error {
 	return err
 }
 
-// meet notes where the events were met that were recorded before. It comes after the effects: redeliveries, too, change rows of totals
-// before they change rows that the inbox has already, and so neither waits for the other.
+// meet updates, for the events that were recorded before, where the lane read them last. It runs after the effects. Redeliveries too change
+// rows of totals before they change rows that inbox already has. So neither waits for the other.
 func (a *application) meet(ctx context.Context) error {
 	if len(a.met.ids) == 0 {
 		return nil
@@ -151,8 +153,8 @@ func (a *application) meet(ctx context.Context) error {
 	return a.exec(ctx, metStatement, a.subscriber, pgdialect.Array(a.met.ids), pgdialect.Array(a.met.sequences))
 }
 
-// orphans returns those of the events that were neither applied nor have a letter, as one snapshot shows them: a letter ends together
-// with its effect.
+// orphans returns the events that were not applied and have no letter. It reads both in one snapshot, because a letter ends in the same
+// transaction in which its effect happens.
 func (a *application) orphans(ctx context.Context, ids, letters []string) (orphans []string, err error) {
 	rows, err := a.tx.QueryContext(ctx, knownStatement, a.subscriber, pgdialect.Array(ids), pgdialect.Array(letters))
 	if err != nil {
@@ -172,7 +174,7 @@ func (a *application) orphans(ctx context.Context, ids, letters []string) (orpha
 	return orphans, classify(ctx, rows.Err())
 }
 
-// ids runs a statement that returns ids.
+// ids runs a statement, and returns the ids that it returns.
 func (a *application) ids(ctx context.Context, statement string, args ...any) (ids []string, err error) {
 	rows, err := a.tx.QueryContext(ctx, statement, args...)
 	if err != nil {
@@ -189,7 +191,7 @@ func (a *application) ids(ctx context.Context, statement string, args ...any) (i
 	return ids, classify(ctx, rows.Err())
 }
 
-// reopenStatement corrects the rows of events that have a letter now.
+// reopenStatement corrects the rows of events that have a letter now: they were not applied.
 const reopenStatement = "UPDATE inbox SET applied_at = NULL WHERE subscriber = ?0 AND event_id = ANY (?1::uuid[])"
 
 func (a *application) reopen(ctx context.Context) error {
@@ -205,7 +207,7 @@ func (a *application) reopen(ctx context.Context) error {
 	return a.exec(ctx, reopenStatement, a.subscriber, pgdialect.Array(ids))
 }
 
-// findHeldStatement uses the index of each aggregate's letters once.
+// findHeldStatement looks up each aggregate once, by the index of its letters.
 const findHeldStatement = `
 SELECT k.number FROM unnest(?1::text[], ?2::text[]) WITH ORDINALITY AS k (type, id, number), LATERAL (
 	SELECT FROM dead_letters WHERE subscriber = ?0 AND ` + letterAggregate + ` = hashtextextended(k.id, hashtextextended(k.type, 0))

@@ -16,30 +16,32 @@ import (
 
 var _ inbox.DeadLetters = (*Inbox)(nil)
 
-// Redeliver locks the head, which is the aggregate's first pending letter, and then the letters behind it. The isolation is READ
-// COMMITTED, so each statement sees what was committed before it began, and a lock gives the newest version of its row. Order and once
-// hold beside other transactions, for these reasons.
+// Redeliver locks the head, which is the aggregate's first pending letter, and then the letters behind it. The isolation is READ COMMITTED:
+// each statement sees what was committed before the statement began, and a lock returns the newest version of its row. Letters take effect
+// in order and once, also while other transactions run, for these reasons.
 //
-// Another Redeliver: a transaction that works on an aggregate has locked its head. The other one does not wait for that lock: it chooses another
-// aggregate. It may have chosen a later letter only if its snapshot has no earlier one that is pending. What its snapshot no longer has is
-// committed, with its effect. The second statement looks for earlier letters again, after the head is locked.
+// Another Redeliver: a transaction that works on an aggregate has locked its head. The other transaction does not wait for that lock, and
+// chooses another aggregate. It chooses a later letter of the same aggregate only if its snapshot has no earlier pending letter. If an
+// earlier letter has left the snapshot, the transaction that ended it has committed, together with the letter's effect. After the head is
+// locked, the second statement looks for earlier letters again.
 //
-// The lane inserts letters of the aggregate at any time, and looks at no lock. It holds an event if its snapshot has a pending letter of
-// the aggregate. If Redeliver has committed the last one before that snapshot, the event is applied, after the effects of the letters. If
-// not, the event becomes a letter, and nothing of the aggregate passes it: it is in the snapshot of each later transaction of the lane. Its
-// row may say that it waits while nothing is before it any more; promoteHeads finds such rows. An event that has a letter has a row in inbox
-// too, so the lane drops the event when it comes again.
+// The lane inserts letters of the aggregate at any time, and ignores locks. It holds an event if its snapshot has a pending letter of the
+// aggregate. If Redeliver has ended the last such letter and committed before that snapshot, the lane applies the event, after the effects
+// of the letters. Otherwise the event becomes a letter. Later events of the aggregate cannot pass this letter, because the snapshot of each
+// later transaction of the lane has it. The letter's state may still be 'waiting' when no letter is before it any more; promoteHeads finds
+// such letters. An event that has a letter also has a row in inbox, so the lane drops the event when it comes again.
 //
-// Discard and Retry, of one letter or many, lock the letter. A letter that they have locked first is discarded or dead when Redeliver gets the lock,
-// and is left out. If Redeliver was first, they wait, and find no letter, or the one that failed.
+// Discard and Retry, of one letter or many, lock the letter. If they lock the letter first, it is discarded or dead when Redeliver gets the
+// lock, and Redeliver leaves it out. If Redeliver locks it first, they wait. Then they find no letter, or the letter that failed.
 //
-// Programs of before lock a letter before they apply, change or end it, and before they write its row in inbox. They find no letter
-// after this transaction, and then do nothing, because the row in inbox is there. They apply any letter whose row says 'retrying', so rows
-// behind a pending letter say 'waiting'.
+// Programs of earlier versions lock a letter before they apply, change or end it, and before they write the event's row in inbox. After
+// this transaction they find no letter, and then do nothing, because the row in inbox is there. They apply any letter whose state is
+// 'retrying'. So letters behind a pending letter have the state 'waiting'.
 //
-// Locks of one aggregate's letters are taken in the order of the positions, then rows of totals, then rows of inbox; hints wait for no
-// lock. With one exception, no transactions wait for each other: a careful Redeliver changes totals in the order of the letters. If that
-// meets a lane, Postgres ends one of the two, which is a fault.Unavailable.
+// Locks are taken in this order: the letters of one aggregate in the order of their positions, then rows of totals, then rows of inbox.
+// Statements that only correct a hint wait for no lock. So transactions never wait for each other, with one exception: a Redeliver with
+// savepoints changes totals in the order of the letters. If it and a lane wait for each other, Postgres ends one of the two. That is a
+// fault.Unavailable.
 func (i *Inbox) Redeliver(
 	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (done inbox.Redelivered, found bool, err error) {
@@ -90,7 +92,7 @@ func (i *Inbox) redeliver(
 	return done, found, err
 }
 
-// redelivery is the work on one aggregate's letters in its transaction.
+// redelivery is one transaction that works on the letters of one aggregate.
 type redelivery struct {
 	tx         bun.Tx
 	subscriber string
@@ -103,8 +105,8 @@ type redelivery struct {
 	done    inbox.Redelivered
 }
 
-// earlier finds a pending letter of the same aggregate before a letter. It is a scalar subquery: the planner must look it up for each
-// letter that it looks at, and must not join it to all of them.
+// earlier finds a pending letter of the same aggregate before a letter. It is a scalar subquery on purpose: the planner must look it up for
+// each letter, and must not join it to all letters.
 const earlier = `(
 	SELECT true FROM dead_letters AS earlier
 	WHERE earlier.subscriber = letter.subscriber
@@ -113,15 +115,18 @@ const earlier = `(
 		AND earlier.aggregate_type = letter.aggregate_type AND earlier.aggregate_id = letter.aggregate_id
 		AND earlier.position < letter.position AND earlier.state IN ` + pendingStates + ` LIMIT 1)`
 
-// isHead says that a letter is the first of its aggregate.
+// isHead says that a letter is the first pending one of its aggregate.
 const isHead = "letter.position IS NOT NULL AND letter.aggregate_type IS NOT NULL AND letter.aggregate_id IS NOT NULL AND " + earlier + " IS NULL"
 
 const (
-	// headStatement first locks the row of the subscriber until the transaction ends, so that an operator who pauses or forgets the subscriber waits.
-	// A key share waits for no other key share. The statement chooses nothing if the subscriber is paused, is forgotten, makes way, or has
-	// another handler than ?3 because it has begun again. That holds too if it was decided while the statement waited for the row.
-	// Then the statement reads the letters that waited for one of the types ?2, by the index dead_letters_no_handler, and then due letters in the
-	// order of the index dead_letters_due, until one is the first of its aggregate and free.
+	// headStatement first locks the subscriber's row until the transaction ends, so that an operator who pauses or forgets the subscriber
+	// waits. The lock is a key share, which does not wait for other key shares.
+	//
+	// The statement returns no row if the subscriber is paused, is forgotten, yields, or now has a handler other than ?3. This also holds
+	// if the decision was made while the statement waited for the row.
+	//
+	// Then the statement reads the letters that waited for one of the types ?2, by the index dead_letters_no_handler. After those it reads
+	// due letters in the order of the index dead_letters_due. It stops at the first letter that is a head and is not locked.
 	headStatement = `
 WITH standing AS (
 	SELECT paused_at IS NULL AND forgotten_at IS NULL AND coalesce(yields_until <= clock_timestamp(), true) AND coalesce(handler = ?3, true) AS works
@@ -139,7 +144,7 @@ WITH standing AS (
 )
 SELECT head.*, set_config('idle_in_transaction_session_timeout', ?1, true) FROM (SELECT * FROM waited UNION ALL SELECT * FROM due) AS head`
 
-	// lettersStatement locks the letters from the head on.
+	// lettersStatement locks the head and the letters behind it. It returns none if the aggregate has an earlier pending letter.
 	lettersStatement = `
 SELECT ` + letterColumns + ` FROM dead_letters AS letter
 WHERE subscriber = ?0 AND ` + ofAggregate + ` AND position >= ?3 AND state IN ` + pendingStates + `
@@ -147,8 +152,9 @@ WHERE subscriber = ?0 AND ` + ofAggregate + ` AND position >= ?3 AND state IN ` 
 ORDER BY position LIMIT ?4 FOR UPDATE OF letter`
 )
 
-// choose locks a head and the letters behind it, up to the limit or the first dead one that has a handler. It reports whether there are any.
-// If the lane has inserted an earlier letter since the head was chosen, that letter is the head, and choose begins again.
+// choose locks a head and the letters behind it. It stops at the limit, or before the first dead letter that does not wait for a handler of
+// these types. It reports whether there is a head. If the lane has inserted an earlier letter since the head was chosen, choose begins
+// again with that letter as the head.
 func (d *redelivery) choose(ctx context.Context, r inbox.Redelivery, idleTimeout string) (bool, error) {
 	for len(d.letters) == 0 {
 		var aggregateType, aggregateID string
@@ -175,7 +181,7 @@ func (d *redelivery) choose(ctx context.Context, r inbox.Redelivery, idleTimeout
 	return true, nil
 }
 
-// handleAll handles the letters, and writes their effects at once.
+// handleAll handles the letters, and writes all their effects at the end.
 func (d *redelivery) handleAll(ctx context.Context) error {
 	applied, err := d.applied(ctx)
 	if err != nil {
@@ -221,8 +227,8 @@ func (d *redelivery) handleEach(ctx context.Context) error {
 	return nil
 }
 
-// handleAlone handles a letter within a savepoint. failed is why the handler failed, or why its effects cannot be written: then they are
-// undone.
+// handleAlone handles a letter within a savepoint. failed is why the handler failed, or why its effects could not be written. In both cases
+// the effects are undone.
 func (d *redelivery) handleAlone(ctx context.Context, letter inbox.Letter) (failed, err error) {
 	if err := d.exec(ctx, "SAVEPOINT letter"); err != nil {
 		return nil, err
@@ -240,8 +246,8 @@ func (d *redelivery) handleAlone(ctx context.Context, letter inbox.Letter) (fail
 	return failed, d.exec(ctx, "ROLLBACK TO SAVEPOINT letter")
 }
 
-// handle calls the handler. Programs of before kept letters of events whose ids are no UUIDs. These have no row in inbox, so nothing
-// would say that they were applied.
+// handle calls the handler. Programs of earlier versions kept letters of events whose ids are not UUIDs. Such an event has no row in inbox,
+// so nothing would say that it was applied.
 func (d *redelivery) handle(ctx context.Context, effects *effects, letter inbox.Letter) error {
 	if !isUUID(letter.ID) {
 		return inbox.ErrPermanent.With("the id %.64q of the event is not a UUID, so it can only be discarded", letter.ID)
@@ -249,8 +255,8 @@ func (d *redelivery) handle(ctx context.Context, effects *effects, letter inbox.
 	return d.idle.handle(ctx, d.handler, effects, letter.Entry)
 }
 
-// applied returns the ids of events whose effect has happened though they have letters. No program leaves such a letter. One that an
-// operator has inserted or changed with SQL must not take effect twice.
+// applied returns the ids of events that took effect although they have letters. No program leaves such a letter. An operator may have
+// inserted or changed it with SQL. Its event must not take effect twice.
 func (d *redelivery) applied(ctx context.Context) (applied map[string]bool, err error) {
 	var ids []string
 	for _, letter := range d.letters {
@@ -276,7 +282,7 @@ func (d *redelivery) applied(ctx context.Context) (applied map[string]bool, err 
 	return applied, classify(ctx, rows.Err())
 }
 
-// fail keeps the failure of a letter as the judge says.
+// fail stores the failure of a letter as judge decides.
 func (d *redelivery) fail(ctx context.Context, letter inbox.Letter, cause error) error {
 	failure, err := d.judge(letter.Entry, letter.Attempts, cause)
 	if err != nil {
@@ -290,8 +296,8 @@ func (d *redelivery) fail(ctx context.Context, letter inbox.Letter, cause error)
 	return nil
 }
 
-// endStatement deletes letters, and records that their events were applied. Rows in inbox are changed last: the lane waits for a row
-// that this transaction has changed when its event comes again.
+// endStatement deletes letters, and records that their events were applied. It changes rows of inbox last: when the event comes again, the
+// lane waits for a row that this transaction has changed.
 const endStatement = `
 WITH ended AS (
 	DELETE FROM dead_letters WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) RETURNING *
@@ -301,7 +307,7 @@ SELECT subscriber, event_id::uuid, coalesce(aggregate_type, ''), coalesce(aggreg
 FROM ended ORDER BY position
 ON CONFLICT (subscriber, event_id) DO UPDATE SET applied_at = clock_timestamp() WHERE i.applied_at IS NULL`
 
-// end ends the letters whose effects happened. If none failed, it promotes the letter behind them.
+// end ends the letters whose events took effect. If no letter failed, it promotes the next letter of the aggregate.
 func (d *redelivery) end(ctx context.Context) error {
 	if len(d.ended) == 0 {
 		return nil
@@ -312,7 +318,7 @@ func (d *redelivery) end(ctx context.Context) error {
 	return promoteHead(ctx, d.tx, d.subscriber, d.letters[0].Key)
 }
 
-// exec runs a statement whose result nobody needs.
+// exec runs a statement and ignores its result.
 func (d *redelivery) exec(ctx context.Context, statement string, args ...any) error {
 	_, err := d.tx.ExecContext(ctx, statement, args...)
 	return classify(ctx, err)

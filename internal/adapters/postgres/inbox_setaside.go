@@ -18,8 +18,8 @@ const lockFailingStatement = `
 SELECT event_id, attempts FROM dead_letters
 WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) AND state = 'failing' ORDER BY event_id FOR UPDATE`
 
-// lockFailing locks the failing letters of the batch's events, and notes their failures. It comes before the events are recorded, because
-// every transaction that decides about an event locks its letter first.
+// lockFailing locks the failing letters of the batch's events, and notes their attempts. It runs before the events are recorded, because
+// every transaction that decides about an event locks the event's letter first.
 func (a *application) lockFailing(ctx context.Context) error {
 	if !a.anyLetters || len(a.batch.Events) == 0 {
 		return nil
@@ -61,13 +61,13 @@ func (a *application) endFailing(ctx context.Context) error {
 		a.subscriber, pgdialect.Array(ended))
 }
 
-// replaceFailing lets a new letter take the place of a failing one, and of no other.
+// replaceFailing lets a new letter replace a failing one. It replaces no other letter.
 const replaceFailing = `CONFLICT (subscriber, event_id) DO UPDATE SET state = excluded.state, error = excluded.error,
 	attempts = excluded.attempts, due_at = excluded.due_at, dead_at = excluded.dead_at, changed_at = excluded.changed_at,
 	_sequence = excluded._sequence, _no_handler = excluded._no_handler WHERE letter.state = 'failing'`
 
-// reject makes a dead letter of a message that cannot be an event of the inbox. The letter has no aggregate, so nothing waits behind it.
-// A message that has a letter already is met again.
+// reject makes a dead letter of a message that cannot have a row in inbox. The letter has no aggregate, so nothing waits behind it. If the
+// message has a letter already, reject only notes where it was read last.
 func (a *application) reject(ctx context.Context, index int, cause error) error {
 	message := a.batch.Events[index].Message
 	message.Key, message.Version, message.Type = outbox.Key{}, 0, ""
@@ -83,8 +83,8 @@ func (a *application) leave(ctx context.Context, index int) error {
 	return a.setAside(ctx, index, letter.Failed(inbox.Failure{Cause: inbox.ErrNoHandler, Permanent: true}), 0)
 }
 
-// setAside makes a letter of an event that failed. If the event has a letter already, other than a failing one, that letter counts, and
-// keeps where the event was met last.
+// setAside makes a letter of an event that failed. If the event has a letter that is not failing, setAside keeps that letter, and only
+// notes where the event was read last.
 func (a *application) setAside(ctx context.Context, index int, letter inbox.Letter, wait time.Duration) error {
 	row := newLetterRow(a.subscriber, letter.Entry)
 	row.State, row.Error, row.Attempts = letter.State, text(letter.Error), letter.Attempts
@@ -110,7 +110,7 @@ func (a *application) setAside(ctx context.Context, index int, letter inbox.Lett
 // heldAtOnce bounds how many letters one statement inserts.
 const heldAtOnce = 100
 
-// keepHeld inserts the letters of the events that are held. Their state says that they wait, for programs of before.
+// keepHeld inserts the letters of the held events. Their state is 'waiting', because programs of earlier versions need it.
 func (a *application) keepHeld(ctx context.Context) error {
 	var rows []*letterRow
 	for i, event := range a.batch.Events {

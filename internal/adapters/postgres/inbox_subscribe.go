@@ -20,15 +20,16 @@ SELECT s.handler, s.forgotten_at, (
 		SELECT FROM subscriber_types AS t WHERE t.subscriber = ?0 AND t.event_type = asked.event_type))
 FROM (SELECT) AS always LEFT JOIN subscribers AS s ON s.subscriber = ?0`
 
-	// lockSubscriberStatement makes the row if need be, and locks it. It does not wait for redeliveries, which have a key share of the row.
+	// lockSubscriberStatement locks the subscriber's row, and inserts it first if it is missing. It does not wait for redeliveries, which
+	// hold a key share of the row.
 	lockSubscriberStatement = `
 INSERT INTO subscribers AS s (subscriber) VALUES (?0)
 ON CONFLICT (subscriber) DO UPDATE SET handler = s.handler RETURNING handler, forgotten_at`
 
-	// nameHandlerStatement names a handler where there is none.
+	// nameHandlerStatement sets the handler if the subscriber has none.
 	nameHandlerStatement = "UPDATE subscribers SET handler = ?1 WHERE subscriber = ?0 AND handler IS NULL"
 
-	// wantStatement returns how many types are new.
+	// wantStatement adds types, and returns how many of them are new.
 	wantStatement = `
 WITH added AS (
 	INSERT INTO subscriber_types (subscriber, event_type)
@@ -37,22 +38,23 @@ WITH added AS (
 )
 SELECT count(*) FROM added`
 
-	// lockLanesStatement waits for the batches under way.
+	// lockLanesStatement waits for the batches that are under way.
 	lockLanesStatement = "SELECT FROM subscriber_lanes WHERE subscriber = ?0 ORDER BY lane FOR UPDATE"
 
-	// yieldStatement asks for way: until the time that it returns, no redelivery begins, and copies let their lanes go.
+	// yieldStatement makes the subscriber yield: until the returned time no redelivery begins, and copies release their lanes.
 	yieldStatement = `
 UPDATE subscribers SET yields_until = clock_timestamp() + ?1 * interval '1 microsecond' WHERE subscriber = ?0 AND forgotten_at IS NULL
 RETURNING yields_until::text`
 
-	// goOnStatement lets redeliveries begin again, unless somebody else has asked for way since.
+	// goOnStatement ends the yielding, unless somebody else has made the subscriber yield since.
 	goOnStatement = "UPDATE subscribers SET yields_until = NULL WHERE subscriber = ?0 AND yields_until = ?1::text::timestamptz"
 
-	// reviseStatement lets no batch commit that was made before.
+	// reviseStatement raises each lane's revision, so that no batch commits that began with the old revision.
 	reviseStatement = "UPDATE subscriber_lanes SET revision = revision + 1 WHERE subscriber = ?0"
 )
 
-// Subscribe asks once if there is nothing to change, and locks nothing then. Else it locks what an operator locks.
+// Subscribe needs one statement, and locks nothing, if there is nothing to change. Otherwise it takes the locks that an operator's command
+// takes.
 func (i *Inbox) Subscribe(ctx context.Context, subscriber, handler string, types []string) error {
 	row := subscriberRow{subscriber: subscriber}
 	missing := 0
@@ -85,11 +87,11 @@ func (i *Inbox) Subscribe(ctx context.Context, subscriber, handler string, types
 	})
 }
 
-// yieldsFor is how long a subscriber makes way for somebody who died meanwhile.
+// yieldsFor is how long a subscriber yields at most, because the process for which it yields may have died.
 const yieldsFor = 15 * time.Second
 
-// withWay runs a transaction that locks a subscriber's row and lanes. First it asks for way, in a transaction of its own. Without that, the
-// lock might never come: redeliveries overlap each other, and each lane has a batch under way.
+// withYield runs a transaction that locks a subscriber's row and lanes. First it makes the subscriber yield, in a transaction of its own.
+// Otherwise the lock might never be free, because redeliveries overlap each other and each lane has a batch under way.
 func withYield(ctx context.Context, db *bun.DB, subscriber string, do func(ctx context.Context, tx bun.Tx) error) error {
 	until := ""
 	err := db.QueryRowContext(ctx, yieldStatement, subscriber, yieldsFor.Microseconds()).Scan(&until)
@@ -110,19 +112,19 @@ func withYield(ctx context.Context, db *bun.DB, subscriber string, do func(ctx c
 		return goOn(tx)
 	})
 	if err != nil && ctx.Err() == nil {
-		_ = goOn(db) // or else after a while
+		_ = goOn(db) // if this fails, the yielding ends by itself after yieldsFor
 	}
 	return err
 }
 
-// subscriberRow is what is decided about a subscriber.
+// subscriberRow is what an operator or a copy has decided about a subscriber.
 type subscriberRow struct {
 	subscriber string
 	handler    sql.NullString
 	forgotten  sql.Null[time.Time]
 }
 
-// allows reports why a copy with this handler cannot work.
+// allows returns why a copy with this handler cannot work, or nil.
 func (r subscriberRow) allows(handler string) error {
 	switch {
 	case r.forgotten.Valid:
@@ -137,8 +139,8 @@ func forgot(subscriber string) error {
 	return inbox.ErrForgotten.With("subscriber %s was forgotten", subscriber)
 }
 
-// lockSubscriber locks the row of a subscriber, until the transaction ends. A transaction that changes a
-// decision about a subscriber does that first, then locks the lanes, and then revises them.
+// lockSubscriber locks the row of a subscriber until the transaction ends. A transaction that changes a decision about a subscriber first
+// locks this row, then locks the lanes, and then revises them.
 func lockSubscriber(ctx context.Context, tx bun.Tx, subscriber string) (row subscriberRow, err error) {
 	row.subscriber = subscriber
 	err = tx.QueryRowContext(ctx, lockSubscriberStatement, subscriber).Scan(&row.handler, &row.forgotten)

@@ -12,19 +12,19 @@ import (
 
 var _ inbox.Sweeper = (*Inbox)(nil)
 
-// lookedAt is how many times the limit Candidates looks at, so that it is cheap while the log keeps everything. What is oldest leaves
-// the log first, so nothing younger waits behind for long.
+// lookedAt is how many times its limit Candidates looks at. So Candidates is cheap while the log keeps everything. The oldest events leave
+// the log first, so a younger candidate does not wait for long behind older ones.
 const lookedAt = 4
 
 const (
 	uuidPattern = `'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'`
 
-	// eventID is the id of a letter's event, or NULL if the inbox cannot have it.
+	// eventID is the id of a letter's event, or NULL if inbox cannot have a row for this id.
 	eventID = `CASE WHEN letter.event_id ~ ` + uuidPattern + ` THEN letter.event_id::uuid END`
 )
 
-// forgettableStatement takes a row in the parking lot for one that can be published, in whatever state: what was redriven is redriven
-// again when the stream loses it. The log removes an event's row from its two tables in one statement.
+// forgettableStatement assumes that an event with a row in the parking lot can be published, whatever the row's state. An event that was
+// redriven is redriven again when the stream loses it. The log removes an event from both of its tables in one statement.
 const forgettableStatement = `
 WITH old AS (
 	(SELECT event_id::text AS id, event_id AS event, position, applied_at AS since FROM inbox
@@ -42,7 +42,7 @@ WITH old AS (
 )
 SELECT EXISTS (SELECT FROM outbox_cursor WHERE stream_created = ?1), ARRAY (SELECT id FROM forgettable)`
 
-// Candidates is one statement, so that what it knows about the log, its parking lot and its stream is from one moment.
+// Candidates runs one statement, so that it reads the log, its parking lot and its stream at one moment.
 func (i *Inbox) Candidates(ctx context.Context, subscriber, stream string, age time.Duration, limit int) (ids []string, why string, err error) {
 	ours := false
 	err = i.db.QueryRowContext(ctx, forgettableStatement, subscriber, stream, age.Microseconds(), limit, lookedAt*limit).
@@ -57,7 +57,7 @@ func (i *Inbox) Candidates(ctx context.Context, subscriber, stream string, age t
 	return ids, "", nil
 }
 
-// forgetStatement leaves out what a lane changes at the same moment: the lane has met the event.
+// forgetStatement leaves out the rows that a lane changes at the same moment, because the lane has just read their events.
 const forgetStatement = `
 WITH passed AS (
 	SELECT FROM subscriber_lanes WHERE subscriber = ?0 HAVING bool_and(stream = ?1 AND sequence >= ?4)
@@ -82,7 +82,7 @@ WITH passed AS (
 )
 SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM applied)`
 
-// Sweep is one statement.
+// Sweep runs one statement.
 func (i *Inbox) Sweep(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (forgotten int, err error) {
 	err = i.db.QueryRowContext(ctx, forgetStatement, subscriber, stream, pgdialect.Array(ids), int64(first), int64(passed)).Scan(&forgotten)
 	if err != nil {

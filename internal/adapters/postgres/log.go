@@ -15,45 +15,45 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// errStandby reports that a connection leads to a server that only follows another one. After a switchover it does until the name
-// in DATABASE_URL has moved.
+// errStandby reports that a connection leads to a standby, which only follows another server. After a switchover this lasts until the name
+// in DATABASE_URL leads to the new primary.
 var errStandby = fault.New(fault.Unavailable, "database_standby",
 	"the server is a standby, which takes no writes and shows no writers: point DATABASE_URL at the primary, or promote the standby")
 
 // Log reads the outbox table in commit-safe order. One relay reads it at a time.
 //
-// Positions are dealt before commit, so a missing one is either still being written or dead. Log asks who can still fill
-// the gap: a transaction that held the table's writer lock after the gap was seen. INSERT takes that lock before the position is
-// dealt and keeps it until the row is visible or dead; so once those holders are gone, a new snapshot shows everything up
-// to the highest position that was seen. Other transactions, however long, do not matter.
+// Postgres gives out positions before the commit. So a missing position belongs to an open transaction, or stays empty for ever. Only a
+// transaction that holds the table's writer lock after the gap was seen can still fill the gap. INSERT takes that lock before it gets the
+// position, and keeps the lock until the transaction has ended. So once these transactions have ended, a new snapshot shows every row up to
+// the highest position that was seen. Other transactions do not matter, however long they are open.
 type Log struct {
 	db           *bun.DB
 	relay        string
 	logger       *slog.Logger
 	waiting      atomic.Pointer[time.Time] // since when After has been waiting for writers
 	waits        atomic.Int64
-	waited       atomic.Int64 // nanoseconds, of waits that are over
+	waited       atomic.Int64 // nanoseconds of all waits that are over
 	sizes        sizes
 	direct       atomic.Bool  // the connections lead to Postgres itself, not to a pooler
 	verification verification // what Verify found last
-	foundEmpty   bool         // the last read found no row at all, not even the one that was dealt with last
+	foundEmpty   bool         // the last read found no row, not even the row that was published last
 
 	// await returns when no gap below seen can be filled any more.
 	await     func(ctx context.Context, seen outbox.Position) error
-	within    time.Duration // each statement is answered; After may take longer, for it waits for writers
-	warnAfter time.Duration // a wait is reported after this long, and again whenever it has doubled
+	within    time.Duration // the limit of each statement; After may take longer, because it waits for writers
+	warnAfter time.Duration // a wait is logged after this time, and again whenever it has doubled
 }
 
 var _ relay.Log = (*Log)(nil)
 
-// NewLog returns the log as relay reads it. The relay's cursor says up to where retention may have removed rows.
+// NewLog returns the log for relay. The relay's cursor says up to which position retention may have removed rows.
 func NewLog(db *bun.DB, relay string, logger *slog.Logger) *Log {
 	l := &Log{db: db, relay: relay, logger: logger, within: answerWithin, warnAfter: time.Second}
 	l.await = l.awaitWriters
 	return l
 }
 
-// After waits for open transactions only if a position is missing before the first row.
+// After waits for open transactions only if the position directly after from is missing.
 func (l *Log) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	page, err := l.read(ctx, from, limit, maxPosition)
 	if err != nil || len(page.Entries) == 0 {
@@ -80,13 +80,13 @@ func (l *Log) OldestWait() time.Duration {
 	return 0
 }
 
-// Waits returns how often After has waited for open transactions since the start, and for how long in total, without a wait that is
-// under way. It is safe for concurrent use.
+// Waits returns how often After has waited for open transactions since the start, and for how long in total. A wait that is still under way
+// does not add to the total. Waits is safe for concurrent use.
 func (l *Log) Waits() (count int64, total time.Duration) {
 	return l.waits.Load(), time.Duration(l.waited.Load())
 }
 
-// dense returns how many entries follow position without a gap.
+// dense returns how many entries follow position before the first gap.
 func dense(position outbox.Position, entries []outbox.Entry) int {
 	for i := range entries {
 		if entries[i].Position != position+outbox.Position(i)+1 {
@@ -98,8 +98,8 @@ func dense(position outbox.Position, entries []outbox.Entry) int {
 
 const maxPosition outbox.Position = 1<<63 - 1
 
-// read returns the rows after from, up to a position, with or without gaps, within the limit. It checks that the log is the one from
-// which from was taken.
+// read returns the rows after from and up to the position to, within the limit, whether there are gaps or not. It checks that the log still
+// holds the event of from.
 func (l *Log) read(ctx context.Context, from outbox.Progress, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	defer func() { l.sizes.learn(page.Entries, err) }()
 	page, err = l.verifiedRows(ctx, from, limit, to)
@@ -117,7 +117,7 @@ func (l *Log) read(ctx context.Context, from outbox.Progress, limit relay.ReadLi
 func (l *Log) verifiedRows(ctx context.Context, from outbox.Progress, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
-	if l.foundEmpty { // one statement, not two, for a leader that idles over an empty log
+	if l.foundEmpty { // a leader that has nothing to do with an empty log sends one statement instead of two
 		purgedTo, last, err := l.extent(ctx)
 		if err == nil && from.Position <= purgedTo && (last == 0 || last < from.Position) {
 			return page, nil
@@ -150,8 +150,8 @@ func (l *Log) verified(ctx context.Context, from outbox.Progress, entries []outb
 	return entries, err
 }
 
-// extent returns up to where rows may be missing, and the last row's position, or 0. It is called after a row was missed. Retention
-// never removes what was not published, so it cannot have passed the missed row since.
+// extent returns the position up to which rows may be missing, and the position of the last row, or 0. Call it after a read has missed a
+// row. Retention never removes a row that was not published, so it cannot have passed the missed row since that read.
 func (l *Log) extent(ctx context.Context) (purgedTo, last outbox.Position, err error) {
 	var standby bool
 	err = l.db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(),

@@ -18,7 +18,7 @@ import (
 
 var errDisorder = fault.New(fault.Internal, "positions_disordered", "the log dealt positions in another order than asked")
 
-// messageRow is a row of the outbox as a writer inserts it. The database sets position and time.
+// messageRow is a row of the outbox as a writer inserts it. The database sets its position and its time.
 type messageRow struct {
 	bun.BaseModel `bun:"table:outbox"`
 
@@ -29,7 +29,7 @@ type messageRow struct {
 	EventType        string            `bun:"event_type"`
 	Subject          string            `bun:"subject"`
 	Headers          map[string]string `bun:"headers,type:jsonb"`
-	Payload          string            `bun:"payload"` // a string: bun would write []byte as bytea, and re-encodes JSON types
+	Payload          string            `bun:"payload"` // a string, because bun would write []byte as bytea and would encode JSON types again
 }
 
 // appender appends to the outbox in one transaction.
@@ -40,8 +40,7 @@ type appender struct {
 
 var _ relay.Appender = (*appender)(nil)
 
-// Append inserts all messages with one statement. The statement also sets, for this transaction only, how long the transaction may be
-// idle before Postgres ends it.
+// Append inserts all messages with one statement. The statement also sets how long this transaction may be idle before Postgres ends it.
 func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -89,14 +88,14 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	return nil
 }
 
-// errDealtTwice reports that a position is taken. Nothing is wrong with the event.
+// errDealtTwice reports that a position is taken. The event itself is in order.
 var errDealtTwice = relay.ErrSequenceBehind.With("the sequence of outbox.position went back and deals positions that are taken, " +
 	"so nothing can be recorded: repair it with `outboxie outbox adopt --yes`")
 
 // dataException is the class of SQLSTATEs for a value that does not fit its type.
 const dataException = "22"
 
-// The constraints whose violation has a meaning here.
+// The constraints whose violation this package recognizes.
 const (
 	positionConstraint = "outbox_pkey"
 	versionConstraint  = "outbox_aggregate_type_aggregate_id_aggregate_version_key"

@@ -12,15 +12,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// readStatement reads, in one snapshot, the last row that was published and the rows after it. Every fresh event waits for one such
-// read, so the statement asks for nothing else. It does not use EXISTS for the parking lot, because Postgres may then read the whole
-// lot into a hash table.
+// readStatement reads, in one snapshot, the last row that was published and the rows after it. Every new event waits for such a read, so
+// the statement reads nothing else. It does not use EXISTS for the parking lot, because Postgres may then read the whole lot into a hash
+// table.
 //
-// Subqueries hide the positions from the planner, and the limit is a literal, so that Postgres keeps the plan. Otherwise Postgres plans
-// again for each position, or expects to read all of a large table and compiles the statement, which takes tens of milliseconds. With two
-// bounds the planner expects few rows, so it never scans the table.
+// Subqueries hide the positions from the planner, and the limit is a literal, so that Postgres keeps the plan. Otherwise Postgres would
+// plan again for each position. Or it would expect to read all of a large table and compile the statement, which takes tens of
+// milliseconds. With a lower and an upper bound the planner expects few rows, so it never scans the table.
 //
-// The payload of the row that was published is not read again.
+// The statement does not read the payload of the published row again.
 var readStatement = `
 SELECT pg_is_in_recovery(), pg_backend_pid(),
 	(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL,
@@ -29,11 +29,11 @@ FROM outbox AS o WHERE o.position BETWEEN (SELECT $1::bigint) AND (SELECT $2::bi
 
 const readName = "outboxie_log_"
 
-// rows reads the row at a position and those after it. The limit is for those after it; what does not fit is not kept.
+// rows reads the row at a position and the rows after it. The limit applies to the rows after it. Rows beyond the limit are dropped.
 //
-// For whole slices the statement is prepared if the connection leads to Postgres itself, because planning it takes longer than running
-// it. Behind a pooler each statement may run in another backend, so the text is sent. The id of the backend that answers shows which
-// of the two is the case.
+// A read of a full slice is a prepared statement if the connection leads to Postgres itself, because planning takes longer than running.
+// Behind a pooler each statement may run in another backend, so there the text is sent. The backend's id in the answer shows whether a
+// pooler is in between.
 func (l *Log) rows(ctx context.Context, at outbox.Position, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	conn, err := l.db.Conn(ctx)
 	if err != nil {
@@ -53,7 +53,7 @@ func (l *Log) rows(ctx context.Context, at outbox.Position, limit relay.ReadLimi
 	return page, err
 }
 
-// query forgets what is prepared on conn when anything goes wrong, so that the next read depends on nothing that was before.
+// query runs the read. After any error it drops the prepared statement from conn, so that the next read does not depend on it.
 func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	count := l.sizes.candidates(limit)
 	whole := count == limit.Count
@@ -80,12 +80,12 @@ func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, lim
 	return l.scan(rows, conn.PgConn().PID(), at, limit)
 }
 
-// whole reports whether nothing of a row was too large.
+// whole reports whether the row was read whole: no part was too large.
 func whole(texts [4]pgtype.Text, headers, payload []byte) bool {
 	return payload != nil && headers != nil && texts[0].Valid && texts[1].Valid && texts[2].Valid && texts[3].Valid
 }
 
-// scan ends a page before a row that was not read whole, or after it if it is the first one.
+// scan ends a page before a row that was not read whole. If that row is the first one, scan ends the page after it.
 func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit relay.ReadLimit) (page relay.Page, err error) {
 	var row outbox.Entry
 	var standby bool

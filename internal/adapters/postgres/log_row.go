@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// validTime holds for times that can be written with a year of four digits in every time zone. Postgres has others, also
-// infinite ones, which drivers cannot read and subscribers could not either.
+// validTime is true for a time whose year has four digits in every time zone. Postgres also has other times, some of them infinite. Drivers
+// cannot read them, and neither could subscribers.
 const validTime = `(o.recorded_at >= '0001-01-02 00:00:00+00' AND o.recorded_at < '9999-12-31 00:00:00+00')`
 
 // Why a row can never be published.
@@ -22,14 +22,14 @@ const (
 	invalidHeaders = "its headers are not an object of strings"
 )
 
-// sizes remembers how large payloads are. To know how long the text of one is, Postgres has to read all of it, so a
-// statement should not ask that about many more entries than fit into the slice.
+// sizes remembers how large payloads are. Postgres has to read all of a payload to know how long its text is. So a statement should not ask
+// for the size of many more entries than fit into the slice.
 type sizes struct {
 	typical atomic.Int64 // of an entry in the last slice; 0: none was read yet
 	count   atomic.Int64 // of entries in the last slice
 }
 
-// minCandidates is how many entries to ask for at least, however large they are.
+// minCandidates is how many entries a read asks for at least, however large the last ones were. candidates has the exceptions.
 const minCandidates = 16
 
 // candidates returns how many entries to ask for: twice as many as fit if they are as large as the last ones. If none fitted, or the
@@ -45,11 +45,11 @@ func (s *sizes) candidates(limit relay.ReadLimit) int {
 	return candidates
 }
 
-// expected returns for how many entries to make room.
+// expected returns the number of entries for which to allocate memory.
 func (s *sizes) expected(limit relay.ReadLimit) int { return min(int(s.count.Load()), limit.Count) }
 
-// learn remembers the sizes of a read. After a failed read, or an entry that is too large, the next read asks for one entry: more may
-// take too long.
+// learn remembers the sizes of a read. If the read failed or an entry was too large, the next read asks for only one entry, because more
+// might take too long.
 func (s *sizes) learn(entries []outbox.Entry, err error) {
 	s.count.Store(int64(len(entries)))
 	size, unread := 0, false
@@ -65,10 +65,10 @@ func (s *sizes) learn(entries []outbox.Entry, err error) {
 	}
 }
 
-// logRow is a row of the outbox; all its columns are NULL where there is none.
+// logRow is a row of the outbox. All its columns are NULL if there is no row.
 type logRow struct {
 	position, version                                  sql.NullInt64
-	id, aggregateType, aggregateID, eventType, subject sql.NullString // those that are too long are NULL, too
+	id, aggregateType, aggregateID, eventType, subject sql.NullString // also NULL if the text is too long
 	headers                                            sql.RawBytes
 	payload                                            []byte
 	recordedAt                                         sql.NullTime
@@ -81,7 +81,7 @@ func (r *logRow) columns() []any {
 	}
 }
 
-// unread reports whether something of the row was too large, other than the payload.
+// unread reports whether a part of the row was too large. The payload does not count.
 func (r *logRow) unread() bool {
 	return r.headers == nil || !r.aggregateType.Valid || !r.aggregateID.Valid || !r.eventType.Valid || !r.subject.Valid
 }
@@ -107,8 +107,8 @@ func (r *logRow) entry() outbox.Entry {
 	}
 }
 
-// parseHeaders reads an object of strings, or returns why it cannot. A relay that drains a backlog reads the headers of every event here,
-// and package json takes three times as long as parsePlainHeaders, which reads nearly all of them.
+// parseHeaders reads a JSON object of strings, or returns why it cannot. A relay that drains a backlog calls it for every event.
+// parsePlainHeaders is three times as fast as package json, and can read nearly all headers.
 func parseHeaders(text []byte) (headers map[string]string, invalid string) {
 	if len(text) == 0 || string(text) == "{}" {
 		return nil, ""
@@ -122,7 +122,7 @@ func parseHeaders(text []byte) (headers map[string]string, invalid string) {
 	return headers, ""
 }
 
-// parsePlainHeaders returns nil for anything but {"name": "value", "name": "value"}.
+// parsePlainHeaders reads only headers of the form {"name": "value", "name": "value"}. It returns nil for all others.
 func parsePlainHeaders(text []byte) map[string]string {
 	if bytes.IndexByte(text, '\\') >= 0 {
 		return nil

@@ -11,29 +11,29 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// A row can hold a gigabyte, which a program of ordinary size cannot. So no statement returns a value that can never be
-// published: it returns NULL in its place, and explain says why.
+// A row can hold a gigabyte, which does not fit into the memory of an ordinary program. So no statement returns a value that is too large
+// to be published. The statement returns NULL instead, and explain says why.
 //
-// pg_column_size reads only the pointer to a value that is stored outside of its row, not the value. It returns the size as stored,
-// which is the size itself unless the value is compressed. A compressed value is at most so many times larger:
+// If a value is stored outside of its row, pg_column_size reads only the pointer to it, not the value. It returns the size as stored. That
+// is the value's size, unless the value is compressed. A compressed value is larger at most by these factors:
 const (
-	mostByPGLZ = 88  // pglz writes 25 bytes for at most 8 matches of 273
-	mostByAny  = 256 // lz4 writes a byte for at most 255
+	mostByPGLZ = 88  // pglz writes 25 bytes for at most 8 matches of 273 bytes
+	mostByAny  = 256 // lz4 writes one byte for at most 255 bytes
 )
 
-// Only if that does not decide, Postgres has to decompress a value to measure it. It does not send it.
+// If these factors do not decide, Postgres has to decompress a value to measure it. Postgres does not send that value.
 const (
-	longestText    = 4096                  // of each of aggregate type and id, event type, and subject; a broker's line is not longer
+	longestText    = 4096                  // of the aggregate type and id, the event type, and the subject; the broker takes no longer line
 	longestHeaders = outbox.MaxHeaders     // as stored
 	longestAsText  = 6 * outbox.MaxHeaders // the same headers as JSON, if each character is written as \u0001
-	excerpt        = 100                   // characters of a text that is too long, for people
+	excerpt        = 100                   // characters of a text that is too long, shown to people
 )
 
-// entryNames are the names of entryColumns.
+// entryNames are the names of the columns in entryColumns.
 const entryNames = `position, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload, recorded_at`
 
-// entryColumns are the columns of a row of the outbox named o, in the order of logRow.columns and of Log.scan. largest is an
-// expression for the size of the largest payload that is wanted. What is too large is NULL.
+// entryColumns are the columns of a row of the outbox named o, in the order of logRow.columns and of Log.scan. largest is an SQL expression
+// for the size of the largest payload that is wanted. A value that is too large is NULL.
 func entryColumns(largest string) string {
 	return columnsWith("CASE " + payloadUpTo(largest) + " END")
 }
@@ -44,7 +44,7 @@ func columnsWith(payload string) string {
 	CASE WHEN ` + validTime + ` THEN o.recorded_at END`
 }
 
-// ifShort is cheap: octet_length of a text never reads the text.
+// ifShort returns a column, or NULL if its text is too long. It is cheap, because octet_length does not read the text.
 func ifShort(column string) string {
 	return fmt.Sprintf("CASE WHEN octet_length(%[1]s) <= %[2]d THEN %[1]s END", column, longestText)
 }
@@ -54,8 +54,8 @@ var headersIfSmall = fmt.Sprintf(`CASE WHEN pg_column_size(o.headers) <= %[1]d T
 		WHEN pg_column_compression(o.headers) IS NULL OR octet_length(o.headers::text) <= %[3]d THEN o.headers END`,
 	longestHeaders/mostByAny, longestHeaders, longestAsText)
 
-// payloadUpTo is the inside of a CASE. The cheapest question comes first, and decides about most payloads. A stored value has up to four
-// bytes more.
+// payloadUpTo is the inside of a CASE. The cheapest condition comes first, and decides for most payloads. A value's stored size may be up
+// to four bytes larger than the value.
 func payloadUpTo(largest string) string {
 	return fmt.Sprintf(`WHEN pg_column_size(o.payload) <= %[1]s / %[2]d THEN o.payload
 		WHEN pg_column_size(o.payload) > %[1]s + 4 THEN NULL
@@ -64,8 +64,8 @@ func payloadUpTo(largest string) string {
 		WHEN octet_length(o.payload::text) <= %[1]s THEN o.payload`, largest, mostByAny, mostByPGLZ)
 }
 
-// explainStatement names the first part of each row that is too large, and how large that is: of a compressed payload that is too
-// large as it is stored, how large it is at least.
+// explainStatement names the first part of each row that is too large, and the size of that part. If the part is a compressed payload whose
+// stored size is already too large, the statement returns only a least size.
 var explainStatement = `
 SELECT o.position, ` + shortened("o.aggregate_type") + `, ` + shortened("o.aggregate_id") + `, ` + shortened("o.event_type") + `,
 	` + shortened("o.subject") + `,
@@ -93,8 +93,8 @@ func atLeast(column string) string {
 	return fmt.Sprintf("CASE WHEN pg_column_compression(%[1]s) IS NULL THEN '' ELSE 'more than ' END || pg_column_size(%[1]s)", column)
 }
 
-// explain completes the entries without a payload, whose rows were too large to be read whole. Each then says why it can never be
-// published.
+// explain completes the entries without a payload, whose rows were too large to be read whole. Afterwards each of them says why it can
+// never be published.
 func explain(ctx context.Context, db *bun.DB, entries []outbox.Entry, largest int) error {
 	var asked []int64
 	left := make(map[int64]*outbox.Entry)

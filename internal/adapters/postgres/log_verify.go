@@ -11,28 +11,31 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// The sequence of outbox.position can go back: by a data-only restore, logical replication, RESTART or setval. Then events
-// come at positions that the relay has passed, where it never looks again. These fragments find that out. They ask about the
-// row c of outbox_cursor and the row o of outbox.
+// The sequence of outbox.position can go back: by a data-only restore, logical replication, RESTART or setval. Then new events get
+// positions that the relay has passed, and the relay never reads there again. The SQL fragments here find such events. In them c is a row
+// of outbox_cursor, and o a row of the outbox.
 
-// sequenceName is checked at start, see Log.Check.
+// sequenceName is the name of the sequence. Log.Check checks it at start-up.
 const sequenceName = "outbox_position_seq"
 
 const (
-	// nextPosition is the position that is dealt next.
+	// nextPosition is the position that the sequence gives out next.
 	nextPosition = `(SELECT last_value + CASE WHEN is_called THEN 1 ELSE 0 END FROM ` + sequenceName + `)`
 
-	// highestPosition is the highest one that must not be dealt again.
+	// highestPosition is the highest position that the sequence must not give out again.
 	highestPosition = `greatest(c.position, c.purged_to, (SELECT max(position) FROM outbox), (SELECT max(position) FROM outbox_parked), 0)`
 
-	// notParked asks for each row by an index, as readStatement does.
+	// notParked looks up each row by an index, as readStatement does.
 	notParked = `(SELECT true FROM outbox_parked AS p WHERE p.position = o.position AND p.event_id = o.event_id) IS NULL`
 
-	// Rows came after the relay where retention had left nothing, or where all rows that it passed were recorded before. Times
-	// are compared with times of the same table only, so a clock that goes back does not make a row look misplaced. Each has
-	// two bounds, of which the planner thinks that they let little through, and is counted, so that the planner does not hope to
-	// find one soon: else it might scan the whole table. Nearly all positions are below the cursor, so the + 0 hides them from the
-	// planner. Times that cannot be read do not count: such rows were there before the schema refused them.
+	// A row is misplaced if it came after the relay had passed its position. There are two cases. belowPurged: retention had removed
+	// everything up to there. recordedLater: the row was recorded later than all rows that the relay had passed. The times that are
+	// compared all come from this table, so a clock that goes back does not make a row look misplaced. Times that cannot be read do not
+	// count: such rows were there before the schema refused them.
+	//
+	// The planner must not scan the whole table. So each fragment has two bounds, for which the planner expects few rows. The rows are
+	// counted, because for EXISTS the planner would hope to find one soon. Nearly all positions are below the cursor, so the + 0 hides them
+	// from the planner.
 	belowPurged   = `o.position BETWEEN 1 AND c.purged_to`
 	recordedLater = `o.recorded_at > c.recorded_to AND o.recorded_at < '9999-12-31 00:00:00+00'
 		AND o.position + 0 > c.purged_to AND o.position + 0 <= least(c.position, c.recorded_position)`
@@ -41,8 +44,8 @@ const (
 		+ (SELECT count(*) FROM outbox AS o WHERE ` + recordedLater + ` AND ` + notParked + `))`
 )
 
-// excess is an expression for how many more rows than messages stand between the cursor and a place. If no transaction was rolled back
-// in between, there is no room for a row too many, and Postgres reads no row.
+// excess is an SQL expression for how many more rows than messages there are between the cursor and a place. If no transaction was rolled
+// back in between, every position is needed for a message. Then there is no room for such a row, and Postgres reads no row.
 func excess(position, sequence string) string {
 	messages := `(` + sequence + ` - c.stream_sequence)`
 	return `CASE WHEN c.stream_created IS NOT NULL AND ` + messages + ` BETWEEN 0 AND ` + position + ` - c.position - 1
@@ -50,7 +53,7 @@ func excess(position, sequence string) string {
 		ELSE 0 END`
 }
 
-// verifyStatement looks for misplaced rows only if a position was dealt since ?3.
+// verifyStatement looks for misplaced rows only if the next position is not ?3.
 var verifyStatement = `
 SELECT pg_is_in_recovery(), log.next, greatest(` + highestPosition + `, ?1), coalesce(c.purged_to, 0),
 	(SELECT event_id::text FROM outbox WHERE position = ?1),
@@ -58,8 +61,8 @@ SELECT pg_is_in_recovery(), log.next, greatest(` + highestPosition + `, ?1), coa
 	CASE WHEN log.next = ?3 THEN 0 ELSE coalesce(` + excess("?1", "?2") + `, 0) END
 FROM (SELECT ` + nextPosition + ` AS next) AS log LEFT JOIN outbox_cursor AS c ON c.relay = ?0`
 
-// verification is the last result of Verify. While the same position is dealt next, no row has come, so Verify does not look at all rows
-// again. It does so anyway after verifyAgainAfter, in case the sequence went back and forth.
+// verification is the last result of Verify. While the next position is the same, no row has come, so Verify does not look at all rows
+// again. After verifyAgainAfter it does look again, because the sequence may have gone back and then forward.
 type verification struct {
 	reached  outbox.Progress
 	sequence uint64
@@ -69,7 +72,8 @@ type verification struct {
 
 const verifyAgainAfter = 30 * time.Second
 
-// known returns the position that was next at the last verification, if that was of the same place and is recent; 0: look at everything.
+// known returns the next position of the last verification, if that verification was for the same place and is recent. Otherwise it returns
+// 0, and Verify looks at everything.
 func (s verification) known(reached outbox.Progress, sequence uint64) outbox.Position {
 	if s.reached != reached || s.sequence != sequence || time.Since(s.at) >= verifyAgainAfter {
 		return 0
@@ -77,7 +81,7 @@ func (s verification) known(reached outbox.Progress, sequence uint64) outbox.Pos
 	return s.next
 }
 
-// Verify must not be called concurrently, like After.
+// Verify, like After, must not be called concurrently.
 func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
@@ -96,7 +100,7 @@ func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint
 	case standby:
 		return errStandby
 	case reached.Position > purgedTo && id.String != reached.EventID:
-		return fmt.Errorf("read the outbox after %d: %w", reached.Position, historyLost(reached, id)) // in the words of After
+		return fmt.Errorf("read the outbox after %d: %w", reached.Position, historyLost(reached, id)) // the same text as After's
 	case misplaced+more > 0:
 		return relay.ErrSequenceBehind.With("%s", misplacedEvents(misplaced+more, reached.Position))
 	case next <= highest:
@@ -131,7 +135,7 @@ var disorderStatement = `
 SELECT pg_is_in_recovery(), ` + nextPosition + `, ` + highestPosition + `, coalesce(` + misplacedCount + `, 0)
 FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ?`
 
-// CheckSequence counts the events that came at positions which the relay had passed.
+// CheckSequence counts the events that came at positions after the relay had passed these positions.
 func (a *RelayAdmin) CheckSequence(ctx context.Context) (found operations.SequenceCheck, err error) {
 	var standby bool
 	err = a.db.QueryRowContext(ctx, disorderStatement, a.relay).Scan(&standby, &found.Next, &found.Highest, &found.Misplaced)

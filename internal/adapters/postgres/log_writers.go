@@ -18,15 +18,15 @@ const (
 	lastPoll  = 20 * time.Millisecond
 )
 
-// writersStatement lists the holders of the writer's lock on the outbox. It takes no lock and waits for nothing. It always returns a
-// row, so that a standby shows.
+// writersStatement lists the holders of the writer lock on the outbox. It takes no lock and never waits. It always returns a row, because
+// the row also says whether the server is a standby.
 const writersStatement = `
 SELECT pg_is_in_recovery(), l.virtualtransaction, l.pid
 FROM (SELECT) AS always LEFT JOIN pg_locks AS l
 	ON l.locktype = 'relation' AND l.relation = 'outbox'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
 	AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
-// writers are transactions by their virtual id; prepared ones have no process.
+// writers are transactions by their virtual id. A prepared transaction has no process.
 type writers map[string]writer
 
 type writer struct{ prepared bool }
@@ -60,9 +60,9 @@ func (l *Log) writers(ctx context.Context) (writers, error) {
 	return found, nil
 }
 
-// awaitWriters returns when every transaction that was writing the outbox at the time of the call has ended. Those that
-// began later cannot fill a gap below seen. A prepared transaction is waited for whenever it appears, because preparing
-// it, or restarting the server, gives it a new id.
+// awaitWriters returns when every transaction has ended that was writing to the outbox at the time of the call. A transaction that began
+// later cannot fill a gap below seen. A prepared transaction counts whenever it appears: its id changes when it is prepared, or when the
+// server restarts.
 func (l *Log) awaitWriters(ctx context.Context, seen outbox.Position) error {
 	open, err := l.writers(ctx)
 	if err != nil || len(open) == 0 {
@@ -106,9 +106,9 @@ func (l *Log) awaitWriters(ctx context.Context, seen outbox.Position) error {
 	}
 }
 
-// describeStatement describes the holders of locks on the outbox, so that an operator can find and end them, the oldest transaction
-// first. A prepared transaction is recognized by the lock on its own id. A role that is not a member of pg_read_all_stats sees only the
-// process and the application of another role's transaction.
+// describeStatement describes the holders of locks on the outbox, so that an operator can find and end them. The oldest transaction comes
+// first. The statement recognizes a prepared transaction by the lock on the transaction's own id. A role that is not a member of
+// pg_read_all_stats sees only the process and the application of another role's transaction.
 const describeStatement = `
 SELECT l.virtualtransaction, coalesce(l.pid, 0), coalesce(p.gid, ''),
 	CASE WHEN l.pid IS NULL THEN 'prepared' ELSE coalesce(a.state, 'unknown') END, coalesce(a.xact_start, p.prepared),

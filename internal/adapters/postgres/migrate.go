@@ -24,12 +24,12 @@ type Migration struct {
 	AppliedAt time.Time // zero unless Applied
 }
 
-// ErrMayNotMigrate reports that the schema is not up to date, and that the role may not change that.
+// ErrMayNotMigrate reports that the schema is not up to date, and that the role may not update it.
 var ErrMayNotMigrate = fault.New(fault.Invalid, "may_not_migrate",
 	"the database's schema is missing or older than this program, or this role has no right to its version yet, and this role may "+
 		"not change that: run `outboxie migrate up` as the role that may, and then docker/roles.sql if you use its roles")
 
-// ErrDuplicateIDs reports that the outbox holds an event id twice. Which row is right only a person can know.
+// ErrDuplicateIDs reports that the outbox holds an event id twice. Only a person can know which row is right.
 var ErrDuplicateIDs = fault.New(fault.Invalid, "duplicate_event_ids",
 	"the outbox has several rows of one event id, and subscribers apply only one of them")
 
@@ -41,12 +41,12 @@ var ErrStatementTimeout = fault.New(fault.Invalid, "statement_timeout",
 	"Postgres ended a migration's statement: building an index takes long, and statement_timeout is set for this role or database. "+
 		"Migrate as a role for which it is not: ALTER ROLE … SET statement_timeout = 0")
 
-// ErrTakenBack reports that an earlier version of the program has taken a migration back that both versions share.
+// ErrTakenBack reports that an earlier version of the program has taken back a migration that both versions know.
 var ErrTakenBack = fault.New(fault.Invalid, "migration_taken_back", "an earlier version of outboxie has taken a migration back")
 
-// MigrateUp brings the tables of the sets up to date; no set: all of them. Any number of instances may call it at once: one
-// applies, the others wait for it until their context ends. The program of before may serve meanwhile. Where nothing is
-// missing, MigrateUp needs no more than the right to read the sets' version tables. db's pool needs two connections.
+// MigrateUp brings the tables of the sets up to date; no set: all of them. Any number of instances may call it at once: one applies the
+// migrations, and the others wait until it has finished or their context ends. The earlier version of the program may serve meanwhile. If
+// nothing is missing, MigrateUp needs only the right to read the sets' version tables. db's pool needs two connections.
 func MigrateUp(ctx context.Context, db *bun.DB, logger *slog.Logger, sets ...Set) error {
 	if len(sets) == 0 {
 		sets = Sets()
@@ -88,8 +88,8 @@ func up(ctx context.Context, provider *goose.Provider) ([]*goose.MigrationResult
 	return provider.Up(ctx)
 }
 
-// MigrateDown takes one migration of a set back, with the data it holds. Newest returns which one can be. If somebody else has
-// taken it back meanwhile, MigrateDown does nothing.
+// MigrateDown takes back one migration of a set, with the data that it holds. Newest returns which migration can be taken back. If somebody
+// else has taken it back meanwhile, MigrateDown does nothing.
 func MigrateDown(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set, version int64) error {
 	m, err := newMigrator(db, set, logger)
 	if err != nil {
@@ -151,7 +151,7 @@ func listSet(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set) ([]M
 	return steps, nil
 }
 
-// migrationError says what is to be done about an error, where that is known.
+// migrationError adds to an error what the operator must do, if that is known.
 func migrationError(ctx context.Context, err error) error {
 	var reported *pgconn.PgError
 	switch state := sqlState(err); {

@@ -11,18 +11,17 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 )
 
-// Programs of earlier versions keep the versions of both sets in goose's default table, which other programs may use too. A
-// database of theirs is adopted: the versions of each set are copied into its own table, in the transaction that creates the
-// table. No table that holds data is locked. The copies have the times of the originals, and that says later that the old
-// table is ours.
+// Programs of earlier versions keep the versions of both sets in goose's default table. Other programs may use that table too. This program
+// adopts such a database: the transaction that creates a set's own version table also copies the set's versions into it. No table with data
+// is locked. The copies keep the times of the originals. By these times the program recognizes later that the old table is ours.
 //
-// The old table stays, and gets every version that earlier programs know, in the same statement as the set's own table. So an
-// earlier program can start, side by side with this one or after it, and finds nothing to do.
+// The old table stays. The statement that writes to the set's own table also writes every version that earlier programs know to the old
+// table. So an earlier program can start, together with this one or after it, and finds nothing to do.
 
 // lastLegacy is the last version that a program with goose's default table knows.
 const lastLegacy = 11
 
-// legacyMark is a column that shows that a version was applied by us: no table of another program has it.
+// legacyMark is a column that shows that our program applied a version, because no other program's table has this column.
 type legacyMark struct {
 	version       int64
 	table, column string
@@ -50,7 +49,7 @@ var legacyMarks = map[Set][]legacyMark{
 // sharedVersion was one migration for both sets.
 const sharedVersion = 3
 
-// legacyVersions selects the versions in the old table that are ours, with their times.
+// legacyVersions selects our versions in the old table, with their times.
 const legacyVersions = `
 SELECT l.version_id, max(l.tstamp) AS tstamp FROM ` + goose.DefaultTablename + ` AS l
 JOIN unnest(?0::bigint[], ?1::text[], ?2::text[]) AS made (version_id, relation, field) USING (version_id)
@@ -66,14 +65,15 @@ func (s Set) legacyArgs() []any {
 	return []any{pgdialect.Array(versions), pgdialect.Array(tables), pgdialect.Array(columns)}
 }
 
-// versions is what is known of the versions of a set before they are read.
+// versions is what is known about the versions of a set before they are read.
 type versions struct {
-	exists    bool  // the set's own table
-	legacy    bool  // the old table is there, may be read, and is ours
-	takenBack int64 // a version that the set's own table has, and the old one has no longer; 0: none
+	exists    bool  // the set's own table exists
+	legacy    bool  // the old table exists, this role may read it, and it is ours
+	takenBack int64 // a version that the set's own table still has, and the old table does not; 0: none
 }
 
-// versions looks and changes nothing. A version table is created together with its first rows, so a reader of the table sees these rows too.
+// versions reads, and changes nothing. A version table is created together with its first rows, so whoever sees the table sees these rows
+// too.
 func (m *migrator) versions(ctx context.Context) (versions, error) {
 	var known versions
 	var there, readable bool
@@ -99,8 +99,8 @@ func (m *migrator) versions(ctx context.Context) (versions, error) {
 	return known, err
 }
 
-// checkUnreadable returns ErrMayNotMigrate if the set's tables are there although it has no version table, and this role may not
-// read the old one: to migrate would be to make the tables again.
+// checkUnreadable returns ErrMayNotMigrate if the set's tables exist without a version table, and this role may not read the old version
+// table. A migration would try to make the set's tables again.
 func (m *migrator) checkUnreadable(ctx context.Context) error {
 	var ours bool
 	err := m.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM unnest(?1::text[], ?2::text[]) AS made (relation, field)
@@ -133,7 +133,7 @@ func (m *migrator) applied(ctx context.Context, known versions) (map[int64]time.
 	return applied, err
 }
 
-// adopt creates the set's version table, unless it is there, with the versions that earlier programs have applied.
+// adopt creates the set's version table, if it is missing, with the versions that earlier programs have applied.
 func (m *migrator) adopt(ctx context.Context) error {
 	known, err := m.versions(ctx)
 	if err != nil || known.exists {
@@ -154,7 +154,7 @@ func (m *migrator) adopt(ctx context.Context) error {
 }
 
 func (m *migrator) createVersions(ctx context.Context) error {
-	known, err := m.versions(ctx) // again: now nobody else migrates
+	known, err := m.versions(ctx) // again, because now nobody else migrates
 	if err != nil || known.exists {
 		return err
 	}
@@ -198,7 +198,7 @@ func (s *versionStore) TableExists(context.Context, database.DBTxConn) (bool, er
 	return true, nil
 }
 
-// Insert notes that a version was applied, in the old table too.
+// Insert records that a version was applied. It writes to the old table too.
 func (s *versionStore) Insert(ctx context.Context, db database.DBTxConn, request database.InsertRequest) error {
 	if !s.legacy || request.Version > lastLegacy {
 		return s.Store.Insert(ctx, db, request)
@@ -215,7 +215,7 @@ func (s *versionStore) Insert(ctx context.Context, db database.DBTxConn, request
 	return nil
 }
 
-// Delete notes that a version was taken back, in the old table too.
+// Delete records that a version was taken back. It writes to the old table too.
 func (s *versionStore) Delete(ctx context.Context, db database.DBTxConn, version int64) error {
 	if !s.legacy || version > lastLegacy {
 		return s.Store.Delete(ctx, db, version)

@@ -13,10 +13,10 @@ import (
 	"github.com/uptrace/bun"
 )
 
-// Loss is what taking a migration back loses.
+// Loss is what is lost when a migration is taken back.
 type Loss struct {
 	Migration
-	What   string      // in words
+	What   string      // a description for people
 	Tables []TableLoss // tables that are dropped
 }
 
@@ -26,7 +26,7 @@ type TableLoss struct {
 	Rows int64
 }
 
-// Newest returns the newest applied migration of a set, and what taking it back loses. found is false if there is none.
+// Newest returns the newest applied migration of a set, and what is lost when it is taken back. found is false if there is none.
 func Newest(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set) (loss Loss, found bool, err error) {
 	steps, err := listSet(ctx, db, logger, set)
 	if err != nil {
@@ -66,7 +66,7 @@ var (
 	dropLine = regexp.MustCompile(`^\s*DROP TABLE (?:IF EXISTS )?(\w+);`)
 )
 
-// lossOf reads the Down part of a migration.
+// lossOf reads from the Down part of a migration what is lost.
 func lossOf(text []byte) (what string, dropped []string) {
 	_, down, _ := bytes.Cut(text, []byte("-- +goose Down"))
 	for lines := bufio.NewScanner(bytes.NewReader(down)); lines.Scan(); {

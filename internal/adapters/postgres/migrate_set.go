@@ -20,10 +20,10 @@ import (
 	"github.com/assylzhan-a/outboxie/migrations"
 )
 
-// Set is a group of tables with migrations, a version table and a migration lock of its own.
+// Set is a group of tables. It has its own migrations, version table and migration lock.
 type Set string
 
-// The sets. A process needs those whose tables it uses: the relay the engine's, everything else both.
+// The sets. A process needs the sets whose tables it uses. The relay uses the engine's tables, everything else uses both sets.
 const (
 	EngineTables  Set = "engine"  // the outbox, and all that relaying and subscribing need
 	ServiceTables Set = "service" // the orders, their idempotency keys, and the sample effect of a subscriber
@@ -44,7 +44,7 @@ func (s Set) files() (fs.FS, error) {
 func (s Set) versionTable() string { return "outboxie_" + string(s) + "_migrations" }
 func (s Set) lockTable() string    { return "outboxie_" + string(s) + "_migration_lock" }
 
-// tables are those that a migration of the set may have to wait for.
+// tables are the tables for which a migration of the set may have to wait.
 func (s Set) tables() []string {
 	if s == ServiceTables {
 		return serviceTables
@@ -66,7 +66,7 @@ func newMigrator(db *bun.DB, set Set, logger *slog.Logger) (*migrator, error) {
 	return &migrator{db: db, set: set, logger: logger}, nil
 }
 
-// provider returns goose for the set. It keeps the version table of before up to date if that is ours.
+// provider returns goose for the set. It also keeps the old version table up to date if that table is ours.
 func (m *migrator) provider(known versions) (*goose.Provider, error) {
 	files, err := m.set.files()
 	if err != nil {
@@ -88,15 +88,14 @@ func (m *migrator) provider(known versions) (*goose.Provider, error) {
 	return provider, nil
 }
 
-// The migration lock is a row with a lease, renewed by its holder: it needs no session, and the lock of a holder that
-// died is free after the lease.
+// The migration lock is a row with a lease, which its holder renews. So the lock needs no session. If the holder dies, the lock is free
+// when the lease ends.
 const (
 	migrationLease     = 10 * time.Second
 	migrationHeartbeat = 2 * time.Second
 	migrationPoll      = 100 * time.Millisecond
 	migrationUnlocks   = 10
-	// waitNoticed is how long something is waited for until the log says so, and lastNotice how long until the log says so
-	// again, at most.
+	// waitNoticed is how long a wait lasts before the log mentions it. lastNotice is the longest time until the log mentions it again.
 	waitNoticed = time.Second
 	lastNotice  = time.Minute
 )
@@ -113,10 +112,10 @@ func (m *migrator) locker(legacy bool) (lock.Locker, error) {
 			lock.WithTableName(l.table),
 			lock.WithTableLeaseDuration(migrationLease),
 			lock.WithTableHeartbeatInterval(migrationHeartbeat),
-			lock.WithTableLockTimeout(migrationPoll, math.MaxUint32), // in effect until the context ends
+			lock.WithTableLockTimeout(migrationPoll, math.MaxUint32), // so the wait ends only with the context
 			lock.WithTableUnlockTimeout(migrationPoll, migrationUnlocks),
 			lock.WithTableRetryPolicy(l.retry),
-			lock.WithTableLogger(slog.New(slog.DiscardHandler)), // what it says of a failure is in the error
+			lock.WithTableLogger(slog.New(slog.DiscardHandler)), // the returned error has the same text
 		); err != nil {
 			return nil, fmt.Errorf("set up the migration lock: %w", err)
 		}
@@ -124,12 +123,12 @@ func (m *migrator) locker(legacy bool) (lock.Locker, error) {
 	return locks, nil
 }
 
-// migrationLocks are one lock or several, taken in order.
+// migrationLocks are one or more locks. They are taken in order.
 type migrationLocks []*tableLock
 
 var _ lock.Locker = migrationLocks(nil)
 
-// Lock takes all of them, or none.
+// Lock takes all locks, or none.
 func (l migrationLocks) Lock(ctx context.Context, db *sql.DB) error {
 	for i, held := range l {
 		if err := held.Lock(ctx, db); err != nil {
@@ -139,7 +138,7 @@ func (l migrationLocks) Lock(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// Unlock gives all of them back.
+// Unlock releases all locks.
 func (l migrationLocks) Unlock(ctx context.Context, db *sql.DB) error {
 	var failed []error
 	for _, held := range l {
@@ -148,7 +147,7 @@ func (l migrationLocks) Unlock(ctx context.Context, db *sql.DB) error {
 	return errors.Join(failed...)
 }
 
-// tableLock is goose's lock in a table, which says for what it waits.
+// tableLock is goose's lock in a table. It also logs for what it waits.
 type tableLock struct {
 	lock.Locker
 	db     *bun.DB
@@ -167,16 +166,15 @@ func (l *tableLock) Lock(ctx context.Context, db *sql.DB) error {
 	return l.Locker.Lock(allow(ctx, ordinary), db)
 }
 
-// Unlock gives the lock back.
+// Unlock releases the lock.
 func (l *tableLock) Unlock(ctx context.Context, db *sql.DB) error {
 	return l.Locker.Unlock(allow(ctx, ordinary), db)
 }
 
-// heldByAnother is how goose says that the lock is held. TestMigrationsMayBeStartedByManyAtOnce fails when goose says
-// something else.
+// heldByAnother is goose's text for a lock that is held. TestMigrationsMayBeStartedByManyAtOnce fails when goose changes this text.
 const heldByAnother = "already held by another instance"
 
-// retry reports whether the lock is held, so that trying again helps. Any other error is returned to the caller.
+// retry reports whether the lock is held, so that another try may help. Any other error goes to the caller.
 func (l *tableLock) retry(err error) bool {
 	if !strings.Contains(err.Error(), heldByAnother) {
 		return false
@@ -193,7 +191,7 @@ func (l *tableLock) retry(err error) bool {
 	return true
 }
 
-// wait decides when a wait is said in the log: after next, and then each time that it has doubled.
+// wait decides when the log mentions a wait: after next, and then each time that the wait has doubled.
 type wait struct {
 	ctx   context.Context
 	since time.Time

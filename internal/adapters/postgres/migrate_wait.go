@@ -12,23 +12,23 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 )
 
-// How a migration waits for tables that are in use. A statement that waits for an exclusive lock makes everybody wait who
-// comes after it. So it waits briefly, and others get through in the pause.
+// How a migration waits for tables that are in use. While a statement waits for an exclusive lock, everybody who comes after it waits too.
+// So the statement waits only briefly, and the others get through during the pause.
 const (
-	lockTimeout      = "100ms" // for which a statement of a migration waits for a lock
+	lockTimeout      = "100ms" // how long a statement of a migration waits for a lock
 	migrationPause   = 400 * time.Millisecond
-	lockGivenUpAfter = 10 * time.Minute // until the migration is given up
-	watchEvery       = 2 * time.Second  // what waits for other transactions without holding anybody up
+	lockGivenUpAfter = 10 * time.Minute // then the migration fails
+	watchEvery       = 2 * time.Second  // how often to look at a statement that waits without making others wait
 )
 
-// beginMigration begins a transaction that changes tables. It works through PgBouncer in transaction mode, and leaves the
-// session as it was.
+// beginMigration begins a transaction that changes tables. It works with PgBouncer in transaction mode, because it changes no setting of
+// the session.
 const beginMigration = "BEGIN; SET LOCAL lock_timeout = '" + lockTimeout + "'"
 
-// change uses goose. Under its context statements may take long, but for a lock they wait only briefly.
+// change uses goose. Its context allows long statements, but a statement waits only briefly for a lock.
 type change func(ctx context.Context, provider *goose.Provider) ([]*goose.MigrationResult, error)
 
-// run lets do change the schema. While tables are in use it tries again, and says in the log by whom.
+// run calls do, which changes the schema. While tables are in use it tries again, and logs which transactions use them.
 func (m *migrator) run(ctx context.Context, what string, do change) error {
 	waiting := wait{since: time.Now(), next: waitNoticed}
 	for {
@@ -90,7 +90,7 @@ func failedMigration(err error) string {
 	return "the version table"
 }
 
-// watch says in the log when the building of an index waits for other transactions, until stop is called.
+// watch logs when the building of an index waits for other transactions, until stop is called.
 func (m *migrator) watch(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
@@ -123,14 +123,14 @@ SELECT DISTINCT a.xact_start, by.pid, coalesce(a.usename, ''), coalesce(a.applic
 	coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8, coalesce(left(a.query, 120), '')
 FROM `
 
-	// holdersStatement lists who holds locks on the tables, the oldest transactions first.
+	// holdersStatement lists the transactions that hold locks on the tables, the oldest first.
 	holdersStatement = describedBlocker + `pg_locks AS by LEFT JOIN pg_stat_activity AS a ON a.pid = by.pid
 WHERE by.locktype = 'relation' AND by.granted AND by.pid IS DISTINCT FROM pg_backend_pid()
 	AND by.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 	AND by.relation IN (SELECT to_regclass(t.name)::oid FROM unnest(?::text[]) AS t (name))
 ORDER BY 1, 2 LIMIT 3`
 
-	// blockersStatement lists for whom the building or dropping of an index waits. It knows a prepared transaction as process 0.
+	// blockersStatement lists the transactions for which the building or dropping of an index waits. A prepared transaction has process 0.
 	blockersStatement = describedBlocker + `pg_stat_activity AS blocked CROSS JOIN LATERAL unnest(pg_blocking_pids(blocked.pid)) AS by (pid)
 LEFT JOIN pg_stat_activity AS a ON a.pid = by.pid
 WHERE blocked.datname = current_database() AND blocked.usename = current_user AND blocked.pid <> pg_backend_pid()
@@ -138,8 +138,8 @@ WHERE blocked.datname = current_database() AND blocked.usename = current_user AN
 ORDER BY 1, 2 LIMIT 3`
 )
 
-// describe returns what an operator needs to find and end each transaction. What another role does is hidden from a role
-// that is not a member of pg_read_all_stats, but for its process and application.
+// describe returns what an operator needs to find and end each transaction. A role that is not a member of pg_read_all_stats sees only the
+// process and the application of another role's transaction.
 func (m *migrator) describe(ctx context.Context, statement string, args ...any) []string {
 	rows, err := m.db.QueryContext(ctx, statement, args...)
 	if err != nil {

@@ -15,14 +15,14 @@ import (
 
 // RelayOptions names the relay that this instance competes to run.
 type RelayOptions struct {
-	Name     string        // of its lease and its cursor; the same for all instances
-	Stream   string        // it publishes to
-	Holder   string        // this instance
+	Name     string        // the name of its lease and its cursor; the same for all instances
+	Stream   string        // the stream to which it publishes
+	Holder   string        // the name of this instance
 	LeaseTTL time.Duration // the same for all instances
 }
 
-// Module provides the ports that Postgres serves. It expects Options, RelayOptions and a logger, takes InboxOptions, and closes its
-// pools on stop. Nothing connects before the first statement.
+// Module provides the ports that Postgres serves. It needs Options, RelayOptions and a logger. InboxOptions are optional. Module closes its
+// pools when the graph stops. Nothing connects before the first statement.
 var Module = fx.Module("postgres", fx.Provide(
 	provideDB,
 	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(relay.Log))),
@@ -72,7 +72,7 @@ func provideInstanceHalts(db *bun.DB, relay RelayOptions) *InstanceHalts {
 
 func provideRetention(db *bun.DB, relay RelayOptions) *Retention { return NewRetention(db, relay.Name) }
 
-// provideElector gives the elector a small pool of its own: a drain at full speed must not delay a renewal.
+// provideElector gives the elector a small pool of its own, so that a drain at full speed does not delay a renewal.
 func provideElector(lifecycle fx.Lifecycle, options Options, relay RelayOptions) (*Elector, error) {
 	options.MaxOpenConns = 2
 	db, err := provideDB(lifecycle, options)

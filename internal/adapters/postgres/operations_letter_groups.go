@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// undecidedRow is a dead letter without what it carries.
+// undecidedRow is a dead letter without the payload and the headers of its event.
 type undecidedRow struct {
 	EventID       string
 	AggregateType string
@@ -39,7 +39,8 @@ const undecidedColumns = `letter.event_id, coalesce(letter.aggregate_type, '') A
 	coalesce(letter.position, 0) AS position, coalesce(letter.event_type, '') AS event_type, left(letter.error, ?1) AS error,
 	letter.first_failed_at, coalesce(letter.dead_at, letter.changed_at) AS dead_at, letter.due_at`
 
-// undecidedStatement goes on in the order of the index dead_letters_due. What waits is counted behind the last dead letter before it.
+// undecidedStatement continues in the order of the index dead_letters_due. A letter that waits behind several dead letters is counted for
+// the last of them.
 const undecidedStatement = `
 WITH letter AS MATERIALIZED (
 	SELECT letter.* FROM dead_letters AS letter
@@ -60,7 +61,7 @@ const sameAggregate = `hashtextextended(later.aggregate_id, hashtextextended(lat
 			hashtextextended(letter.aggregate_id, hashtextextended(letter.aggregate_type, 0))
 		AND later.aggregate_type = letter.aggregate_type AND later.aggregate_id = letter.aggregate_id`
 
-// Undecided is one statement.
+// Undecided runs one statement.
 func (i *Inbox) Undecided(
 	ctx context.Context, subscriber string, after operations.DeadLetterCursor, limit int,
 ) ([]operations.UndecidedEvent, operations.DeadLetterCursor, error) {
@@ -83,7 +84,7 @@ func (i *Inbox) Undecided(
 const lockChosenStatement = `SELECT ` + undecidedColumns + ` FROM dead_letters AS letter
 	WHERE letter.subscriber = ?0 AND letter.event_id = ANY (?2::text[]) AND letter.state = 'dead' ORDER BY letter.position FOR UPDATE`
 
-// lockChosen locks those of the letters that are dead and of the choice, and returns them in order.
+// lockChosen locks the letters that are dead and belong to the choice, and returns them in order.
 func lockChosen(ctx context.Context, tx bun.Tx, subscriber string, ids []string, choice operations.Choice) ([]operations.UndecidedEvent, error) {
 	asked := make([]string, len(ids))
 	for i, id := range ids {
@@ -103,8 +104,8 @@ func lockChosen(ctx context.Context, tx bun.Tx, subscriber string, ids []string,
 	return chosen, nil
 }
 
-// retryStatement changes rows that are locked. It lets a row that is not the head wait, so that programs of before do not try it before its
-// turn.
+// retryStatement changes letters that are locked. A letter that is not the head gets the state 'waiting', so that programs of earlier
+// versions do not try it too early.
 const retryStatement = `
 UPDATE dead_letters AS letter SET state = CASE WHEN ` + earlier + ` THEN 'waiting' ELSE 'retrying' END, attempts = 0,
 	due_at = clock_timestamp(), changed_at = clock_timestamp(), _no_handler = NULL
@@ -141,7 +142,8 @@ INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate
 SELECT subscriber, event_id::uuid, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0), coalesce(position, 0), _sequence, NULL
 FROM dead_letters WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) ORDER BY position ON CONFLICT DO NOTHING`
 
-	// endChosenStatement deletes the letters of events that were applied. No program leaves such a letter.
+	// endChosenStatement deletes the letters of events that were applied. No program leaves such a letter; an operator may have made it
+	// with SQL.
 	endChosenStatement = `
 DELETE FROM dead_letters AS letter WHERE letter.subscriber = ?0 AND letter.event_id = ANY (?1::text[])
 	AND (SELECT true FROM inbox AS i WHERE i.subscriber = ?0 AND i.event_id = ` + eventID + ` AND i.applied_at IS NOT NULL)`
@@ -167,7 +169,7 @@ UPDATE dead_letters SET state = 'retrying', attempts = 0, due_at = clock_timesta
 WHERE subscriber = ?0 AND event_id = ANY (ARRAY (SELECT event_id FROM free))`
 )
 
-// DiscardChosen waits for the transactions that work on the letters. As in Discard, the row in inbox lets the lane drop the event.
+// DiscardChosen waits for the transactions that work on the letters. As in Discard, the row in inbox makes the lane drop the event.
 func (i *Inbox) DiscardChosen(ctx context.Context, subscriber string, ids []string, choice operations.Choice) (discarded int, err error) {
 	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) error {
 		chosen, err := lockChosen(ctx, tx, subscriber, ids, choice)

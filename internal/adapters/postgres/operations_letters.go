@@ -17,10 +17,10 @@ import (
 var _ operations.DeadLetterAdmin = (*Inbox)(nil)
 
 const (
-	// shownState is the state of a letter as it follows from the other letters.
+	// shownState is the state of a letter that follows from the other letters.
 	shownState = `CASE WHEN state IN ('waiting', 'retrying') THEN CASE WHEN ` + earlier + ` THEN 'waiting' ELSE 'retrying' END ELSE state END AS shown`
 
-	// behind counts what waits behind a pending letter.
+	// behind counts the letters that wait behind a pending letter.
 	behind = `(
 	SELECT count(*) FROM dead_letters AS later
 	WHERE letter.state IN ` + pendingStates + ` AND later.subscriber = letter.subscriber
@@ -30,7 +30,7 @@ const (
 		AND later.position > letter.position AND later.state IN ('waiting', 'retrying')) AS behind`
 )
 
-// Letters looks for an earlier letter of each one that may wait.
+// Letters looks up, for each letter that may wait, whether an earlier letter is pending.
 func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]inbox.Letter, error) {
 	ctx = allow(ctx, counting)
 	var rows []letterRow
@@ -48,7 +48,7 @@ func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]in
 	return letters, nil
 }
 
-// Letter is one statement.
+// Letter runs one statement.
 func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (inbox.Letter, error) {
 	row, err := readLetter(ctx, i.db.NewSelect(), subscriber, id)
 	return row.letter(), err
@@ -87,8 +87,8 @@ func (i *Inbox) Retry(ctx context.Context, subscriber, id string) error {
 	})
 }
 
-// Discard waits for a transaction that works on the letter. The letter's row decides between the two, and the event's row in inbox lets
-// the lane drop the event.
+// Discard waits for a transaction that works on the letter: both lock the letter's row. The event's row in inbox makes the lane drop the
+// event.
 func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
 	applied := false
 	err := transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) error {
@@ -121,10 +121,10 @@ func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
 	return err
 }
 
-// recordDiscarded records that the event is not to be applied, also if it comes again. It reports whether the event was applied before.
+// recordDiscarded records that the event must not be applied, even if it comes again. It reports whether the event was applied before.
 func recordDiscarded(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entry) (applied bool, err error) {
 	if !isUUID(entry.ID) {
-		return false, nil // nothing ever applies it
+		return false, nil // such an event is never applied
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO inbox
 		(subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence, applied_at)
@@ -138,7 +138,7 @@ func recordDiscarded(ctx context.Context, tx bun.Tx, subscriber string, entry ou
 	return applied, classify(ctx, err)
 }
 
-// changeLetter keeps what was decided about a letter. wait is until it is due, if it is retried.
+// changeLetter stores what was decided about a letter. If the letter is retried, it is due after wait.
 func changeLetter(
 	ctx context.Context, tx bun.Tx, subscriber string, letter inbox.Letter, wait time.Duration,
 ) (deadAt time.Time, err error) {
@@ -154,14 +154,14 @@ func changeLetter(
 	return dead.Time, classify(ctx, err)
 }
 
-// CountDead counts by the index dead_letters_due.
+// CountDead uses the index dead_letters_due.
 func (i *Inbox) CountDead(ctx context.Context, subscriber string) (int, error) {
 	dead := 0
 	err := i.db.QueryRowContext(ctx, "SELECT count(*) FROM dead_letters WHERE subscriber = ? AND state = 'dead'", subscriber).Scan(&dead)
 	return dead, classify(ctx, err)
 }
 
-// subscribersStatement goes from name to name by the primary keys, however many rows each has.
+// subscribersStatement jumps from name to name by the primary keys, however many rows each name has.
 const subscribersStatement = `
 WITH RECURSIVE names AS (
 	SELECT least((SELECT min(subscriber) FROM inbox), (SELECT min(subscriber) FROM dead_letters),
@@ -172,7 +172,7 @@ WITH RECURSIVE names AS (
 )
 SELECT name FROM names WHERE name IS NOT NULL`
 
-// Subscribers is one statement.
+// Subscribers runs one statement.
 func (i *Inbox) Subscribers(ctx context.Context) ([]string, error) {
 	var names []string
 	err := i.db.NewRaw(subscribersStatement).Scan(ctx, &names)

@@ -42,7 +42,7 @@ FROM (
 	FROM (SELECT aggregate_type, aggregate_id FROM outbox_parked WHERE state IN ('parked', 'redrive') LIMIT ?1) AS waiting
 ) AS parked`
 
-// measureRelay also returns the position up to which everything was published or parked.
+// measureRelay also returns the position up to which every event was published or parked.
 func (a *RelayAdmin) measureRelay(
 	ctx context.Context, known outbox.Position,
 ) (measures operations.RelayMetrics, position outbox.Position, err error) {
@@ -58,8 +58,8 @@ func (a *RelayAdmin) measureRelay(
 	return measures, position, err
 }
 
-// oldestStatement looks at no more than the next thousand rows, which hold one that is not parked unless the cursor is far
-// behind the relay. Position and parking lot are asked for as in readStatement, and for the same reasons.
+// oldestStatement looks only at the next thousand rows. One of them is not parked, unless the cursor is far behind the relay. The statement
+// asks for the position and the parking lot as readStatement does, and for the same reasons.
 const oldestStatement = `
 SELECT extract(epoch FROM clock_timestamp() - o.recorded_at)
 FROM (SELECT position, recorded_at FROM outbox WHERE position > ? ORDER BY position LIMIT 1000) AS o
@@ -75,7 +75,7 @@ func (a *RelayAdmin) oldestAge(ctx context.Context, after outbox.Position) (time
 	return seconds(age), err
 }
 
-// seconds returns a duration that is never negative, and at most the 292 years that a Duration can hold.
+// seconds returns a duration between 0 and the 292 years that a Duration can hold.
 func seconds(s float64) time.Duration {
 	if s >= time.Duration(math.MaxInt64).Seconds() {
 		return math.MaxInt64

@@ -14,8 +14,8 @@ import (
 
 var _ operations.ParkingAdmin = (*Parking)(nil)
 
-// Redrive runs its statement twice. The relay locks a parked event when it parks another event behind it. If the first statement waited
-// for that lock, it did not see the new event.
+// Redrive runs its statement twice. When the relay parks an event behind another one, it locks the earlier event. If the first statement
+// waited for that lock, it did not see the new event.
 func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 	ctx = allow(ctx, counting)
 	total := 0
@@ -41,7 +41,7 @@ func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 	return total, nil
 }
 
-// Discard also discards an event that waits to be redriven if its row of the log is gone.
+// Discard also discards an event that waits to be redriven, if the event's row in the log is gone.
 func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	var given int64
 	err := p.db.QueryRowContext(ctx, `UPDATE outbox_parked SET state = 'discarded', changed_at = clock_timestamp()
@@ -64,7 +64,7 @@ func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	return relay.ErrNotParked.With("the event at position %d cannot be discarded: its state is %s, not %s", position, state, relay.Parked)
 }
 
-// parkedRow is a row of the parking lot that waits.
+// parkedRow is a row of the parking lot that is parked or waits to be redriven.
 type parkedRow struct {
 	Position      int64
 	EventID       string
@@ -82,7 +82,7 @@ SELECT o.position, o.event_id, ` + shortened("o.aggregate_type") + ` AS aggregat
 	` + shortened("o.event_type") + ` AS event_type, o.reason, o.state, o.parked_at, o.changed_at
 FROM outbox_parked AS o WHERE o.state IN ('parked', 'redrive') ORDER BY o.position LIMIT ?`
 
-// Waiting shortens texts that are too long to be published.
+// Waiting shortens texts that are too long for a message.
 func (p *Parking) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, error) {
 	var rows []parkedRow
 	err := p.db.NewRaw(waitingStatement, max(limit, 0)).Scan(ctx, &rows)

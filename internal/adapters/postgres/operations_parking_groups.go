@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// firstParkedRow is a parked event without what it carries.
+// firstParkedRow is a parked event without its payload and headers.
 type firstParkedRow struct {
 	Position      int64
 	EventID       string
@@ -36,7 +36,7 @@ func (r firstParkedRow) undecided() operations.UndecidedEvent {
 var firstParkedColumns = `p.position, p.event_id, p.aggregate_type, p.aggregate_id, ` + shortened("p.event_type") + ` AS event_type,
 	left(p.reason, ?0) AS reason, p.parked_at, p.changed_at`
 
-// firstParkedStatement goes from aggregate to aggregate by the index outbox_parked_parked_of, however many events each has.
+// firstParkedStatement jumps from aggregate to aggregate by the index outbox_parked_parked_of, however many events each aggregate has.
 var firstParkedStatement = `
 WITH RECURSIVE first AS (
 	(SELECT aggregate_type, aggregate_id, position, 1 AS number FROM outbox_parked
@@ -54,7 +54,7 @@ SELECT ` + firstParkedColumns + `, (
 		AND later.aggregate_id = p.aggregate_id AND later.position > p.position) AS behind
 FROM first JOIN outbox_parked AS p USING (position) ORDER BY first.number LIMIT ?1`
 
-// Undecided is one statement.
+// Undecided runs one statement.
 func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) ([]operations.UndecidedEvent, error) {
 	ctx = allow(ctx, counting)
 	var rows []firstParkedRow
@@ -72,7 +72,7 @@ func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) ([
 var lockParkedStatement = `SELECT ` + firstParkedColumns + ` FROM outbox_parked AS p
 	WHERE p.position = ANY (?1::bigint[]) AND p.state = 'parked' ORDER BY p.position FOR UPDATE`
 
-// lockParked locks those of the events that are parked and of the choice, and returns their positions in order.
+// lockParked locks the events that are parked and belong to the choice, and returns their positions in order.
 func lockParked(ctx context.Context, tx bun.Tx, asked []outbox.Position, choice operations.Choice) (chosen []int64, err error) {
 	numbers := make([]int64, len(asked))
 	for i, position := range asked {
@@ -91,7 +91,7 @@ func lockParked(ctx context.Context, tx bun.Tx, asked []outbox.Position, choice 
 	return chosen, nil
 }
 
-// redriveChosenStatement marks parked events, and those behind each in its aggregate.
+// redriveChosenStatement marks parked events to be redriven, and with each event the parked events behind it in its aggregate.
 const redriveChosenStatement = `
 UPDATE outbox_parked AS p SET state = 'redrive', changed_at = clock_timestamp()
 FROM (SELECT aggregate_type, aggregate_id, min(position) AS position FROM outbox_parked WHERE position = ANY (?0::bigint[])
@@ -99,20 +99,20 @@ FROM (SELECT aggregate_type, aggregate_id, min(position) AS position FROM outbox
 WHERE p.aggregate_type = chosen.aggregate_type AND p.aggregate_id = chosen.aggregate_id AND p.position >= chosen.position
 	AND p.state = 'parked'`
 
-// RedriveChosen locks the events, and looks for those behind them afterwards. When the relay sets an event aside, it locks the first
-// parked event of the aggregate. If it came first, the event is behind when this looks; if not, it finds that the aggregate is to be
-// redriven.
+// RedriveChosen locks the events first, and looks for the events behind them afterwards. The relay locks the first parked event of the
+// aggregate when it sets another event aside. If the relay locked first, RedriveChosen sees the new event. If RedriveChosen locked first,
+// the relay sees that the aggregate is to be redriven, and marks the new event too.
 func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (chosen int, err error) {
 	return p.change(ctx, positions, choice, redriveChosenStatement)
 }
 
-// DiscardChosen is like RedriveChosen, but what is behind stays parked.
+// DiscardChosen is like RedriveChosen, but the events behind the chosen ones stay parked.
 func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (chosen int, err error) {
 	return p.change(ctx, positions, choice,
 		"UPDATE outbox_parked SET state = 'discarded', changed_at = clock_timestamp() WHERE position = ANY (?0::bigint[])")
 }
 
-// change locks events of a choice, and changes them.
+// change locks the events of a choice, and changes them with statement.
 func (p *Parking) change(
 	ctx context.Context, positions []outbox.Position, choice operations.Choice, statement string,
 ) (chosen int, err error) {

@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// Realign waits for the writers that are under way, and new ones wait for it. So that they do not wait for long, it gives up
-// its place in the queue from time to time.
+// Realign waits for the open transactions that write to the outbox, and new writers wait for Realign. So that they do not wait for long,
+// Realign gives up its place in the queue after lockWithin, and tries again later.
 const (
 	lockWithin = 3 * time.Second
 	lockTries  = 6
@@ -34,11 +34,11 @@ var errUnmovable = fault.New(fault.Invalid, "may_not_be_moved",
 	"an event that has to be moved is from before a constraint of the outbox, which refuses it now, so nothing was changed: correct or "+
 		"delete its row, and adopt again; docs/operations.md, \"A parked row that has to be corrected\", has the statement")
 
-// eventIDs finds the first event id in what Postgres reports of a row that it refuses.
+// eventIDs finds the first event id in the text by which Postgres refuses a row.
 var eventIDs = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
-// chosen lists the misplaced rows, and whether the stream holds them. ?0 is the relay, ?1 the place, ?2 the ids of what was
-// published, and ?3 says that these are all.
+// chosen lists the misplaced rows, and whether the stream holds their events. ?0 is the relay, ?1 the position, and ?2 the ids of published
+// events. ?3 says that ?2 has all of them.
 var chosen = `
 WITH misplaced AS (
 	SELECT o.position, o.aggregate_type, o.aggregate_id, o.position <= c.purged_to AS purged, 
@@ -62,8 +62,8 @@ const raiseStatement = `
 SELECT setval('` + sequenceName + `', ` + highestPosition + `)
 FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ? WHERE ` + nextPosition + ` <= ` + highestPosition
 
-// moveStatement deals new positions in the order in which the events were recorded, but to those of an aggregate in the order
-// of their versions. It removes for good what the stream holds and retention had removed before.
+// moveStatement gives new positions to the events that move. They keep the order in which they were recorded, and within an aggregate the
+// order of their versions. The statement deletes for ever the rows whose events the stream holds and which retention had removed before.
 var moveStatement = chosen + `, taken AS (
 	DELETE FROM outbox AS o USING moving WHERE o.position = moving.position RETURNING o.*
 ), removed AS (
@@ -79,8 +79,8 @@ var moveStatement = chosen + `, taken AS (
 )
 SELECT count(*) FROM moved`
 
-// Realign locks the table, so that no writer holds a position that was dealt before. One that waits for the lock gets its
-// position after it.
+// Realign locks the table, so that no writer holds a position that was given out before. A writer that waits for the lock gets its position
+// after the lock is free.
 func (a *RelayAdmin) Realign(ctx context.Context, r operations.Realignment) (moved int64, err error) {
 	ctx = allow(ctx, counting)
 	var rows int64
@@ -118,8 +118,8 @@ func (a *RelayAdmin) Realign(ctx context.Context, r operations.Realignment) (mov
 	return moved, nil
 }
 
-// realign looks after it got the lock, with a snapshot of then: in a transaction of another isolation the snapshot would be older
-// than the lock.
+// realign looks for the rows after it got the lock. The isolation is READ COMMITTED, so the snapshot is taken after the lock. With another
+// isolation the snapshot would be older than the lock.
 func (a *RelayAdmin) realign(ctx context.Context, args []any) (moved int64, err error) {
 	err = a.db.RunInTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', ?, true)", fmt.Sprint(lockWithin.Milliseconds())); err != nil {
@@ -136,7 +136,7 @@ func (a *RelayAdmin) realign(ctx context.Context, args []any) (moved int64, err 
 	return moved, err
 }
 
-// What Postgres reports when lock_timeout has passed, when the role may not do it, and when a constraint refuses a row.
+// The codes that Postgres reports when lock_timeout has passed, when the role has no right, and when a constraint refuses a row.
 const (
 	checkViolation        = "23514"
 	lockNotAvailable      = "55P03"

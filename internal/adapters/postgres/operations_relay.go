@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// RelayAdmin shows operators the state of one relay and its log, and repairs them. Reads lock nothing and write nothing.
+// RelayAdmin shows operators the state of one relay and of its log, and repairs both. Its reads lock nothing and write nothing.
 type RelayAdmin struct {
 	db     *bun.DB
 	relay  string
@@ -67,7 +67,7 @@ CROSS JOIN (
 	FROM outbox_parked WHERE state IN ('parked', 'redrive')
 ) AS parked`
 
-// relayStatus reads everything but the backlog and the writers.
+// relayStatus reads the whole status, except the backlog and the writers.
 func (a *RelayAdmin) relayStatus(ctx context.Context) (operations.RelayStatus, error) {
 	var standby bool
 	var holder, stream, reason, detail sql.NullString
@@ -95,12 +95,12 @@ func (a *RelayAdmin) relayStatus(ctx context.Context) (operations.RelayStatus, e
 	return status, nil
 }
 
-// behindStatement gets the position as a literal. The planner then knows how many rows come after the position, and reads only those.
+// behindStatement needs the position as a literal. Then the planner knows how many rows come after the position, and reads only those.
 const behindStatement = `
 SELECT count(*), min(o.recorded_at) FILTER (WHERE ` + validTime + `)
 FROM outbox AS o WHERE o.position > ? AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)`
 
-// countBehind counts the entries after position that are not in the parking lot, and returns when the first one was recorded.
+// countBehind counts the entries after position that are not in the parking lot. oldest is when the first of them was recorded.
 func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (count int64, oldest time.Time, err error) {
 	var first sql.NullTime
 	err = db.QueryRowContext(ctx, behindStatement, int64(position)).Scan(&count, &first)
@@ -122,7 +122,7 @@ func (a *RelayAdmin) List(ctx context.Context, filter operations.EventFilter) ([
 		TableExpr("outbox AS o").
 		Join("LEFT JOIN outbox_parked AS p ON p.position = o.position AND p.event_id = o.event_id").
 		Join("LEFT JOIN outbox_cursor AS c ON c.relay = ?", a.relay).
-		OrderExpr("o.position DESC LIMIT ?", max(filter.Limit, 0)) // bun's own limit takes 0 for none
+		OrderExpr("o.position DESC LIMIT ?", max(filter.Limit, 0)) // for bun's own Limit, 0 means no limit
 	if filter.Position != 0 {
 		query = query.Where("o.position = ?", int64(filter.Position))
 	}
@@ -144,7 +144,7 @@ func (a *RelayAdmin) List(ctx context.Context, filter operations.EventFilter) ([
 	}
 	defer func() { _ = rows.Close() }()
 	var found []operations.ListedEvent
-	var unread []outbox.Position // because of something else than the payload
+	var unread []outbox.Position // positions of rows in which a part other than the payload is too large
 	left := operations.MaxListedBytes
 	for rows.Next() {
 		var row logRow
@@ -170,7 +170,7 @@ func (a *RelayAdmin) List(ctx context.Context, filter operations.EventFilter) ([
 	return found, classify(ctx, err)
 }
 
-// explainListed completes the entries of a list that have another part than the payload that is too large.
+// explainListed completes the entries of a list in which a part other than the payload is too large.
 func (a *RelayAdmin) explainListed(ctx context.Context, found []operations.ListedEvent, unread []outbox.Position) error {
 	var entries []outbox.Entry
 	for _, position := range unread {

@@ -27,7 +27,7 @@ FROM unnest(?0::bigint[], ?1::text[]) AS place (position, event_id)
 JOIN outbox AS o ON o.position = place.position AND o.event_id::text = place.event_id
 ORDER BY o.position`
 
-// HasEvents is one statement.
+// HasEvents runs one statement.
 func (a *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	positions, ids := make([]int64, len(places)), make([]string, len(places))
 	for i, place := range places {
@@ -49,7 +49,7 @@ func (a *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([
 	return held, classify(ctx, rows.Err())
 }
 
-// At is one statement.
+// At runs one statement.
 func (a *RelayAdmin) At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error) {
 	return a.findEvent(ctx, "SELECT position, event_id FROM outbox WHERE position = ?", int64(position))
 }
@@ -76,9 +76,9 @@ func (a *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int6
 	return count, nil
 }
 
-// adoptStatement is a write under the revision alone, without a lease. If the cursor goes back, retention counts again from there. For
-// another stream retention counts everything again, because nobody knows since when that stream holds its messages. All rows before the
-// place count as passed from now on, whenever they were recorded.
+// adoptStatement writes the cursor without a lease. Only the revision protects the write. If the cursor goes back, retention's mark goes
+// back with it. If the stream is another one, the mark is removed and retention waits its full time again, because nobody knows since when
+// that stream holds its messages. From now on all rows before the place count as passed, whenever they were recorded.
 const adoptStatement = `
 WITH written AS (
 	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at,
@@ -98,7 +98,7 @@ SELECT revision FROM written`
 
 // Adopt may read all of a large table.
 func (a *RelayAdmin) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, newStream bool) error {
-	ctx = allow(ctx, counting) // it looks for the latest time of all rows up to there
+	ctx = allow(ctx, counting) // the statement looks for the latest time of all rows up to the position
 	var now int64
 	err := a.db.QueryRowContext(ctx, adoptStatement, a.relay, revision, int64(cursor.Position), a.stream, cursor.StreamCreated,
 		int64(cursor.StreamSequence), newStream).Scan(&now)

@@ -24,8 +24,9 @@ var _ inbox.Operator = (*Operator)(nil)
 func NewOperator(db *bun.DB) *Operator { return &Operator{db: db, idleTimeout: defaultIdleTimeout} }
 
 const (
-	// lockKnownStatement locks the row of a subscriber, and makes it if a program of before began the subscriber. Redeliveries hold a key
-	// share of the row, so this waits for them, and none begins until the commit.
+	// lockKnownStatement locks the row of a subscriber. If a program of an earlier version began the subscriber, the row is missing, and
+	// the statement inserts it. Redeliveries hold a key share of the row. So the statement waits for them, and no other begins until the
+	// commit.
 	lockKnownStatement = `
 INSERT INTO subscribers AS s (subscriber) SELECT ?0
 WHERE EXISTS (SELECT FROM subscribers WHERE subscriber = ?0) OR EXISTS (SELECT FROM subscriber_lanes WHERE subscriber = ?0)
@@ -33,7 +34,7 @@ WHERE EXISTS (SELECT FROM subscribers WHERE subscriber = ?0) OR EXISTS (SELECT F
 ON CONFLICT (subscriber) DO UPDATE SET subscriber = excluded.subscriber
 RETURNING s.forgotten_at IS NOT NULL, set_config('idle_in_transaction_session_timeout', ?1, true)`
 
-	// lockAndReadLanesStatement waits for the batches under way, and reads what they leave.
+	// lockAndReadLanesStatement waits for the batches that are under way, and then reads the lanes.
 	lockAndReadLanesStatement = `
 SELECT lane, lanes, stream, sequence, stored_ns, coalesce(progress, 0), revision FROM subscriber_lanes
 WHERE subscriber = ?0 ORDER BY lane FOR UPDATE`
@@ -42,7 +43,7 @@ WHERE subscriber = ?0 ORDER BY lane FOR UPDATE`
 	resumeSubscriber = "UPDATE subscribers SET paused_at = NULL WHERE subscriber = ?0"
 )
 
-// lockKnown locks the row of a subscriber, until the transaction ends. If its process freezes meanwhile, Postgres ends the transaction.
+// lockKnown locks the row of a subscriber until the transaction ends. If this process freezes meanwhile, Postgres ends the transaction.
 func (o *Operator) lockKnown(ctx context.Context, tx bun.Tx, subscriber string) (forgotten bool, err error) {
 	timeout := strconv.FormatInt(max(1, o.idleTimeout.Milliseconds()), 10)
 	err = tx.QueryRowContext(ctx, lockKnownStatement, subscriber, timeout).Scan(&forgotten, new(string))
@@ -52,8 +53,8 @@ func (o *Operator) lockKnown(ctx context.Context, tx bun.Tx, subscriber string) 
 	return forgotten, classify(ctx, err)
 }
 
-// decide changes what is decided about a subscriber, while no batch and no redelivery of it is under way. Afterwards each lane has a new
-// revision, so that no batch commits that was made before.
+// decide changes a decision about a subscriber, while no batch and no redelivery of the subscriber is under way. Afterwards each lane has a
+// new revision, so a batch that began before cannot commit.
 func (o *Operator) decide(
 	ctx context.Context, subscriber string, change func(ctx context.Context, tx bun.Tx, lanes []inbox.Checkpoint) error,
 ) error {
@@ -109,22 +110,22 @@ func (o *Operator) Resume(ctx context.Context, subscriber string) error {
 	})
 }
 
-// run runs a statement of a transaction, and ignores its result.
+// run runs a statement in a transaction, and ignores the result.
 func run(ctx context.Context, tx bun.Tx, statement string, args ...any) error {
 	_, err := tx.ExecContext(ctx, statement, args...)
 	return classify(ctx, err)
 }
 
 const (
-	// forgetSubscriberStatement leaves a tombstone.
+	// forgetSubscriberStatement marks the subscriber's row as a tombstone.
 	forgetSubscriberStatement = `
 UPDATE subscribers SET forgotten_at = coalesce(forgotten_at, clock_timestamp()), handler = NULL, paused_at = NULL, yields_until = NULL, filled = 0, missed = 0
 WHERE subscriber = ?0`
 
-	// tombstone locks the tombstone until the statement ends, so that nobody lifts it meanwhile.
+	// tombstone locks the tombstone until the statement ends, so that nobody removes it meanwhile.
 	tombstone = "SELECT FROM subscribers WHERE subscriber = ?0 AND forgotten_at IS NOT NULL FOR KEY SHARE"
 
-	// eraseLettersStatement locks letters in the order of their positions, as everybody does.
+	// eraseLettersStatement locks letters in the order of their positions, as every transaction does.
 	eraseLettersStatement = `
 WITH tombstone AS (` + tombstone + `), chosen AS (
 	SELECT event_id FROM dead_letters WHERE subscriber = ?0 AND EXISTS (SELECT FROM tombstone) ORDER BY position, event_id LIMIT ?1 FOR UPDATE
@@ -141,18 +142,18 @@ WITH tombstone AS (` + tombstone + `), chosen AS (
 )
 SELECT EXISTS (SELECT FROM tombstone), (SELECT count(*) FROM gone)`
 
-	// liftStatement returns whether there is a tombstone, and whether something else is left.
+	// liftStatement returns whether there is a tombstone, and whether other rows of the subscriber are left.
 	liftStatement = `
 SELECT s.forgotten_at IS NOT NULL, EXISTS (SELECT FROM inbox WHERE subscriber = ?0) OR EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0)
 	OR EXISTS (SELECT FROM subscriber_lanes WHERE subscriber = ?0)
 FROM subscribers AS s WHERE s.subscriber = ?0 FOR UPDATE`
 )
 
-// subscriberTables are the tables that Forget empties, without the lanes, which are locked first.
+// subscriberTables are the tables that Forget empties. The lanes are among them, and are locked before.
 var subscriberTables = []string{"subscriber_lanes", "subscriber_marks", "subscriber_types", "subscriber_copies"}
 
-// Forget waits for the batches and redeliveries under way. No batch commits later, because its lane is gone; no redelivery begins, because
-// it sees the tombstone.
+// Forget waits for the batches and redeliveries that are under way. Later no batch can commit, because its lane is gone, and no redelivery
+// can begin, because it sees the tombstone.
 func (o *Operator) Forget(ctx context.Context, subscriber string) error {
 	return withYield(allow(ctx, counting), o.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := o.lockKnown(ctx, tx, subscriber); err != nil {
@@ -170,7 +171,7 @@ func (o *Operator) Forget(ctx context.Context, subscriber string) error {
 	})
 }
 
-// Erase is one statement: letters, or when there are none, rows of the inbox.
+// Erase runs one statement. It deletes letters, or, if there are none, rows of inbox.
 func (o *Operator) Erase(ctx context.Context, subscriber string, limit int) (erased int, err error) {
 	for _, statement := range []string{eraseLettersStatement, eraseInboxStatement} {
 		forgotten := false
@@ -188,7 +189,7 @@ func (o *Operator) Erase(ctx context.Context, subscriber string, limit int) (era
 	return 0, nil
 }
 
-// RemoveTombstone deletes the row, and rows of copies that did not know of the tombstone.
+// RemoveTombstone deletes the subscriber's row. It also deletes rows of copies that did not know of the tombstone.
 func (o *Operator) RemoveTombstone(ctx context.Context, subscriber string) error {
 	return transact(allow(ctx, counting), o.db, func(ctx context.Context, tx bun.Tx) error {
 		forgotten, left := false, false
@@ -212,7 +213,7 @@ func (o *Operator) RemoveTombstone(ctx context.Context, subscriber string) error
 	})
 }
 
-// sinceMicroseconds is a duration that a statement returned in microseconds.
+// sinceMicroseconds returns the duration for a number of microseconds from a statement.
 func sinceMicroseconds(microseconds int64) time.Duration {
 	return max(0, time.Duration(microseconds)*time.Microsecond)
 }

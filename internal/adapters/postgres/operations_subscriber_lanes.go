@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	// sendLanesStatement moves the lanes ?2 to a place. The caller has locked them, and revises them.
+	// sendLanesStatement moves the lanes ?1 to a place. The caller has locked the lanes, and revises them afterwards.
 	sendLanesStatement = `
 UPDATE subscriber_lanes SET sequence = ?2, stored_ns = ?3, progress = ?4::bigint, moved_at = clock_timestamp()
 WHERE subscriber = ?0 AND lane = ANY (?1::int[])`
 
-	// removeMarksStatement comes before the new mark.
+	// removeMarksStatement removes the marks at the place and after it. It runs before markPlaceStatement.
 	removeMarksStatement = "DELETE FROM subscriber_marks WHERE subscriber = ?0 AND lane = ANY (?1::int[]) AND sequence >= ?2"
 
 	// markPlaceStatement makes the place a mark of each lane.
@@ -23,19 +23,20 @@ WHERE subscriber = ?0 AND lane = ANY (?1::int[])`
 INSERT INTO subscriber_marks (subscriber, lane, sequence, stored_ns, progress)
 SELECT ?0, lane, ?2, ?3, ?4::bigint FROM unnest(?1::int[]) AS lane WHERE ?3::bigint > 0`
 
-	// readMarksStatement reads the marks that all lanes have passed: what lies before one was dealt with in each lane.
+	// readMarksStatement reads the marks that all lanes have passed. Every lane has handled the events before such a mark.
 	readMarksStatement = `
 SELECT coalesce(array_agg(sequence), '{}'), coalesce(array_agg(stored_ns), '{}'), coalesce(array_agg(coalesce(progress, 0)), '{}') FROM (
 	SELECT DISTINCT ON (sequence) sequence, stored_ns, progress FROM subscriber_marks
 	WHERE subscriber = ?0 AND sequence <= ?1 ORDER BY sequence DESC, stored_ns DESC, coalesce(progress, 0) LIMIT ?2) AS kept`
 
-	// giveMarksStatement gives these marks to each of ?1 new lanes.
+	// giveMarksStatement inserts these marks for each of ?1 new lanes.
 	giveMarksStatement = `
 INSERT INTO subscriber_marks (subscriber, lane, sequence, stored_ns, progress)
 SELECT ?0, lane, sequence, stored_ns, nullif(progress, 0)
 FROM generate_series(0, ?1 - 1) AS lane, unnest(?2::bigint[], ?3::bigint[], ?4::bigint[]) AS mark (sequence, stored_ns, progress)`
 
-	// makeLanesStatement makes ?1 lanes at a place, at a revision that none of the subscriber's lanes has had.
+	// makeLanesStatement inserts ?1 lanes at a place. ?6 is the highest revision of the old lanes. decide raises it before the commit, so
+	// the new lanes begin at a revision that no lane of the subscriber has had.
 	makeLanesStatement = `
 INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, progress, revision)
 SELECT ?0, lane, ?1, ?2, ?3, ?4, ?5::bigint, ?6 FROM generate_series(0, ?1 - 1) AS lane`
@@ -73,7 +74,7 @@ func (o *Operator) Move(ctx context.Context, subscriber string, move inbox.Move,
 	return before, nil
 }
 
-// SetLanes waits for the batches and redeliveries under way. It replaces the rows.
+// SetLanes waits for the batches and redeliveries that are under way. It replaces the rows of the lanes.
 func (o *Operator) SetLanes(ctx context.Context, subscriber string, lanes int, proof inbox.LaneCheck) (before []inbox.Checkpoint, err error) {
 	err = o.decide(ctx, subscriber, func(ctx context.Context, tx bun.Tx, present []inbox.Checkpoint) error {
 		before = present
@@ -94,7 +95,7 @@ func (o *Operator) SetLanes(ctx context.Context, subscriber string, lanes int, p
 	return before, nil
 }
 
-// replaceLanes replaces lanes by new ones, which begin where the slowest one stands.
+// replaceLanes replaces lanes by new ones. These begin at the place of the slowest lane.
 func replaceLanes(ctx context.Context, tx bun.Tx, subscriber string, present []inbox.Checkpoint, lanes int) error {
 	from := inbox.Lowest(present)
 	for _, lane := range present {

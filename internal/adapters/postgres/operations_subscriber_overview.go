@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// overviewsStatement goes from name to name by the primary keys. Of a subscriber it reads the newest rows of inbox by the index
-// inbox_applied, no more than RateEvents, and counts its letters.
+// overviewsStatement jumps from name to name by the primary keys. For each subscriber it reads at most RateEvents of the newest rows of
+// inbox, by the index inbox_applied, and counts the subscriber's letters.
 var overviewsStatement = `
 WITH RECURSIVE names AS (
 	SELECT least((SELECT min(subscriber) FROM inbox), (SELECT min(subscriber) FROM dead_letters),
@@ -47,7 +47,7 @@ SELECT subscriber, lane, lanes, stream, sequence, stored_ns, coalesce(progress, 
 	(extract(epoch FROM statement_timestamp() - moved_at) * 1000000)::bigint
 FROM subscriber_lanes ORDER BY subscriber, lane`
 
-// Overviews is two statements. A subscriber that begins or ends between them has lanes, or has none.
+// Overviews runs two statements. For a subscriber that begins or ends between the two, the lanes may not fit the rest.
 func (o *Operator) Overviews(ctx context.Context) ([]inbox.Overview, error) {
 	overviews, err := o.overviews(ctx)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 
 var _ operations.ProgressReader = (*RelayAdmin)(nil)
 
-// Progress is one statement.
+// Progress runs one statement.
 func (a *RelayAdmin) Progress(ctx context.Context) (places []operations.SubscriberProgress, err error) {
 	rows, err := a.db.QueryContext(ctx, `SELECT DISTINCT ON (subscriber COLLATE "C") subscriber, stream, sequence, lanes
 		FROM subscriber_lanes ORDER BY subscriber COLLATE "C", sequence, lane`)

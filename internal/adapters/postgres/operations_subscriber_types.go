@@ -12,14 +12,14 @@ const (
 	// unwantStatement removes a type from those that the subscriber wants.
 	unwantStatement = "DELETE FROM subscriber_types WHERE subscriber = ?0 AND event_type = ?1"
 
-	// lockTypeStatement locks the pending letters of a type in the order of their positions, as everybody does. Redeliveries are not under
-	// way, and the lanes insert none.
+	// lockTypeStatement locks the pending letters of a type in the order of their positions, as every transaction does. No redelivery is
+	// under way, and no lane inserts such a letter.
 	lockTypeStatement = `
 SELECT event_id FROM dead_letters
 WHERE subscriber = ?0 AND event_type = ?1 AND state IN ` + pendingStates + ` ORDER BY position FOR UPDATE`
 
-	// discardTypeStatement discards the letters that are locked. Each has a row in inbox, unless an operator has changed it with SQL. The
-	// next redelivery promotes the letter that comes next.
+	// discardTypeStatement discards the locked letters. Each has a row in inbox, unless an operator has changed it with SQL. The next
+	// redelivery promotes the next letter of the aggregate.
 	discardTypeStatement = `
 WITH discarded AS (
 	UPDATE dead_letters AS letter SET state = 'discarded', due_at = clock_timestamp(), changed_at = clock_timestamp(), _no_handler = NULL

@@ -62,12 +62,12 @@ func (r *orderRow) snapshot() order.Snapshot {
 	}
 }
 
-// orderRepository holds the orders of one transaction.
+// orderRepository reads and writes orders in one transaction.
 type orderRepository struct{ tx bun.Tx }
 
 var _ orders.Orders = (*orderRepository)(nil)
 
-// Get is one statement.
+// Get runs one statement.
 func (s *orderRepository) Get(ctx context.Context, id order.ID) (*order.Order, error) {
 	row := new(orderRow)
 	err := s.tx.NewSelect().Model(row).Where("id = ?", string(id)).Scan(ctx)
@@ -80,12 +80,12 @@ func (s *orderRepository) Get(ctx context.Context, id order.ID) (*order.Order, e
 	return order.Rehydrate(row.snapshot()), nil
 }
 
-// List reads no more rows than it returns. Each combination of customer and status has an index that begins with these columns and
+// List reads no more rows than it returns. For each combination of customer and status there is an index that begins with these columns and
 // continues in the order of the list. New orders do not shift later pages.
 //
-// Without help Postgres may prefer to walk the index of all orders and leave out rows that do not match, and if few match it reads the
-// whole table. Therefore the list is also sorted by the filter's column, which only the right index serves. That column is compared with
-// an array of one value, because Postgres drops a column from the order that is compared with a constant.
+// Without help Postgres may walk the index of all orders and skip the rows that do not match. If few rows match, that reads the whole
+// table. Therefore the list is also sorted by the filter's column, an order that only the right index has. The filter compares this column
+// with an array of one value. If it compared the column with a constant, Postgres would drop the column from the order.
 func (s *orderRepository) List(ctx context.Context, filter orders.Filter) ([]order.Snapshot, error) {
 	var rows []orderRow
 	query := s.tx.NewSelect().Model(&rows)
@@ -98,7 +98,7 @@ func (s *orderRepository) List(ctx context.Context, filter orders.Filter) ([]ord
 	case filter.Status != "":
 		query = query.Where("status = ANY (ARRAY[?])", string(filter.Status)).OrderExpr("status DESC")
 	}
-	query = query.OrderExpr("created_at DESC, id DESC LIMIT ?", filter.Limit) // bun's own limit takes 0 for none
+	query = query.OrderExpr("created_at DESC, id DESC LIMIT ?", filter.Limit) // for bun's own Limit, 0 means no limit
 	if !filter.CreatedFrom.IsZero() {
 		query = query.Where("created_at >= ?", upToMicrosecond(filter.CreatedFrom))
 	}
@@ -118,12 +118,12 @@ func (s *orderRepository) List(ctx context.Context, filter orders.Filter) ([]ord
 	return found, nil
 }
 
-// upToMicrosecond returns the first microsecond that is not before t. Postgres would round to the nearest one.
+// upToMicrosecond rounds t up to a microsecond. Postgres would round t to the nearest one.
 func upToMicrosecond(t time.Time) time.Time {
 	return t.Add(999 * time.Nanosecond).Truncate(time.Microsecond)
 }
 
-// Save inserts an order that was never stored, and updates any other one.
+// Save inserts an order that was never stored, and updates any other order.
 func (s *orderRepository) Save(ctx context.Context, o *order.Order) error {
 	if o.HasEvents() {
 		return orders.ErrEventsNotPulled
@@ -142,7 +142,7 @@ func (s *orderRepository) insert(ctx context.Context, row *orderRow) error {
 	return classify(ctx, err)
 }
 
-// update waits for a transaction that changes the row at this moment, and then finds another version.
+// update waits for a transaction that changes the row at the same time. If that transaction commits, update finds another version.
 func (s *orderRepository) update(ctx context.Context, row *orderRow, stored int64) error {
 	result, err := s.tx.NewUpdate().Model(row).Column("status", "version", "payment_reference", "carrier", "tracking", "cancel_reason").
 		Set("updated_at = clock_timestamp()").WherePK().Where("version = ?", stored).Exec(ctx)

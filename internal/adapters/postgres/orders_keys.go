@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// keys holds the idempotency keys of one transaction.
+// keys reads and claims idempotency keys in one transaction.
 type keys struct {
 	tx             bun.Tx
 	abandonedAfter time.Duration
@@ -23,9 +23,9 @@ type keys struct {
 
 var _ orders.Keys = (*keys)(nil)
 
-// claimStatement waits for a transaction that claims the key at the moment. Then it inserts the claim if there is none, or takes over
-// the row if it has expired. It locks the row in any case, so that the row cannot be swept. It returns a row only if the claim is ours.
-// Because others wait for the key, it also sets how long the transaction may be idle.
+// claimStatement waits for any other transaction that is claiming the key. Then it inserts the claim if there is none, or takes the row
+// over if the row has expired. It locks the row in each case, so that the row cannot be swept. It returns a row only if the claim is now
+// ours. Others wait for the key, so the statement also sets how long this transaction may be idle.
 const claimStatement = `
 INSERT INTO request_keys AS held (scope, key, digest, order_id)
 SELECT ?0, ?1, ?2::bytea, ?3::uuid FROM set_config('idle_in_transaction_session_timeout', ?4, true)
@@ -34,14 +34,14 @@ ON CONFLICT (scope, key) DO UPDATE
 	WHERE held.created_at <= clock_timestamp() - ?5 * interval '1 microsecond'
 RETURNING order_id`
 
-// The statements that read a claim read its digest as digits, whatever the session's bytea_output is.
+// These statements return the digest as hexadecimal digits, whatever the session's bytea_output is.
 const (
 	keyStatement     = `SELECT encode(digest, 'hex'), order_id FROM request_keys WHERE scope = ?0 AND key = ?1`
 	heldKeyStatement = keyStatement + ` AND created_at > clock_timestamp() - ?2 * interval '1 microsecond'`
 )
 
-// Claim sends a second statement if another claim holds the key. Only a new snapshot shows what was committed while the first statement
-// waited.
+// Claim sends a second statement if the key has another claim. Only a new snapshot shows what another transaction committed while the first
+// statement waited.
 func (k *keys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim, error) {
 	var id string
 	err := k.tx.QueryRowContext(ctx, claimStatement, string(mine.Scope), string(mine.Key), mine.Digest[:], string(mine.Order),
@@ -52,10 +52,10 @@ func (k *keys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim
 	case !errors.Is(err, sql.ErrNoRows):
 		return orders.KeyClaim{}, classify(ctx, err)
 	}
-	return k.read(ctx, mine.Scope, mine.Key, keyStatement) // it is locked, so it is there, also if it expires just now
+	return k.read(ctx, mine.Scope, mine.Key, keyStatement) // the row is locked, so it is there even if it expires now
 }
 
-// Held also returns a claim that this transaction has made itself.
+// Find also returns a claim of this transaction.
 func (k *keys) Find(ctx context.Context, scope orders.Scope, key orders.Key) (holds orders.KeyClaim, found bool, err error) {
 	holds, err = k.read(ctx, scope, key, heldKeyStatement, orders.KeyLifetime.Microseconds())
 	if errors.Is(err, sql.ErrNoRows) {
@@ -87,9 +87,9 @@ var _ orders.ExpiredKeys = (*ExpiredKeys)(nil)
 // NewExpiredKeys returns the expired keys of db.
 func NewExpiredKeys(db *bun.DB) *ExpiredKeys { return &ExpiredKeys{db: db} }
 
-// deleteStatement reads only the rows that it deletes. now() is constant during the statement, so the index can find the rows, which it
-// cannot with clock_timestamp(). The arrays make Postgres choose the rows once, whatever the plan. Programs of earlier versions kept
-// their keys in a table of their own, which nobody else sweeps.
+// deleteStatement reads only the rows that it deletes. now() is constant within a statement, so the index can find the rows; with
+// clock_timestamp() it could not. The arrays make Postgres choose the rows only once, whatever the plan is. Programs of earlier versions
+// kept their keys in another table, which only this statement sweeps.
 const deleteStatement = `
 WITH present AS (
 	DELETE FROM request_keys WHERE ctid = ANY (ARRAY (
@@ -104,7 +104,7 @@ WITH present AS (
 )
 SELECT (SELECT count(*) FROM present) + (SELECT count(*) FROM earlier)`
 
-// Delete deletes from both tables that hold keys.
+// Delete deletes expired keys from both tables.
 func (e *ExpiredKeys) Delete(ctx context.Context, most int) (deleted int, err error) {
 	err = e.db.QueryRowContext(ctx, deleteStatement, orders.KeyLifetime.Microseconds(), most).Scan(&deleted)
 	return deleted, classify(ctx, err)

@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// Totals keeps the customer totals of all subscribers. A transaction writes what was added in it with one statement.
+// Totals keeps the customer totals of all subscribers. A transaction writes all amounts that were added in it with one statement.
 type Totals struct{}
 
 var _ orders.Totals = (*Totals)(nil)
@@ -19,7 +19,7 @@ var _ orders.Totals = (*Totals)(nil)
 // NewTotals returns the totals.
 func NewTotals() Totals { return Totals{} }
 
-// Add keeps the amount until it is flushed.
+// Add collects the amount. flush writes it.
 func (Totals) Add(_ context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error {
 	return collect(tx, func(t *totals) {
 		t.customers = append(t.customers, string(customer))
@@ -28,7 +28,7 @@ func (Totals) Add(_ context.Context, tx inbox.Tx, customer order.CustomerID, amo
 	})
 }
 
-// totals are orders, as columns.
+// totals are the collected orders. Each field is a column.
 type totals struct {
 	customers  []string
 	currencies []string
@@ -47,8 +47,8 @@ ON CONFLICT (subscriber, customer_id, currency) DO UPDATE
 INSERT INTO customer_totals AS total (subscriber, customer_id, currency, amount_minor, amount, orders)
 VALUES (?0, ?1, ?2, 0, ?3, 1)` + addToTotals
 
-	// addAllStatement adds many orders. All transactions lock the rows in the order of their keys, so that none waits for another one
-	// that waits for it. The sum of bigints is a numeric: it cannot overflow.
+	// addAllStatement adds many orders. All transactions lock the rows in the order of their keys, so that two transactions never wait for
+	// each other. The sum of bigints is a numeric, so it cannot overflow.
 	addAllStatement = `
 INSERT INTO customer_totals AS total (subscriber, customer_id, currency, amount_minor, amount, orders)
 SELECT ?0, customer::uuid, currency, 0, sum(amount), count(*)

@@ -11,17 +11,17 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// abandonedAfter is how long a transaction that has appended, or claimed a key, may be idle before Postgres ends it. The log's readers,
-// and other requests with the same key, wait for such a transaction. If its process is frozen or its machine is gone, only Postgres can
-// end it.
+// abandonedAfter is how long a transaction may be idle after it has appended events or claimed a key. Then Postgres ends it. The log's
+// readers, and other requests with the same key, wait for such a transaction. If its process is frozen or its machine is gone, only
+// Postgres can end it.
 const abandonedAfter = 10 * time.Second
 
-// beginTimeout is how long a transaction waits for a free connection. A request that cannot be served soon should fail: later requests
-// wait behind it.
+// beginTimeout is how long a transaction waits for a free connection. A request that cannot be served soon should fail, because later
+// requests wait behind it.
 const beginTimeout = 2 * time.Second
 
-// UnitOfWork runs Postgres transactions over keys, orders and outbox, at the isolation READ COMMITTED. Postgres ends a transaction that
-// has claimed or appended and is then idle for ten seconds.
+// UnitOfWork runs transactions over keys, orders and the outbox, at the isolation READ COMMITTED. If a transaction has claimed a key or
+// appended events and is then idle for ten seconds, Postgres ends it.
 type UnitOfWork struct {
 	db             *bun.DB
 	abandonedAfter time.Duration
@@ -35,7 +35,7 @@ func NewUnitOfWork(db *bun.DB) *UnitOfWork {
 	return &UnitOfWork{db: db, abandonedAfter: abandonedAfter, beginTimeout: beginTimeout}
 }
 
-// Do sends BEGIN and COMMIT, and what fn sends. If it cannot begin in time it returns ErrBusy.
+// Do sends BEGIN, the statements of fn, and COMMIT. If it gets no connection in time, it returns ErrBusy.
 func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
 	return transact(limitPoolWait(ctx, u.beginTimeout), u.db, func(ctx context.Context, tx bun.Tx) error {
 		return fn(ctx, orders.Tx{
@@ -47,9 +47,9 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 }
 
 // transact runs fn in a transaction. It returns the error of fn unchanged, and classifies errors of BEGIN and COMMIT. If the connection
-// breaks during COMMIT, nobody knows whether the transaction took effect: that is ErrUnavailable too.
+// breaks during COMMIT, nobody knows whether the transaction took effect. That error is ErrUnavailable too.
 //
-// The isolation is set explicitly, whatever the database's default. Versions, keys and inbox rely on READ COMMITTED: a statement that
+// The isolation is set explicitly, whatever the database's default is. Versions, keys and inbox need READ COMMITTED: a statement that has
 // waited for another writer's row sees what that writer committed.
 func transact(ctx context.Context, db *bun.DB, fn func(ctx context.Context, tx bun.Tx) error) error {
 	step := "begin"

@@ -18,12 +18,12 @@ type CursorStore struct {
 	db     *bun.DB
 	relay  string
 	stream string
-	within time.Duration // each statement is answered
+	within time.Duration // the limit of each statement
 }
 
 var _ relay.CursorStore = (*CursorStore)(nil)
 
-// NewCursorStore returns the store of relay, whose lease has the same name, and which publishes to stream.
+// NewCursorStore returns the store of relay. The relay's lease has the same name. stream is the stream to which the relay publishes.
 func NewCursorStore(db *bun.DB, relay, stream string) *CursorStore {
 	return &CursorStore{db: db, relay: relay, stream: stream, within: answerWithin}
 }
@@ -33,7 +33,7 @@ SELECT ` + cursorColumns + `
 FROM outbox_cursor AS c LEFT JOIN outbox AS o ON o.position = c.position
 WHERE c.relay = ?`
 
-// Load leaves RecordedTo out.
+// Load does not return RecordedTo.
 func (s *CursorStore) Load(ctx context.Context) (relay.Cursor, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
@@ -50,12 +50,12 @@ func (s *CursorStore) Load(ctx context.Context) (relay.Cursor, error) {
 	return cursor, nil
 }
 
-// mostRecorded is over how many positions the statement computes recorded_to, so that it answers in time.
+// mostRecorded is the largest number of positions over which the statement computes recorded_to. With more it might not answer in time.
 const mostRecorded = 1_000_000
 
-// recordedCTE reads the cursor before the save, or what it would be before the first one, and computes recorded_to after it. None of the
-// rows that the relay had passed was recorded in between: such a row came after the relay, and later nobody could tell it from the
-// others.
+// recordedCTE reads the cursor as it is before the save (before the first save it stands at 0), and computes recorded_to as it is after the
+// save. Its part sound has a row only if no event came at a position that the relay had passed. One sign of such an event is a row that was
+// recorded between the two times. It must be found now, because after the save nobody could tell it from the other rows.
 var recordedCTE = `, before AS (
 	SELECT coalesce(c.revision, 0) AS revision, coalesce(c.position, 0) AS position, c.stream_created, coalesce(c.stream_sequence, 0) AS stream_sequence,
 		coalesce(c.purged_to, 0) AS purged_to, coalesce(c.recorded_position, 0) AS recorded_position,
@@ -76,7 +76,7 @@ var recordedCTE = `, before AS (
 			AND o.position + 0 > c.purged_to AND o.position + 0 <= least(c.position, c.recorded_position) AND ` + notParked + `) = 0
 )`
 
-// saveCursorStatement resets the mark of retention if the cursor goes back, because the relay passes those events later. It writes
+// saveCursorStatement sets retention's mark back if the cursor goes back, because the relay passes those events again later. It writes
 // nothing if events came at positions that the relay had passed.
 var saveCursorStatement = fenceCTE + recordedCTE + fencedWriteFrom("sound",
 	", position, stream, stream_created, stream_sequence, recorded_position, recorded_to",
@@ -89,12 +89,12 @@ var saveCursorStatement = fenceCTE + recordedCTE + fencedWriteFrom("sound",
 SELECT ` + fenceOutcome + `, EXISTS (SELECT FROM sound) OR (SELECT revision FROM before) <> ?2, ` + nextPosition + `, ` + cursorColumns + `
 FROM (SELECT) AS always LEFT JOIN written AS c ON true LEFT JOIN outbox AS o ON o.position = c.position`
 
-// Save returns the cursor as it was written.
+// Save returns the cursor as the database has it after the write.
 func (s *CursorStore) Save(ctx context.Context, fence relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	var result fenceResult
-	var sound bool // or another relay has written in between, so that the check saw another cursor
+	var sound bool // also true if another relay has written in between, because then the check read another cursor
 	var next outbox.Position
 	var row cursorRow
 	recordedTo := sql.NullTime{Time: cursor.RecordedTo, Valid: !cursor.RecordedTo.IsZero()}
@@ -139,11 +139,11 @@ func (s *CursorStore) Report(ctx context.Context, fence relay.WriteFence, halt *
 	return result.err(s.relay, fence)
 }
 
-// cursorColumns are the columns of a cursorRow, of a row of outbox_cursor named c and its row of the outbox named o.
+// cursorColumns are the columns of a cursorRow. In them c is a row of outbox_cursor, and o its row of the outbox.
 const cursorColumns = `c.position, c.stream_created, c.stream_sequence, c.purged_to, c.revision, c.halt_reason, c.halt_detail, o.event_id,
 	c.recorded_to`
 
-// cursorRow is a row of outbox_cursor; all its columns are NULL where there is none.
+// cursorRow is a row of outbox_cursor. All its columns are NULL if there is no row.
 type cursorRow struct {
 	position, sequence, purgedTo, revision   sql.NullInt64
 	created, haltReason, haltDetail, eventID sql.NullString

@@ -12,13 +12,12 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// marginShare is the part of the ttl, an eighth, by which a holder stops trusting its lease before the lease ends. It covers clocks that
-// run at different speeds, and the time between a look at the deadline and the act.
+// marginShare says how early a holder stops trusting its lease: an eighth of the ttl before the lease ends. This covers clocks that run at
+// different speeds, and the time between a look at the deadline and the act.
 const marginShare = 8
 
 // Elector competes for one row of the leases table. Each call is one autocommit statement, and the database's clock_timestamp() decides.
-// All instances must use the same ttl: a lease that ends further away than a ttl was left behind by a clock that jumped, and counts as
-// free.
+// All instances must use the same ttl. A lease that ends more than a ttl from now comes from a clock that has jumped, and counts as free.
 type Elector struct {
 	db     *bun.DB
 	name   string
@@ -28,14 +27,14 @@ type Elector struct {
 
 var _ relay.Elector = (*Elector)(nil)
 
-// NewElector returns the elector of the instance holder for the lease name. Give it a pool of its own, so that busy
-// reads and writes cannot delay a renewal.
+// NewElector returns the elector of the instance holder for the lease name. Give the elector a pool of its own, so that busy reads and
+// writes do not delay a renewal.
 func NewElector(db *bun.DB, name, holder string, ttl time.Duration) *Elector {
 	return &Elector{db: db, name: name, holder: holder, ttl: ttl}
 }
 
-// acquireStatement writes only if the lease is free, so instances that ask in vain neither lock the row nor bloat it. If several find it
-// free, the row lock lets one through. The others check the row again and find it held.
+// acquireStatement writes only if the lease is free. So an instance that does not get the lease neither locks the row nor leaves dead rows
+// behind. If several instances find the lease free, the row lock lets one of them through. The others check the row again and find it held.
 const acquireStatement = `
 WITH taken AS (
 	UPDATE leases SET holder = ?1, token = token + 1, acquired_at = clock_timestamp(),
@@ -73,7 +72,7 @@ func (e *Elector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	return e.term(token.Int64, asked), nil
 }
 
-// Renew is one statement.
+// Renew runs one statement.
 func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
 	ctx, cancel := e.answer(ctx)
 	defer cancel()
@@ -90,7 +89,7 @@ func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error
 	return e.term(token, asked), nil
 }
 
-// Resign is one statement. It changes nothing if the token is not the current one.
+// Resign runs one statement. It changes nothing if the token is not the current one.
 func (e *Elector) Resign(ctx context.Context, term relay.Term) error {
 	ctx, cancel := e.answer(ctx)
 	defer cancel()
@@ -106,8 +105,8 @@ func (e *Elector) Resign(ctx context.Context, term relay.Term) error {
 // With less time, no instance would ever lead on such a machine.
 const shortestAnswer = 1500 * time.Millisecond
 
-// answer bounds a call, with its wait for a connection, by a quarter of the ttl. A follower whose connections are dead then has time to
-// try another one while the lease runs out, and a leader has time before it runs out.
+// answer limits a call, with its wait for a connection, to a quarter of the ttl. So a follower whose connections are dead can try another
+// one while the lease runs out, and a leader can try again before its lease runs out.
 func (e *Elector) answer(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, min(max(e.ttl/4, shortestAnswer), answerWithin))
 }

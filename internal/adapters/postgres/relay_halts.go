@@ -16,7 +16,7 @@ type InstanceHalts struct {
 	db       *bun.DB
 	relay    string
 	instance string
-	within   time.Duration // each statement is answered
+	within   time.Duration // the limit of each statement
 }
 
 var _ relay.InstanceHalts = (*InstanceHalts)(nil)
@@ -26,7 +26,7 @@ func NewInstanceHalts(db *bun.DB, relay, instance string) *InstanceHalts {
 	return &InstanceHalts{db: db, relay: relay, instance: instance, within: answerWithin}
 }
 
-// recordHaltStatement keeps the time of a halt whose reason is still the same, and removes what dead instances left behind.
+// recordHaltStatement keeps the time of a halt whose reason has not changed. It removes the reports of dead instances.
 const recordHaltStatement = `
 WITH expired AS (
 	DELETE FROM outbox_halts

@@ -17,7 +17,7 @@ type Parking struct {
 	db    *bun.DB
 	relay string
 
-	within time.Duration // each of the relay's statements is answered
+	within time.Duration // the limit of each of the relay's statements
 	sizes  sizes
 }
 
@@ -31,9 +31,9 @@ func NewParking(db *bun.DB, relay string) *Parking {
 // fencedRevision is a fenced write that only raises the revision.
 var fencedRevision = fencedWrite("", "", "")
 
-// reconcileStatement parks the event of the last control message, marks events as redriven that the stream now has, and marks events to
-// be redriven again that the stream has lost. It reads what waits before it changes anything, so it may report a wait that is over, and
-// never misses one. It locks the log row, so that retention cannot remove the row meanwhile.
+// reconcileStatement does three things. It parks the event of the last control message. It marks events as redriven that the stream now
+// has. It marks events to be redriven again that the stream has lost. The statement reads the waiting events before it changes anything. So
+// it may report events that no longer wait, but never misses one. It locks the log row, so that retention cannot remove the row meanwhile.
 var reconcileStatement = fencedRevision + `, taken AS (
 	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type
 	FROM written, outbox AS o WHERE ?5 AND o.position = ?3 AND o.event_id::text = ?4 FOR KEY SHARE OF o
@@ -60,7 +60,7 @@ SELECT ` + fenceOutcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM 
 	OR EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')),
 	EXISTS (SELECT FROM outbox_parked WHERE state = 'redriven' AND stream_sequence > ?9)`
 
-// Reconcile is one statement.
+// Reconcile runs one statement.
 func (p *Parking) Reconcile(
 	ctx context.Context, fence relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
 ) (relay.ParkingSummary, error) {
@@ -85,9 +85,9 @@ func (p *Parking) Reconcile(
 	return summary, nil
 }
 
-// setAsideStatement finds, once for each aggregate, the first event that waits and one that is still parked, and locks both. If an
-// operator has redriven the event before the lock, the new events are marked to be redriven too. If the operator comes after the lock,
-// the second statement of Redrive finds the new events. An event that an operator discards at this moment holds nothing back.
+// setAsideStatement finds, once for each aggregate, the first waiting event and one event that is still parked, and locks both. If an
+// operator has redriven the events before the lock, the new events are marked to be redriven too. If the operator comes after the lock, the
+// second statement of Redrive finds the new events. If an operator discards an event at this moment, that event holds nothing back.
 var setAsideStatement = fencedRevision + `, asked AS (
 	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type,
 		(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL AS known
@@ -113,7 +113,7 @@ var setAsideStatement = fencedRevision + `, asked AS (
 )
 SELECT ` + fenceOutcome + `, ARRAY(SELECT position FROM asked WHERE known UNION ALL SELECT position FROM parked ORDER BY position)`
 
-// SetAside is one statement.
+// SetAside runs one statement.
 func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries []outbox.Entry) ([]outbox.Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
@@ -134,9 +134,9 @@ func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries 
 	return positions(inLot), nil
 }
 
-// redriveStatement looks at the events to be redriven in order, until one may be published, whatever the planner knows about the lot. It
-// leaves out events whose log row was deleted by hand, so that they do not delay other aggregates. A row with a part that is too large
-// ends the slice.
+// redriveStatement looks at the events to be redriven in order, until it finds one that may be published. It does so whatever the planner
+// knows about the lot. It leaves out events whose log row was deleted by hand, so that they do not delay other aggregates. A row with a
+// part that is too large ends the slice.
 var redriveStatement = `
 WITH first AS (
 	SELECT p.aggregate_type, p.aggregate_id
@@ -167,7 +167,7 @@ SELECT pg_is_in_recovery(), EXISTS (SELECT FROM outbox_parked WHERE state IN ('p
 FROM (SELECT) AS always LEFT JOIN sized AS o ON o.total <= ?2 OR o.total = o.size
 ORDER BY o.position`
 
-// Due fails on a standby, which may show events that were redriven already.
+// Due fails on a standby, because a standby may show events that were redriven already.
 func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.ReadLimit) (due []outbox.Entry, waiting bool, err error) {
 	defer func() { p.sizes.learn(due, err) }()
 	asking, cancel := context.WithTimeout(ctx, p.within)
@@ -219,7 +219,7 @@ var refuseStatement = fencedRevision + `, refused AS (
 )
 SELECT ` + fenceOutcome
 
-// Refuse keeps the reasons of the later events.
+// Refuse does not change the reasons of the later events.
 func (p *Parking) Refuse(ctx context.Context, fence relay.WriteFence, entry outbox.Entry, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()

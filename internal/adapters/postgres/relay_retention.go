@@ -10,12 +10,12 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Retention removes from the log what one relay published long ago, fenced by the relay's lease.
+// Retention removes from the log the events that one relay published long ago. The relay's lease fences it.
 type Retention struct {
 	db    *bun.DB
 	relay string
 
-	within time.Duration // its statement is answered
+	within time.Duration // the limit of its statement
 }
 
 var _ relay.Retention = (*Retention)(nil)
@@ -25,16 +25,18 @@ func NewRetention(db *bun.DB, relay string) *Retention {
 	return &Retention{db: db, relay: relay, within: answerWithin}
 }
 
-// purgeStatement removes what the cursor had passed at the last mark, if the mark is old enough. When nothing is left of that, it sets a
-// new mark. A mark in the future was left behind by a clock that jumped, and is set again. The statement starts where the last purge
-// ended: rows at or below purged_to that still exist are in the parking lot, and are found from there. So it never walks over rows that
-// were deleted and not yet vacuumed.
+// purgeStatement works with a mark: the position of the cursor at some time. If the mark is old enough, the statement removes the rows up
+// to the mark. When no such row is left, the statement sets a new mark. A mark in the future comes from a clock that has jumped, and is set
+// again.
 //
-// It waits for no locked row. It has locked the lease itself, and a wait would keep the lease from being renewed. It stops at such a
-// row, which stays above purged_to, and comes back to it.
+// The statement starts where the last purge ended. Rows at or below purged_to that still exist have a row in the parking lot, and are found
+// by that row. So the statement never walks over rows that were deleted and are not yet vacuumed.
 //
-// If the relay has written since the statement's snapshot, which shows once the cursor is locked, nothing is removed: an event may have
-// been parked that the snapshot shows as an ordinary one.
+// The statement never waits for a locked row, because it has locked the lease, and a wait would delay the renewal of the lease. It stops
+// before a locked row. That row stays above purged_to, and a later purge removes it.
+//
+// If the relay has written since the statement's snapshot, nothing is removed: the relay may have parked an event that the snapshot shows
+// as an ordinary one. The statement sees this when it has locked the cursor.
 const purgeStatement = fenceCTE + `, cursor AS (
 	SELECT c.*, coalesce(c.passed_at > clock_timestamp(), true) AS unmarked, clock_timestamp() - ?2 * interval '1 microsecond' AS horizon
 	FROM fence, outbox_cursor AS c
@@ -76,7 +78,7 @@ const purgeStatement = fenceCTE + `, cursor AS (
 )
 SELECT EXISTS (SELECT FROM fence), (SELECT removed FROM total)`
 
-// Purge is one statement.
+// Purge runs one statement.
 func (r *Retention) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.within)
 	defer cancel()

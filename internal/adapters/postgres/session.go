@@ -13,20 +13,20 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// session is a connection whose statements end by themselves: with their context, or when they have not been answered in
-// time. Postgres is then asked to cancel the statement, and the connection is closed.
+// session is a connection whose statements end by themselves: when their context ends, or when no answer comes in time. Then Postgres is
+// asked to cancel the statement, and the connection is closed.
 type session struct {
 	*stdlib.Conn
 	pool       *sessions
-	generation int64     // of the pool, before the connection was opened
-	opened     time.Time // when opening it began
+	generation int64     // the pool's generation before the connection was opened
+	opened     time.Time // when the opening began
 	taken      time.Time // when a user got the connection last
 	lateBegin  string    // BEGIN of a transaction that has sent nothing yet; see withLateBegin
 	unprepared bool      // prepared statements were lost
 }
 
-// pingAfter is for how long a connection may lie idle without being asked for a sign of life. It is less than the second
-// after which stdlib pings, so that no ping lacks a deadline.
+// pingAfter is how long a connection may be idle before its next user pings it. It is less than the second after which stdlib pings, so
+// every ping has a deadline.
 const pingAfter = 900 * time.Millisecond
 
 var (
@@ -43,7 +43,7 @@ func (s *session) IsValid() bool {
 	return s.generation == s.pool.generation.Load() && !s.Conn.Conn().IsClosed()
 }
 
-// ResetSession prepares the connection for its next user. After a second without use it asks Postgres whether it is there.
+// ResetSession prepares the connection for its next user. If the connection was idle for pingAfter, it asks Postgres for an answer first.
 func (s *session) ResetSession(ctx context.Context) error {
 	if !s.IsValid() {
 		return driver.ErrBadConn
@@ -60,7 +60,7 @@ func (s *session) ResetSession(ctx context.Context) error {
 	return nil
 }
 
-// Ping asks Postgres whether it is there.
+// Ping asks Postgres for an answer.
 func (s *session) Ping(ctx context.Context) error {
 	call := s.call(ctx, min(s.pool.within, answerWithin))
 	return call.end(s.Conn.Ping(call.ctx)) //nolint:contextcheck // call.ctx comes from ctx
@@ -83,7 +83,7 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 	return result, call.end(err)
 }
 
-// QueryContext runs a statement. Its time runs until the rows are closed.
+// QueryContext runs a statement. The statement's time ends when the rows are closed.
 func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	call := s.statement(ctx)
 	if c := s.preparedIn(ctx); c != nil {
@@ -111,7 +111,7 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 	return &rows{Rows: standard, call: call}, nil
 }
 
-// direct lets do use pgx itself for one statement, which ends with the context that do is given.
+// direct calls do with the pgx connection, for one statement. The statement must end with do's context.
 func (s *session) direct(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
 	call := s.statement(ctx)
 	return call.end(do(call.ctx, s.Conn.Conn())) //nolint:contextcheck // call.ctx comes from ctx
@@ -129,15 +129,15 @@ func (s *session) PrepareContext(context.Context, string) (driver.Stmt, error) {
 
 // call is a statement under way.
 type call struct {
-	ctx     context.Context // ends with the caller's, or when the time is over
+	ctx     context.Context // ends with the caller's context, or when the time is over
 	cancel  context.CancelFunc
 	caller  context.Context
 	within  time.Duration
 	session *session
-	wait    *poolWait // for the connection, which this call has ended; nil: there was none
+	wait    *poolWait // the wait for the connection, which this call has ended; nil: there was none
 }
 
-// statement begins a statement that may take what its context allows.
+// statement begins a statement that may take as long as its context allows.
 func (s *session) statement(ctx context.Context) *call {
 	wait := endPoolWait(ctx)
 	c := s.call(ctx, bound(ctx, s.pool.within))
@@ -150,19 +150,19 @@ func (s *session) call(ctx context.Context, within time.Duration) *call {
 	return &call{ctx: bounded, cancel: cancel, caller: ctx, within: within, session: s}
 }
 
-// end ends the call, and returns err as the caller should see it.
+// end ends the call, and returns the error for the caller.
 func (c *call) end(err error) error {
 	err = c.judge(err)
 	c.cancel()
 	if c.wait != nil && errors.Is(err, driver.ErrBadConn) {
-		c.wait.begin() // nothing was sent, and database/sql looks for another connection
+		c.wait.begin() // nothing was sent, so database/sql takes another connection
 	}
 	return err
 }
 
-// judge suspects the pool's other connections if err says that no answer came in time: because a deadline passed, the
-// caller's or ours, or because the kernel gave the connection up. A caller that cancels says nothing about the server. It also
-// suspects them if the server takes no writes; see outdated.
+// judge retires the pool's connections of this time if err says that no answer came: a deadline of the caller or of the session passed, or
+// the kernel gave the connection up. It also retires them if the server takes no writes; see outdated. If the caller cancels, that says
+// nothing about the server.
 func (c *call) judge(err error) error {
 	if err == nil {
 		return nil
@@ -188,7 +188,7 @@ func (c *call) judge(err error) error {
 
 var errNoAnswer = errors.New("the database did not answer")
 
-// rows are the rows of a statement. They embed those of pgx, which describe the columns.
+// rows are the rows of a statement. They embed pgx's rows, which describe the columns.
 type rows struct {
 	*stdlib.Rows
 	call *call

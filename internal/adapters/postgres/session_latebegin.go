@@ -16,10 +16,10 @@ func withLateBegin(ctx context.Context) context.Context {
 	return context.WithValue(ctx, lateBeginKey{}, true)
 }
 
-// lateTransaction is a transaction whose BEGIN waits for its first statement. It ends like a transaction.
+// lateTransaction is a transaction whose BEGIN is sent with its first statement. It ends like any transaction.
 type lateTransaction struct {
 	session *session
-	ctx     context.Context // of BEGIN, as database/sql has no other for COMMIT
+	ctx     context.Context // the context of BEGIN, because database/sql gives none for COMMIT
 }
 
 // beginLate begins a transaction at the isolation READ COMMITTED.
@@ -28,7 +28,7 @@ func (s *session) beginLate(ctx context.Context) driver.Tx {
 	return &lateTransaction{session: s, ctx: ctx}
 }
 
-// sendLateBegin sends a BEGIN that waits.
+// sendLateBegin sends a BEGIN that has not been sent yet.
 func (s *session) sendLateBegin(ctx context.Context) error {
 	if s.lateBegin == "" {
 		return nil
@@ -39,8 +39,8 @@ func (s *session) sendLateBegin(ctx context.Context) error {
 	return err
 }
 
-// sendLateBeginWith sends a BEGIN that waits, and a statement without arguments. The statements of one text are snapshots of their own, like
-// statements that are sent one by one. If the statement fails, the transaction has begun and must be rolled back.
+// sendLateBeginWith sends a BEGIN that has not been sent yet, together with a statement without arguments. Each statement of the text has
+// its own snapshot, as if it were sent alone. If the statement fails, the transaction has begun and must be rolled back.
 func (s *session) sendLateBeginWith(ctx context.Context, statement string) (driver.Rows, error) {
 	text := s.lateBegin + ";" + statement
 	s.lateBegin = ""
@@ -68,8 +68,8 @@ func (t *lateTransaction) Commit() error {
 	return call.end(err)
 }
 
-// Rollback rolls back, also when the transaction's context has ended. If Postgres does not answer, the connection is closed,
-// which ends the transaction too.
+// Rollback rolls back, even if the transaction's context has ended. If Postgres does not answer, the connection is closed, which also ends
+// the transaction.
 func (t *lateTransaction) Rollback() error {
 	if t.unsent() {
 		return nil
@@ -78,19 +78,19 @@ func (t *lateTransaction) Rollback() error {
 	conn := t.session.Conn.Conn()
 	_, err := conn.Exec(call.ctx, "rollback")
 	if err != nil {
-		_ = conn.Close(call.ctx) // the rollback's error counts
+		_ = conn.Close(call.ctx) // the caller gets the error of the rollback
 	}
 	return call.end(err)
 }
 
-// unsent drops a BEGIN that waits. It reports whether there was one: then there is nothing to end.
+// unsent drops a BEGIN that has not been sent yet. It reports whether there was one. Then there is no transaction to end.
 func (t *lateTransaction) unsent() bool {
 	waits := t.session.lateBegin != ""
 	t.session.lateBegin = ""
 	return waits
 }
 
-// readRows are the rows of a statement that were read whole, as text.
+// readRows are rows that were read completely, as text.
 type readRows struct {
 	result *pgconn.Result
 	next   int

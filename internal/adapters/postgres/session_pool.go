@@ -15,33 +15,33 @@ import (
 )
 
 const (
-	// readOnlyFor is the age at which a session may be outdated that takes no writes. A younger one says what is true now, so a
-	// pool whose database really is read-only opens its sessions again no more than once in that time.
+	// readOnlyFor is the age from which a session without writes may be outdated. A younger session still shows the server's present state.
+	// So if the database really is read-only, the pool opens its sessions again at most once in this time.
 	readOnlyFor = time.Second
 
-	// standbyFor is for how long a standby is believed to be one, without another connection to it.
+	// standbyFor is how long the pool treats a server as a standby without connecting to it again.
 	standbyFor = 250 * time.Millisecond
 )
 
-// sessions opens the connections of one pool. Each statement on them has a deadline, and when one passes without an answer
-// the other connections of that time are not used again: they lead through the same network to the same server. A pool of
-// connections that went dead together costs one timeout, not one for each. The same holds if a connection turns out to lead to a
-// server that takes no writes any more: it leads to the former primary, or began while the database was read-only.
+// sessions opens the connections of one pool. Each statement on them has a deadline. If a deadline passes without an answer, the other
+// connections of that time are not used again, because they lead through the same network to the same server. So if all connections of a
+// pool are dead, that costs one timeout, not one for each connection. The connections are also not used again if one of them leads to a
+// server that takes no writes any more. Then it leads to the former primary, or was opened while the database was read-only.
 type sessions struct {
-	direct, pooler driver.Connector // of which one is used
+	direct, pooler driver.Connector // open tries direct first; pooler is for a server that refuses its settings
 	pooled         atomic.Bool      // a pooler stands in between
-	within         time.Duration    // a statement is answered
-	generation     atomic.Int64     // rises when the connections that are open are suspected
+	within         time.Duration    // the limit of a statement
+	generation     atomic.Int64     // rises when the open connections must not be used again
 	standby        atomic.Pointer[refusal]
 }
 
-// refusal is what a connection was refused for.
+// refusal is an error for which a connection was refused, and its time.
 type refusal struct {
 	at  time.Time
 	err error
 }
 
-// newSessions completes config, which it keeps.
+// newSessions completes config with the settings, and keeps it.
 func newSessions(config *pgx.ConnConfig, within time.Duration) (*sessions, error) {
 	direct, pooled, err := applySettings(config)
 	if err != nil {
@@ -94,16 +94,17 @@ func (s *sessions) open(ctx context.Context) (driver.Conn, error) {
 		s.pooled.Store(true)
 	}
 	conn, err := s.pooler.Connect(ctx)
-	if errors.Is(err, errBackendEnded) { // whatever the next backend is like, it is a new one
+	if errors.Is(err, errBackendEnded) { // the next backend is new, so it is accepted as it is
 		conn, err = s.pooler.Connect(context.WithValue(ctx, keepBackend{}, true))
 	}
 	return conn, err
 }
 
-// accept judges a connection that was opened. If it is refused, the next host of DATABASE_URL is tried.
+// accept checks a new connection. If it refuses the connection, pgx tries the next host of DATABASE_URL.
 //
-// A server that is read-only without being a standby is accepted: reading goes on while somebody keeps the database from being
-// written to. Behind a pooler, what leads to such a server is a backend that others have used, maybe long ago. It is ended once.
+// A server that is read-only without being a standby is accepted, so that reading goes on while somebody keeps the database read-only.
+// Behind a pooler, a connection to such a server may come from a backend that others have used, maybe long ago. accept ends that backend
+// once.
 func accept(ctx context.Context, conn *pgconn.PgConn, database, statement string, direct bool) error {
 	if err := checkFormat(conn, database); err != nil {
 		return err
@@ -133,14 +134,15 @@ func accept(ctx context.Context, conn *pgconn.PgConn, database, statement string
 	return nil
 }
 
-// keepBackend is the key of a context under which a pooler's backend is taken as it is.
+// keepBackend is the key of a context in which accept does not end a pooler's backend.
 type keepBackend struct{}
 
-// errBackendEnded reports that the pooler led to a backend that took no writes, which is gone now.
+// errBackendEnded reports that the pooler led to a backend without writes. That backend has been ended.
 var errBackendEnded = errors.New("the pooler's connection to Postgres took no writes, and was ended")
 
-// endBackend ends the pooler's connection to a server that takes no writes: the pooler keeps it for up to an hour, and opens
-// another one where its server's name leads now, with the settings of now. The connection to the pooler is gone then, too.
+// endBackend ends the pooler's connection to a server that takes no writes. Otherwise the pooler keeps that connection for up to an hour.
+// When it has ended, the pooler opens another connection, to the server to which the name leads now, with the present settings. Our
+// connection to the pooler ends too.
 func endBackend(ctx context.Context, conn *pgconn.PgConn) error {
 	if ctx.Value(keepBackend{}) != nil {
 		return nil
@@ -150,10 +152,10 @@ func endBackend(ctx context.Context, conn *pgconn.PgConn) error {
 	return errors.Join(errBackendEnded, err)
 }
 
-// outdated reports whether err says that the session takes no writes, although another one might by now.
+// outdated reports whether err says that the session takes no writes, while a new session might.
 func (s *session) outdated(err error) bool {
 	return (sqlState(err) == "25006" || errors.Is(err, errStandby)) && time.Since(s.opened) > readOnlyFor
 }
 
-// retire keeps this session, and all that were opened as early, from being used again.
+// retire keeps this session, and every session of the same generation, from being used again.
 func (s *session) retire() { s.pool.generation.CompareAndSwap(s.generation, s.generation+1) }

@@ -10,11 +10,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// prepared is a statement that a session prepares once, where no pooler stands in between: Postgres takes longer to plan it than to run it.
-// What a lone event waits for is prepared.
+// prepared is a statement that a session prepares once, if no pooler is in between. It is for statements for which a single event waits,
+// because Postgres takes longer to plan them than to run them.
 type prepared struct{ name, text string }
 
-// bunArgument is where bun writes an argument into a statement.
+// bunArgument matches the place in a statement where bun writes an argument.
 var bunArgument = regexp.MustCompile(`\?\d+`)
 
 // prepare returns the prepared form of a statement that numbers its arguments.
@@ -33,13 +33,13 @@ type preparedCall struct {
 	args []any
 }
 
-// with returns a context in which a session runs the prepared statement instead of the text that it is given. The text is the same
-// statement with the same arguments, which are strings, integers and integers that may be NULL.
+// with returns a context in which a session ignores the text of its statement and runs the prepared statement. The text must be the same
+// statement with the same arguments. The arguments are strings, integers, and integers that may be NULL.
 func (p prepared) with(ctx context.Context, args []any) context.Context {
 	return context.WithValue(ctx, preparedKey{}, &preparedCall{p, args})
 }
 
-// values are the arguments as Postgres reads them. nil is NULL.
+// values returns the arguments in the text form that Postgres reads. nil is NULL.
 func (c *preparedCall) values() [][]byte {
 	values := make([][]byte, len(c.args))
 	for i, arg := range c.args {
@@ -50,10 +50,12 @@ func (c *preparedCall) values() [][]byte {
 	return values
 }
 
-// backendKey is where a connection keeps that it leads to the backend that answered when it was opened.
+// backendKey is the key under which a connection notes whether its first statement ran in the backend whose id the connection got when it
+// was opened.
 const backendKey = "own backend"
 
-// preparedIn returns what the context says is to be run, unless the session cannot have prepared statements.
+// preparedIn returns the prepared statement of the context. It returns nil if there is none, or if the session cannot have prepared
+// statements.
 func (s *session) preparedIn(ctx context.Context) *preparedCall {
 	call, _ := ctx.Value(preparedKey{}).(*preparedCall)
 	if call == nil || s.unprepared || s.Conn.Conn().PgConn().CustomData()[backendKey] != true {
@@ -62,7 +64,7 @@ func (s *session) preparedIn(ctx context.Context) *preparedCall {
 	return call
 }
 
-// runPrepared runs a prepared statement, together with a BEGIN that waits.
+// runPrepared runs a prepared statement, together with a BEGIN that has not been sent yet.
 func (s *session) runPrepared(ctx context.Context, c *preparedCall) (result *pgconn.Result, err error) {
 	defer func() { s.unprepared = s.unprepared || lostPlan(err) }()
 	if _, err := s.Conn.Conn().Prepare(ctx, c.name, c.text); err != nil {
@@ -98,7 +100,7 @@ func (s *session) runPrepared(ctx context.Context, c *preparedCall) (result *pgc
 	return result, nil
 }
 
-// lostPlan reports that Postgres no longer has the prepared statement, or that its result is another one now.
+// lostPlan reports whether Postgres no longer has the prepared statement, or whether the columns of its result have changed.
 func lostPlan(err error) bool {
 	state := sqlState(err)
 	return state == "26000" || state == "0A000"

@@ -16,9 +16,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// tracing makes a CLIENT span of each statement that runs within a span, after OpenTelemetry's conventions for database
-// clients. Statements outside a span, such as the relay's polling, leave no trace. The text it records is the statement's
-// template: values never leave the process.
+// tracing makes a CLIENT span of each statement that runs within a span, by OpenTelemetry's conventions for database clients. Statements
+// outside of a span, such as the relay's polling, leave no trace. A span has the template of the statement. The values never leave the
+// process.
 type tracing struct {
 	tracer     trace.Tracer
 	namespace  string
@@ -43,8 +43,8 @@ func newTracing(provider trace.TracerProvider, config pgconn.Config) *tracing {
 	}
 }
 
-// BeforeQuery starts the span. The context stays as it is: bun hands the one that comes back from BEGIN to everything in
-// the transaction, which must not look like a part of its BEGIN.
+// BeforeQuery starts the span, and returns the context unchanged. bun uses the context that comes back from BEGIN for everything in the
+// transaction, and those statements must not look like parts of BEGIN.
 func (t *tracing) BeforeQuery(ctx context.Context, event *bun.QueryEvent) context.Context {
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx
@@ -76,8 +76,8 @@ func (t *tracing) AfterQuery(_ context.Context, event *bun.QueryEvent) {
 	span.End()
 }
 
-// template is the statement without its values. bun hands over the finished text of the statements that it builds
-// itself, so those are written once more with a formatter that leaves the arguments out.
+// template returns the statement without its values. bun hands over the finished text of the statements that it builds itself. template
+// formats these again, without the arguments.
 func template(event *bun.QueryEvent) string {
 	if event.IQuery == nil {
 		return event.QueryTemplate
@@ -89,7 +89,7 @@ func template(event *bun.QueryEvent) string {
 	return string(text)
 }
 
-// operation is the statement's verb.
+// operation returns the verb of the statement.
 func operation(text string) string {
 	fields := strings.Fields(text)
 	if len(fields) == 0 {

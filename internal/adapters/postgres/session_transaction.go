@@ -9,11 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// transaction is a transaction whose BEGIN, COMMIT and ROLLBACK each end by themselves.
+// transaction is a transaction. Its BEGIN, COMMIT and ROLLBACK each have a time limit.
 type transaction struct {
 	tx      pgx.Tx
 	session *session
-	ctx     context.Context // of BEGIN, as database/sql has no other for COMMIT
+	ctx     context.Context // the context of BEGIN, because database/sql gives none for COMMIT
 }
 
 // BeginTx begins a transaction.
@@ -64,8 +64,8 @@ func (t *transaction) Commit() error {
 	return call.end(t.tx.Commit(call.ctx))
 }
 
-// Rollback rolls back, also when the transaction's context has ended. If Postgres does not answer, the connection is closed,
-// which ends the transaction too.
+// Rollback rolls back, even if the transaction's context has ended. If Postgres does not answer, the connection is closed, which also ends
+// the transaction.
 func (t *transaction) Rollback() error {
 	call := t.session.call(context.WithoutCancel(t.ctx), min(t.session.pool.within, answerWithin))
 	return call.end(t.tx.Rollback(call.ctx))
