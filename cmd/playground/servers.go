@@ -26,7 +26,7 @@ func (s *servers) start(ctx context.Context, c *config.Config, logger *slog.Logg
 	return s.startNATS(c, logger)
 }
 
-// startMissing starts the servers that the environment does not name. It refuses --fresh if the environment names one of the two.
+// startMissing starts the servers that the environment does not name. It refuses --fresh if the environment names one or both.
 func (s *servers) startMissing(ctx context.Context, c *config.Config, logger *slog.Logger) error {
 	var given []config.Name
 	for _, name := range []config.Name{config.DatabaseURL, config.NATSURL} {
