@@ -75,7 +75,7 @@ func samplesOf(name string, metric *dto.Metric) Samples {
 	}
 	histogram := metric.GetHistogram()
 	if histogram == nil {
-		value := metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + metric.GetUntyped().GetValue() // it has one of them, the others are 0
+		value := metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + metric.GetUntyped().GetValue() // only one is set
 		return Samples{{Name: name, Labels: labels, Value: value}}
 	}
 	samples := Samples{
