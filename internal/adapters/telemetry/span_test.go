@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// This test checks that isSampled agrees with the propagator for all headers in which the propagator finds a context.
+// TestIsSampledAgreesWithThePropagator checks this for all headers in which the propagator finds a context.
 func TestIsSampledAgreesWithThePropagator(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(
