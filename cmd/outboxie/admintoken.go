@@ -30,7 +30,7 @@ func adminToken(c config.Config, logger *slog.Logger) (token string, open bool, 
 	return string(made), false, nil
 }
 
-// tokenFile is the file for people, who may be in another folder.
+// tokenFile returns the absolute path of the token's file, because an operator may be in another folder.
 func tokenFile(c config.Config) string {
 	file, err := filepath.Abs(c.TokenFile())
 	if err != nil {

@@ -94,7 +94,7 @@ func (p *program) adopt(ctx context.Context, c config.Config, options adoptOptio
 	})
 }
 
-// withAdoptHint adds the option that lets a refused adoption through.
+// withAdoptHint adds to the error of a refused adoption the option with which the adoption is possible.
 func withAdoptHint(err error) error {
 	switch {
 	case errors.Is(err, operating.ErrUnfit):
@@ -155,7 +155,7 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 	return errors.Join(append(errs, describeOrphans(out, stream, plan.Orphans))...)
 }
 
-// maxOrphansShown is how many events are listed that the stream holds and the log has lost.
+// maxOrphansShown is the maximum number of listed orphans. An orphan is an event that the stream holds and the log has lost.
 const maxOrphansShown = 100
 
 func describeOrphans(out io.Writer, stream string, orphans []operating.Orphan) error {

@@ -11,7 +11,8 @@ import (
 	"go.uber.org/fx"
 )
 
-// background runs the loops of a graph. A loop runs from start to stop. If it ends earlier, the program ends with a non-zero exit code.
+// background runs the loops of a graph. A loop runs from the start to the stop of the graph. If a loop ends earlier, the
+// program ends with a non-zero exit code.
 type background struct {
 	fx.In
 	Lifecycle fx.Lifecycle
@@ -22,7 +23,7 @@ type background struct {
 var errEnded = errors.New("it ended by itself")
 
 func (b background) run(name string, loop func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background()) // the start's own context ends when the start is over
+	ctx, cancel := context.WithCancel(context.Background()) // the context of OnStart ends with the start
 	ended := make(chan struct{})
 	b.Lifecycle.Append(fx.Hook{
 		OnStart: func(context.Context) error {
@@ -32,7 +33,7 @@ func (b background) run(name string, loop func(context.Context) error) {
 				switch {
 				case ctx.Err() == nil:
 					b.Logger.Error("a background loop died, shutting down", "loop", name, "error", cmp.Or(err, errEnded))
-					_ = b.App.Shutdown(fx.ExitCode(exitFailed)) // fails only when it is shutting down already
+					_ = b.App.Shutdown(fx.ExitCode(exitFailed)) // fails only if the app is shutting down already
 				case err != nil:
 					b.Logger.Error("a background loop failed while it was stopped", "loop", name, "error", err)
 				}
@@ -61,8 +62,8 @@ func (b background) recoverPanic(ctx context.Context, loop func(context.Context)
 	return loop(ctx)
 }
 
-// runApp starts the graph, and stops it when ctx ends or one of its parts asks for it. If ctx ends during the start, runApp finishes the start
-// first: fx would end at once and leave the started parts behind. No start hook takes long.
+// runApp starts the graph. It stops the graph when ctx ends, or when a part of the graph asks for a shutdown. If ctx ends during the start,
+// runApp finishes the start first, because fx would return at once and leave the started parts running. No start hook takes long.
 func runApp(ctx context.Context, app *fx.App) error {
 	starting, cancel := context.WithTimeout(context.WithoutCancel(ctx), app.StartTimeout())
 	defer cancel()

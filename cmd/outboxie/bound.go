@@ -11,8 +11,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 )
 
-// bound is the listeners of a process. The process listens before it does anything else, so that it changes nothing in the database if a port
-// is in use. Clients that connect meanwhile wait until the server serves.
+// bound has the listeners of a process. The process listens before it does anything else. So if a port is in use, the process changes
+// nothing in the database. Clients that connect before the server serves wait.
 type bound struct {
 	api, admin net.Listener // nil: not served
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// databasePatience is how long a starting process waits for a database that cannot be reached, is starting, or is a standby. It does not wait if
-// the database refuses it.
+// databasePatience is how long a starting process waits for a database that cannot be reached, is starting, or is a standby. The process
+// does not wait for a database that refuses it.
 const databasePatience = 30 * time.Second
 
 // serveTables returns the sets of tables that serve uses. An instance without the API does not use those of the service.
@@ -25,8 +25,8 @@ func serveTables(c config.Config) []postgres.Set {
 	return []postgres.Set{postgres.EngineTables}
 }
 
-// prepareDatabase migrates the tables that the process uses (no set: all), and checks that the database's settings cannot lose events, before
-// anything else starts.
+// prepareDatabase migrates the sets of tables that the process uses; without a set, it migrates all. It checks that the settings of the
+// database cannot lose events. Nothing else starts before it returns.
 func prepareDatabase(ctx context.Context, c config.Config, logger *slog.Logger, sets ...postgres.Set) error {
 	return withDatabase(c, func(db *bun.DB) error {
 		patience := time.Now().Add(databasePatience)

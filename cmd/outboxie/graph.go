@@ -33,7 +33,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// sliceBytes bounds one read of the log. A relay holds two: the one that it publishes, and the next one.
+// sliceBytes bounds one read of the log. A relay holds two slices: the one that it publishes, and the next one.
 const sliceBytes = 4 << 20
 
 // The names of the program's services in telemetry.
@@ -68,14 +68,14 @@ func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
 }
 
 // foundation is the part that all graphs share: settings, logger, telemetry, the adapters with their options, and the decorators.
-// fx constructs nothing that nobody asks for.
+// fx constructs only the values that a constructor or an Invoke asks for.
 func foundation(c config.Config, service string, logger *slog.Logger) fx.Option {
 	return fx.Options(
 		fx.Supply(c, logger),
 		fx.WithLogger(func() fxevent.Logger {
 			events := &fxevent.SlogLogger{Logger: logger}
 			events.UseLogLevel(slog.LevelDebug)
-			events.UseErrorLevel(slog.LevelDebug) // errors come back from the start and the stop
+			events.UseErrorLevel(slog.LevelDebug) // the start and the stop return their errors
 			return events
 		}),
 		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
@@ -101,7 +101,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 	)
 }
 
-// brokerOptions returns how to reach the broker.
+// brokerOptions returns the options of a connection to the broker.
 func brokerOptions(c config.Config, logger *slog.Logger) jetstream.Options {
 	return jetstream.Options{
 		URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger,
@@ -114,7 +114,7 @@ func brokerOptions(c config.Config, logger *slog.Logger) jetstream.Options {
 func serving(c config.Config) fx.Option {
 	graph := fx.Options(
 		fx.Provide(newOrdering, ordering.NewSweep, newRelay, apiOptions, servingChecks),
-		fx.Invoke(runNotifier), // before the relay, so that it stops after the relay, which notifies the others when it resigns
+		fx.Invoke(runNotifier), // before the relay, so it stops after the relay: a relay that resigns notifies the others
 	)
 	if c.Roles.Relay {
 		graph = fx.Options(graph, fx.Invoke(observeRelay, observeShared, runRelay))
@@ -247,7 +247,7 @@ func brokerCheck(nc *nats.Conn, required bool) httpapi.Check {
 	}}
 }
 
-// longWait is how long an open transaction may delay the relay before readiness reports it.
+// longWait is how long an open transaction may delay the relay before readiness reports the transaction.
 const longWait = 2 * time.Second
 
 // servingChecks returns the checks of an instance. Only the database is required: without the broker, or while the relay is halted,
@@ -276,7 +276,7 @@ func servingChecks(
 	}}, streamCheck(r, publisher))
 }
 
-// streamCheck reports, for the leader, which settings of the stream limit what it holds.
+// streamCheck returns a check that fails on the leader if settings limit what the stream holds. The error names these settings.
 func streamCheck(r *relaying.Relay, publisher *jetstream.Publisher) httpapi.Check {
 	return httpapi.Check{Name: "stream", Probe: func(context.Context) error {
 		if findings := publisher.Findings(); r.Status().State == relaying.Leading && len(findings) > 0 {

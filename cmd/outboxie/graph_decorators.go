@@ -11,9 +11,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// decorators wrap ports in tracing and measurements. This is the only place where the program does so, for all of its graphs. fx
-// wraps a port when a constructor asks for it, so a graph that never asks for a port never wraps it. Constructors take ports and do not
-// know whether they are wrapped.
+// decorators wrap ports in tracing and measurements, for all graphs of the program. No other place of the program wraps ports. fx wraps a
+// port when a constructor asks for the port, and never otherwise. Constructors do not know whether their ports are wrapped.
 var decorators = fx.Decorate(
 	telemetry.TraceService,
 	telemetry.TraceUnitOfWork,
@@ -45,7 +44,7 @@ func decorateInbox(
 	return ports.Work, ports.Letters, ports.Checkpoints
 }
 
-// decorateHandlers wraps each handler when it is made.
+// decorateHandlers wraps each handler when the handler is made.
 func decorateHandlers(next handlers) handlers {
 	return func(name string) (inbox.Handler, error) {
 		handler, err := next(name)

@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// decorated are the ports that constructors must get wrapped.
+// decorated has the ports that fx must wrap before it passes them to constructors.
 type decorated struct {
 	fx.In
 	Service     orders.Service

@@ -39,8 +39,8 @@ type subscriberParts struct {
 	Notifier    relay.Notifier
 }
 
-// otherConnections is how many connections of the pool are not for the transactions of lanes: one for the look at the checkpoints, one
-// for dead letters, and one for checks and metrics.
+// otherConnections is the number of connections of the pool that the transactions of lanes do not use: one reads the checkpoints, one is
+// for dead letters, and one is for checks and metrics.
 const otherConnections = 3
 
 // newSubscriber returns the copy of a subscriber that runs in this process.
@@ -50,7 +50,7 @@ func newSubscriber(s subscriberParts) (*subscribing.Subscriber, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Lifecycle.Append(fx.StopHook(reader.Close)) // before the subscriber's hook, so that it runs after the subscriber's end
+	s.Lifecycle.Append(fx.StopHook(reader.Close)) // before the subscriber's hook, so the reader closes after the subscriber ends
 	if err := observed(s.Lifecycle)(telemetry.ObserveDeadLetters(s.Meters, id, s.Admin.CountDead)); err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func newSubscriber(s subscriberParts) (*subscribing.Subscriber, error) {
 		Notifier: s.Notifier, Stream: reader, Checkpoints: s.Checkpoints, Work: s.Work, Letters: s.Letters,
 		Sweeper: s.Sweeper, Log: s.Log, Handlers: s.Handlers,
 	}, subscribing.Options{
-		Handler: c.Handler, CallTime: c.IdleTimeout * 2 / 5, // less than half
+		Handler: c.Handler, CallTime: c.IdleTimeout * 2 / 5, // less than half of IdleTimeout: see CallTime
 		Lanes: c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
 		Transactions:  max(s.Config.Database.MaxConns-otherConnections, 1),
 		LetterCommand: letterCommand, LossAdvice: lossAdvice, Continue: c.OnLoss == config.Continue,

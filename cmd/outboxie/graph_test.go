@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
-// everyGraph is each graph of the program by the command that composes it.
+// everyGraph has each graph of the program, by the command that starts the graph.
 func everyGraph(c config.Config) map[string]fx.Option {
 	quiet := slog.New(slog.DiscardHandler)
 	onlyAPI, onlyRelay := c, c
@@ -48,13 +48,13 @@ func TestGraphsAreValid(t *testing.T) {
 	})
 }
 
-// TestGraphsStartAndStop really starts each graph against real servers, and finds no goroutine of it afterwards.
+// TestGraphsStartAndStop checks that each graph starts with real servers, and leaves no goroutine when it stops.
 func TestGraphsStartAndStop(t *testing.T) {
 	c := config.Default()
 	c.Database.URL = config.URL(infra.Database(t))
 	port := infra.Port(t)
 	infra.StartNATSProcess(t, fmt.Sprintf("listen: 127.0.0.1:%d\njetstream { store_dir: %q, sync_interval: always }\n", port, t.TempDir()))
-	c.NATS.URL = config.URL(fmt.Sprintf("nats://127.0.0.1:%d", port)) // in a process of its own, so that goroutines are the program's
+	c.NATS.URL = config.URL(fmt.Sprintf("nats://127.0.0.1:%d", port)) // NATS runs in its own process, so all goroutines are the program's
 	c.HTTP, c.Dev.DataDir = config.HTTP{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}, t.TempDir()
 	for name, graph := range everyGraph(c) {
 		t.Run(name, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestGraphsStartAndStop(t *testing.T) {
 	}
 }
 
-// TestDeadLoopEndsTheProgram ends a background loop in every way that it can end by itself.
+// TestDeadLoopEndsTheProgram checks that the program ends when a background loop ends by itself, in every way that a loop can end.
 func TestDeadLoopEndsTheProgram(t *testing.T) {
 	for name, loop := range map[string]func(context.Context) error{
 		"error":  func(context.Context) error { return errors.New("broken") },
@@ -122,7 +122,7 @@ func TestStopWhileStarting(t *testing.T) {
 // command runs the program in this process.
 func command(t *testing.T, environment []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	out, errs := &lines{}, &lines{} // a connection may still have something to tell when the program has ended
+	out, errs := &lines{}, &lines{} // a connection may still write after the program has ended
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	code = runContext(ctx, args, environment, out, errs)
@@ -215,7 +215,7 @@ func TestMigrateDownAndUp(t *testing.T) {
 	require.NotContains(t, up, "pending")
 }
 
-// TestServeAndHealthcheck runs an instance in this process, asks how it is, and stops it.
+// TestServeAndHealthcheck checks that healthcheck shows whether an instance is ready or degraded, and that the instance stops cleanly.
 func TestServeAndHealthcheck(t *testing.T) {
 	database, broker, data := infra.Database(t), infra.NATS(t), "OUTBOXIE_DATA_DIR="+t.TempDir()
 	out := &lines{}
@@ -263,7 +263,7 @@ func TestServeAndHealthcheck(t *testing.T) {
 	require.Contains(t, out.String(), "lost leadership instance=me token=1 reason=resigned")
 }
 
-// lines is output that can be read while it is written.
+// lines keeps output. Goroutines may read it while others write.
 type lines struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -281,7 +281,7 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// after waits for a line with a text, and returns the word that follows it.
+// after waits for a line with a text, and returns the word that follows the text.
 func (l *lines) after(t *testing.T, text string) string {
 	t.Helper()
 	var rest string

@@ -27,7 +27,7 @@ func (p *program) healthcheckCommand() *cobra.Command {
 			}
 			token, err := c.ReadToken()
 			if err != nil || token == config.Off {
-				token = "" // readiness needs none
+				token = "" // /readyz answers without a token
 			}
 			return askReady(cmd.Context(), c.HTTP.AdminAddr, string(token), p.stdout)
 		},
@@ -44,7 +44,7 @@ func askReady(ctx context.Context, addr, token string, out io.Writer) error {
 		return err
 	}
 	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
-		host = "127.0.0.1" // it listens everywhere, so here too
+		host = "127.0.0.1" // the listener is on every address, so on loopback too
 	}
 	url := "http://" + net.JoinHostPort(host, port) + "/readyz"
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -54,7 +54,7 @@ func askReady(ctx context.Context, addr, token string, out io.Writer) error {
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	direct := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // the token is not for a proxy
+	direct := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // without a proxy, which would see the token
 	answer, err := direct.Do(request)
 	if err != nil {
 		return err

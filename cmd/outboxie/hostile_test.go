@@ -23,14 +23,14 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// hostile is what somebody may write who may write the outbox: to run a program in the shell of whoever repairs it, to drive the
-// terminal, to reverse a text, to forge a line or a column.
+// hostile has texts that an attacker with access to the outbox may write. They try to run a program in the operator's shell, to control the
+// terminal, to reverse a text, or to forge a line or a column.
 var hostile = []string{
 	"$(touch x)", "`touch x`", "a'; touch x; '", `a" b\`, "-x", "\x1b[31mred\x1b[0m\a", "\u009b31m\x7f", "\u202eevil\u2066\u200b",
 	"7\nDone. Nothing is parked.\n  outboxie outbox adopt --yes", "7  published\t8\r", "7\n\n", "%s%n\x1b", "ünï/漢 #",
 }
 
-// requireHarmless wants only characters that can be seen, and as many lines as somebody harmless would have caused.
+// requireHarmless checks that an output has only visible characters. It also checks the number of lines, unless that is 0.
 func requireHarmless(t *testing.T, said string, lines int) {
 	t.Helper()
 	require.False(t, strings.ContainsFunc(said, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }), "%q", said)
@@ -39,7 +39,8 @@ func requireHarmless(t *testing.T, said string, lines int) {
 	}
 }
 
-// pasted runs a printed command in a shell, with another outboxie, and returns its last argument.
+// pasted runs a printed command in a shell. A function of the shell replaces outboxie. pasted returns the last argument of the command, and
+// checks that the shell ran nothing else.
 func pasted(t *testing.T, line string) string {
 	t.Helper()
 	shell := exec.CommandContext(t.Context(), "sh", "-c", "outboxie() { for last; do :; done; printf '%s.' \"$last\"; }\n"+line)
@@ -52,7 +53,7 @@ func pasted(t *testing.T, line string) string {
 	return strings.TrimSuffix(string(said), ".")
 }
 
-// between is the text between two others.
+// between returns the text between two others.
 func between(t *testing.T, text, before, after string) string {
 	t.Helper()
 	_, rest, found := strings.Cut(text, before)
@@ -98,7 +99,7 @@ func TestOutboxShowsWhatOthersWrote(t *testing.T) {
 	}
 }
 
-// again encodes what was decoded, without the escapes that only a terminal needs.
+// again encodes decoded JSON, without the escapes that only a terminal needs.
 func again(t *testing.T, decoded any) string {
 	t.Helper()
 	encoded, err := json.Marshal(decoded)
@@ -115,7 +116,7 @@ func TestSubscriberShowsWhatOthersWrote(t *testing.T) {
 		events[i] = inbox.Event{Entry: entries[i], Suspect: true}
 	}
 	setAside(t, o.db, events, func(entry outbox.Entry) error { return errors.New(entry.Key.ID) })
-	for i, id := range hostile { // programs of before kept such letters
+	for i, id := range hostile { // older versions of the program stored such letters
 		o.exec("UPDATE dead_letters SET event_id = ? WHERE event_id = ?", id, entries[i].ID)
 	}
 	run := func(code int, args ...string) string {

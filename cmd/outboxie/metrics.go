@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// observed ends a registration when the graph stops, before its source is closed.
+// observed returns a function that ends a registration when the graph stops, before the source of the measurements is closed.
 func observed(lifecycle fx.Lifecycle) func(metric.Registration, error) error {
 	return func(registration metric.Registration, err error) error {
 		if err == nil {
@@ -65,7 +65,7 @@ type sharedParts struct {
 	Consumers *jetstream.SubscriberLags
 }
 
-// observeShared measures what is the same for every instance.
+// observeShared measures outbox, parking lot and subscribers, which are the same for every instance.
 func observeShared(lifecycle fx.Lifecycle, mp metric.MeterProvider, parts sharedParts) error {
 	return observed(lifecycle)(telemetry.ObserveShared(mp, telemetry.Shared{
 		Leads:   func() bool { return parts.Relay.Status().State == relaying.Leading },

@@ -32,11 +32,11 @@ func (p *program) outboxCommand() *cobra.Command {
 	return cmd
 }
 
-// outboxPorts is the ports of the outbox's commands.
+// outboxPorts has the ports that the commands of `outboxie outbox` use.
 type outboxPorts struct {
 	operations.RelayInspector
 	operations.ParkingAdmin
-	subscribers operations.SubscriberAdmin // asks the database only
+	subscribers operations.SubscriberAdmin // knows the database only, not the stream
 }
 
 // withOutbox runs work on the relay and the parking lot of the configured stream.
@@ -68,7 +68,7 @@ func printJSON(out io.Writer, value any) error {
 	return encoder.Encode(value)
 }
 
-// age is how long something has lasted: 7s, 3m12s, 5h12m, 3d4h.
+// age returns a duration for people: 7s, 3m12s, 5h12m, 3d4h.
 func age(d time.Duration) string {
 	d = max(d, 0)
 	days, hours, minutes, seconds := int(d.Hours())/24, int(d.Hours())%24, int(d.Minutes())%60, int(d.Seconds())%60
@@ -83,7 +83,7 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%ds", seconds)
 }
 
-// moment is a time for people.
+// timestamp returns a time for people.
 func timestamp(t time.Time) string {
 	if t.IsZero() {
 		return "unknown"
@@ -91,7 +91,7 @@ func timestamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// since returns how long ago t was, as far as that is known.
+// since returns how long ago t was, or "unknown" for the zero time.
 func since(now, t time.Time) string {
 	if t.IsZero() {
 		return "unknown"
@@ -99,7 +99,7 @@ func since(now, t time.Time) string {
 	return age(now.Sub(t))
 }
 
-// counted is a number of things.
+// counted returns a number with its noun: 1 event, 2 events.
 func counted(count int64, thing string) string {
 	if count == 1 {
 		return "1 " + thing

@@ -59,7 +59,7 @@ func (p *program) outboxListCommand() *cobra.Command {
 	return cmd
 }
 
-// parseSince reads a time, or how long ago it was.
+// parseSince reads a time, or a duration before now.
 func parseSince(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
 		return now.Add(-ago), nil

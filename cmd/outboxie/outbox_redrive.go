@@ -69,7 +69,7 @@ func (p *program) redriveEvents(ctx context.Context, ports outboxPorts, c choice
 	return err
 }
 
-// lotHint says where parked events are found.
+// withParkedHint adds to ErrNotParked the command that lists the parked events.
 func withParkedHint(err error) error {
 	if errors.Is(err, relay.ErrNotParked) {
 		return fmt.Errorf("%w; `outboxie outbox parked` lists what waits", err)

@@ -154,7 +154,7 @@ func writerAge(s operations.RelayStatus) string {
 	return age(s.Now.Sub(s.OldestTransaction.Since)) + " old"
 }
 
-// describeWriter describes the transaction, and how to end it.
+// describeWriter describes an open transaction, and how to end the transaction.
 func describeWriter(text *strings.Builder, w operations.OpenTransaction) {
 	if w.Session == 0 {
 		gid := console.SQL(w.Prepared)

@@ -15,8 +15,8 @@ import (
 const (
 	// maxSummaries is how many subscribers the status of the relay shows.
 	maxSummaries = 20
-	// stalledAfter is how long a lane with messages to handle has not moved until the status says so. The alert OutboxieSubscriberStalled waits as
-	// long.
+	// stalledAfter is the time after which the status calls a subscriber stalled: a lane has messages to handle and has not moved. The alert
+	// OutboxieSubscriberStalled uses the same time.
 	stalledAfter = time.Minute
 )
 
@@ -51,7 +51,7 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 	return err
 }
 
-// summaryState is a subscriber's state, or for how long one that works has stood still.
+// summaryState returns the state of a subscriber. If the subscriber works but is stalled, summaryState returns for how long.
 func summaryState(s operations.SubscriberSummary, now time.Time) string {
 	if httpapi.SubscriberStateOf(s.Overview) == httpapi.SubscriberStateWorking && s.Stalled > stalledAfter {
 		return "stalled for " + age(s.Stalled)

@@ -106,7 +106,7 @@ func TestOutboxStatus(t *testing.T) {
 	require.Regexp(t, `^stuck: the leader has not come on for 1m\d+s\n`, o.run(exitClean, "status"))
 
 	store := postgres.NewCursorStore(o.db, "ORDERS", "ORDERS")
-	for range 3 { // it takes over again and again
+	for range 3 { // the leader takes over again and again, and publishes nothing
 		cursor, err := store.Load(t.Context())
 		require.NoError(t, err)
 		_, err = store.Save(t.Context(), relay.WriteFence{Token: 3, Revision: cursor.Revision}, cursor)
@@ -117,7 +117,8 @@ func TestOutboxStatus(t *testing.T) {
 
 const orderOfNobody = "01a208ab-0000-7000-8000-00000000000c"
 
-// TestOutboxStatusOfASequenceThatWentBack shows that the database itself says so, whatever a relay says, and how many events it is about.
+// TestOutboxStatusOfASequenceThatWentBack checks that the status reads this from the database, whatever a relay says, and that it counts
+// the misplaced events.
 func TestOutboxStatusOfASequenceThatWentBack(t *testing.T) {
 	o := newOperators(t)
 	o.five()
@@ -208,7 +209,7 @@ func TestOutboxStatusNamesAnOpenWriter(t *testing.T) {
 		20*time.Second, 10*time.Millisecond, "what it says ends the transaction")
 }
 
-// TestStatusOfWriters checks when an open transaction is reported: a busy service has one at any time.
+// TestStatusOfWriters checks when an open transaction is reported. A busy service always has an open transaction.
 func TestStatusOfWriters(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {

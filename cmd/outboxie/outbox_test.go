@@ -43,7 +43,7 @@ func (o *operators) exec(statement string, args ...any) {
 	require.NoError(o, err)
 }
 
-// rewrite updates rows of the outbox, which the schema does not let anybody do.
+// rewrite updates rows of the outbox. The schema forbids that, so rewrite disables the trigger.
 func (o *operators) rewrite(set string) {
 	o.Helper()
 	require.NoError(o, o.db.RunInTx(o.Context(), nil, func(ctx context.Context, tx bun.Tx) error {
@@ -53,7 +53,7 @@ func (o *operators) rewrite(set string) {
 	}))
 }
 
-// record appends an event to the log: the first is at position 1.
+// record appends an event to the log. The first event is at position 1.
 func (o *operators) record(db bun.IDB, id string, version int, event string) {
 	o.Helper()
 	_, err := db.ExecContext(o.Context(), `
@@ -62,8 +62,8 @@ func (o *operators) record(db bun.IDB, id string, version int, event string) {
 	require.NoError(o, err)
 }
 
-// five records three events of one order and two of another, of which the relay has published the first. It says so in the
-// future, so that no test is ever too slow to find it at work.
+// five records three events of one order and two of another. The relay has published the first event. The time of its cursor is in the
+// future, so the relay does not look stuck in a slow test.
 func (o *operators) five() {
 	o.Helper()
 	for version := range 3 {
@@ -95,7 +95,7 @@ func (o *operators) state(position int) (state string) {
 	return state
 }
 
-// run runs a command and wants an exit code; it returns everything that was said.
+// run runs a command, requires an exit code, and returns the whole output.
 func (o *operators) run(code int, args ...string) string {
 	o.Helper()
 	got, stdout, stderr := command(o.T, []string{"DATABASE_URL=" + o.address}, append([]string{"outbox"}, args...)...)

@@ -30,9 +30,9 @@ const (
 // program is what the commands need of their process.
 type program struct {
 	environment []string
-	stdout      io.Writer // escapes what does not belong on a terminal
+	stdout      io.Writer // escapes everything except visible characters, line breaks and tabs
 	terminal    io.Writer // writes everything unchanged: for colors
-	began       bool      // the command's own work has begun: an error from now on is not one of usage
+	began       bool      // the command has begun its work: later errors are not usage errors
 }
 
 // run runs one command, and returns the exit code.
@@ -42,7 +42,7 @@ func run(args, environment []string, stdout, stderr io.Writer) int {
 	return runContext(ctx, args, environment, stdout, stderr)
 }
 
-// runContext runs one command until it is done or ctx ends, which is a clean stop.
+// runContext runs one command until the command is done or ctx ends. The end of ctx is a clean stop.
 func runContext(ctx context.Context, args, environment []string, stdout, stderr io.Writer) int {
 	p := &program{environment: environment, stdout: console.NewWriter(stdout), terminal: stdout}
 	stderr = console.NewWriter(stderr)
@@ -56,7 +56,7 @@ func runContext(ctx context.Context, args, environment []string, stdout, stderr 
 	}
 	err = dig.RootCause(err)
 	said := err.Error()
-	if fault.KindOf(err) != fault.Internal { // it may quote what others wrote; only our own texts have several lines
+	if fault.KindOf(err) != fault.Internal { // the error may quote foreign text, so it gets one line
 		said = console.Line(said)
 	}
 	_, _ = fmt.Fprintf(stderr, "outboxie: %s\n", said)
@@ -74,7 +74,7 @@ func runContext(ctx context.Context, args, environment []string, stdout, stderr 
 	return exitFailed
 }
 
-// commandOf returns the command that the arguments name, as it is typed.
+// commandOf returns the path of the command that the arguments name, such as "outboxie outbox list".
 func commandOf(root *cobra.Command, args []string) string {
 	if named, _, err := root.Find(args); err == nil {
 		return named.CommandPath()
@@ -137,7 +137,8 @@ func (p *program) logger(c config.Config) *slog.Logger {
 	return logger
 }
 
-// serviceLogger returns the logger of a service. It also exports the log as the OTEL_* environment says. flush exports the rest.
+// serviceLogger returns the logger of a service. It also exports the log as the OTEL_* environment says. flush exports the lines
+// that are not exported yet.
 func (p *program) serviceLogger(ctx context.Context, c config.Config, service string) (logger *slog.Logger, flush func(), err error) {
 	written := p.logger(c)
 	logger, shutdown, err := telemetry.ExportLogs(ctx, telemetryOptions(c, service, written))
@@ -148,7 +149,7 @@ func (p *program) serviceLogger(ctx context.Context, c config.Config, service st
 	}, err
 }
 
-// stopped returns nil for an error that came only because ctx ended.
+// stopped returns nil if ctx has ended: the error then comes from the stop. Otherwise it returns err.
 func stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// repository is its root, seen from here.
+// repository is the path from this package to the root of the repository.
 const repository = "../.."
 
 func read(t *testing.T, file string) string {
@@ -72,8 +72,8 @@ func TestRunbookIsComplete(t *testing.T) {
 	}
 }
 
-// TestWhatTheDocumentsNameExists checks that the commands of the documents are accepted, and that the metrics exist that the operator's
-// documents name, and the incidents and damages that are to be found in a test.
+// TestWhatTheDocumentsNameExists checks that the program accepts each command in the documents. It also checks that each metric, incident
+// and damage in the operator's documents exists, the incidents and damages in a test.
 func TestWhatTheDocumentsNameExists(t *testing.T) {
 	commands, metrics := 0, metricNames(t)
 	for _, role := range regexp.MustCompile(`TO (outboxie_[a-z]+);`).FindAllStringSubmatch(read(t, "docker/roles.sql"), -1) {
@@ -124,7 +124,7 @@ func TestThePromisedTestsExist(t *testing.T) {
 	require.Greater(t, named, 100)
 }
 
-// testNames are those of all tests and benchmarks.
+// testNames returns the names of all tests and benchmarks.
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
 	names := make(map[string]bool)
@@ -142,7 +142,8 @@ func testNames(t *testing.T) map[string]bool {
 	return names
 }
 
-// metricNames are those in the tables of docs/metrics.md, which TestMetrics compares with what is shown, and their labels.
+// metricNames returns the metrics and labels in the tables of docs/metrics.md. TestMetrics compares these tables with the program's
+// metrics.
 func metricNames(t *testing.T) map[string]bool {
 	t.Helper()
 	names := make(map[string]bool)
@@ -156,13 +157,13 @@ func metricNames(t *testing.T) map[string]bool {
 	return names
 }
 
-// placeholders are what an operator fills in, and with what.
+// placeholders replaces each placeholder of a command with an example, as an operator would.
 var placeholders = strings.NewReplacer(
 	"sequence:N", "sequence:1", "position:N", "position:1", "TYPE/ID", "order/1", "order/ID", "order/1", "ORDER_ID", "order/1",
 	"NAME", "emails", "GROUP", "5917eeb97442", "TYPE", "outboxie.order.paid.v1", "PLACE", "end", "ID", "an-id", "N", "1",
 )
 
-// requireCommand checks that a command of a document is accepted word for word, when the operator has filled in the capital letters.
+// requireCommand checks that the program accepts a command of a document when its placeholders, in capital letters, are replaced.
 func requireCommand(t *testing.T, words []string) {
 	t.Helper()
 	for n, word := range words {

@@ -69,7 +69,7 @@ func unknownSubscriber(id string, known []string) error {
 	return fault.New(fault.NotFound, "no_such_subscriber", "no subscriber %q has received an event here; %s", id, others)
 }
 
-// letterCommand returns the command that lists a subscriber's dead letters, or does something about one of them.
+// letterCommand returns the command that lists a subscriber's dead letters, or that changes one of them.
 func letterCommand(verb, subscriber, event string) string {
 	args := []string{"outboxie", "subscriber", verb, "--id", subscriber}
 	if event != "" {
@@ -89,7 +89,7 @@ func withListHint(err error, id string) error {
 	return err
 }
 
-// lossAdvice says how a subscriber goes on without the messages that it lost, up to a sequence.
+// lossAdvice says how a subscriber goes on without the lost messages, which end at a sequence.
 func lossAdvice(subscriber string, to uint64) string {
 	return "to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: " +
 		console.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", "sequence:"+strconv.FormatUint(to, 10), "--yes")

@@ -75,7 +75,7 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 	return cmd
 }
 
-// planOf finds the place that the command line names.
+// planOf returns the preview of the move to the place that the command line names.
 func planOf(ctx context.Context, admin operations.SubscriberAdmin, id, to string, forwards bool) (operations.MovePreview, error) {
 	if to == "" {
 		return operations.MovePreview{}, errUsage.With("say where to: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")

@@ -21,7 +21,7 @@ import (
 
 // withSubscribers runs work on all subscribers. NATS is not needed unless the work asks for the stream.
 func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func(ctx context.Context, admin operations.SubscriberAdmin) error) error {
-	logger := slog.New(slog.DiscardHandler) // a log goes to the standard output; what fails is the command's error
+	logger := slog.New(slog.DiscardHandler) // a log would go to standard output; the command returns its failure
 	nc, err := jetstream.Connect(brokerOptions(c, logger))
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func withRemedy(err error, id string) error {
 	return err
 }
 
-// changed prints what was done to a subscriber: as JSON, or in words.
+// changed prints, as JSON or in words, what a command did to a subscriber.
 func (p *program) changed(asJSON bool, done httpapi.SubscriberChanged, words string, args ...any) error {
 	if asJSON {
 		return printJSON(p.stdout, done)
@@ -90,7 +90,7 @@ func (p *program) changed(asJSON bool, done httpapi.SubscriberChanged, words str
 	return err
 }
 
-// planned prints as JSON what would be done to a subscriber. In words the error says it.
+// planned prints, as JSON only, what a command would do to a subscriber. Without --json, the command's error says that in words.
 func (p *program) planned(asJSON bool, would httpapi.SubscriberChanged) error {
 	if !asJSON {
 		return nil
@@ -98,7 +98,7 @@ func (p *program) planned(asJSON bool, would httpapi.SubscriberChanged) error {
 	return printJSON(p.stdout, would)
 }
 
-// verb is a command that decides about a subscriber.
+// verb completes cmd, a command that decides about the subscriber of --id, and returns cmd.
 func (p *program) verb(cmd *cobra.Command, do func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error) *cobra.Command {
 	asJSON := false
 	cmd.Args = cobra.NoArgs

@@ -29,7 +29,7 @@ func (failing) External() bool  { return false }
 
 func (failing) Applied(context.Context, outbox.Entry) {}
 
-// setAside makes dead letters of the subscriber emails: of suspect events, for which handle fails, and of what cannot be read.
+// setAside makes dead letters of the subscriber emails: from suspect events for which handle fails, and from unreadable messages.
 func setAside(t *testing.T, db *bun.DB, events []inbox.Event, handle failing) {
 	t.Helper()
 	letters := postgres.NewInbox(db, postgres.InboxOptions{})
@@ -43,7 +43,7 @@ func setAside(t *testing.T, db *bun.DB, events []inbox.Event, handle failing) {
 	require.NoError(t, err)
 }
 
-// TestSubscriberCommands says in words what was wrong, and with the exit code whose fault it was.
+// TestSubscriberCommands checks that the output says what was wrong, and that the exit code says whose fault it was.
 func TestSubscriberCommands(t *testing.T) {
 	address := infra.Database(t)
 	db, err := postgres.Open(postgres.Options{URL: address})

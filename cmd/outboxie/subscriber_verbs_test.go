@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestVerbsOfSubscribers checks what each command says, without a broker: what needs the stream says so, and everything else works.
+// TestVerbsOfSubscribers checks the output of each command without a broker. A command that needs the stream says so; the others work.
 func TestVerbsOfSubscribers(t *testing.T) {
 	address := infra.Database(t)
 	db, err := postgres.Open(postgres.Options{URL: address})

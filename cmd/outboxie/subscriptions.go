@@ -33,10 +33,10 @@ type handlerParts struct {
 	Logger  *slog.Logger
 }
 
-// newSubscriberHandler is the handler of a new subscriber for which nobody names one.
+// newSubscriberHandler is the handler of a new subscriber without SUBSCRIBER_HANDLER.
 const newSubscriberHandler = totals.Name
 
-// subscriptions has, by name, what makes each handler of this program for a subscriber. A new handler is registered here.
+// subscriptions has the constructor of each handler of this program, by the handler's name. Register a new handler here.
 var subscriptions = map[string]func(parts handlerParts, subscriber string) (*subscribing.Handler, error){
 	totals.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
 		counted := totals.New(subscriber, parts.Decoder, parts.Totals, parts.Logger)
@@ -86,7 +86,7 @@ func newHandlers(parts handlerParts, c config.Config) handlers {
 	return func(name string) (inbox.Handler, error) { return parts.handler(c.Subscriber.ID, name) }
 }
 
-// remoteNotifier returns a notifier of the relays of other processes, for handlers that emit events.
+// remoteNotifier returns a notifier that wakes the relays of other processes. Handlers that emit events need it.
 func remoteNotifier(nc *nats.Conn, c config.Config, logger *slog.Logger) relay.Notifier {
 	return jetstream.NewRemoteNotifier(nc, c.Stream.Name, logger)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 )
 
-// TestHandlers checks which handler a name leads to, which of them calls something outside, and what a wrong name or a missing setting is
-// answered with.
+// TestHandlers checks which handler each name gives, which handlers call other systems, and the errors for a wrong name and for a missing
+// setting.
 func TestHandlers(t *testing.T) {
 	parts := handlerParts{}
 	parts.Config.Subscriber.Webhook = config.Secret("http://shop.example.com/hunter2")

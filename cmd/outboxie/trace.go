@@ -74,7 +74,7 @@ func (p *program) trace(ctx context.Context, c config.Config, key outbox.Key) er
 			return err
 		}
 		if i > 0 {
-			_, _ = fmt.Fprintln(p.stdout) // the next write tells
+			_, _ = fmt.Fprintln(p.stdout) // the next write fails too
 		}
 		if err := drawTrace(p.stdout, trace, linked, client.Page(trace.ID)); err != nil {
 			return err
@@ -87,8 +87,9 @@ func (p *program) trace(ctx context.Context, c config.Config, key outbox.Key) er
 	return nil
 }
 
-// placedSince is when the search begins: an id of version 7 says when it was made, and clocks differ. Jaeger would look no
-// further back than two days by itself, and some of its stores cannot look back without end.
+// placedSince returns the time from which Jaeger searches. An id of version 7 contains its time; the search begins a minute earlier,
+// because clocks differ. For another id the search begins 30 days ago. By default Jaeger searches two days, and some of its stores need a
+// limit.
 func placedSince(id string, now time.Time) time.Time {
 	if parsed, err := uuid.Parse(id); err == nil && parsed.Version() == 7 {
 		return time.Unix(parsed.Time().UnixTime()).Add(-time.Minute)

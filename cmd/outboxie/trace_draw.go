@@ -18,8 +18,8 @@ import (
 // barWidth is how many columns stand for the whole trace.
 const barWidth = 24
 
-// drawTrace draws the spans of a trace below the ones that caused them: who did it, when it began, how long it took. A span of
-// another trace, such as the batch that carried an event, stands below the span that links to it.
+// drawTrace draws each span of a trace below its parent, with the process, the start and the duration. A span of another trace, such as the
+// batch that carried an event, is drawn below the span that links to it.
 func drawTrace(out io.Writer, trace jaeger.Trace, linked []jaeger.Span, page string) error {
 	d := drawing{trace: trace, linked: linked, start: trace.Start()}
 	var end time.Time
@@ -73,7 +73,7 @@ func (d *drawing) add(span jaeger.Span, depth int) {
 		offset: span.Start.Sub(d.start), duration: span.Duration, remark: d.remark(span),
 	}
 	for _, event := range span.Events {
-		if event.Name != "exception" { // the remark says it
+		if event.Name != "exception" { // the remark shows the failure
 			row.events = append(row.events, fmt.Sprintf("%s  * %s at %s%s", indent, console.Line(event.Name),
 				took(event.Time.Sub(d.start)), details(event)))
 		}
@@ -84,8 +84,8 @@ func (d *drawing) add(span jaeger.Span, depth int) {
 	}
 }
 
-// children are the spans below the one of that id, in order; those whose parent is missing are roots. What a span links to in
-// another trace counts among its children.
+// children returns the spans below the span with an id, by their start. The children of "" are the roots: the spans whose parent is
+// missing. A linked span of another trace is a child of the span that links to it.
 func (d *drawing) children(id string) []jaeger.Span {
 	var children []jaeger.Span
 	for _, span := range d.trace.Spans {
@@ -113,7 +113,7 @@ func (d *drawing) has(id string) bool {
 	return slices.ContainsFunc(d.trace.Spans, func(s jaeger.Span) bool { return s.ID == id })
 }
 
-// titleOf is the span's name, and what tells it from others of that name.
+// titleOf returns the beginning of the span's statement, or the span's name with its subscriber.
 func titleOf(span jaeger.Span) string {
 	title := console.Line(span.Name)
 	if statement := span.Text("db.query.text"); statement != "" {
@@ -125,10 +125,11 @@ func titleOf(span jaeger.Span) string {
 	return title
 }
 
-// write finds what a statement with several parts writes.
+// write matches the parts of a statement that write.
 var write = regexp.MustCompile(`\b(INSERT INTO|DELETE FROM|UPDATE) [a-z_.]+`)
 
-// beginning returns a statement up to where the columns begin, such as INSERT INTO orders. Of several parts it is the last that writes.
+// beginning returns a statement up to its columns, such as INSERT INTO orders. If the statement has several parts, beginning returns the
+// last part that writes.
 func beginning(statement string) string {
 	const most = 40
 	text := strings.ReplaceAll(console.Line(statement), `"`, "")
@@ -160,7 +161,7 @@ func (d *drawing) remark(span jaeger.Span) string {
 	return strings.Join(remarks, ", ")
 }
 
-// details are what is known about an event: what it was, how often and for how long.
+// details returns how long an event lasted, how often it happened, and its description.
 func details(event jaeger.Event) string {
 	var text strings.Builder
 	if lasted, ok := event.Tags[string(telemetry.LastedKey)].(float64); ok && lasted >= 0.001 {
@@ -175,7 +176,7 @@ func details(event jaeger.Event) string {
 	return text.String()
 }
 
-// bar shows where in the trace a span lies. The shortest is one column.
+// bar returns a bar that shows the place of a span in the trace. The shortest bar is one column.
 func (d *drawing) bar(offset, duration time.Duration) string {
 	column := func(at time.Duration) int {
 		if d.length <= 0 {
@@ -187,7 +188,7 @@ func (d *drawing) bar(offset, duration time.Duration) string {
 	return strings.Repeat(" ", from) + strings.Repeat("━", max(column(offset+duration)-from, 1))
 }
 
-// took is a duration for people: 2.87 ms, 12.30 s, 3m12s.
+// took returns a duration for people: 2.87 ms, 12.30 s, 3m12s.
 func took(d time.Duration) string {
 	switch absolute := d.Abs(); {
 	case absolute < time.Second:

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestStatementsAreNamed checks what a statement is called in a drawing.
+// TestStatementsAreNamed checks how a drawing shortens a statement.
 func TestStatementsAreNamed(t *testing.T) {
 	for statement, want := range map[string]string{
 		"BEGIN":                                  "BEGIN",

@@ -14,14 +14,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
 )
 
-// The trace of an order whose event was late because the broker was away, and the batch that carried it, as a real Jaeger
-// told them to test/jaeger (without the tags that are not drawn).
+// The trace of an order whose event was late because the broker was away, and the trace of the batch that carried the event. A real Jaeger
+// returned both in test/jaeger. The tags that are not drawn are left out.
 const (
 	tracedOrder = "01a21333-0169-75ee-99a8-6ee3258f7d5e"
 	orderTrace  = "1a72dccc140f19087234edc954460e34"
 )
 
-// fakeJaeger is a query service that knows that trace, or nothing.
+// fakeJaeger is a query service that has only the trace orderTrace, or no trace.
 func fakeJaeger(t *testing.T, knows bool) string {
 	t.Helper()
 	read := func(file string) []byte {

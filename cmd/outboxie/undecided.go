@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// choice is the flags of a command that choose undecided events.
+// choice has the flags that choose undecided events.
 type choice struct {
 	group, eventType, aggregate string
 	all, yes, asJSON            bool
@@ -45,11 +45,11 @@ func (c *choice) read() (operations.Choice, error) {
 
 // decision is what a command does with the chosen events.
 type decision struct {
-	thing    string // that it is about: dead letter
-	groups   string // the command that shows what there is
+	thing    string // the noun for the events in the output: dead letter
+	groups   string // the command that lists what there is
 	change   func(ctx context.Context, choice operations.Choice) (int, error)
-	final    bool // it needs --yes for a single event too
-	readable bool // it leaves alone what is no event
+	final    bool // the change needs --yes for a single event too
+	readable bool // the change skips messages that are not readable events
 	done     func(changed int) string
 }
 
@@ -101,7 +101,7 @@ func (p *program) sayDecision(c choice, d decision, found operations.ChoiceCount
 	return err
 }
 
-// printGroups prints groups and then more, or none if there is no group.
+// printGroups prints the groups and then the text more. If there is no group, it prints the text none.
 func printGroups(out io.Writer, groups operations.Groups, now time.Time, none, more string) error {
 	if groups.All == 0 {
 		_, err := fmt.Fprintln(out, none)

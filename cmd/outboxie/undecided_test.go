@@ -38,7 +38,7 @@ func TestSubscriberGroups(t *testing.T) {
 	for i, entry := range entries {
 		events = append(events, inbox.Event{Entry: entry, Suspect: i < 5})
 	}
-	events[5].Key, events[5].Version = entries[0].Key, 2 // behind the first one
+	events[5].Key, events[5].Version = entries[0].Key, 2 // waits behind events[0]
 	stranger := outbox.Message{ID: "unreadable-7-abc", Subject: "orders.x"}
 	setAside(t, db, append(events, inbox.Event{Entry: outbox.Entry{Message: stranger}, Unreadable: inbox.ErrUnreadable}),
 		func(entry outbox.Entry) error {
@@ -93,7 +93,7 @@ func TestSubscriberGroups(t *testing.T) {
 	require.JSONEq(t, `{"chosen":1,"behind":1,"changed":1}`, run(exitClean, "discard", "--event", entries[0].ID, "--yes", "--json"))
 }
 
-// TestOutboxGroups checks the same of the parking lot.
+// TestOutboxGroups checks the same for the parking lot as TestSubscriberGroups for dead letters.
 func TestOutboxGroups(t *testing.T) {
 	o := newOperators(t)
 	require.Equal(t, "Nothing is parked.\n", o.run(exitClean, "parked", "--groups"))
@@ -141,7 +141,7 @@ func TestListsOfGroups(t *testing.T) {
 	require.Contains(t, out.String(), "100000 events in 101 groups. These are the largest 1. There are more events, which were not looked at.\nmore\n")
 }
 
-// TestDecisionsThatFail checks that nothing is said to be done if the database does not answer.
+// TestDecisionsThatFail checks that no command claims a change if the database does not answer.
 func TestDecisionsThatFail(t *testing.T) {
 	var out bytes.Buffer
 	p := &program{stdout: &out}

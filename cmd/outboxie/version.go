@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is what the build says it is: go build -ldflags "-X main.version=v1.2.3".
+// version is set by the build: go build -ldflags "-X main.version=v1.2.3".
 var version string
 
 func release() string {

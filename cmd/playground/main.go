@@ -1,5 +1,5 @@
-// Command playground shows the service at work: run starts it on a Postgres and a NATS of its own, demo kills parts of it and
-// checks what was delivered, and infra runs only the servers. It starts the program bin/outboxie and observes it from outside.
+// Command playground shows the service at work. run starts the service with its own Postgres and NATS. demo kills parts of the service, and
+// checks the delivery. infra runs only the servers. playground starts the program bin/outboxie, and observes it from outside.
 package main
 
 import (

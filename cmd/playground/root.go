@@ -31,16 +31,16 @@ const (
 
 var errUsage = fault.New(fault.Invalid, "usage", "the command line cannot be used")
 
-// playground is what every command needs of the process it runs in.
+// playground is what every command needs of its process.
 type playground struct {
 	environment []string
 	program     string    // the file of outboxie
-	stdout      io.Writer // escapes what a terminal would obey
-	terminal    io.Writer // shows everything as it is: for colors
-	began       bool      // the command's own work has begun: what fails from now on is not a matter of usage
+	stdout      io.Writer // escapes everything except visible characters, line breaks and tabs
+	terminal    io.Writer // writes everything unchanged: for colors
+	began       bool      // the command has begun its work: later errors are not usage errors
 }
 
-// run is main without the process: it returns the exit code.
+// run runs one command, and returns the exit code.
 func run(args, environment []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -55,7 +55,7 @@ func run(args, environment []string, stdout, stderr io.Writer) int {
 		return exitClean
 	}
 	said := err.Error()
-	if fault.KindOf(err) != fault.Internal { // it may quote what others wrote; only our own texts have several lines
+	if fault.KindOf(err) != fault.Internal { // the error may quote foreign text, so it gets one line
 		said = console.Line(said)
 	}
 	_, _ = fmt.Fprintf(stderr, "playground: %s\n", said)
@@ -84,14 +84,14 @@ func (p *playground) command() *cobra.Command {
 	return root
 }
 
-// configure reads the command's configuration, which is that of outboxie too.
+// configure reads the command's configuration. The settings are those of outboxie.
 func (p *playground) configure(cmd *cobra.Command) (config.Config, error) {
 	c, err := config.NewBuilder().Environment(p.environment).Flags(cmd.Flags()).Build()
 	p.began = err == nil
 	return c, err
 }
 
-// find looks for the program, and asks for its version.
+// find looks for the program outboxie, and returns its version.
 func (p *playground) find(ctx context.Context) (version string, err error) {
 	if p.program == "" {
 		self, err := os.Executable()
@@ -108,7 +108,7 @@ func (p *playground) find(ctx context.Context) (version string, err error) {
 	return version, nil
 }
 
-// logger writes to standard output.
+// logger returns a logger that writes to standard output.
 func (p *playground) logger(c config.Config) *slog.Logger {
 	logger := telemetry.NewLogger(p.stdout, c.Log.Level, string(c.Log.Format))
 	for _, warning := range c.Warnings() {
@@ -117,7 +117,7 @@ func (p *playground) logger(c config.Config) *slog.Logger {
 	return logger
 }
 
-// stopped makes a clean stop of what failed only because ctx ended.
+// stopped returns nil if ctx has ended: the error then comes from the stop. Otherwise it returns err.
 func stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

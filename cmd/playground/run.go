@@ -77,8 +77,8 @@ func (p *playground) run(ctx context.Context, c config.Config, version string) (
 type member struct {
 	name     string
 	args     []string
-	admin    string             // where it listens for operators
-	optional bool               // the others go on without it
+	admin    string             // the address of its admin listener
+	optional bool               // the other members go on without it
 	process  *processes.Process // nil: not started
 }
 
@@ -121,7 +121,7 @@ func stop(members []*member) {
 	processes.Stop(started...)
 }
 
-// watch ends with ctx, or with an error when a server or a process ends by itself that the others need.
+// watch returns when ctx ends. It returns an error if a server or a process ends by itself that the others need.
 func (p *playground) watch(ctx context.Context, servers *servers, members []*member) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return servers.watch(ctx) })
@@ -149,8 +149,8 @@ type addresses struct {
 	subscribers []string // their admin listeners
 }
 
-// choose returns addresses for everything. Port 0 becomes a free one; subscribers have the ports that follow that of the instance's admin
-// listener. A port that is taken is refused before anything is started.
+// choose returns addresses for all processes. Port 0 becomes a free port. The subscribers get the ports after the port of the instance's
+// admin listener. choose returns an error if a port is taken; nothing has started yet.
 func choose(ctx context.Context, c config.Config) (a addresses, err error) {
 	if a.api, err = fixed(ctx, c.HTTP.Addr); err != nil {
 		return a, err
@@ -180,7 +180,7 @@ func choose(ctx context.Context, c config.Config) (a addresses, err error) {
 	return a, nil
 }
 
-// fixed returns an address on which nobody listens, with a port if it had none.
+// fixed returns the address with a free port in the place of port 0. It fails if the port is taken.
 func fixed(ctx context.Context, address string) (string, error) {
 	free, err := processes.Free(ctx, address)
 	if err != nil {
@@ -190,7 +190,7 @@ func fixed(ctx context.Context, address string) (string, error) {
 	return free, nil
 }
 
-// introduce tells a newcomer what runs, where, and what to try.
+// introduce prints, for a newcomer, what runs, where it listens, and what to try.
 func (p *playground) introduce(c config.Config, s *servers, a addresses, t traces, version string, took time.Duration) error {
 	database, broker := "given by DATABASE_URL", "given by NATS_URL"
 	if s.postgres != nil {
@@ -237,7 +237,7 @@ Ctrl-C stops everything.
 	return err
 }
 
-// joinURL shows the password only of a server that this process started on loopback for itself.
+// joinURL returns a URL as text. It shows the password only if this process started the server itself, on loopback.
 func joinURL(url config.URL, own bool) string {
 	if own {
 		return string(url)
@@ -245,7 +245,7 @@ func joinURL(url config.URL, own bool) string {
 	return url.String()
 }
 
-// describeToken tells a newcomer how to be let in. The token itself is for the eyes of a terminal: a file would keep it for others.
+// describeToken says how to use the admin listeners. It shows the token itself only on a terminal, because a file would keep it for others.
 func describeToken(c config.Config, out io.Writer) string {
 	switch c.HTTP.AdminToken {
 	case config.Off:

@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
-// servers is what a command started for itself; nil where it was told of another.
+// servers has the servers that a command started itself. A server is nil if the environment names another one.
 type servers struct {
 	postgres *embedded.Postgres
 	nats     *embedded.NATS
@@ -26,7 +26,7 @@ func (s *servers) start(ctx context.Context, c *config.Config, logger *slog.Logg
 	return s.startNATS(c, logger)
 }
 
-// startMissing starts what the environment does not name. It refuses --fresh, if only one of the two is of this command.
+// startMissing starts the servers that the environment does not name. It refuses --fresh if the environment names one or both.
 func (s *servers) startMissing(ctx context.Context, c *config.Config, logger *slog.Logger) error {
 	var given []config.Name
 	for _, name := range []config.Name{config.DatabaseURL, config.NATSURL} {
@@ -71,7 +71,7 @@ func (s *servers) startNATS(c *config.Config, logger *slog.Logger) (err error) {
 	return err
 }
 
-// databaseURL is for a terminal. It shows the password only of the server that this process runs.
+// databaseURL returns the URL for a terminal. It shows the password only if this process runs the server.
 func (s *servers) databaseURL(c config.Config) string {
 	if s.postgres != nil {
 		return string(c.Database.URL)
@@ -79,7 +79,7 @@ func (s *servers) databaseURL(c config.Config) string {
 	return c.Database.URL.String()
 }
 
-// brokerURL is as databaseURL.
+// brokerURL returns the URL for a terminal, as databaseURL does.
 func (s *servers) brokerURL(c config.Config) string {
 	if s.nats != nil {
 		return string(c.NATS.URL)
@@ -97,7 +97,7 @@ func (s *servers) stop() error {
 	return nil
 }
 
-// watch ends with ctx, or with an error when Postgres dies.
+// watch returns when ctx ends, or returns an error when Postgres dies.
 func (s *servers) watch(ctx context.Context) error {
 	var died <-chan struct{}
 	if s.postgres != nil {

@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	otlpPort   = "4318" // where a Jaeger takes spans, OTLP over HTTP
+	otlpPort   = "4318" // where a Jaeger receives spans, OTLP over HTTP
 	lookingFor = 500 * time.Millisecond
 )
 
 // traces says where the traces of `run` go, and where people look at them.
 type traces struct {
-	pages    config.URL // of a Jaeger that answers; empty: there is none
-	endpoint string     // where spans are sent because a Jaeger is there; empty: OTEL_* decides
+	pages    config.URL // the address of a Jaeger that answers; empty: there is none
+	endpoint string     // where to send spans, because a Jaeger is there; empty: OTEL_* decides
 }
 
-// findTraces looks for a Jaeger. Spans are sent to it only if the environment does not say where they go, and only if it is
-// on this machine.
+// findTraces looks for a Jaeger. Spans are sent to that Jaeger only if it is on this machine, and the environment does not say where spans
+// go.
 func findTraces(ctx context.Context, address config.URL) traces {
 	ctx, cancel := context.WithTimeout(ctx, lookingFor)
 	defer cancel()
@@ -50,7 +50,7 @@ func findTraces(ctx context.Context, address config.URL) traces {
 
 func isLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
-// environment is what the processes need to know: where to send spans, and where the log's links lead.
+// environment returns variables for the processes: where to send spans, and where the links in the log lead.
 func (t traces) environment() (variables []string) {
 	if t.pages != "" {
 		variables = append(variables, "JAEGER_URL="+string(t.pages))

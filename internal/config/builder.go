@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Builder makes a Config. Its methods may be called in any order, and return it.
+// Builder makes a Config. Its methods may be called in any order. Each returns the Builder, except Build.
 type Builder struct {
 	environment []string
 	flags       *pflag.FlagSet
@@ -19,15 +19,13 @@ type Builder struct {
 // NewBuilder returns a Builder that knows the defaults only.
 func NewBuilder() *Builder { return &Builder{} }
 
-// Environment takes settings from variables of the form NAME=value, as os.Environ gives them. An empty value counts as
-// not set.
+// Environment takes settings from variables of the form NAME=value, as os.Environ returns them. A variable with an empty value is not set.
 func (b *Builder) Environment(variables []string) *Builder {
 	b.environment = variables
 	return b
 }
 
-// Flags takes settings from the flags in set which are known here (see AddFlags) and were given; they win over the
-// environment.
+// Flags takes settings from the flags in set that AddFlags added and the user gave. Flags win over the environment.
 func (b *Builder) Flags(set *pflag.FlagSet) *Builder {
 	b.flags = set
 	return b
@@ -39,13 +37,13 @@ func (b *Builder) Set(change func(*Config)) *Builder {
 	return b
 }
 
-// Require says which settings must not be empty.
+// Require names settings that must not be empty.
 func (b *Builder) Require(names ...Name) *Builder {
 	b.required = append(b.required, names...)
 	return b
 }
 
-// Build returns the configuration, or an *Error with everything that is wrong with it.
+// Build returns the configuration, or an *Error with all problems.
 func (b *Builder) Build() (Config, error) {
 	config := Default()
 	origins := make(map[Name]origin)
@@ -54,7 +52,7 @@ func (b *Builder) Build() (Config, error) {
 	for _, s := range settings {
 		value, ok := given[s.name]
 		if ok {
-			// One variable at a time, so that a problem names it.
+			// Each variable is parsed alone, so a problem names its variable.
 			err := env.ParseWithOptions(&config, env.Options{Environment: map[string]string{string(s.name): value.text}})
 			if err != nil || value.text == "" {
 				problems = append(problems, s.problem(value.source, value.text))
@@ -97,7 +95,7 @@ func (b *Builder) given() map[Name]givenValue {
 	return given
 }
 
-// others returns the variables that OpenTelemetry reads, and those that look like settings and are not.
+// others returns the variables that OpenTelemetry reads, and the variables that look like settings but are not.
 func (b *Builder) others() (telemetry []Setting, unknown []string) {
 	for _, variable := range b.environment {
 		name, value, _ := strings.Cut(variable, "=")

@@ -16,7 +16,7 @@ import (
 
 // Config has every setting, in sections. The zero Config is not valid: start from Default or a Builder.
 type Config struct {
-	InstanceID string `env:"INSTANCE_ID"` // who this process is: the holder of the lease, in logs and traces
+	InstanceID string `env:"INSTANCE_ID"` // the name of this process: as holder of the lease, in logs and in traces
 	Roles      Roles  `env:"OUTBOXIE_ROLES"`
 	Database   Database
 	NATS       NATS
@@ -28,7 +28,7 @@ type Config struct {
 	Log        Log
 	Dev        Dev
 
-	built *buildInfo // nil when code made it; a pointer, so that printing a Config never shows what is in there
+	built *buildInfo // nil if code made the Config; a pointer, so printing a Config never shows the content
 }
 
 // buildInfo is what a Builder knows about the Config that it made.
@@ -38,7 +38,7 @@ type buildInfo struct {
 	unknown   []string
 }
 
-// origin is the text of a setting when it was built, and its source ("" is the default).
+// origin is the text of a setting at the time of Build, and its source ("" is the default).
 type origin struct {
 	text   string
 	source Source
@@ -47,18 +47,18 @@ type origin struct {
 // Database says where Postgres is.
 type Database struct {
 	URL      URL `env:"DATABASE_URL"`       // empty: none given
-	MaxConns int `env:"DATABASE_MAX_CONNS"` // the pool's size, of each process
+	MaxConns int `env:"DATABASE_MAX_CONNS"` // the size of the pool of each process
 }
 
-// NATS says where the broker is, and how to be let in.
+// NATS says where the broker is, and how the program authenticates.
 type NATS struct {
 	URL   URL    `env:"NATS_URL"`      // one URL, or several of one cluster separated by commas
 	Creds string `env:"NATS_CREDS"`    // file with a user's JWT and seed, as nsc writes it; empty: none
-	CA    string `env:"NATS_TLS_CA"`   // file of the certificates that the server's is checked by; TLS is a must then
+	CA    string `env:"NATS_TLS_CA"`   // file of the certificates that the server's certificate is checked with; TLS is then required
 	Cert  string `env:"NATS_TLS_CERT"` // files of the client's certificate and its key; empty: none
 	Key   string `env:"NATS_TLS_KEY"`
 
-	// InboxPrefix begins the subjects on which the broker's answers come; empty: _INBOX, and the user's name where the URL has it.
+	// InboxPrefix is the beginning of the subjects on which the broker's answers come. Empty: _INBOX, and the user's name if the URL has one.
 	InboxPrefix string `env:"NATS_INBOX_PREFIX"`
 }
 
@@ -67,14 +67,14 @@ type HTTP struct {
 	Addr string `env:"HTTP_ADDR"` // the API
 	// MaxConnections is how many connections the API has at a time.
 	MaxConnections int    `env:"HTTP_MAX_CONNECTIONS"`
-	AdminAddr      string `env:"ADMIN_ADDR"` // health, metrics, and what operators do
-	// AdminToken is the token that operators need. Off: none. Empty: the token in TokenFile.
+	AdminAddr      string `env:"ADMIN_ADDR"` // health, metrics, and the operators' routes
+	// AdminToken is the token that operators need. Off: they need none. Empty: they need the token in TokenFile.
 	AdminToken     Secret `env:"ADMIN_TOKEN"`
 	AdminTokenFile string `env:"ADMIN_TOKEN_FILE"` // empty: admin-token in the data folder
 
-	AllowedHosts      List `env:"HTTP_ALLOWED_HOSTS"`   // names that requests to the API may be sent to
-	AdminAllowedHosts List `env:"ADMIN_ALLOWED_HOSTS"`  // likewise, to the admin listener
-	TrustedOrigins    List `env:"HTTP_TRUSTED_ORIGINS"` // whose pages may change orders, beside the API's own
+	AllowedHosts      List `env:"HTTP_ALLOWED_HOSTS"`   // host names that requests to the API may name
+	AdminAllowedHosts List `env:"ADMIN_ALLOWED_HOSTS"`  // host names that requests to the admin listener may name
+	TrustedOrigins    List `env:"HTTP_TRUSTED_ORIGINS"` // origins whose pages may change orders, beside the API's own
 	TrustTraceparent  bool `env:"HTTP_TRUST_TRACEPARENT"`
 }
 
@@ -88,23 +88,23 @@ type Stream struct {
 
 // Outbox tunes the relay.
 type Outbox struct {
-	LeaseTTL     time.Duration `env:"OUTBOX_LEASE_TTL"`     // how long a silent leader is waited for
-	PollInterval time.Duration `env:"OUTBOX_POLL_INTERVAL"` // the longest that an idle relay sleeps without a wake-up
-	BatchSize    int           `env:"OUTBOX_BATCH_SIZE"`    // the most events in one append
+	LeaseTTL     time.Duration `env:"OUTBOX_LEASE_TTL"`     // how long followers wait for a silent leader
+	PollInterval time.Duration `env:"OUTBOX_POLL_INTERVAL"` // the longest sleep of an idle relay without a wake-up
+	BatchSize    int           `env:"OUTBOX_BATCH_SIZE"`    // the maximum number of events in one append
 	Retention    time.Duration `env:"OUTBOX_RETENTION"`     // how long events are kept after they were published; 0: for ever
 }
 
 // Subscriber configures a subscriber. Every subscriber id gets every event.
 type Subscriber struct {
 	ID             string        `env:"SUBSCRIBER_ID"`           // empty: none given
-	Handler        string        `env:"SUBSCRIBER_HANDLER"`      // name of the handler; empty: the one that it has, or totals for a new subscriber
-	MaxAttempts    int           `env:"SUBSCRIBER_MAX_ATTEMPTS"` // an event that failed so often becomes a dead letter
-	InboxRetention time.Duration `env:"INBOX_RETENTION"`         // how long applied events are remembered at least; 0: for ever
+	Handler        string        `env:"SUBSCRIBER_HANDLER"`      // empty: the subscriber's present handler; new subscriber: totals
+	MaxAttempts    int           `env:"SUBSCRIBER_MAX_ATTEMPTS"` // after so many failures an event becomes a dead letter
+	InboxRetention time.Duration `env:"INBOX_RETENTION"`         // how long applied events are kept in the inbox at least; 0: for ever
 	Lanes          int           `env:"SUBSCRIBER_LANES"`        // number of lanes of a new subscriber; 1: in stream order
 	BatchTime      time.Duration `env:"SUBSCRIBER_BATCH_TIME"`   // how long the handler works in one transaction
 	IdleTimeout    time.Duration `env:"SUBSCRIBER_IDLE_TIMEOUT"` // Postgres ends a transaction after so long without a statement
 	ReadAhead      int           `env:"SUBSCRIBER_READ_AHEAD"`   // bytes of events that wait in memory
-	OnLoss         LossPolicy    `env:"SUBSCRIBER_ON_LOSS"`      // what to do about removed messages whose events are unknown
+	OnLoss         LossPolicy    `env:"SUBSCRIBER_ON_LOSS"`      // what to do if messages were removed and the log does not have their events
 	Webhook        Secret        `env:"WEBHOOK_URL"`             // where the handler webhook sends events; the path may be a secret too; empty: none given
 }
 
@@ -113,8 +113,8 @@ type LossPolicy string
 
 // The loss policies.
 const (
-	Stop     LossPolicy = "stop"     // it waits before them until an operator decides
-	Continue LossPolicy = "continue" // it goes on without them
+	Stop     LossPolicy = "stop"     // it waits before the removed messages until an operator decides
+	Continue LossPolicy = "continue" // it goes on without the removed messages
 )
 
 // Jaeger says where people look at traces. OTEL_* says where traces are sent.
@@ -133,7 +133,7 @@ type Dev struct {
 	DataDir      string `env:"OUTBOXIE_DATA_DIR"` // where Postgres and NATS keep their data
 	PostgresHome string `env:"OUTBOXIE_PG_HOME"`  // the folder above bin/postgres; empty: look for it
 	PostgresPort int    `env:"--postgres-port"`   // on loopback; 0 picks a free one
-	NATSPort     int    `env:"--nats-port"`       // likewise
+	NATSPort     int    `env:"--nats-port"`       // on loopback; 0 picks a free one
 	Fresh        bool   `env:"--fresh"`           // by flag only: it deletes data
 	Subscribers  int    `env:"--subscribers"`
 }

@@ -154,7 +154,7 @@ func TestUsableFromCode(t *testing.T) {
   OUTBOX_RETENTION is "1s"; it must be a duration of at least 1m, such as 168h, or 0 (for ever)`)
 }
 
-// TestProblems has at least one refused value for every setting that can be refused.
+// TestProblems checks the problem of wrong values. It has a wrong value for every setting that can be wrong.
 func TestProblems(t *testing.T) {
 	const (
 		address    = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"

@@ -9,8 +9,8 @@ import (
 // maskedValue replaces a hidden value in a text that is shown.
 const maskedValue = "xxxxx"
 
-// harmlessParameters are the parameters of a URL's query whose values may be shown. All others are hidden: nobody knows what an
-// unknown one holds.
+// harmlessParameters are the parameters of a URL's query whose values may be shown. The values of all others are hidden, because an unknown
+// parameter may hold a secret.
 var harmlessParameters = []string{
 	"application_name", "channel_binding", "client_encoding", "connect_timeout", "database", "datestyle", "dbname",
 	"default_query_exec_mode", "default_transaction_read_only", "fallback_application_name", "gssencmode", "host", "hostaddr",
@@ -35,8 +35,8 @@ func redactedQuery(query url.Values) (shown url.Values, changed bool) {
 	return shown, changed
 }
 
-// harmlessTelemetry are the ends of the names of those OTEL_* variables whose values may be shown as they are: names, numbers,
-// choices and files. A value with an @ or a line break is none of these.
+// harmlessTelemetry has the ends of the names of OTEL_* variables whose values may be shown: names, numbers, choices and files. A value
+// with an @ or a line break is none of these.
 var harmlessTelemetry = []string{
 	"OTEL_SDK_DISABLED", "OTEL_SERVICE_NAME", "OTEL_LOG_LEVEL", "OTEL_PROPAGATORS", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG",
 	"_EXPORTER", "_PROTOCOL", "_TIMEOUT", "_COMPRESSION", "_INSECURE", "_CERTIFICATE", "_CLIENT_KEY", "_DELAY", "_SIZE", "_INTERVAL",
@@ -51,7 +51,7 @@ var harmlessAttributes = []string{
 	"k8s.cluster.name", "k8s.namespace.name", "k8s.node.name", "k8s.pod.name", "k8s.deployment.name", "k8s.container.name",
 }
 
-// shownTelemetry returns the value of an OTEL_* variable as it may be shown.
+// shownTelemetry returns the value of an OTEL_* variable with secrets hidden.
 func shownTelemetry(name, value string) string {
 	ends := func(end string) bool { return strings.HasSuffix(name, end) }
 	switch {
@@ -65,7 +65,7 @@ func shownTelemetry(name, value string) string {
 	return hidden
 }
 
-// shownAttributes returns a list such as team=a,service.version=2 with the values that are not known to be harmless hidden.
+// shownAttributes returns a list such as team=a,service.version=2. It hides the values that are not known to be harmless.
 func shownAttributes(list string) string {
 	parts := strings.Split(list, ",")
 	for i, part := range parts {

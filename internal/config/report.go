@@ -11,7 +11,7 @@ import (
 	"text/tabwriter"
 )
 
-// Source is where the value of a setting comes from.
+// Source names where the value of a setting comes from.
 type Source string
 
 // The sources, weakest first.
@@ -56,7 +56,7 @@ func (c Config) Source(name Name) Source {
 	return origin.source
 }
 
-// Given reports whether the value was chosen, even if it equals the default.
+// Given reports whether the value comes from another source than the default. The value may equal the default.
 func (c Config) Given(name Name) bool { return c.Source(name) != FromDefault }
 
 // Print writes the effective settings as a table, with secrets hidden.
@@ -69,7 +69,7 @@ func (c Config) Print(w io.Writer) error {
 	return table.Flush()
 }
 
-// Warnings names ignored variables of the environment: they look like settings and are not.
+// Warnings returns a warning for each ignored variable of the environment: it looks like a setting but is not one.
 func (c Config) Warnings() []string {
 	if c.built == nil {
 		return nil
@@ -95,12 +95,12 @@ type Problem struct {
 	Text string
 }
 
-// Error is all problems of a configuration.
+// Error has all problems of a configuration.
 type Error struct {
 	Problems []Problem
 }
 
-// Error has one line for each problem.
+// Error returns one line for each problem.
 func (e *Error) Error() string {
 	var text strings.Builder
 	text.WriteString("the configuration is wrong:")
@@ -129,7 +129,7 @@ func (s setting) problem(source Source, value string) Problem {
 	if source == FromFlag {
 		label = "--" + s.flag
 	}
-	// A key or credentials may have been put where their file belongs.
+	// The value may be a key or credentials, given by mistake instead of the name of their file.
 	if value = strconv.Quote(value); s.secret || strings.Contains(value, "-----BEGIN") {
 		value = hidden
 	}
@@ -157,7 +157,7 @@ func (c Config) shown(name Name) string {
 	return c.text(name)
 }
 
-// value returns the field whose tag is name.
+// value returns the value of the field whose tag is name.
 func (c Config) value(section reflect.Value, name Name) any {
 	for field, value := range section.Fields() {
 		switch tag := field.Tag.Get("env"); {

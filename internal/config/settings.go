@@ -9,7 +9,7 @@ import (
 	"unicode"
 )
 
-// Name is a setting: the environment variable, or "--name" for one that only a flag can give.
+// Name is the name of a setting: its environment variable, or "--name" for a setting that only a flag can give.
 type Name string
 
 // The settings.
@@ -62,7 +62,7 @@ const (
 	Subscribers      Name = "--subscribers"
 )
 
-// setting is what there is to know about one of them. A test keeps the table and the struct tags of Config together.
+// setting describes one setting. A test checks that the table has every struct tag of Config.
 type setting struct {
 	name    Name
 	flag    string // empty: no flag
@@ -215,7 +215,8 @@ var settings = []setting{
 		ok: func(c Config) bool { return c.Subscriber.Webhook == "" || URL(c.Subscriber.Webhook).isHTTP() },
 	},
 	{
-		// What the stream, or the log that it is healed from, still has may come again, and must be remembered.
+		// An event that the stream still has may come again. So may an event that the log still has, because the relay can publish it into the
+		// stream again. The inbox must remember such events.
 		name: InboxRetention, accepts: "0 (for ever), or a duration longer than STREAM_MAX_AGE and than twice OUTBOX_RETENTION, " +
 			"which must both be set then: an event that is forgotten while it can come again could take effect twice",
 		ok: func(c Config) bool {
@@ -313,7 +314,7 @@ func address(text string) bool {
 	return err == nil
 }
 
-// clash reports whether both listeners want the same port. Port 0 is a different one every time.
+// clash reports whether both listeners want the same port. Port 0 never clashes, because it picks a free port.
 func (h HTTP) clash() bool { return h.Addr == h.AdminAddr && !strings.HasSuffix(h.Addr, ":0") }
 
 func identifier(text string) bool {

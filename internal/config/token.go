@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// Off is the ADMIN_TOKEN of an admin listener that asks for none. It is not a secret, and is shown.
+// Off is the ADMIN_TOKEN of an admin listener that asks for no token. Off is not a secret, and may be shown.
 const Off Secret = "off"
 
-// TokenFile returns the file with the token of the admin listener, for the case that ADMIN_TOKEN is not set.
+// TokenFile returns the path of the file with the token of the admin listener. The file is used if ADMIN_TOKEN is not set.
 func (c Config) TokenFile() string {
 	if c.HTTP.AdminTokenFile != "" {
 		return c.HTTP.AdminTokenFile
@@ -42,8 +42,8 @@ func (c Config) ReadToken() (Secret, error) {
 	return read, nil
 }
 
-// MakeToken is ReadToken for the process that listens. If there is no file, it stores a new token there, readable for this user only. If
-// several processes do so at once, one wins and all use its token.
+// MakeToken does the same as ReadToken, for the process that listens. If there is no file, it stores a new token, which only this user can
+// read. If several processes store a token at once, one wins and all use its token.
 func (c Config) MakeToken() (Secret, error) {
 	read, err := c.ReadToken()
 	if !errors.Is(err, fs.ErrNotExist) {

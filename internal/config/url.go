@@ -8,8 +8,8 @@ import (
 
 const hidden = "(hidden)"
 
-// URL is the address of a server, credentials included. Printing, logging or marshaling it hides the password or token. string(u) is the real
-// text, to connect with.
+// URL is the address of a server, with credentials. Printing, logging and marshaling hide the password or the token. string(u) is the real
+// text for a connection.
 type URL string
 
 // String returns the URL without its secrets. It hides the whole text if it cannot be parsed.
@@ -34,7 +34,7 @@ func (u URL) GoString() string { return u.String() }
 // MarshalText keeps the secrets out of JSON and structured logs.
 func (u URL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
-// servers splits the list that NATS knows. A Postgres URL with several hosts is one URL.
+// servers splits a list of NATS URLs. A Postgres URL with several hosts is one URL.
 func (u URL) servers() []string {
 	if strings.HasPrefix(string(u), "postgres") {
 		return []string{string(u)}
@@ -42,8 +42,8 @@ func (u URL) servers() []string {
 	return strings.Split(string(u), ",")
 }
 
-// parseURL refuses what could be read in two ways. In postgres://me:123#4@host/db the password has an unescaped #, so
-// that net/url takes "me" for the host and 123 for its port.
+// parseURL refuses a URL that can be read in two ways. In postgres://me:123#4@host/db the password has an unescaped #, and net/url reads
+// "me" as the host and 123 as its port.
 func parseURL(text string) (*url.URL, bool) {
 	parsed, err := url.Parse(strings.TrimSpace(text))
 	if err != nil || parsed.Opaque != "" || parsed.Fragment != "" || strings.Contains(text, "#") {
@@ -61,7 +61,7 @@ func parseURL(text string) (*url.URL, bool) {
 func redacted(u *url.URL) string {
 	shown := *u
 	if _, hasPassword := u.User.Password(); u.User != nil && !hasPassword && !isPostgres(u) {
-		shown.User = url.User(maskedValue) // NATS takes a lone user name for a token
+		shown.User = url.User(maskedValue) // for NATS, a user name without a password is a token
 	}
 	if query, changed := redactedQuery(u.Query()); changed {
 		shown.RawQuery = query.Encode()
@@ -95,7 +95,7 @@ func (u URL) isHTTP() bool {
 // Secret is a text that printing, logging and marshaling hide. string(s) is the real text.
 type Secret string
 
-// String reports only whether there is a secret.
+// String shows only whether there is a secret.
 func (s Secret) String() string {
 	if s == "" || s == Off {
 		return string(s)

@@ -2,18 +2,18 @@ package checker
 
 import "fmt"
 
-// callWalk follows the calls for one subscriber.
+// callWalk checks the calls that an endpoint received for one subscriber, one after the other.
 type callWalk struct {
 	*walk
 	place     map[ID]int // of the events in the log
 	called    []bool     // for each row of the log
 	succeeded []bool
-	under     []int // by aggregate: the row that was called for last, plus one
+	under     []int // by aggregate: the log index of the event that was called last, plus one
 }
 
 // readCalls compares the calls that an endpoint received with the log and the effects. The first call for an event comes after a successful
-// call for the event before it in its aggregate, unless that one was discarded. Each event that took effect had a successful call. A call may
-// be repeated at any time.
+// call for the previous event of its aggregate, unless the previous event was discarded. Each event that took effect had a successful call.
+// A call may be repeated at any time.
 func (r *run) readCalls(h History) error {
 	if len(h.External) == 0 {
 		return nil

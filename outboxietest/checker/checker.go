@@ -1,6 +1,6 @@
-// Package checker checks what a run left behind: the log, the stream, the effects of subscribers, and the answers that clients got. A test
-// calls Record before the run, fills a Ledger during it, and passes both with a History to Verify at the end. The package shares no code with
-// the engine: it knows only the tables and the headers of messages.
+// Package checker checks the results of a run: the log, the stream, the effects of subscribers, and the answers that clients got. A test
+// calls Record before the run, and fills a Ledger during the run. At the end it passes a History, which contains the Ledger, to Verify. The
+// package shares no code with the engine: it knows only the tables and the headers of messages.
 package checker
 
 import (
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Check is one of the promises that a run must keep.
+// Check names one of the promises that a run must keep.
 type Check int
 
 // The checks.
@@ -24,7 +24,7 @@ const (
 	Ghosts
 	CaughtUp
 	Keys
-	checks // how many there are
+	checks // the number of checks
 )
 
 // String returns the check's name in reports.
@@ -72,8 +72,8 @@ type Message struct {
 	Version   int64
 	Type      string
 	Subject   string
-	Position  int64  // the event's own
-	Progress  string // <position>/<event id>: only of notices and redriven events
+	Position  int64  // of the event in the log
+	Progress  string // <position>/<event id>: only in control messages and redriven events
 	Payload   []byte
 }
 
@@ -86,18 +86,18 @@ type Effect struct {
 	Version    int64
 }
 
-// Letter is a dead letter that a subscriber has, or had.
+// Letter is a dead letter that a subscriber has or had.
 type Letter struct {
 	Subscriber string
 	ID         string // of its event
-	State      string // empty: it ended when its event was applied
+	State      string // empty: the letter ended when its event was applied
 }
 
-// Call is a call that an endpoint received for a subscriber with external effects. A history has it once when it arrives, and once more when
-// it is answered with success.
+// Call is a call that an endpoint received for a subscriber with external effects. A history has one Call when the call arrives, and a
+// second one if the answer is a success.
 type Call struct {
 	Subscriber string
-	ID         ID // the key
+	ID         ID // the event's id, which is the key of the call
 	Aggregate  string
 	Version    int64
 	Type       string
@@ -105,7 +105,7 @@ type Call struct {
 	Succeeded  bool
 }
 
-// Total is what one subscriber counted for one customer.
+// Total is the number and the sum of orders that one subscriber counted for one customer.
 type Total struct {
 	Subscriber, Customer, Currency string
 	Minor, Orders                  int64
@@ -118,23 +118,25 @@ type Parked struct {
 	State    string // parked, redrive, redriven, discard, discarded
 }
 
-// Recovery is the time that relay and subscribers took to catch up after the last fault, and which of them had not when Bound was reached.
+// Recovery is the time that relay and subscribers took to catch up after the last fault. It names those that had not caught up within
+// Bound.
 type Recovery struct {
 	Took, Bound time.Duration
 	Behind      []string
 }
 
-// History is everything that a run left behind. Each sequence is read once, from its beginning to its end.
+// History has all results of a run. Each sequence is read once, from its beginning to its end.
 type History struct {
 	Parked      iter.Seq2[Parked, error]
 	Log         iter.Seq2[Event, error]   // by position
 	Stream      iter.Seq2[Message, error] // by sequence
-	Effects     iter.Seq2[Effect, error]  // of each subscriber in the order of applying
+	Effects     iter.Seq2[Effect, error]  // of each subscriber, in the order in which they were applied
 	Letters     iter.Seq2[Letter, error]  // nil: there must be none
 	Totals      iter.Seq2[Total, error]
 	Calls       iter.Seq2[Call, error] // in the order in which they arrived and were answered; nil: there are none
-	Subscribers []string               // all that must have effects
-	// External are those of Subscribers whose effects are calls. They have no totals. They can handle every event, and each call can fail.
+	Subscribers []string               // all subscribers that must have effects
+	// External has the ids in Subscribers whose effects are calls. These subscribers have no totals. They can handle every event, but each
+	// call can fail.
 	External []string
 	Ledger   *Ledger
 	Recovery Recovery
@@ -143,13 +145,13 @@ type History struct {
 // Result is the outcome of one check.
 type Result struct {
 	Check    Check
-	Of       int    // how many things were checked
-	Things   string // their name
-	Count    int    // how many violate the promise
+	Of       int    // the number of checked things
+	Things   string // the name of these things
+	Count    int    // the number of violations
 	Findings []string
 }
 
-// shown is how many violations of one check are described; all are counted.
+// shown is the maximum number of violations that are described for one check. All violations are counted.
 const shown = 20
 
 // String returns the result's line in a report, and below it the violations.
@@ -164,10 +166,10 @@ func (r Result) String() string {
 	return text
 }
 
-// Verdict is the results of all checks, in order.
+// Verdict has the results of all checks, in order.
 type Verdict []Result
 
-// Failed names the checks that found something.
+// Failed returns the checks that found a violation.
 func (v Verdict) Failed() []Check {
 	var failed []Check
 	for _, result := range v {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// readEffects compares the inbox with the log: each event took effect once for each subscriber, or has a dead letter, in the order of its
-// aggregate.
+// readEffects compares the inbox with the log. For each subscriber, each event took effect once or has a dead letter. The effects are in
+// the order of their aggregates.
 func (r *run) readEffects(h History) error {
 	walks := make(map[string]*walk)
 	for _, subscriber := range h.Subscribers {

@@ -29,8 +29,8 @@ CREATE CONSTRAINT TRIGGER checker_updated AFTER UPDATE OF applied_at ON inbox DE
 	FOR EACH ROW WHEN (OLD.applied_at IS NULL AND NEW.applied_at IS NOT NULL) EXECUTE FUNCTION checker_effect();
 CREATE TRIGGER checker_inserted AFTER INSERT ON dead_letters FOR EACH ROW EXECUTE FUNCTION checker_letter()`
 
-// Record lets the database keep effects and dead letters from now on, for ReadEffects and ReadLetters. Call it once, before any subscriber
-// works.
+// Record makes the database keep effects and dead letters from now on, for ReadEffects and ReadLetters. Call Record once, before any
+// subscriber starts.
 func Record(ctx context.Context, db *sql.DB) error {
 	_, err := db.ExecContext(ctx, recordStatement)
 	return err
@@ -44,7 +44,7 @@ const (
 		FROM checker_letters FULL JOIN dead_letters USING (subscriber, event_id)`
 )
 
-// ReadLetters reads the dead letters that subscribers have, and those that have ended. It needs Record.
+// ReadLetters reads the dead letters that subscribers have or had. It needs Record.
 func ReadLetters(ctx context.Context, db *sql.DB) iter.Seq2[Letter, error] {
 	return query(ctx, db, recordedLettersStatement, func(rows *sql.Rows) (l Letter, err error) {
 		return l, rows.Scan(&l.Subscriber, &l.ID, &l.State)

@@ -8,16 +8,16 @@ type Placement struct {
 	Minor    int64
 }
 
-// Ledger records what the clients of a run know: what they asked for, and what was acknowledged. Several goroutines may write it at the same
-// time. Verify reads it when the run is over.
+// Ledger records the knowledge of the clients of a run: their requests, and the acknowledgements. Several goroutines may write a Ledger at
+// the same time. Verify reads it after the run.
 type Ledger struct {
 	mu         sync.Mutex
-	orders     map[ID]int64     // the version up to which changes were acknowledged
-	placed     map[Placement]ID // the order that the answer named; zero while there is none
+	orders     map[ID]int64     // by order: the highest acknowledged version
+	placed     map[Placement]ID // the order that the answer named; zero: no answer yet
 	committed  map[ID]struct{}  // events of transactions whose commit was acknowledged
 	rolledBack map[ID]struct{}  // events of transactions that were never committed
-	poison     map[ID]struct{}  // events that nobody can ever handle
-	troubled   map[ID]struct{}  // events that cannot be handled for a while
+	poison     map[ID]struct{}  // events that no subscriber can ever handle
+	troubled   map[ID]struct{}  // events that no subscriber can handle for a while
 	unknown    map[unknown]struct{}
 }
 
@@ -63,7 +63,7 @@ func (l *Ledger) Committed(events ...ID) {
 	}
 }
 
-// RolledBack records events that were written and whose commit was never asked for.
+// RolledBack records events that were written in a transaction that never tried to commit.
 func (l *Ledger) RolledBack(events ...ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,21 +97,21 @@ func (l *Ledger) Unknown(subscriber, eventType string) {
 	l.unknown[unknown{subscriber, eventType}] = struct{}{}
 }
 
-// Orders is how many orders were acknowledged.
+// Orders returns the number of acknowledged orders.
 func (l *Ledger) Orders() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.orders)
 }
 
-// Transactions is how many events of plain SQL were acknowledged, and how many were rolled back.
+// Transactions returns how many events of plain SQL were acknowledged, and how many were rolled back.
 func (l *Ledger) Transactions() (committed, rolledBack int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.committed), len(l.rolledBack)
 }
 
-// IsPoison reports whether an event is one that nobody can handle.
+// IsPoison reports whether Poisoned has recorded an event.
 func (l *Ledger) IsPoison(event ID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,6 +1,6 @@
 package checker
 
-// readLetters reads which events have dead letters, or had one.
+// readLetters reads which events have or had a dead letter.
 func (r *run) readLetters(h History) error {
 	for _, subscriber := range h.Subscribers {
 		r.letters[subscriber] = make(map[ID]string)
@@ -30,10 +30,10 @@ func (r *run) discarded(subscriber string) map[version]struct{} {
 	return given
 }
 
-// judgeEffects finds events that a subscriber did not apply without a reason. Events that cannot be handled have dead letters, and so have
-// those behind them in their aggregate; no other event ever had one. A call can fail for any event, but not for ever.
+// judgeEffects finds events that a subscriber did not apply although it could. An event that cannot be handled has a dead letter, and so
+// have the later events of its aggregate. No other event ever had a letter. A call can fail for any event, but not for ever.
 func (r *run) judgeEffects(subscriber string, external bool) {
-	letters, lettered := r.letters[subscriber], make([]bool, len(r.names)) // aggregates
+	letters, lettered := r.letters[subscriber], make([]bool, len(r.names)) // lettered: aggregates with a letter
 	known := 0
 	for place, e := range r.log {
 		state, is := letters[e.id]

@@ -52,8 +52,8 @@ func has(ctx context.Context, db *sql.DB, table string) (there bool, err error) 
 	return there, err
 }
 
-// ReadEffects reads the inbox, each subscriber's in the order of applying. Without Record that is the order in which rows were written,
-// which is exact as long as there are no letters.
+// ReadEffects reads the inbox. The effects of each subscriber are in the order in which they were applied. Without Record, they are in the
+// order in which rows were written; that is the same order as long as there are no letters.
 func ReadEffects(ctx context.Context, db *sql.DB) iter.Seq2[Effect, error] {
 	statement := effectsStatement
 	if recorded, err := has(ctx, db, "checker_effects"); err != nil {
@@ -68,7 +68,7 @@ func ReadEffects(ctx context.Context, db *sql.DB) iter.Seq2[Effect, error] {
 	})
 }
 
-// ReadTotals reads what the subscribers counted.
+// ReadTotals reads the totals that subscribers counted.
 func ReadTotals(ctx context.Context, db *sql.DB) iter.Seq2[Total, error] {
 	return query(ctx, db, totalsStatement, func(rows *sql.Rows) (t Total, err error) {
 		return t, rows.Scan(&t.Subscriber, &t.Customer, &t.Currency, &t.Minor, &t.Orders)
@@ -102,12 +102,12 @@ func query[T any](ctx context.Context, db *sql.DB, statement string, scan func(*
 	}
 }
 
-// ReadStream reads the stream from its first message to the one that is its last now.
+// ReadStream reads the stream from its first message to its last message at the time of the call.
 func ReadStream(ctx context.Context, js jetstream.JetStream, stream string) iter.Seq2[Message, error] {
 	return ReadStreamFrom(ctx, js, stream, 1)
 }
 
-// ReadStreamFrom reads the stream from a sequence on, which it need not have.
+// ReadStreamFrom reads the stream from a sequence on. The stream need not have a message with that sequence.
 func ReadStreamFrom(ctx context.Context, js jetstream.JetStream, stream string, from uint64) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		if err := readStream(ctx, js, stream, from, func(m Message) bool { return yield(m, nil) }); err != nil {
@@ -149,7 +149,7 @@ func readStream(ctx context.Context, js jetstream.JetStream, stream string, from
 	}
 }
 
-// decode takes what the headers say; what they do not say stays zero, and fails a check.
+// decode reads the headers of a message. A field without a header stays zero, and a check then fails.
 func decode(message jetstream.Msg, sequence uint64) Message {
 	text := func(name string) string {
 		value, err := url.PathUnescape(message.Headers().Get(name))
@@ -159,10 +159,10 @@ func decode(message jetstream.Msg, sequence uint64) Message {
 		return value
 	}
 	number := func(name string) int64 {
-		value, _ := strconv.ParseInt(text(name), 10, 64) // zero is judged
+		value, _ := strconv.ParseInt(text(name), 10, 64) // a check finds a zero
 		return value
 	}
-	id, _ := ParseID(text("ce-id")) // zero is judged
+	id, _ := ParseID(text("ce-id")) // a check finds a zero
 	return Message{
 		Sequence: sequence, ID: id, Aggregate: text("Outbox-Aggregate-Type") + "/" + text("ce-subject"),
 		Version: number("Outbox-Aggregate-Version"), Type: text("ce-type"), Subject: message.Subject(),

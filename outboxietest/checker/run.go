@@ -21,7 +21,7 @@ const (
 	redriven  = "redriven"
 )
 
-// row is what is kept of an event of the log.
+// row has the kept data of an event of the log.
 type row struct {
 	position  int64
 	id        ID
@@ -32,11 +32,11 @@ type row struct {
 	aggregate int32
 	stored    bool    // the stream has it
 	parked    bool    // it has a row in the parking lot
-	exempt    bool    // it is still parked, or discarded: the stream need not have it
-	order     *placed // what it adds to a total; nil: nothing
+	exempt    bool    // it is still parked or was discarded, so the stream need not have it
+	order     *placed // the order that it adds to a total; nil: none
 }
 
-// placed is what a created order adds to its customer's total.
+// placed is the part of a created order that its customer's total counts.
 type placed struct {
 	purse account
 	minor int64
@@ -50,14 +50,14 @@ type run struct {
 	parked     map[int64]Parked
 	log        []row // by position
 	aggregates map[string]int32
-	kinds      map[string]string        // each type once
+	kinds      map[string]string        // each type's name, stored once
 	names      []string                 // of the aggregates
-	last       []int64                  // their last version in the log
+	last       []int64                  // the last version of each aggregate in the log
 	given      map[version]struct{}     // versions that were discarded
-	created    map[account]struct{}     // who ordered, by the log
-	made       map[Placement][]ID       // the orders that were made for a placement of the ledger
+	created    map[account]struct{}     // the customers that have orders in the log
+	made       map[Placement][]ID       // the orders in the log for each placement of the ledger
 	applied    map[string][]bool        // by subscriber, for each row of the log
-	letters    map[string]map[ID]string // their states by subscriber and event
+	letters    map[string]map[ID]string // the states of letters, by subscriber and event
 	totals     map[string]map[account]Total
 }
 
@@ -104,7 +104,7 @@ func (r *run) aggregate(name string) int32 {
 	return number
 }
 
-// kind returns the only copy of a type's name.
+// kind returns a type's name. All equal names share one string.
 func (r *run) kind(eventType string) string {
 	kind, known := r.kinds[eventType]
 	if !known {
@@ -149,7 +149,7 @@ func (r *run) readLog(h History) error {
 	return err
 }
 
-// order reads a created order, and records the request that created it.
+// order reads a created order, and records it under the request that created it.
 func (r *run) order(event Event) *placed {
 	var body struct {
 		Customer string `json:"customer_id"`
@@ -174,7 +174,7 @@ func (r *run) order(event Event) *placed {
 	return &placed{purse: key, minor: minor}
 }
 
-// find returns the index in the log of the event at position, if it has that id.
+// find returns the log index of the event at position, if the event has that id.
 func (r *run) find(position int64, id ID) (int, bool) {
 	place, is := slices.BinarySearchFunc(r.log, position, func(e row, position int64) int {
 		return int(min(max(e.position-position, -1), 1))

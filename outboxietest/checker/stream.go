@@ -18,7 +18,7 @@ func (r *run) readStream(h History) error {
 			at, _ = strconv.ParseInt(place, 10, 64)
 			id, _ = ParseID(event)
 		}
-		adopted := m.Type == typeAdopted || m.Type == typeConfirmed // where a leader found the stream's end after it had gone back
+		adopted := m.Type == typeAdopted || m.Type == typeConfirmed // it names where a leader found the end of a stream that had gone back
 		if _, is := r.find(at, id); !is && (!adopted || at > 0) {
 			r.found(Ghosts, "sequence %d: it says that the log has event %s at position %d", m.Sequence, id, at)
 			return
@@ -71,12 +71,12 @@ func (r *run) event(m Message, redriven bool, walk *walk) {
 	walk.step(*e, "sequence "+strconv.FormatUint(m.Sequence, 10))
 }
 
-// walk follows the versions of every aggregate: each comes after the one before it, and none is missing unless it was discarded.
+// walk checks the versions of each aggregate: they come in order, and no version is missing unless it was discarded.
 type walk struct {
 	run   *run
 	where string
 	last  []int64
-	given map[version]struct{} // versions that this subscriber discarded, besides those of the log
+	given map[version]struct{} // versions that were discarded for this subscriber, besides those discarded from the log
 }
 
 func newWalk(r *run, where string) *walk {

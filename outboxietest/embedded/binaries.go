@@ -15,10 +15,10 @@ import (
 	postgres "github.com/fergusstrange/embedded-postgres"
 )
 
-// defaultVersion is what is downloaded where no Postgres is installed.
+// defaultVersion is the version that is downloaded if no Postgres is installed.
 const defaultVersion = string(postgres.V17)
 
-// installed are the folders in which packages leave a bin/postgres.
+// installed has patterns of the folders into which packages install bin/postgres.
 var installed = []string{
 	"/usr/lib/postgresql/*", // Debian, Ubuntu
 	"/usr/pgsql-*",          // the PostgreSQL project's own RPMs
@@ -28,7 +28,7 @@ var installed = []string{
 	"/usr", "/usr/local", // Fedora, Arch, FreeBSD
 }
 
-// binaries is a Postgres on disk, or one to be downloaded to there.
+// binaries is the folder of a Postgres. The Postgres is there, or must still be downloaded into the folder.
 type binaries struct {
 	home     string
 	version  string
@@ -106,8 +106,8 @@ func (b binaries) numbers() []int {
 	return numbers
 }
 
-// reserve makes this process the only one that downloads and unpacks, for which the others wait, until the file is
-// closed. What an interrupted one left behind is removed.
+// reserve makes this process the only one that downloads and unpacks, until the returned file is closed. Other processes wait. reserve
+// removes the remains of an interrupted download.
 func (b binaries) reserve() (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(b.home), 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder for a downloaded Postgres: %w", err)
@@ -124,7 +124,7 @@ func (b binaries) reserve() (*os.File, error) {
 	return file, nil
 }
 
-// complete marks what was downloaded as unpacked to the end.
+// complete marks the download as completely unpacked.
 func (b binaries) complete() error {
 	if err := os.WriteFile(b.home+".complete", nil, 0o644); err != nil {
 		return fmt.Errorf("mark the downloaded Postgres: %w", err)
@@ -132,7 +132,7 @@ func (b binaries) complete() error {
 	return nil
 }
 
-// explain adds what to do when there is no Postgres to run.
+// explain adds to an error what to do if there is no Postgres to run.
 func (b binaries) explain(err error) error {
 	if _, missing := inspect(b.home); missing == nil || !b.download {
 		return err

@@ -10,25 +10,25 @@ import (
 	"syscall"
 )
 
-// A data folder holds a Postgres and a NATS that belong together: the stream holds what the database's log says, and the
-// relay halts when it finds one without the other.
+// A data folder holds the data of a Postgres and a NATS that belong together: the stream holds the events of the database's log. If the
+// relay finds one without the other, it halts.
 const (
 	postgresFolder = "postgres"
 	natsFolder     = "nats"
-	wipingFile     = "wiping" // exists from before the first removal of a wipe until after the last
+	wipingFile     = "wiping" // exists while a wipe removes data: made before the first removal, removed after the last
 )
 
-// PostgresFolder returns where the Postgres of a data folder keeps its data.
+// PostgresFolder returns the folder in which the Postgres of a data folder keeps its data.
 func PostgresFolder(dir string) string { return filepath.Join(dir, postgresFolder) }
 
-// NATSFolder returns where the NATS of a data folder keeps its streams.
+// NATSFolder returns the folder in which the NATS of a data folder keeps its streams.
 func NATSFolder(dir string) string { return filepath.Join(dir, natsFolder) }
 
-// Prepare makes a data folder ready for its Postgres and its NATS, neither of which runs. With fresh it removes what both
-// hold. It refuses a folder that holds one without the other.
+// Prepare makes a data folder ready for its Postgres and its NATS. Neither of them may run. With fresh, Prepare removes the data of both.
+// It refuses a folder that has the data of one without the other.
 //
-// A folder that a running server uses is refused before anything is removed. A removal that is interrupted is finished by the
-// next Prepare or FinishWipe, so no start ever finds half of it.
+// Prepare refuses a folder that a running server uses before it removes anything. The next Prepare or FinishWipe finishes an interrupted
+// removal, so no start ever finds half of the data.
 func Prepare(dir string, fresh bool) error {
 	if fresh {
 		if err := wipe(dir, os.RemoveAll); err != nil {
@@ -40,8 +40,8 @@ func Prepare(dir string, fresh bool) error {
 	if err := checkPair(dir); err != nil {
 		return err
 	}
-	// The folder of NATS comes first. So a first start that is killed leaves no Postgres without it.
-	if err := os.MkdirAll(dir, 0o755); err != nil { // the user that Postgres runs as must get through
+	// The folder of NATS is made first. So a first start that is killed never leaves a Postgres without a NATS.
+	if err := os.MkdirAll(dir, 0o755); err != nil { // the user that Postgres runs as must reach the folders below
 		return fmt.Errorf("make the data folder: %w", err)
 	}
 	if err := os.MkdirAll(NATSFolder(dir), 0o700); err != nil {
@@ -50,7 +50,7 @@ func Prepare(dir string, fresh bool) error {
 	return nil
 }
 
-// FinishWipe finishes the removal that a Prepare began before it was killed. Otherwise it does nothing.
+// FinishWipe finishes a removal that an earlier Prepare could not finish because it was killed. Otherwise FinishWipe does nothing.
 func FinishWipe(dir string) error {
 	if !there(filepath.Join(dir, wipingFile)) {
 		return nil
@@ -58,7 +58,7 @@ func FinishWipe(dir string) error {
 	return wipe(dir, os.RemoveAll)
 }
 
-// wipe removes what both servers hold. The caller passes os.RemoveAll, except in tests.
+// wipe removes the data of both servers. Callers pass os.RemoveAll, except in tests.
 func wipe(dir string, remove func(string) error) error {
 	postgres, nats := resolve(PostgresFolder(dir)), NATSFolder(dir)
 	if err := checkOurs(postgres); err != nil {
@@ -94,7 +94,7 @@ func wipe(dir string, remove func(string) error) error {
 	return nil
 }
 
-// lockPair takes the locks of both servers, as far as their folders exist, until release.
+// lockPair takes the locks of both servers until release is called. It skips a server whose folder does not exist.
 func lockPair(postgres, nats string) (release func(), err error) {
 	held := &layout{root: postgres}
 	if there(filepath.Join(postgres, "lock")) {
@@ -116,8 +116,8 @@ func lockPair(postgres, nats string) (release func(), err error) {
 	}, nil
 }
 
-// checkPair refuses a Postgres without its NATS and the other way round. An empty folder for NATS passes: its creator wants
-// to keep the database, and the relay says how to go on.
+// checkPair refuses a Postgres without its NATS, and a NATS without its Postgres. It allows an empty folder for NATS: whoever made that
+// folder wants to keep the database, and the relay says how to go on.
 func checkPair(dir string) error {
 	postgres, nats := PostgresFolder(dir), NATSFolder(dir)
 	database, streams := there(filepath.Join(resolve(postgres), "data", "PG_VERSION")), there(filepath.Join(nats, "jetstream"))
@@ -133,13 +133,13 @@ func checkPair(dir string) error {
 	return nil
 }
 
-// there reports whether something exists, also where this user may not look.
+// there reports whether path exists. A path that this user may not look at counts as existing.
 func there(path string) bool {
 	_, err := os.Stat(path)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// lockNATS takes the lock of a NATS, which ends with this process.
+// lockNATS takes the lock of a NATS. The lock ends with this process.
 func lockNATS(folder string) (*os.File, error) {
 	lock, err := lockFile(filepath.Join(folder, "lock"), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {

@@ -18,7 +18,7 @@ var kept = []string{
 	"nats/jetstream/$G/x",
 }
 
-// dataFolder is one that holds files, and nothing that runs.
+// dataFolder makes a data folder that holds files. No server runs in it.
 func dataFolder(t *testing.T, files ...string) string {
 	t.Helper()
 	dir := filepath.Dir(folder(t))
@@ -29,7 +29,7 @@ func dataFolder(t *testing.T, files ...string) string {
 	return dir
 }
 
-// requireFiles wants a folder to hold these files and no others, whatever empty folders there are.
+// requireFiles checks that a folder holds these files and no others. Empty folders do not count.
 func requireFiles(t *testing.T, dir string, files ...string) {
 	t.Helper()
 	var found []string

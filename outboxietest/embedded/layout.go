@@ -15,18 +15,18 @@ import (
 	"time"
 )
 
-// layout is how the folder of a server is divided, and the lock that makes it ours.
+// layout has the subfolders of a server's folder, and the lock with which this process owns the folder.
 type layout struct {
-	root  string // PostgresOptions.DataDir, or where that leads to
+	root  string // PostgresOptions.DataDir, with links resolved
 	data  string // Postgres' own data folder
 	run   string // the library's scratch folder
 	temp  string // holds the server's log
-	fresh string // exists while data is being made: what is there is worth nothing
+	fresh string // exists while data is being made: such data is incomplete and worth nothing
 	lock  *os.File
 }
 
-// prepare finds the binaries, makes the folders, gives them to the user that the server will run as, becomes that user,
-// and takes the lock.
+// prepare finds the binaries and makes the folders. It gives the folders to the user that the server will run as, and becomes that user.
+// Then it takes the lock.
 func prepare(opts PostgresOptions) (*layout, binaries, error) {
 	syscall.Umask(0o022)
 	found, err := findBinaries(opts)
@@ -59,7 +59,7 @@ func prepare(opts PostgresOptions) (*layout, binaries, error) {
 	return l, found, nil
 }
 
-// checkOurs refuses a folder that holds something else: it may be given to another user, and thrown away.
+// checkOurs refuses a folder that holds other things than a server's data, because the folder may be given to another user and be removed.
 func checkOurs(root string) error {
 	entries, err := os.ReadDir(root)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
@@ -74,7 +74,7 @@ func checkOurs(root string) error {
 	return fmt.Errorf("%s is not empty and was not made by this program: choose another data folder for Postgres", root)
 }
 
-// dropRoot turns this process into one of the server's user, and returns the folder for the data.
+// dropRoot makes this process run as the server's user, and returns the folder for the data.
 func dropRoot(root, cache string, found binaries) (string, error) {
 	who, err := serverUser(root)
 	if err != nil {
@@ -106,15 +106,15 @@ func resolve(path string) string {
 	return path
 }
 
-// A lock's file says which process holds it. An instance that was killed moments ago may still hold it: its supervisor
-// is given time to notice, and then to finish what it says it is doing.
+// The file of a lock names the process that holds the lock. After an instance was killed, its supervisor may still hold the lock for a
+// moment. The supervisor gets time to notice the end of its owner, and then time to finish the work that it has written into the file.
 const (
 	stopping    = "stopping"
 	noticeWait  = time.Second
 	stoppedWait = time.Minute
 )
 
-// acquire takes the folder's lock, which ends with this process.
+// acquire takes the lock of the folder. The lock ends with this process.
 func (l *layout) acquire() error {
 	path := filepath.Join(l.root, "lock")
 	file, err := lockFile(path, syscall.LOCK_EX|syscall.LOCK_NB)
@@ -145,7 +145,7 @@ func (l *layout) acquire() error {
 	return nil
 }
 
-// inscribe writes into the lock who holds it and, if stopping, that it soon will not.
+// inscribe writes into the lock's file the id of this process, and what. If what is stopping, the lock will soon be free.
 func (l *layout) inscribe(what string) error {
 	text := strings.TrimSpace(strconv.Itoa(os.Getpid()) + " " + what)
 	if err := os.WriteFile(filepath.Join(l.root, "lock"), []byte(text), 0o600); err != nil {
@@ -175,7 +175,7 @@ func (l *layout) clear() error {
 	if err := os.Mkdir(l.temp, 0o700); err != nil {
 		return fmt.Errorf("make the data folder of Postgres: %w", err)
 	}
-	return os.Setenv("TMPDIR", l.temp) // where the library puts the server's log
+	return os.Setenv("TMPDIR", l.temp) // the library writes the server's log there
 }
 
 func (l *layout) release() {
@@ -184,7 +184,7 @@ func (l *layout) release() {
 	}
 }
 
-// logTail is the end of what the server wrote to its log.
+// logTail returns the end of the server's log.
 func (l *layout) logTail() string {
 	files, _ := filepath.Glob(filepath.Join(l.temp, "*")) // the pattern is well-formed
 	if len(files) == 0 {
@@ -214,8 +214,8 @@ type account struct {
 	uid, gid int
 }
 
-// serverUser is the owner of the data, or of the lock of a folder whose data was removed. If there is neither, it is postgres,
-// else nobody.
+// serverUser returns the owner of the data. If the data was removed, it returns the owner of the lock. If there is no lock either, it
+// returns the user postgres, or nobody if there is no such user.
 func serverUser(root string) (account, error) {
 	for _, name := range []string{"data", "lock"} {
 		info, err := os.Stat(filepath.Join(root, name))
@@ -242,8 +242,8 @@ func serverUser(root string) (account, error) {
 		"add one, or run as a normal user")
 }
 
-// settle returns the folder to use for root: root itself, or, when a folder above it is closed to the account, one
-// under /var/lib/outboxie that root becomes a link to. The folder belongs to the account afterwards.
+// settle returns the folder to use for root, and gives the folder to the account. It is root itself, unless the account cannot reach root
+// because a folder above is closed. Then it is a folder under /var/lib/outboxie, and root becomes a link to it.
 func (a account) settle(root string) (string, error) {
 	closed := a.barrier(root)
 	if closed == "" {
@@ -254,7 +254,7 @@ func (a account) settle(root string) (string, error) {
 			"open that one (chmod o+x), or choose another data folder", a.name, root, closed)
 	}
 	target := filepath.Join("/var/lib/outboxie", fmt.Sprintf("%x", sha256.Sum256([]byte(root)))[:16])
-	if err := os.RemoveAll(target); err != nil { // without the link nobody uses the data any more
+	if err := os.RemoveAll(target); err != nil { // root is not a link to it, so nobody uses the data any more
 		return "", fmt.Errorf("clear %s: %w", target, err)
 	}
 	if err := a.own(target); err != nil {
@@ -269,7 +269,7 @@ func (a account) settle(root string) (string, error) {
 	return target, nil
 }
 
-// barrier returns the folder above path that does not let the account through; empty if there is none.
+// barrier returns the folder above path that the account may not enter, or an empty text if there is none.
 func (a account) barrier(path string) string {
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		if info, err := os.Stat(dir); err == nil && !a.enters(info) {
@@ -291,7 +291,7 @@ func (a account) enters(info fs.FileInfo) bool {
 	return info.Mode()&bit != 0
 }
 
-// own makes the folder if need be, and gives it and all it holds to the account.
+// own makes the folder if it is missing, and gives the folder and its content to the account.
 func (a account) own(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make a folder for Postgres: %w", err)
@@ -304,7 +304,7 @@ func (a account) own(dir string) error {
 	})
 }
 
-// become gives up root for good.
+// become makes this process run as the account. The process cannot become root again.
 func (a account) become() error {
 	if err := syscall.Setgroups([]int{a.gid}); err != nil {
 		return fmt.Errorf("become user %s: %w", a.name, err)

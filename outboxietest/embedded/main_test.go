@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// own is the program that a test kills: it owns a server until its standard input closes.
+// own is the program that a test kills. The program owns a server until its standard input closes.
 func own(options string) {
 	fail := func(err error) {
 		if err != nil {
@@ -58,7 +58,7 @@ func own(options string) {
 	os.Exit(0)
 }
 
-// owner is such a program, started.
+// owner is a started program that runs own.
 type owner struct {
 	URL string
 	PID int // of Postgres
@@ -94,7 +94,7 @@ func startOwner(t *testing.T, opts embedded.PostgresOptions, as *syscall.Credent
 	return o
 }
 
-// folder is a new one that users other than root's can reach, unlike t.TempDir().
+// folder makes a new folder. Unlike t.TempDir(), users other than root can reach it.
 func folder(t *testing.T) string {
 	t.Helper()
 	top, err := os.MkdirTemp("", "outboxie-embedded-") //nolint:usetesting // its folders are closed to other users
@@ -106,14 +106,15 @@ func folder(t *testing.T) string {
 	return filepath.Join(top, "postgres")
 }
 
-// seed is the folder of a server that was once started, made once: that takes longer than all the rest.
+// seed returns the folder of a server that was started before. The folder is made once, because making it takes longer than everything
+// else.
 var seed = struct {
 	sync.Once
 	dir    string
 	failed error
 }{}
 
-// seeded is a folder of the test's own in which a server was started before.
+// seeded returns a new folder for one test, in which a server was started before.
 func seeded(t *testing.T) string {
 	t.Helper()
 	seed.Do(func() { seed.failed = createSeed() })
@@ -154,7 +155,7 @@ func stop(t *testing.T, server *embedded.Postgres) {
 	requireGone(t, server.PID())
 }
 
-// query runs a statement that answers one text.
+// query runs a statement that returns one text.
 func query(t *testing.T, url, statement string) string {
 	t.Helper()
 	db, err := sql.Open("pgx", url)
@@ -187,7 +188,7 @@ func requireGone(t *testing.T, pid int) {
 	require.Eventually(t, func() bool { return !running(pid) }, 15*time.Second, 10*time.Millisecond, "Postgres still runs")
 }
 
-// occupied is a port that somebody listens on.
+// occupied returns a port that is in use.
 func occupied(t *testing.T) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

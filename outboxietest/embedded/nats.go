@@ -14,28 +14,28 @@ import (
 
 // NATSOptions says where the server keeps its streams and where it listens.
 type NATSOptions struct {
-	StoreDir   string       // a folder of the server's own; it is made when missing, and streams survive restarts
+	StoreDir   string       // a folder for this server only; made if missing; streams survive restarts
 	Port       int          // on 127.0.0.1; 0 picks a free one
 	MaxPayload int          // the largest message in bytes; 0: NATS' default, 1 MiB
-	Open       bool         // anybody on this machine may connect without a password; for tests
+	Open       bool         // every user of this machine may connect without a password; for tests
 	Logger     *slog.Logger `json:"-"`
 }
 
 // NATS is a running server with JetStream, inside this process. Every acknowledged message is on disk.
 type NATS struct {
 	server   *natsserver.Server
-	password string // empty: none is asked for
+	password string // empty: clients need none
 	lock     *os.File
 	port     int
 	stop     sync.Once
 }
 
-// natsStartTimeout is generous: recovering large streams takes time.
+// natsStartTimeout bounds a start. It is long, because the recovery of large streams takes time.
 const natsStartTimeout = 30 * time.Second
 
-// StartNATS starts a server and returns once it accepts connections and JetStream is ready, normally after milliseconds.
-// It listens on loopback, so that other processes of this machine can join. Who joins needs the password, which is random and
-// kept in StoreDir, where only its owner can read it.
+// StartNATS starts a server. It returns when the server accepts connections and JetStream is ready, normally after milliseconds. The server
+// listens on loopback, so other processes of this machine can connect. They need the password, which is random. The password is stored in
+// StoreDir, where only the owner can read it.
 func StartNATS(opts NATSOptions) (*NATS, error) {
 	if opts.StoreDir == "" {
 		return nil, errors.New("embedded NATS needs a folder for its streams")
@@ -59,7 +59,7 @@ func StartNATS(opts NATSOptions) (*NATS, error) {
 }
 
 func (n *NATS) start(opts NATSOptions) error {
-	// The server would report a taken port only to its log, and then time out.
+	// If the port is taken, the server itself only logs that, and the start ends with a timeout. So the port is tried first.
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", max(opts.Port, 0)))
 	if err != nil {
 		return fmt.Errorf("NATS cannot listen on port %d: %w", opts.Port, err)
@@ -77,7 +77,7 @@ func (n *NATS) start(opts NATSOptions) error {
 		StoreDir:   opts.StoreDir,
 		SyncAlways: true,
 		MaxPayload: int32(opts.MaxPayload),
-		NoSigs:     true, // signals are the application's
+		NoSigs:     true, // the application handles signals
 	}
 	if !opts.Open {
 		if n.password, err = natsPassword(opts.StoreDir); err != nil {
@@ -105,7 +105,7 @@ func (n *NATS) start(opts NATSOptions) error {
 	}
 }
 
-// URL is where to connect. It holds the password, unless the server is open.
+// URL returns the address for clients. It holds the password, unless the server is open.
 func (n *NATS) URL() string {
 	if n.password == "" {
 		return fmt.Sprintf("nats://127.0.0.1:%d", n.port)
@@ -113,10 +113,10 @@ func (n *NATS) URL() string {
 	return fmt.Sprintf("nats://%s:%s@127.0.0.1:%d", natsUser, n.password, n.port)
 }
 
-// Port is the port on 127.0.0.1 that the server listens on.
+// Port returns the port on 127.0.0.1 that the server listens on.
 func (n *NATS) Port() int { return n.port }
 
-// Stop disconnects everybody, closes the streams and returns when the server is gone. Further calls wait for the first.
+// Stop disconnects all clients, closes the streams, and returns when the server has ended. Further calls wait for the first call.
 func (n *NATS) Stop() {
 	n.stop.Do(func() {
 		if n.server != nil {
@@ -127,12 +127,12 @@ func (n *NATS) Stop() {
 	})
 }
 
-// natsLog passes the server's log on. Its notices are of interest to those who debug it only.
+// natsLog passes the server's log on. Notices become debug lines.
 type natsLog struct {
 	logger *slog.Logger
 
 	mu     sync.Mutex
-	reason string // of the first fatal problem: the server cannot start
+	reason string // the first fatal problem: why the server cannot start
 }
 
 // Noticef implements natsserver.Logger.

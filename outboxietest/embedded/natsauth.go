@@ -40,8 +40,8 @@ func natsPassword(folder string) (string, error) {
 	return password, nil
 }
 
-// passwordCheck admits natsUser with the password. NATS itself would warn that the password is not a hash, which protects a
-// file that others can read.
+// passwordCheck admits natsUser with the password. The check of NATS itself would warn that the password is not a hash. A hash would
+// protect a file that other users can read, but this file is closed to them.
 type passwordCheck string
 
 // Check reports whether the client may connect.

@@ -2,6 +2,6 @@ package embedded
 
 import "golang.org/x/sys/unix"
 
-// adoptOrphans makes this process the one that reaps the server, which detaches itself from the process that started it: the
-// first process of a container may not do it, and a dead server would look alive for ever.
+// adoptOrphans makes this process reap the server when the server is dead. The server detaches itself from its parent, so the first process
+// of the container would have to reap it. If that process does not, a dead server looks alive for ever.
 func adoptOrphans() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }

@@ -15,7 +15,7 @@ import (
 // the server runs as, and root, can read it.
 const passwordFile = "pgpass"
 
-// passwords are those of a Postgres: one for each role that can log in.
+// passwords has the passwords of a Postgres: one for each role that can log in.
 type passwords struct {
 	superuser, owner string
 }
@@ -53,7 +53,7 @@ func readPasswords(file string) (passwords, error) {
 	return found, nil
 }
 
-// write keeps the passwords in a file. It is there completely or not at all.
+// write stores the passwords in a file. The file appears completely or not at all.
 func (p passwords) write(file string) error {
 	text := fmt.Sprintf("*:*:*:%s:%s\n*:*:*:%s:%s\n", superuser, p.superuser, databaseOwner, p.owner)
 	if err := writeSecret(file, text); err != nil {
@@ -73,7 +73,7 @@ func writeSecret(file, text string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(next.Name()) }() // there is none after the renaming
+	defer func() { _ = os.Remove(next.Name()) }() // after the renaming there is no such file
 	if _, err := next.WriteString(text); err != nil {
 		return errors.Join(err, next.Close())
 	}

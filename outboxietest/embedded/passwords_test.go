@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
-// attempt runs statements, and returns how the first one fails that does.
+// attempt runs statements, and returns the error of the first statement that fails.
 func attempt(t *testing.T, url string, statements ...string) error {
 	t.Helper()
 	db, err := sql.Open("pgx", url)
@@ -27,7 +27,7 @@ func attempt(t *testing.T, url string, statements ...string) error {
 	return nil
 }
 
-// as is a server's address with another role and password.
+// as returns a server's address with another role and password.
 func as(t *testing.T, address, role, password string) string {
 	t.Helper()
 	parsed, err := url.Parse(address)
@@ -36,7 +36,7 @@ func as(t *testing.T, address, role, password string) string {
 	return parsed.String()
 }
 
-// passwordIn is the password that a URL holds.
+// passwordIn returns the password in a URL.
 func passwordIn(t *testing.T, address string) string {
 	t.Helper()
 	parsed, err := url.Parse(address)

@@ -22,17 +22,17 @@ import (
 	"syscall"
 )
 
-// The database, the role that owns it, and the superuser, which the application never is. The server listens on loopback, where
-// every user of the machine can reach it: the roles' passwords are random, and of this server alone.
+// The database, the role that owns the database, and the superuser. The application never logs in as the superuser. Every user of the
+// machine can reach the server, because it listens on loopback. So the passwords of the roles are random, and each server has its own.
 const (
 	databaseName  = "outboxie"
 	databaseOwner = "outboxie_owner"
 	superuser     = "outboxie"
 )
 
-// PostgresOptions says which server to start and where its data lives.
+// PostgresOptions says which server to start, and where its data is.
 type PostgresOptions struct {
-	DataDir   string // a folder of the server's own; it is made when missing, and its data survives restarts
+	DataDir   string // a folder for this server only; made if missing; its data survives restarts
 	Port      int    // on 127.0.0.1; 0 picks a free one
 	Temporary bool   // remove DataDir when the server has stopped
 
@@ -55,11 +55,11 @@ type Postgres struct {
 	failed error // why the server did not end well; written before done is closed
 }
 
-// StartPostgres starts a server and returns once it accepts connections: after about a second on an empty DataDir, a
-// fifth of that on an existing one. It looks for the server in Home, then for the newest installed one, then downloads
-// one; the error names every option when there is none. The server stops when Stop is called or this process dies.
+// StartPostgres starts a server, and returns when the server accepts connections: after about a second with an empty DataDir, and a fifth
+// of that with existing data. It uses the Postgres in Home, or else the newest installed one, or else it downloads one. If there is none,
+// the error names every option. The server stops when Stop is called or when this process dies.
 //
-// A cancelled ctx ends the start, not the server once it is started.
+// A cancelled ctx ends the start. It does not end a server that has started.
 func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
 	if !prepared.Load() {
 		return nil, errors.New("start Postgres: main (or TestMain) must call embedded.SuperviseIfAsked first")
@@ -85,14 +85,14 @@ func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error)
 	return launch(ctx, opts)
 }
 
-// launch starts the supervisor and waits for its verdict.
+// launch starts the supervisor, and waits until the supervisor reports success or failure.
 func launch(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
 	program, err := self()
 	if err != nil {
 		return nil, fmt.Errorf("start the Postgres supervisor: %w", err)
 	}
 	var stderr bytes.Buffer
-	// No CommandContext: the supervisor is not killed, it stops Postgres in order when its standard input closes.
+	// CommandContext would kill the supervisor. Instead its standard input is closed, and the supervisor stops Postgres in order.
 	cmd := exec.Command(program)
 	cmd.Args = []string{os.Args[0], superviseCommand}
 	cmd.Dir = "/"
@@ -128,12 +128,12 @@ func launch(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
 	case <-p.done:
 		return nil, cmp.Or(p.failed, errors.New("the Postgres supervisor ended before the server was ready"))
 	case <-ctx.Done():
-		_ = p.Stop() // the reason to give is the caller's own
+		_ = p.Stop() // the error is the caller's cancellation
 		return nil, fmt.Errorf("start Postgres: %w", context.Cause(ctx))
 	}
 }
 
-// listen relays what the supervisor says until it ends, and returns the server it started and the failure it reported.
+// listen reads the reports of the supervisor until the supervisor ends. It returns the started server and the reported failure.
 func (p *Postgres) listen(stdout io.Reader, started chan<- ready) (server ready, problem error) {
 	for decoder := json.NewDecoder(stdout); ; {
 		var said report
@@ -152,7 +152,7 @@ func (p *Postgres) listen(stdout io.Reader, started chan<- ready) (server ready,
 	}
 }
 
-// sweep does what a supervisor that was killed could not do, or was not allowed to.
+// sweep does the cleaning up that a killed supervisor could not do, or that a supervisor may not do.
 func sweep(server ready, opts PostgresOptions) error {
 	var err error
 	if server.PID != 0 {
@@ -167,12 +167,12 @@ func sweep(server ready, opts PostgresOptions) error {
 	return err
 }
 
-// URL is where to connect, as the owner of the database outboxie. The role is no superuser. The URL holds its password.
+// URL returns the address for a connection as the owner of the database outboxie, who is not a superuser. The URL holds the password.
 func (p *Postgres) URL() string {
 	return databaseURL(databaseOwner, p.ready.OwnerPassword, p.ready.Port)
 }
 
-// SuperuserURL is where to connect as the superuser. The URL holds its password.
+// SuperuserURL returns the address for a connection as the superuser. The URL holds the password.
 func (p *Postgres) SuperuserURL() string {
 	return databaseURL(superuser, p.ready.SuperuserPassword, p.ready.Port)
 }
@@ -181,27 +181,27 @@ func databaseURL(role, password string, port int) string {
 	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", role, password, port, databaseName)
 }
 
-// Port is the port on 127.0.0.1 that the server listens on.
+// Port returns the port on 127.0.0.1 that the server listens on.
 func (p *Postgres) Port() int { return p.ready.Port }
 
-// PID is the process id of the postmaster.
+// PID returns the process id of the postmaster.
 func (p *Postgres) PID() int { return p.ready.PID }
 
-// Version is the server's version, for example "15.18".
+// Version returns the server's version, for example "15.18".
 func (p *Postgres) Version() string { return p.ready.Version }
 
-// Home is the folder whose bin/postgres runs.
+// Home returns the folder whose bin/postgres runs.
 func (p *Postgres) Home() string { return p.ready.Home }
 
-// DataDir is where the data really lies. It differs from the folder asked for only when root asked for one that the
-// server's own user cannot reach; then that folder is a link to this one.
+// DataDir returns the folder where the data really is. It differs from PostgresOptions.DataDir only if root named a folder that the
+// server's own user cannot reach. Then the named folder is a link to the real one.
 func (p *Postgres) DataDir() string { return p.ready.DataDir }
 
 // Done is closed when the server has stopped, by Stop or by itself.
 func (p *Postgres) Done() <-chan struct{} { return p.done }
 
-// Stop shuts the server down in order, disconnecting all clients, and returns when it is gone: with an
-// error if it did not end well, by itself or now.
+// Stop disconnects all clients, shuts the server down in order, and returns when the server has ended. It returns an error if the server
+// did not end well, during Stop or earlier.
 func (p *Postgres) Stop() error {
 	_ = p.stdin.Close() // the supervisor may be gone already, and the server with it
 	<-p.done
@@ -215,11 +215,11 @@ func (p *Postgres) Kill() error {
 		return fmt.Errorf("kill Postgres: %w", err)
 	}
 	<-p.done
-	_ = p.Stop() // reports the death that was asked for
+	_ = p.Stop() // its error is the end that Kill caused
 	return nil
 }
 
-// self names this program's file in a way that works even when the file is out of reach by its path.
+// self returns a path of this program's file that works even if the file cannot be reached by its own path.
 func self() (string, error) {
 	if runtime.GOOS == "linux" {
 		return "/proc/self/exe", nil
@@ -227,7 +227,7 @@ func self() (string, error) {
 	return os.Executable()
 }
 
-// defaultCacheDir is the user's cache folder; root's is closed to the user that the server runs as.
+// defaultCacheDir returns the user's cache folder. For root it is another folder, because the server's user cannot reach root's cache.
 func defaultCacheDir() string {
 	dir, err := os.UserCacheDir()
 	if err != nil || os.Geteuid() == 0 {

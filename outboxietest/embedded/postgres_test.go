@@ -230,7 +230,7 @@ func TestPostgresAsANormalUser(t *testing.T) {
 	require.NoError(t, owner.cmd.Wait())
 	requireGone(t, owner.PID)
 
-	// Root takes the same data up as its owner, and so leaves it usable for him.
+	// Root runs the server as the owner of the data, so the owner can use the data afterwards.
 	server := start(t, options(dir))
 	require.Equal(t, "kept", query(t, server.URL(), "SELECT v FROM t"))
 	require.EqualValues(t, nobody.Uid, serverUser(t, dir))
@@ -272,7 +272,7 @@ func account(t *testing.T, name string) *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
-// serverUser is who runs the server.
+// serverUser returns the user that the server runs as.
 func serverUser(t *testing.T, dir string) uint32 {
 	t.Helper()
 	info, err := os.Stat(filepath.Join(dir, "data", "postmaster.pid"))
@@ -280,7 +280,7 @@ func serverUser(t *testing.T, dir string) uint32 {
 	return info.Sys().(*syscall.Stat_t).Uid
 }
 
-// supervisor is the process id of a server's supervisor.
+// supervisor returns the process id of a server's supervisor.
 func supervisor(t *testing.T, opts embedded.PostgresOptions) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(opts.DataDir, "lock"))

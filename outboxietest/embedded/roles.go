@@ -17,8 +17,8 @@ import (
 // rolesTimeout bounds the work on the roles of a server that has just started.
 const rolesTimeout = 30 * time.Second
 
-// passwordsOf returns the passwords of the server. If the folder has none yet, it makes them: for a new server before the server
-// is made, and for one that was made by an older version of this program by giving its superuser a new one.
+// passwordsOf returns the passwords of the server. If the folder has none yet, passwordsOf makes them. A new server is then made with them.
+// A server that an older version of this program made gets the new password for its superuser.
 func passwordsOf(ctx context.Context, l *layout, found binaries) (passwords, error) {
 	file := filepath.Join(l.root, passwordFile)
 	known, err := readPasswords(file)
@@ -34,8 +34,8 @@ func passwordsOf(ctx context.Context, l *layout, found binaries) (passwords, err
 	return made, made.write(file)
 }
 
-// setSuperuserPassword works without a server, in Postgres' single-user mode. So nobody can log in with the old password
-// meanwhile, and the process that starts the server need not know it.
+// setSuperuserPassword sets the password in Postgres' single-user mode, without a server. So nobody can log in with the old password
+// meanwhile, and this process need not know the old password.
 func setSuperuserPassword(ctx context.Context, l *layout, found binaries, new passwords) error {
 	fail := func(reason error, said string) error {
 		return fmt.Errorf("give the superuser of the Postgres in %s a password of its own: %w\n%s", l.root, reason, new.hide(said))
@@ -56,8 +56,8 @@ func setSuperuserPassword(ctx context.Context, l *layout, found binaries, new pa
 	}
 }
 
-// secureRoles makes the role that the application logs in as: it owns the database and all in it, and is no superuser. The
-// superuser of an older version's folder gives up what it owns there. A standby has the roles of its primary.
+// secureRoles makes the role that the application logs in as. The role owns the database and everything in it, and is not a superuser. In a
+// folder of an older version, the superuser gives its objects to the role. A standby is left alone: it has the roles of its primary.
 func secureRoles(ctx context.Context, port int, p passwords) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, rolesTimeout)
 	defer cancel()
@@ -79,8 +79,8 @@ func secureRoles(ctx context.Context, port int, p passwords) (err error) {
 	return nil
 }
 
-// rolesSQL may be run any number of times. Sequences that belong to a column, and whatever belongs to an extension, follow
-// their owners.
+// rolesSQL may run any number of times. It leaves out sequences that belong to a column, and objects of an extension, which follow their
+// owners.
 const rolesSQL = `
 DO $$
 BEGIN

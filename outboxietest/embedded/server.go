@@ -19,7 +19,7 @@ import (
 	postgres "github.com/fergusstrange/embedded-postgres"
 )
 
-// server is a started Postgres, seen by its supervisor.
+// server is a started Postgres, as its supervisor handles it.
 type server struct {
 	library *postgres.EmbeddedPostgres
 	binaries
@@ -61,7 +61,7 @@ func start(ctx context.Context, opts PostgresOptions, l *layout, found binaries)
 			return nil, errors.Join(err, s.stop())
 		}
 	}
-	if s.binaries, err = inspect(found.home); err != nil { // a download's version shows only now
+	if s.binaries, err = inspect(found.home); err != nil { // the version of a downloaded Postgres is known only now
 		return nil, errors.Join(err, s.stop())
 	}
 	if err := os.Remove(l.fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -70,8 +70,8 @@ func start(ctx context.Context, opts PostgresOptions, l *layout, found binaries)
 	return s, nil
 }
 
-// startOnPort tries again where another try helps: a free port that was snatched away, and processes of a killed
-// server that have not noticed its end yet.
+// startOnPort starts the server, and tries again if another try can help: if another process took the free port, or if processes of a
+// killed server have not ended yet.
 func startOnPort(ctx context.Context, opts PostgresOptions, l *layout, found binaries, secrets passwords) (*server, error) {
 	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		port, err := choosePort(opts.Port)
@@ -135,7 +135,7 @@ func choosePort(wanted int) (int, error) {
 	return port, listener.Close()
 }
 
-// checkVersion refuses data of another major version: the library would throw it away.
+// checkVersion refuses data of another major version, because the library would delete such data.
 func checkVersion(data string, found binaries) error {
 	written, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -166,7 +166,7 @@ func postmasterPID(data string) (int, error) {
 	return pid, nil
 }
 
-// command is the command line of a process, empty when there is none.
+// command returns the command line of a process, or an empty text if there is no such process.
 func command(pid int) string {
 	if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil {
 		return strings.ReplaceAll(string(line), "\x00", " ")
@@ -178,7 +178,7 @@ func command(pid int) string {
 	return string(line)
 }
 
-// stopStale ends the server of a data folder whose supervisor was killed. Nobody else may be running it.
+// stopStale ends the server of a data folder if the server's supervisor was killed. No other process may run that server.
 func stopStale(data string) error {
 	pid, err := postmasterPID(data)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -188,9 +188,9 @@ func stopStale(data string) error {
 		return endStale(pid, data)
 	}
 	if err == nil && strings.Contains(command(pid), "postgres") {
-		return nil // not surely ours: Postgres decides, and says so
+		return nil // perhaps another server: the new Postgres decides, and reports it
 	}
-	// The number may belong to some other process by now, which would keep Postgres from starting.
+	// The number may now belong to another process, and then Postgres would not start.
 	if err := os.Remove(filepath.Join(data, "postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the stale process id of Postgres: %w", err)
 	}
@@ -202,7 +202,7 @@ func endStale(pid int, data string) error {
 		return fmt.Errorf("stop the Postgres, process %d, that was left behind on %s: %w", pid, data, err)
 	}
 	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if command(pid) == "" { // gone, or nobody has reaped it
+		if command(pid) == "" { // the process has ended, or is a zombie
 			return nil
 		}
 	}

@@ -20,15 +20,15 @@ import (
 // superviseCommand is the hidden first argument that makes this program a supervisor.
 const superviseCommand = "supervise-postgres"
 
-// report is one thing that the supervisor tells the process that started it; one JSON document each, on standard output.
+// report is a message of the supervisor to the process that started it. Each report is one JSON document on standard output.
 type report struct {
 	Log     string `json:",omitempty"`
 	Failure string `json:",omitempty"`
 	Ready   *ready `json:",omitempty"`
 }
 
-// prepared is whether SuperviseIfAsked was called. Without it, the supervisor would be a second copy of the program, which
-// starts a third.
+// prepared is whether SuperviseIfAsked was called. Without that call, the supervisor would be a second copy of the program, and would start
+// a third.
 var prepared atomic.Bool
 
 // ready describes the started server.
@@ -43,9 +43,9 @@ type ready struct {
 	SuperuserPassword string
 }
 
-// SuperviseIfAsked turns the process into the supervisor of a Postgres server, and exits, when StartPostgres started it
-// for that; otherwise it returns at once. Call it first thing in main and in TestMain of every program that calls
-// StartPostgres: the supervisor is that same program.
+// SuperviseIfAsked makes the process the supervisor of a Postgres server if StartPostgres started the process for that. Then it does not
+// return, but exits. Otherwise it returns at once. Call it first in main and in TestMain of every program that calls StartPostgres, because
+// the supervisor is the same program.
 func SuperviseIfAsked() {
 	prepared.Store(true)
 	if len(os.Args) == 2 && os.Args[1] == superviseCommand {
@@ -53,11 +53,11 @@ func SuperviseIfAsked() {
 	}
 }
 
-// supervise reads the options from standard input, starts the server, and stops it when standard input closes: at the
-// owner's wish, or because the owner died.
+// supervise reads the options from standard input, starts the server, and stops the server when standard input closes. The owner closes it,
+// or the owner has died.
 func supervise() int {
-	// The terminal's signals are for the owner, who stops us in his own time. Having asked for SIGPIPE, we outlive the
-	// reader of our reports.
+	// The signals of the terminal are for the owner, which stops the supervisor later. SIGPIPE is caught too, so the supervisor goes on if
+	// nobody reads its reports.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 
@@ -65,7 +65,7 @@ func supervise() int {
 	say := func(r report) {
 		out.Lock()
 		defer out.Unlock()
-		_ = json.NewEncoder(os.Stdout).Encode(r) // nobody listens any more when it fails
+		_ = json.NewEncoder(os.Stdout).Encode(r) // it fails only if nobody reads the reports any more
 	}
 	var opts PostgresOptions
 	if err := json.NewDecoder(os.Stdin).Decode(&opts); err != nil {
@@ -92,7 +92,7 @@ func supervise() int {
 	return 0
 }
 
-// serve runs the server from its preparation to its end.
+// serve prepares the folders, runs the server, and returns when the server has ended.
 func serve(ctx context.Context, opts PostgresOptions, say func(report)) error {
 	clearEnvironment()
 	adoptOrphans()
@@ -106,7 +106,7 @@ func serve(ctx context.Context, opts PostgresOptions, say func(report)) error {
 		defer func() { _ = os.RemoveAll(place.root) }()
 	}
 	fetch := &download{ctx: ctx, say: say, next: http.DefaultTransport}
-	http.DefaultTransport = fetch // the library's downloads go through it
+	http.DefaultTransport = fetch // the library downloads through it
 
 	s, err := start(ctx, opts, place, found)
 	if err != nil {
@@ -123,17 +123,17 @@ func serve(ctx context.Context, opts PostgresOptions, say func(report)) error {
 	return s.stop()
 }
 
-// clearEnvironment removes what would lead Postgres' programs, or our connection to the server, elsewhere.
+// clearEnvironment removes variables that would lead Postgres' programs, or the connection to the server, to another place.
 func clearEnvironment() {
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
 			_ = os.Unsetenv(name)
 		}
 	}
-	_ = os.Setenv("LC_ALL", "C") // exists everywhere; macOS' Postgres refuses to start without any
+	_ = os.Setenv("LC_ALL", "C") // C exists everywhere; without a locale, Postgres on macOS refuses to start
 }
 
-// wait returns true when the server died, false when ctx ended first.
+// wait returns true when the server has died, or false if ctx ends first.
 func (s *server) wait(ctx context.Context) bool {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -149,7 +149,7 @@ func (s *server) wait(ctx context.Context) bool {
 	}
 }
 
-// stop ends the server, by force if it does not want to go.
+// stop ends the server, by force if the server does not end in order.
 func (s *server) stop() error {
 	err := s.library.Stop()
 	if err == nil {
@@ -164,7 +164,7 @@ func (s *server) stop() error {
 	return fmt.Errorf("Postgres, process %d, cannot be stopped: %w", s.pid, err)
 }
 
-// alive reports whether the process runs. A dead one that was left to us is reaped.
+// alive reports whether the process runs. It reaps a dead process that is a child of this one.
 func alive(pid int) bool {
 	var status syscall.WaitStatus
 	if got, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil); err == nil && got == pid {
@@ -173,12 +173,12 @@ func alive(pid int) bool {
 	return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }
 
-// download is the transport of a download. It ends the download when the supervisor has to end, and reports that it runs.
+// download is the HTTP transport of the library's download. It reports that the download runs, and ends the download when ctx ends.
 type download struct {
 	ctx    context.Context
 	say    func(report)
 	next   http.RoundTripper
-	failed error // the last failure; the library keeps the reason to itself
+	failed error // the last failure, because the library does not return the reason
 }
 
 // RoundTrip implements http.RoundTripper.

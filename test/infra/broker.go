@@ -15,8 +15,8 @@ import (
 // brokerVariable names a running NATS to use instead of starting one. All its streams are deleted.
 const brokerVariable = "OUTBOXIE_TEST_NATS_URL"
 
-// Broker returns the NATS_URL of a broker that holds no stream, for a test that needs no power over the server itself
-// (see NATS). It is the test's alone until the test ends: if the environment names a server, tests take turns.
+// Broker returns the NATS_URL of a broker without a stream. A test that must stop or kill the server calls NATS instead. Until the test
+// ends, no other test uses the broker: if the environment names a server, tests take turns.
 func Broker(t testing.TB) string {
 	t.Helper()
 	url := os.Getenv(brokerVariable)
@@ -30,7 +30,7 @@ func Broker(t testing.TB) string {
 	return url
 }
 
-// takeTurn waits until no other test of this user has the broker, in whatever process it runs.
+// takeTurn waits until no other test of this user has the broker, in this process or in another.
 func takeTurn(t testing.TB) {
 	t.Helper()
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("outboxie-test-broker-%d.lock", os.Getuid()))
@@ -38,7 +38,7 @@ func takeTurn(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = turn.Close() }) // which lets the next one have it
+	t.Cleanup(func() { _ = turn.Close() }) // the next test gets the broker
 	if err := syscall.Flock(int(turn.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatalf("wait for the broker: %v", err)
 	}

@@ -26,7 +26,7 @@ type Authority struct {
 	issued      int64
 }
 
-// NewAuthority makes one that nobody knows yet.
+// NewAuthority makes a new authority, which no program trusts yet.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{t: t, folder: t.TempDir()}
@@ -37,7 +37,7 @@ func NewAuthority(t testing.TB) *Authority {
 	return a
 }
 
-// Server issues a certificate for a server at 127.0.0.1, and no other name.
+// Server issues a certificate for a server. The certificate is for 127.0.0.1 only.
 func (a *Authority) Server() (certificate, key string) {
 	a.t.Helper()
 	certificate, key, _ = a.issue(&x509.Certificate{
@@ -56,7 +56,7 @@ func (a *Authority) Client(name string) (certificate, key string) {
 	return certificate, key
 }
 
-// issue signs a certificate, the first one by itself, and writes it and its key into files.
+// issue signs a certificate, and writes the certificate and its key into files. The first certificate, the authority's, signs itself.
 func (a *Authority) issue(wanted *x509.Certificate) (certificateFile, keyFile string, key *ecdsa.PrivateKey) {
 	a.t.Helper()
 	a.issued++

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Client calls the API or the admin API of an instance, as a program of another team does: it shares no code with the server.
+// Client calls the API or the admin API of an instance. Like a program of another team, it shares no code with the server.
 type Client struct {
 	Address string // host:port
 	Token   string // sent as a bearer token; empty: none
@@ -28,7 +28,7 @@ type Order struct {
 	TraceID          string    `json:"-"`
 }
 
-// OrderEvent is an event of an order, and what became of it.
+// OrderEvent is an event of an order, and the state of its delivery.
 type OrderEvent struct {
 	Delivery   string   `json:"delivery"`
 	LagSeconds *float64 `json:"lag_seconds"`
@@ -47,8 +47,8 @@ type Problem struct {
 
 func (p *Problem) Error() string { return fmt.Sprintf("%d %s: %s", p.Status, p.Code, p.Detail) }
 
-// Call sends a request with body, which is JSON, and decodes the answer into result unless that is nil. Headers are "Name: value". An answer
-// without success is returned as a *Problem.
+// Call sends a request with a JSON body, and decodes the answer into result unless result is nil. Headers have the form "Name: value". If
+// the answer is not a success, Call returns it as a *Problem.
 func (c Client) Call(ctx context.Context, method, path, body string, result any, headers ...string) (http.Header, error) {
 	request, err := http.NewRequestWithContext(ctx, method, "http://"+c.Address+path, strings.NewReader(body))
 	if err != nil {

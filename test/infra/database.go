@@ -31,18 +31,18 @@ var shared cluster
 type cluster struct {
 	once     sync.Once
 	failed   error
-	server   *embedded.Postgres // nil when the environment names the server
+	server   *embedded.Postgres // nil if the environment names the server
 	admin    *sql.DB
 	url      *url.URL
 	template string
 	strategy string // of CREATE DATABASE: "" is the server's default
-	inMemory bool   // the data of servers may lie in memory
-	folder   string // in which the server's data lies, see temporary
+	inMemory bool   // servers may keep their data in memory
+	folder   string // for the server's data, see temporary
 	count    atomic.Int64
 }
 
-// Database returns the DATABASE_URL of a fresh migrated database. It is dropped when the test ends, even if something is still
-// connected to it.
+// Database returns the DATABASE_URL of a fresh migrated database. The database is dropped when the test ends, even if there are still
+// connections to it.
 func Database(t testing.TB) string {
 	t.Helper()
 	shared.once.Do(func() { shared.failed = shared.open(context.Background()) })
@@ -105,11 +105,11 @@ func (c *cluster) start(ctx context.Context) (string, error) {
 
 const (
 	memory = "/dev/shm" // where Linux keeps files in memory
-	room   = 4 << 30    // bytes that must be free there: more than the tests of a package write, with the server's log
+	room   = 4 << 30    // bytes that must be free there: more than the tests of a package and the server's log need
 )
 
-// temporary is the folder for the data of servers: "" is the usual place for temporary files. Benchmarks measure the disk, too, so
-// theirs is not in memory.
+// temporary returns the folder for the data of servers. Empty: the usual folder for temporary files. The data of benchmarks is not in
+// memory, because benchmarks measure the disk too.
 func (c *cluster) temporary() string {
 	var free syscall.Statfs_t
 	if !c.inMemory || flag.Lookup("test.bench").Value.String() != "" || syscall.Statfs(memory, &free) != nil ||
@@ -119,8 +119,8 @@ func (c *cluster) temporary() string {
 	return memory
 }
 
-// chooseStrategy lets CREATE DATABASE copy files instead of logging each page, if the files lie in memory and the server can. A copy has
-// the template's caches of the catalog, too, so that a first connection opens sooner.
+// chooseStrategy makes CREATE DATABASE copy files instead of logging each page, if the files are in memory and the server can copy. The
+// copy also has the template's caches of the catalog, so the first connection opens sooner.
 func (c *cluster) chooseStrategy(ctx context.Context) error {
 	var version int
 	err := c.admin.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version)
@@ -130,7 +130,7 @@ func (c *cluster) chooseStrategy(ctx context.Context) error {
 	return err
 }
 
-// migrate brings the database up to date, and leaves no connection behind: a template must have none.
+// migrate migrates the database, and closes its connections, because a template must have none.
 func migrate(ctx context.Context, address string) (err error) {
 	db, err := postgres.Open(postgres.Options{URL: address})
 	if err != nil {
@@ -140,7 +140,7 @@ func migrate(ctx context.Context, address string) (err error) {
 	return postgres.MigrateUp(ctx, db, slog.New(slog.DiscardHandler))
 }
 
-// database is the address of another database of the same server.
+// database returns the address of another database of the same server.
 func (c *cluster) database(name string) string {
 	address := *c.url
 	address.Path = "/" + name

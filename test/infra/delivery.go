@@ -7,16 +7,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Delivered reports whether trace, the spans of one order's trace, is complete: the order was placed, its event was relayed,
-// and each of so many subscribers has applied it.
+// Delivered reports whether trace, the spans of one order's trace, is complete: the order was placed, its event was relayed, and the given
+// number of subscribers has applied the event.
 func Delivered(trace []Span, subscribers int) bool {
 	return len(Named(trace, "process orders.created")) == subscribers &&
 		len(Named(trace, "outbox relay")) == 1 && len(Named(trace, "POST /orders")) == 1
 }
 
-// RequireDelivery checks that trace tells of the delivery of one new order to these subscribers, which applied it alone, from the
-// request to their effects: each span below the one that caused it, of the right kind, from the right service, and linked. batch
-// is the span of the batch that carried it, a trace of its own.
+// RequireDelivery checks that trace shows the delivery of one new order, from the request to the effects of these subscribers. Each
+// subscriber has applied the event in a transaction without other events. Each span is below its cause, is linked, and has the right kind
+// and service. batch is the span of the batch that carried the event; it is in another trace.
 func RequireDelivery(t testing.TB, trace []Span, batch Span, subscribers ...string) {
 	t.Helper()
 	server := Only(t, trace, "POST /orders")
@@ -78,19 +78,19 @@ func RequireDelivery(t testing.TB, trace []Span, batch Span, subscribers ...stri
 	require.GreaterOrEqual(t, len(statements(trace, transaction)), 4, "BEGIN, order, outbox, COMMIT")
 }
 
-// statements are those directly below span.
+// statements returns the spans of statements directly below span.
 func statements(trace []Span, span Span) []Span {
 	return slices.DeleteFunc(slices.Clone(trace), func(s Span) bool {
 		return s.ParentID != span.SpanID || s.Attributes["db.system.name"] != "postgresql" || s.Kind != "client"
 	})
 }
 
-// Named are the spans of that name.
+// Named returns the spans with a name.
 func Named(spans []Span, name string) []Span {
 	return slices.DeleteFunc(slices.Clone(spans), func(s Span) bool { return s.Name != name })
 }
 
-// Only is the one span of that name.
+// Only returns the only span with a name.
 func Only(t testing.TB, spans []Span, name string) Span {
 	t.Helper()
 	found := Named(spans, name)

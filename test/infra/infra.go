@@ -16,7 +16,7 @@ import (
 //
 //	func TestMain(m *testing.M) { infra.Main(m) }
 //
-// It runs the tests, stops and removes what they share, and exits with their code.
+// It runs the tests, stops the servers that the tests share, removes their data, and exits with the code of the tests.
 func Main(m *testing.M) {
 	embedded.SuperviseIfAsked()
 	natsIfAsked()
@@ -30,15 +30,15 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// MainInMemory is Main for a package whose tests measure no disk. Servers keep their data in memory, if the machine has room there:
-// a fresh database is several hundred files, and on a disk it takes ten times as long to make them and to remove them.
+// MainInMemory is Main for a package whose tests do not measure the disk. Servers keep their data in memory, if the machine has room there.
+// A fresh database has several hundred files. To make and to remove them takes ten times as long on a disk.
 func MainInMemory(m *testing.M) {
 	shared.inMemory = true
 	Main(m)
 }
 
-// Port picks a port that a server can come back to: it lies below those that the system deals to outgoing
-// connections, so a client that tries to reconnect cannot take it meanwhile.
+// Port returns a free port on which a server can be stopped and started again. The port is below the ports that the system gives to
+// outgoing connections, so a client that reconnects cannot take it meanwhile.
 func Port(t testing.TB) int {
 	t.Helper()
 	for range 100 {
@@ -53,8 +53,8 @@ func Port(t testing.TB) int {
 	return 0
 }
 
-// tempDir makes a folder for a server's data. Postgres runs as another user when root runs the tests, and that user
-// could not reach into t.TempDir().
+// tempDir makes a folder for a server's data. It does not use t.TempDir(): if root runs the tests, Postgres runs as another user, who
+// cannot reach that folder.
 func tempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(shared.temporary(), "outboxie-test-") //nolint:usetesting // its folders are closed to other users

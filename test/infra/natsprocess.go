@@ -16,8 +16,8 @@ import (
 // configVariable makes the test binary a NATS server with that configuration file.
 const configVariable = "OUTBOXIE_TEST_NATS_CONFIG"
 
-// NATSProcess is a NATS server in a process of its own, configured by a file as an operator would write it. It may be
-// stopped, frozen and killed. It ends with the test, or with the process of the test.
+// NATSProcess is a NATS server in its own process. A file configures it, as an operator would. A test may stop, freeze and kill the server.
+// It ends with the test, or with the process of the test.
 type NATSProcess struct {
 	t      testing.TB
 	config string // its file
@@ -45,8 +45,8 @@ func StartNATSProcess(t testing.TB, config string) *NATSProcess {
 	return p
 }
 
-// Start starts the server again. It returns when the server accepts connections; a cluster may not be ready yet. A server
-// that ends instead is started once more, as its supervisor would.
+// Start starts the server again. It returns when the server accepts connections; a cluster may not be ready yet. If the server ends
+// instead, Start starts it once more, as a supervisor would.
 func (p *NATSProcess) Start() {
 	p.t.Helper()
 	for attempt := 1; ; attempt++ {
@@ -107,7 +107,7 @@ func (p *NATSProcess) Stop() {
 	<-p.ended
 }
 
-// Kill ends the server as a crash of it would, also while it is frozen.
+// Kill ends the server as a crash would, even if the server is frozen.
 func (p *NATSProcess) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.ended
@@ -151,7 +151,7 @@ func serveNATS(config string) error {
 		return fmt.Errorf("NATS was not ready within %s", waitTimeout)
 	}
 	fmt.Println("ready")
-	_, _ = bufio.NewReader(os.Stdin).ReadString(0) // closes with its owner
+	_, _ = bufio.NewReader(os.Stdin).ReadString(0) // standard input closes when the owner ends
 	server.Shutdown()
 	server.WaitForShutdown()
 	return nil

@@ -25,8 +25,8 @@ var oldNATS = struct {
 	failed error
 }{}
 
-// OldNATS returns the file of a NATS server that is too old for the relay. It is built from a module of its own, because a module
-// has one version of each dependency only. That takes some 20 s where Go's build cache does not have it.
+// OldNATS returns the file of a NATS server that is too old for the relay. A separate module builds the server, because a module has only
+// one version of each dependency. The build takes about 20 s if Go's build cache does not have it.
 func OldNATS(t testing.TB) string {
 	t.Helper()
 	oldNATS.once.Do(func() {
@@ -45,8 +45,8 @@ func OldNATS(t testing.TB) string {
 	return filepath.Join(oldNATS.folder, "nats-server")
 }
 
-// StartOldNATS starts such a server on a port of loopback and on the folder of another one that does not run. It returns when
-// the server accepts connections.
+// StartOldNATS starts an old server on a port of loopback, on the folder of another server that does not run. It returns when the old
+// server accepts connections.
 func StartOldNATS(t testing.TB, port int, store string) *Process {
 	t.Helper()
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))

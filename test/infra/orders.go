@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Customer is who places orders.
+// Customer is the id of the customer who places orders.
 const Customer = "550e8400-e29b-41d4-a716-446655440000"
 
 // Serve starts an instance and waits until it listens.
@@ -21,7 +21,7 @@ func Serve(t testing.TB, id string, environment []string) *Process {
 	return p
 }
 
-// Outboxie runs a command to its end, and returns all that it said.
+// Outboxie runs a command to its end, and returns its whole output.
 func Outboxie(t testing.TB, environment []string, args ...string) (string, error) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), Binary(t), args...)
@@ -36,7 +36,8 @@ func Outboxie(t testing.TB, environment []string, args ...string) (string, error
 // Place posts an order as the README does. Headers are "Name: value".
 func Place(api string, headers ...string) (Order, error) { return PlaceFor(api, Customer, headers...) }
 
-// KeepOrdering places and pays orders at several hands until stop is called. It asks before each order where to place it, and for whom.
+// KeepOrdering places and pays orders in several goroutines, the hands, until stop is called. Before each order it calls next, which says
+// where to place the order, and for which customer.
 func KeepOrdering(t testing.TB, hands int, next func(hand int) (api, customer string)) (stop func()) {
 	var working sync.WaitGroup
 	ended := make(chan struct{})

@@ -24,7 +24,7 @@ type Span struct {
 	TraceID, SpanID, ParentID string
 	Name                      string
 	Kind                      string         // internal, server, client, producer, consumer
-	Service, Instance         string         // service.name and service.instance.id of who sent it
+	Service, Instance         string         // service.name and service.instance.id of the sender
 	Attributes                map[string]any // string, bool, int64, float64, []any or map[string]any of these
 	Links                     []Link
 	Status                    string // unset, ok, error
@@ -35,19 +35,18 @@ type Span struct {
 // Link names another span.
 type Link struct{ TraceID, SpanID string }
 
-// OTLP is a collector: it receives traces, logs and metrics over OTLP/HTTP (protobuf, which is the exporters' default) and
-// keeps them.
+// OTLP is a collector. It receives and keeps traces, logs and metrics over OTLP/HTTP with protobuf, the default of exporters.
 type OTLP struct {
 	server *httptest.Server
 
 	mu      sync.Mutex
 	spans   []Span
 	logs    []LogRecord
-	points  map[string]Point // by their series
-	changed chan struct{}    // closed and replaced with every arrival
+	points  map[string]Point // by series
+	changed chan struct{}    // closed and replaced at every arrival
 }
 
-// Collector starts a collector on a free port of loopback; it stops with the test.
+// Collector starts a collector on a free port of loopback. The collector stops with the test.
 func Collector(t testing.TB) *OTLP {
 	t.Helper()
 	o := &OTLP{points: make(map[string]Point), changed: make(chan struct{})}
@@ -60,10 +59,10 @@ func Collector(t testing.TB) *OTLP {
 	return o
 }
 
-// Endpoint is the value for OTEL_EXPORTER_OTLP_ENDPOINT.
+// Endpoint returns the value for OTEL_EXPORTER_OTLP_ENDPOINT.
 func (o *OTLP) Endpoint() string { return o.server.URL }
 
-// Environment makes a program export here, without delay: NAME=value, as exec.Cmd takes them.
+// Environment returns variables that make a program export to this collector without delay. They have the form NAME=value, as in exec.Cmd.
 func (o *OTLP) Environment() []string {
 	return []string{
 		"OTEL_EXPORTER_OTLP_ENDPOINT=" + o.Endpoint(),
@@ -72,7 +71,7 @@ func (o *OTLP) Environment() []string {
 	}
 }
 
-// Spans are those received so far, in order of arrival.
+// Spans returns the spans received so far, in order of arrival.
 func (o *OTLP) Spans() []Span {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -122,7 +121,7 @@ func (o *OTLP) receive(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer is an ExportTraceServiceResponse
 }
 
-// sender is who sent it, by service.name and service.instance.id.
+// sender returns service.name and service.instance.id of a sender.
 func sender(resource *resourcepb.Resource) (service, instance string) {
 	told := attributes(resource.GetAttributes())
 	service, _ = told["service.name"].(string)

@@ -16,7 +16,7 @@ type LogRecord struct {
 	Attributes        map[string]any
 }
 
-// Logs are the records received so far, in order of arrival. Programs send them only if they are told to, as with
+// Logs returns the records received so far, in order of arrival. A program sends records only if its environment says so, for example with
 // OTEL_LOGS_EXPORTER=otlp.
 func (o *OTLP) Logs() []LogRecord {
 	o.mu.Lock()

@@ -16,7 +16,7 @@ import (
 
 // Point is the last value of one series as a collector receives it.
 type Point struct {
-	Service, Instance string // service.name and service.instance.id of who sent it
+	Service, Instance string // service.name and service.instance.id of the sender
 	Name, Unit        string
 	Kind              string         // counter, updowncounter, gauge or histogram
 	Attributes        map[string]any // as those of a Span
@@ -24,7 +24,7 @@ type Point struct {
 	Sum               float64        // of a histogram
 }
 
-// series names a point by what it is of: instance name{attribute=value,…}, the attributes in order.
+// series returns the name of a point's series: instance name{attribute=value,…}, with the attributes in order.
 func (p Point) series() string {
 	var attributes []string
 	for _, name := range slices.Sorted(maps.Keys(p.Attributes)) {
@@ -33,8 +33,8 @@ func (p Point) series() string {
 	return p.Instance + " " + p.Name + "{" + strings.Join(attributes, ",") + "}"
 }
 
-// Points are the last values of all series received so far, those with this name if it is not empty. Programs send them only
-// if they are told to, as with OTEL_METRICS_EXPORTER=otlp.
+// Points returns the last values of the series received so far, of the series with this name if name is not empty. A program sends metrics
+// only if its environment says so, for example with OTEL_METRICS_EXPORTER=otlp.
 func (o *OTLP) Points(name string) []Point {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -47,7 +47,7 @@ func (o *OTLP) Points(name string) []Point {
 	return found
 }
 
-// WaitForPoint waits for a value of the instance's series of that name, for which condition holds, and returns it.
+// WaitForPoint waits until condition holds for a point of the instance with this name, and returns the point.
 func (o *OTLP) WaitForPoint(t testing.TB, instance, name string, condition func(Point) bool, timeout time.Duration) Point {
 	t.Helper()
 	var found Point

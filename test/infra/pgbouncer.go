@@ -33,11 +33,11 @@ logfile = %s
 %s
 `
 
-// olderThanPrepared are the versions that know nothing of prepared statements: those before 1.21.
+// olderThanPrepared matches the versions before 1.21, which do not support prepared statements.
 var olderThanPrepared = regexp.MustCompile(`PgBouncer 1\.(\d|1\d|20)\.`)
 
-// PgBouncer starts a PgBouncer in transaction mode before a server, and returns the server's URL through it. Besides the URL's
-// user it knows users with their passwords. It ends with the test.
+// PgBouncer starts a PgBouncer in transaction mode before a server, and returns the server's URL through PgBouncer. PgBouncer knows the
+// URL's user, and users with their passwords. It ends with the test.
 func PgBouncer(t testing.TB, address string, users map[string]string) string {
 	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
@@ -55,7 +55,7 @@ func PgBouncer(t testing.TB, address string, users map[string]string) string {
 	if version, err := exec.Command(program, "--version").Output(); err != nil {
 		t.Fatal(err)
 	} else if bytes.Contains(version, []byte("PgBouncer 1.")) && !olderThanPrepared.Match(version) {
-		more = "max_prepared_statements = 0" // as most run it, and as those before had it
+		more = "max_prepared_statements = 0" // as most people run it, and as older versions work
 	}
 	log, known, config := filepath.Join(folder, "log"), filepath.Join(folder, "users"), filepath.Join(folder, "pgbouncer.ini")
 	password, _ := server.User.Password()
@@ -94,7 +94,8 @@ func PgBouncer(t testing.TB, address string, users map[string]string) string {
 	}
 }
 
-// unprivileged is for programs that refuse to run as root: root has somebody run them to whom folder then belongs.
+// unprivileged is for programs that refuse to run as root. If root runs the test, unprivileged returns another user, and gives folder to
+// that user.
 func unprivileged(t testing.TB, folder string) *syscall.SysProcAttr {
 	t.Helper()
 	if os.Geteuid() != 0 {

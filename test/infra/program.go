@@ -19,14 +19,14 @@ import (
 // waitTimeout bounds every wait for a program.
 const waitTimeout = 30 * time.Second
 
-// program is the folder of this repository's programs, built once for all tests of a process.
+// program has the folder of this repository's programs. They are built once for all tests of a process.
 var program = struct {
 	once   sync.Once
 	folder string
 	failed error
 }{}
 
-// Binary returns the file of the program outboxie, for tests that run it in a way of their own.
+// Binary returns the file of the program outboxie, for tests that start it themselves.
 func Binary(t testing.TB) string {
 	t.Helper()
 	return filepath.Join(programs(t), "outboxie")
@@ -54,7 +54,7 @@ func programs(t testing.TB) string {
 	return program.folder
 }
 
-// Process is one run of the program, or of another one. What it prints is kept, and shown when the test fails.
+// Process is one run of outboxie or of another program. Process keeps the output, and shows it if the test fails.
 type Process struct {
 	t     testing.TB
 	cmd   *exec.Cmd
@@ -64,11 +64,11 @@ type Process struct {
 	text bytes.Buffer
 }
 
-// AdminToken is what the admin listeners of tests ask for.
+// AdminToken is the token of the admin listeners in tests.
 const AdminToken = "0123456789abcdef"
 
-// Launch starts outboxie with more environment than the test's own, and AdminToken, in an empty folder. It is killed when the
-// test ends, unless it ended before.
+// Launch starts outboxie in an empty folder. Its environment is that of the test, environment, and AdminToken. The program is killed when
+// the test ends, unless it has ended before.
 func Launch(t testing.TB, environment []string, args ...string) *Process {
 	t.Helper()
 	return launch(t, Binary(t), environment, args)
@@ -87,14 +87,14 @@ func launch(t testing.TB, program string, environment, args []string) *Process {
 	return Start(t, cmd)
 }
 
-// Start starts a command of the test's own making. It is killed when the test ends, unless it ended before.
+// Start starts a command that the test has made. The command is killed when the test ends, unless it has ended before.
 func Start(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{t: t, cmd: cmd, ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	require.NoError(t, p.cmd.Start())
 	go func() {
-		_ = p.cmd.Wait() // the exit code is looked at by who expects one
+		_ = p.cmd.Wait() // Wait and Stop return the exit code
 		close(p.ended)
 	}()
 	t.Cleanup(func() {
@@ -113,14 +113,14 @@ func (p *Process) Write(text []byte) (int, error) {
 	return p.text.Write(text)
 }
 
-// String is what the program has printed so far.
+// String returns the program's output so far.
 func (p *Process) String() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.text.String()
 }
 
-// Says waits until the program has printed text, and returns the word that follows.
+// Says waits until the program has printed text, and returns the word that follows text.
 func (p *Process) Says(text string) string {
 	p.t.Helper()
 	var rest string
@@ -135,13 +135,13 @@ func (p *Process) Says(text string) string {
 	return ""
 }
 
-// API is the address that the program's API listens on.
+// API returns the address that the program's API listens on.
 func (p *Process) API() string {
 	p.t.Helper()
 	return p.Says("server=API addr=")
 }
 
-// Admin is the address that the program's admin listener listens on.
+// Admin returns the address that the program's admin listener listens on.
 func (p *Process) Admin() string {
 	p.t.Helper()
 	return p.Says(`server="admin listener" addr=`)
@@ -153,7 +153,7 @@ func (p *Process) Signal(signal syscall.Signal) {
 	require.NoError(p.t, p.cmd.Process.Signal(signal))
 }
 
-// PID is the id of the process.
+// PID returns the id of the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Kill ends the program with SIGKILL, if it has not ended yet.

@@ -17,15 +17,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// PrometheusServer is a real Prometheus of one test's own, which scrapes and judges every second.
+// PrometheusServer is a real Prometheus for one test. It scrapes, and evaluates its rules, every second.
 type PrometheusServer struct {
 	t      testing.TB
 	url    string
 	folder string // of its targets
 }
 
-// PrometheusTool is the file of a program of Prometheus: prometheus or promtool. Without it the test fails, and says what to
-// install.
+// PrometheusTool returns the file of a program of Prometheus: prometheus or promtool. If the program is missing, the test fails and says
+// what to install.
 func PrometheusTool(t testing.TB, name string) string {
 	t.Helper()
 	file, err := exec.LookPath(name)
@@ -33,7 +33,7 @@ func PrometheusTool(t testing.TB, name string) string {
 	return file
 }
 
-// Prometheus starts a server with the rules of a file. It has nothing to scrape yet, and ends with the test.
+// Prometheus starts a server with the rules of a file. The server scrapes nothing until Scrape is called. It ends with the test.
 func Prometheus(t testing.TB, rules string) *PrometheusServer {
 	t.Helper()
 	folder, port := t.TempDir(), Port(t)
@@ -70,13 +70,13 @@ func (p *PrometheusServer) Scrape(job string, addresses ...string) {
 	p.t.Helper()
 	text, err := json.Marshal([]map[string]any{{"targets": addresses, "labels": map[string]string{"job": job}}})
 	require.NoError(p.t, err)
-	// A file that is half written would be read.
+	// The file is written under another name and then renamed. Otherwise Prometheus could read half of it.
 	hidden := filepath.Join(p.folder, job+".new")
 	require.NoError(p.t, os.WriteFile(hidden, text, 0o600))
 	require.NoError(p.t, os.Rename(hidden, filepath.Join(p.folder, job+".json")))
 }
 
-// Query evaluates an expression now. Values that are no numbers, such as 0/0, are left out.
+// Query evaluates an expression now. It leaves out values that are not numbers, such as 0/0.
 func (p *PrometheusServer) Query(expression string) (Samples, error) {
 	var data struct {
 		Result []struct {

@@ -9,12 +9,12 @@ import (
 	"testing"
 )
 
-// Proxy stands in front of a TCP server and can become a black hole: a peer that stays connected, takes what it is sent and
-// never says a word, as when a firewall has forgotten a connection or a machine is gone.
+// Proxy stands in front of a TCP server, and can become a black hole. A black hole stays connected, accepts data and never answers, as if a
+// firewall had forgotten the connection or the machine were gone.
 type Proxy struct {
 	listener net.Listener
 	target   atomic.Pointer[string]
-	silent   atomic.Bool // for connections that are opened now
+	silent   atomic.Bool // new connections are black holes
 
 	mu     sync.Mutex
 	links  []*link
@@ -28,13 +28,13 @@ type link struct {
 	dead           atomic.Bool
 }
 
-// NewProxy stands in front of target, host:port, until the test ends.
+// NewProxy starts a proxy in front of target, host:port. The proxy ends with the test.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	return ProxyOn(t, 0, target)
 }
 
-// ProxyOn is NewProxy on a port of the test's choice.
+// ProxyOn is NewProxy on a given port.
 func ProxyOn(t testing.TB, port int, target string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
@@ -56,10 +56,10 @@ func ProxyOn(t testing.TB, port int, target string) *Proxy {
 	return p
 }
 
-// Addr is where the proxy listens: host:port.
+// Addr returns the address on which the proxy listens: host:port.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// URL is address with the proxy in front of its host.
+// URL returns address with the proxy in the place of its host.
 func (p *Proxy) URL(t testing.TB, address string) string {
 	t.Helper()
 	parsed, err := url.Parse(address)
@@ -70,11 +70,10 @@ func (p *Proxy) URL(t testing.TB, address string) string {
 	return parsed.String()
 }
 
-// Move leads the connections that are opened from now on to another target, as a name does that was pointed elsewhere. Those that
-// are open stay.
+// Move leads new connections to another target, as after a change of a DNS name. Open connections stay.
 func (p *Proxy) Move(target string) { p.target.Store(&target) }
 
-// Silence makes a black hole of every open connection, for good. New ones work.
+// Silence makes every open connection a black hole for good. New connections work.
 func (p *Proxy) Silence() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -83,13 +82,13 @@ func (p *Proxy) Silence() {
 	}
 }
 
-// SilenceAll makes a black hole of every open connection and, until Restore, of each that is opened.
+// SilenceAll makes every open connection a black hole, and also every connection that is opened before Restore is called.
 func (p *Proxy) SilenceAll() {
 	p.silent.Store(true)
 	p.Silence()
 }
 
-// Restore lets new connections through again. Those that fell silent stay so.
+// Restore lets new connections through again. Connections that are black holes stay so.
 func (p *Proxy) Restore() { p.silent.Store(false) }
 
 func (p *Proxy) serve(client net.Conn) {
@@ -119,7 +118,7 @@ func (p *Proxy) serve(client net.Conn) {
 	}
 }
 
-// pipe passes on what from says, also that it is done, until the link is dead. Then it swallows.
+// pipe passes on the data of from, and its end, until the link is a black hole. After that it drops the data.
 func (l *link) pipe(to, from net.Conn) {
 	buffer := make([]byte, 64<<10)
 	for {

@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Sample is one value of a scrape. A histogram has, as Prometheus names them, one for each bucket, the count and the sum.
+// Sample is one value of a scrape. A histogram has one sample for each bucket, one for the count and one for the sum, named as in
+// Prometheus.
 type Sample struct {
 	Name         string
 	Labels       map[string]string
@@ -24,7 +25,7 @@ type Sample struct {
 	Metric, Kind string // that it belongs to: counter, gauge, histogram or untyped; only in a scrape
 }
 
-// Samples is what one scrape showed.
+// Samples has the samples of one scrape.
 type Samples []Sample
 
 // Scrape reads GET /metrics of an admin listener as Prometheus does.
@@ -74,7 +75,7 @@ func samplesOf(name string, metric *dto.Metric) Samples {
 	}
 	histogram := metric.GetHistogram()
 	if histogram == nil {
-		value := metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + metric.GetUntyped().GetValue() // it is one of them
+		value := metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + metric.GetUntyped().GetValue() // only one is set
 		return Samples{{Name: name, Labels: labels, Value: value}}
 	}
 	samples := Samples{
@@ -89,7 +90,8 @@ func samplesOf(name string, metric *dto.Metric) Samples {
 	return samples
 }
 
-// Find returns the samples of that name with all of the labels, each given as label=value; label= is one that is not there.
+// Find returns the samples with a name and all of the labels. A label has the form label=value; label= means that the sample does not have
+// it.
 func (s Samples) Find(name string, labels ...string) Samples {
 	var found Samples
 	for _, sample := range s {
@@ -105,7 +107,7 @@ func (s Samples) Find(name string, labels ...string) Samples {
 	return found
 }
 
-// Value is the value of the one sample of that name and labels.
+// Value returns the value of the only sample with a name and labels.
 func (s Samples) Value(t testing.TB, name string, labels ...string) float64 {
 	t.Helper()
 	found := s.Find(name, labels...)
@@ -113,7 +115,7 @@ func (s Samples) Value(t testing.TB, name string, labels ...string) float64 {
 	return found[0].Value
 }
 
-// WaitForSample scrapes until the one sample of that name and labels has the value.
+// WaitForSample scrapes until the only sample with a name and labels has the value.
 func WaitForSample(t testing.TB, admin string, value float64, name string, labels ...string) {
 	t.Helper()
 	var found Samples

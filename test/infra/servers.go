@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
-// PostgresServer is a Postgres of one test's own, whose database is migrated. URL is that of its superuser. It does not change
-// when the server is started again. Its methods fail the test when they cannot do what they say.
+// PostgresServer is a Postgres for one test, with a migrated database. URL is the URL of the superuser. URL stays the same when the server
+// is started again. A method that fails makes the test fail.
 type PostgresServer struct {
 	URL string
 
@@ -22,7 +22,7 @@ type PostgresServer struct {
 	server  *embedded.Postgres
 }
 
-// Postgres starts a server for this test; it is gone when the test ends. Each change may alter its options first.
+// Postgres starts a server for this test. The server ends with the test. Each of changes may change the options before the start.
 func Postgres(t testing.TB, changes ...func(*embedded.PostgresOptions)) *PostgresServer {
 	t.Helper()
 	s := &PostgresServer{t: t, options: embedded.PostgresOptions{
@@ -52,7 +52,7 @@ func (s *PostgresServer) Start() {
 	s.server = server
 }
 
-// Stop shuts the server down in order; connections are cut.
+// Stop shuts the server down in order, and cuts its connections.
 func (s *PostgresServer) Stop() {
 	s.t.Helper()
 	if s.server == nil {
@@ -64,10 +64,10 @@ func (s *PostgresServer) Stop() {
 	s.server = nil
 }
 
-// DataDir is where the server's data really lies, and its files of configuration.
+// DataDir returns the folder with the server's data and configuration files.
 func (s *PostgresServer) DataDir() string { return s.server.DataDir() }
 
-// Kill ends the server as a crash would. What was committed is there after the next Start.
+// Kill ends the server as a crash would. After the next Start, all committed data is there.
 func (s *PostgresServer) Kill() {
 	s.t.Helper()
 	if err := s.server.Kill(); err != nil {
@@ -76,13 +76,13 @@ func (s *PostgresServer) Kill() {
 	s.server = nil
 }
 
-// Tool is a program that belongs to the server's release, such as pgbench, or an error when there is none.
+// Tool returns the file of a program of the server's release, such as pgbench, or an error if the release does not have it.
 func (s *PostgresServer) Tool(name string) (string, error) {
 	return exec.LookPath(filepath.Join(s.server.Home(), "bin", name))
 }
 
-// NATSServer is a NATS with JetStream of one test's own. URL does not change when it is started again. Its methods fail
-// the test when they cannot do what they say.
+// NATSServer is a NATS with JetStream for one test. URL stays the same when the server is started again. A method that fails makes the test
+// fail.
 type NATSServer struct {
 	URL string
 
@@ -91,7 +91,7 @@ type NATSServer struct {
 	server  *embedded.NATS
 }
 
-// NATS starts a server for this test; it is gone when the test ends. Each change may alter its options first.
+// NATS starts a server for this test. The server ends with the test. Each of changes may change the options before the start.
 func NATS(t testing.TB, changes ...func(*embedded.NATSOptions)) *NATSServer {
 	t.Helper()
 	s := &NATSServer{t: t, options: embedded.NATSOptions{
@@ -116,7 +116,7 @@ func (s *NATSServer) Start() {
 	s.server = server
 }
 
-// Stop shuts the server down; connections are cut.
+// Stop shuts the server down, and cuts its connections.
 func (s *NATSServer) Stop() {
 	if s.server != nil {
 		s.server.Stop()

@@ -10,8 +10,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
-// Standby starts a streaming standby of primary. It is asynchronous, unless somebody tells the primary otherwise, and it is
-// a primary itself once somebody calls pg_promote().
+// Standby starts a streaming standby of primary. The standby is asynchronous, unless the primary is configured otherwise. pg_promote()
+// makes it a primary.
 func Standby(t testing.TB, primary *PostgresServer) *PostgresServer {
 	t.Helper()
 	s := &PostgresServer{t: t, options: embedded.PostgresOptions{
@@ -23,11 +23,11 @@ func Standby(t testing.TB, primary *PostgresServer) *PostgresServer {
 	if said, err := copying.CombinedOutput(); err != nil {
 		t.Fatalf("copy the primary: %v\n%s", err, said)
 	}
-	lock := filepath.Join(s.options.DataDir, "lock") // what a folder is known by
+	lock := filepath.Join(s.options.DataDir, "lock") // this file marks the folder as one of package embedded
 	if err := os.WriteFile(lock, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	secrets, err := os.ReadFile(filepath.Join(primary.DataDir(), "pgpass")) // the roles are the primary's
+	secrets, err := os.ReadFile(filepath.Join(primary.DataDir(), "pgpass")) // the standby has the roles of the primary, so the passwords too
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func Standby(t testing.TB, primary *PostgresServer) *PostgresServer {
 	return s
 }
 
-// Demote starts a server that was stopped as a standby. It follows nobody.
+// Demote starts a stopped server as a standby. The standby follows no primary.
 func (s *PostgresServer) Demote() {
 	s.t.Helper()
 	if err := os.WriteFile(filepath.Join(s.options.DataDir, "data", "standby.signal"), nil, 0o644); err != nil { //nolint:gosec // Postgres may run as another user

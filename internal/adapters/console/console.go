@@ -1,5 +1,5 @@
-// Package console makes texts of strangers safe to show on a terminal: ids, types, reasons and statements come from anybody who may write the
-// outbox or the stream. Commands print such texts with Text, Line, Command and SQL, and print everything through NewWriter.
+// Package console makes foreign texts safe to show on a terminal. Ids, types, reasons and statements may come from anybody who can write
+// the outbox or the stream. Commands print such texts with Text, Line, Command and SQL, and print everything through NewWriter.
 package console
 
 import (
@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// Text returns a name, such as an id or a type, as it is. If it holds a space, or a character that cannot be seen, Text returns it in
-// quotes with escapes, as the log does. So two names that differ look different, and no name adds a line or a column to a table.
+// Text returns a name, such as an id or a type, unchanged. If the name holds a space, a quote or an invisible character, Text returns the
+// name in quotes with escapes, as the log does. So two different names look different, and no name adds a line or a column to a table.
 func Text(name string) string {
 	odd := func(r rune) bool { return r == '"' || unicode.IsSpace(r) || !unicode.IsPrint(r) }
 	if name == "" || !utf8.ValidString(name) || strings.ContainsFunc(name, odd) {
@@ -21,8 +21,7 @@ func Text(name string) string {
 	return name
 }
 
-// Line returns prose, such as a reason or a statement, on one line: white space becomes a single space, and what cannot be seen is
-// escaped.
+// Line returns prose, such as a reason or a statement, on one line. White space becomes a single space. Invisible characters are escaped.
 func Line(prose string) string {
 	return string(escaped([]byte(strings.Join(strings.Fields(prose), " "))))
 }
@@ -38,8 +37,8 @@ func Command(args ...string) string {
 
 const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-"
 
-// shell quotes one argument. What cannot be seen is spelled out for printf, whose output loses the line breaks at its end: these are
-// quoted as they are.
+// shell quotes one argument. Invisible characters are escaped for printf. Line breaks at the end are quoted unchanged, because the shell
+// removes them from the output of printf.
 func shell(arg string) string {
 	if arg != "" && strings.Trim(arg, plain) == "" {
 		return arg
@@ -54,7 +53,7 @@ func shell(arg string) string {
 	var format strings.Builder
 	for i, r := range []byte(body) {
 		switch {
-		case r == '-' && i == 0: // no option of printf
+		case r == '-' && i == 0: // printf must not read an option
 			format.WriteString(`\055`)
 		case r == '%':
 			format.WriteString("%%")
@@ -67,7 +66,7 @@ func shell(arg string) string {
 	return `"$(printf '` + format.String() + `')"`
 }
 
-// SQL returns a string constant of Postgres.
+// SQL returns text as a string constant of Postgres.
 func SQL(text string) string {
 	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		text = strings.ReplaceAll(text, `\`, `\\`)
@@ -76,9 +75,9 @@ func SQL(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", "''") + "'"
 }
 
-// NewWriter returns a writer that writes visible characters, line breaks and tabs. It escapes everything else, such as the
-// sequences that drive a terminal, and marks that reverse a text. JSON stays the same JSON, because there such characters can
-// only be in strings. Each Write must end with a whole character.
+// NewWriter returns a writer that passes on visible characters, line breaks and tabs. It escapes everything else, such as sequences that
+// control a terminal, and marks that reverse a text. JSON keeps its values, because in JSON such characters can only be in strings. Each
+// Write must end with a whole character.
 func NewWriter(w io.Writer) io.Writer { return writer{w} }
 
 type writer struct{ w io.Writer }
@@ -92,7 +91,7 @@ func (w writer) Write(text []byte) (int, error) {
 
 func escaped(text []byte) []byte { return escape(text, true) }
 
-// escape spells out what cannot be seen, as JSON and Postgres do. Only a byte that is no UTF-8 has another form.
+// escape escapes invisible characters as JSON and Postgres do. Only a byte that is not UTF-8 has another form.
 func escape(text []byte, keepLayout bool) []byte {
 	shown := func(r rune, size int) bool {
 		return (r != utf8.RuneError || size > 1) && unicode.IsPrint(r) || keepLayout && (r == '\n' || r == '\t')

@@ -42,7 +42,7 @@ func TestLine(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { requireVisible(t, console.Line(rapid.String().Draw(t, "prose"))) })
 }
 
-// TestCommand has a shell print the arguments of commands, and wants them back. Nothing that a command holds is run.
+// TestCommand checks that a shell passes on the arguments of a printed command unchanged, and runs nothing in them.
 func TestCommand(t *testing.T) {
 	require.Equal(t, "outboxie outbox redrive --aggregate order/7", console.Command("outboxie", "outbox", "redrive", "--aggregate", "order/7"))
 	arguments := []string{

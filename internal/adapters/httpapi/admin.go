@@ -25,7 +25,7 @@ const probeTimeout = 2 * time.Second
 type Check struct {
 	Name     string
 	Required bool
-	// Probe returns nil, or why the check fails. It may run several times at once, and returns soon after ctx ends.
+	// Probe returns nil, or an error that says why the check fails. Several calls may run at once. A call returns soon after ctx ends.
 	Probe func(ctx context.Context) error
 }
 
@@ -33,9 +33,9 @@ type Check struct {
 // global one.
 type AdminOptions struct {
 	Addr           string       // port 0 takes a free one
-	Listener       net.Listener // what Bind returned, which is used instead of Addr; nil: none
-	Token          string       // that all requests but probes need; empty: no request is let in, unless the listener is Open
-	Open           bool         // no token is asked for
+	Listener       net.Listener // returned by Bind, used instead of Addr; nil: none
+	Token          string       // needed by all requests except probes; empty: all these requests are refused, unless Open is set
+	Open           bool         // no request needs a token
 	AllowedHosts   []string     // as for the API. An Open listener checks the host too
 	Checks         []Check
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
@@ -51,7 +51,7 @@ type AdminOptions struct {
 	Timeouts       Timeouts
 }
 
-// Admin is the server for the people who run the process: probes, metrics, relay and subscribers, profiles.
+// Admin is the server for operators: probes, metrics, relay and subscribers, profiles.
 type Admin struct{ *Server }
 
 // NewAdmin returns the admin server. It does not listen yet.

@@ -63,16 +63,16 @@ func NewAPI(options Options) *API {
 	}, engine)}
 }
 
-// refuseParameter answers a request whose parameters the generated code cannot read. All parameters are texts that are given once, so only an
-// empty id gets here.
+// refuseParameter answers a request whose parameters the generated code cannot read. That can only be an empty id, because all parameters
+// are texts, and readParameters has refused a parameter that is given twice.
 func refuseParameter(c *gin.Context, _ error, _ int) {
 	var in fieldErrors
 	in.addParameter("id", "is required")
 	refuse(c, in.err())
 }
 
-// traced starts the server span of each request that all filters accept, as a child of the caller's span, and measures how long the request
-// takes. A nil provider or propagator stands for the global one.
+// traced starts a server span for each request that all filters accept. The span is a child of the caller's span. traced also measures how
+// long the request takes. A nil provider or propagator stands for the global one.
 func traced(
 	tp trace.TracerProvider, mp metric.MeterProvider, propagator propagation.TextMapPropagator, filters ...otelgin.Filter,
 ) gin.HandlerFunc {

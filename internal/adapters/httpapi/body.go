@@ -18,9 +18,9 @@ import (
 const (
 	// maxBody is in bytes: ten times the longest body that the contract allows.
 	maxBody = 64 << 10
-	// shortBody is the longest body that does not count as a long one. Every order, payment and shipment is shorter, however it is written.
+	// shortBody is the longest body that does not count as long. The body of every order, payment and shipment is shorter, in any notation.
 	shortBody = 8 << 10
-	// maxLongBodies is how many long bodies there may be at a time, from their arrival to the answer.
+	// maxLongBodies is how many requests with a long body may be in work at a time, from the arrival of the body to the answer.
 	maxLongBodies = 32
 )
 
@@ -34,8 +34,9 @@ func newBodies(logger *slog.Logger) *bodies {
 	return &bodies{long: make(chan struct{}, maxLongBodies), refused: &rateLimitedLog{logger: logger.With("most", maxLongBodies)}}
 }
 
-// read lets a request through if its body is absent, or one well-formed JSON text of at most 64 KiB sent as application/json. It reads the
-// whole body, so that handlers never wait for the client. If there are too many long bodies at a time, it answers with errOverload.
+// read lets a request through if its body is absent, or if the body is one well-formed JSON text of at most 64 KiB, sent as
+// application/json. It reads the whole body, so handlers never wait for the client. If too many long bodies are in work, it answers with
+// errOverload.
 func (b *bodies) read(c *gin.Context) {
 	if c.Request.ContentLength > maxBody {
 		refuseAndClose(c, errTooLong)
@@ -94,7 +95,7 @@ func refuseAndClose(c *gin.Context, err error) {
 
 // checkBody checks the headers and the JSON of a body.
 func checkBody(header http.Header, body []byte) error {
-	if len(bytes.Trim(body, " \t\r\n")) == 0 { // what is blank for JSON
+	if len(bytes.Trim(body, " \t\r\n")) == 0 { // the white space of JSON
 		return nil
 	}
 	media, params, err := mime.ParseMediaType(header.Get("Content-Type"))
@@ -111,7 +112,7 @@ func checkBody(header http.Header, body []byte) error {
 	return checkText(body)
 }
 
-// refuseBody answers an error of the generated code about a body that read let through.
+// refuseBody answers with an error of the generated code. The error is about a body that bodies.read let through.
 func refuseBody(c *gin.Context, err error) {
 	if errors.Is(err, io.EOF) {
 		err = errBody.With("a body is required: a JSON object")
@@ -124,14 +125,15 @@ func refuseBody(c *gin.Context, err error) {
 type object struct {
 	fieldErrors
 	members map[string]json.RawMessage
-	names   []string // of members, in the order they were sent
+	names   []string // the keys of members, in the order of the text
 }
 
-// maxMembers is how many members of an object are read: more than any object may have, by the number of errors in one answer.
+// maxMembers is how many members of an object are read. No valid object has more than 10, and each further member is an error, so the read
+// members already fill the answer with maxFieldErrors errors.
 const maxMembers = 10 + maxFieldErrors
 
-// UnmarshalJSON reads an object. A member that is given twice is an error. Of an object with too many members it skips the last ones: the
-// others have more errors already than an answer names.
+// UnmarshalJSON reads an object. A member that is given twice is an error. If an object has too many members, UnmarshalJSON skips the last
+// ones: the others already have more errors than an answer names.
 func (o *object) UnmarshalJSON(text []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -170,7 +172,7 @@ func (o *object) allowOnly(known ...string) {
 	}
 }
 
-// text returns a member that must be a string. It is not ok if the member is absent, or is not a string, which is an error.
+// text returns a member that must be a string. ok is false if the member is absent, or if it is not a string. Only the second is an error.
 func (o *object) text(name string) (text string, ok bool) {
 	value, given := o.members[name]
 	if !given {
@@ -183,7 +185,7 @@ func (o *object) text(name string) (text string, ok bool) {
 	return text, true
 }
 
-// number returns the exact text of a member that must be a number, or a string with a number.
+// number returns the exact text of a member that must be a number or a string. It does not check whether a string is a number.
 func (o *object) number(name string) (text string, ok bool) {
 	value, given := o.members[name]
 	switch kind := jsonType(value); {

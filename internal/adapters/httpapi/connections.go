@@ -24,8 +24,8 @@ const (
 		"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
 )
 
-// connections is a listener with a maximum of open connections. When the maximum is reached, it closes the connection that has been idle the
-// longest for a new one. If no connection is idle, it answers the new one with 503 at once, so that the client can try another instance.
+// connections is a listener with a maximum of open connections. At the maximum, a new connection replaces the connection that has been idle
+// the longest. If no connection is idle, the new one gets the answer 503 at once, so its client can try another instance.
 type connections struct {
 	net.Listener
 	max      int
@@ -34,7 +34,7 @@ type connections struct {
 
 	mu   sync.Mutex
 	open int
-	idle []net.Conn // the longest first
+	idle []net.Conn // the one that has been idle the longest is first
 }
 
 func newConnections(listener net.Listener, most int, name string, logger *slog.Logger) *connections {
@@ -71,12 +71,12 @@ func (l *connections) admit() bool {
 	}
 	l.mu.Unlock()
 	if given != nil {
-		_ = given.Close() // Close counts it as closed
+		_ = given.Close() // Close reduces l.open, which was raised for the new connection
 	}
 	return !full || given != nil
 }
 
-// observe keeps the list of idle connections. It is the ConnState of an http.Server.
+// observe updates the list of idle connections. An http.Server calls it as its ConnState.
 func (l *connections) observe(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,19 +101,19 @@ func (l *connections) refuse(conn *net.TCPConn) {
 	}
 }
 
-// answerOverload answers any request. It reads what the client sends, because a connection that is closed with
-// unread bytes is reset, and the client may never see the answer.
+// answerOverload answers any request with 503. It reads the bytes that the client sends: a connection that is closed with unread bytes is
+// reset, and then the client may never see the answer.
 func answerOverload(conn *net.TCPConn) {
 	defer conn.Close()
 	const status = http.StatusServiceUnavailable
-	body, _ := json.Marshal(problem(errOverload, nil, status, "")) // it cannot fail
+	body, _ := json.Marshal(problem(errOverload, nil, status, "")) // a Problem always marshals
 	_ = conn.SetDeadline(time.Now().Add(refusalTimeout))
 	if _, err := fmt.Fprintf(conn, overloadedAnswer, len(body), body); err == nil && conn.CloseWrite() == nil {
 		_, _ = io.CopyN(io.Discard, conn, maxDrained)
 	}
 }
 
-// connection counts itself as closed when it is closed.
+// connection is an open connection of the listener of. Close lowers the number of open connections once.
 type connection struct {
 	*net.TCPConn
 	of   *connections
@@ -129,7 +129,8 @@ func (c *connection) Close() error {
 	return c.TCPConn.Close()
 }
 
-// rateLimitedLog logs an event that may happen thousands of times a second: once in ten seconds, with how often it happened.
+// rateLimitedLog logs an event that may happen thousands of times a second. It logs at most one line in ten seconds, with the number of
+// events.
 type rateLimitedLog struct {
 	logger *slog.Logger
 	mu     sync.Mutex

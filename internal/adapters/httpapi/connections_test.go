@@ -29,7 +29,7 @@ func write(t *testing.T, conn net.Conn, text string) {
 	require.NoError(t, err)
 }
 
-// read reads one answer.
+// read reads one answer from a connection.
 func read(t *testing.T, conn net.Conn) (*http.Response, string) {
 	t.Helper()
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -40,7 +40,8 @@ func read(t *testing.T, conn net.Conn) (*http.Response, string) {
 	return response, string(body)
 }
 
-// A connection over the limit is refused at once. The next one is served as soon as another has ended.
+// TestOneConnectionTooManyIsRefused checks that the server refuses a connection over the limit at once, and serves a new one as soon as
+// another connection has ended.
 func TestOneConnectionTooManyIsRefused(t *testing.T) {
 	s := start(t, func(o *httpapi.Options) { o.MaxConnections = 3 })
 	var held []net.Conn
@@ -51,7 +52,7 @@ func TestOneConnectionTooManyIsRefused(t *testing.T) {
 	}
 	for range 5 {
 		conn := dial(t, s.api.Server)
-		write(t, conn, postOrder+"Content-Length: 50000\r\n\r\n{"+strings.Repeat(" ", 40_000)) // it is read, though not for long
+		write(t, conn, postOrder+"Content-Length: 50000\r\n\r\n{"+strings.Repeat(" ", 40_000)) // the server reads the body for a short time
 		response, body := read(t, conn)
 		require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
 		require.Equal(t, "1", response.Header.Get("Retry-After"))
@@ -69,7 +70,7 @@ func TestOneConnectionTooManyIsRefused(t *testing.T) {
 	}, 5*time.Second, 10*time.Millisecond)
 }
 
-// A client that keeps a connection without using it makes room, the one that has waited the longest first.
+// TestIdleConnectionsMakeRoom checks that a new connection replaces an idle one, and that the longest idle one goes first.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	s := start(t, func(o *httpapi.Options) { o.MaxConnections = 3 })
 	var idle []net.Conn
@@ -91,7 +92,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
-// However many long bodies there are that never end, short ones are read.
+// TestLongBodiesTakeTurns checks that the server reads short bodies, however many long bodies never end.
 func TestLongBodiesTakeTurns(t *testing.T) {
 	s := start(t)
 	const fine = `{"customer_id":"` + customer + `","amount":1}`
@@ -103,7 +104,7 @@ func TestLongBodiesTakeTurns(t *testing.T) {
 		write(t, conn, fmt.Sprintf("%sContent-Length: %d\r\n\r\n", postOrder, len(long)))
 		go func() {
 			if n, _ := conn.Read(make([]byte, 1)); n == 1 {
-				answered.Add(1) // refused, before its body came
+				answered.Add(1) // the server has refused the request before its body came
 			}
 		}()
 	}
@@ -123,7 +124,7 @@ func TestLongBodiesTakeTurns(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.send("POST", "/orders/"+firstID+"/ship", longest).status)
 }
 
-// A long body gives its place back, whatever became of it.
+// TestLongBodiesGiveTheirPlaceBack checks that the place of a long body is free again after its request, whatever the answer is.
 func TestLongBodiesGiveTheirPlaceBack(t *testing.T) {
 	s := start(t)
 	fine := `{"customer_id":"` + customer + `","amount":1}` + strings.Repeat(" ", 20<<10)
@@ -139,7 +140,7 @@ func TestLongBodiesGiveTheirPlaceBack(t *testing.T) {
 	require.Equal(t, http.StatusCreated, s.send("POST", "/orders", fine).status)
 }
 
-// Many short headers need more memory than their text.
+// TestManyHeadersAreRefused checks that the server refuses many short headers, which need more memory than their text.
 func TestManyHeadersAreRefused(t *testing.T) {
 	s := start(t)
 	many := make([]string, 500)

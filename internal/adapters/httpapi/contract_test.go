@@ -16,7 +16,7 @@ func requireConforming(t *testing.T, request *http.Request, got orderResponse) {
 	require.NoError(t, contract.CheckAnswer(request, got.status, got.header, got.body), got.body)
 }
 
-// contractRefuses tells whether the contract alone refuses a body.
+// contractRefuses reports whether a body breaks the contract.
 func contractRefuses(t *testing.T, path, body string) bool {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost"+path, strings.NewReader(body))

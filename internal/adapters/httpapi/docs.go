@@ -21,7 +21,7 @@ var contentTypes = map[string]string{
 	".LICENSE": "text/plain; charset=utf-8",
 }
 
-// pagePolicy keeps a page from loading anything from other servers, and other pages from showing it in a frame. The explorer has inline styles.
+// pagePolicy forbids the page to load anything from other servers, and other pages to show it in a frame. The explorer needs inline styles.
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 

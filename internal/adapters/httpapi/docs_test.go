@@ -23,7 +23,7 @@ func TestTheContractIsServed(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.send("HEAD", "/openapi.yaml", "").status)
 }
 
-// test/pages looks at it in a browser.
+// TestThePageIsServed checks the page /docs over HTTP. A test in test/pages opens it in a browser.
 func TestThePageIsServed(t *testing.T) {
 	s := start(t)
 	page := s.send("GET", "/docs", "")
@@ -44,7 +44,7 @@ func TestThePageIsServed(t *testing.T) {
 	}
 }
 
-// TestDocsAreThePinnedOnes compares the page's script, which another project publishes, with its committed checksum.
+// TestDocsAreThePinnedOnes checks that the script of the page has the committed checksum. Another project publishes the script.
 func TestDocsAreThePinnedOnes(t *testing.T) {
 	t.Parallel()
 	sums, err := os.ReadFile("openapi-explorer.sha256")

@@ -6,13 +6,13 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// CloseListener is what a dying network does to a server.
+// CloseListener closes the listener of a server, as if the network failed.
 func (s *Server) CloseListener() error { return s.listener.Close() }
 
 // Handler answers requests without a connection.
 func (s *Server) Handler() http.Handler { return s.http.Handler }
 
-// The cursor, and its reverse.
+// The encoding and the decoding of a cursor.
 var (
 	CursorOf   = cursorOf
 	ReadCursor = readCursor
@@ -26,5 +26,5 @@ func (s *Server) Idle() int {
 	return len(l.idle)
 }
 
-// Routes are what a server answers.
+// Routes returns the routes of a server.
 func (s *Server) Routes() gin.RoutesInfo { return s.engine.Routes() }

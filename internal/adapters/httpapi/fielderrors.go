@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	maxFieldErrors = 20 // errors in one answer, so that a hostile request does not get a long answer
+	maxFieldErrors = 20 // errors in one answer: a hostile request must not get a long answer
 	maxNameLength  = 64 // bytes of an unknown name that the answer repeats
 )
 
-// fieldErrors is everything that is wrong with the body and the parameters of one request.
+// fieldErrors collects all errors in the body and the parameters of one request.
 type fieldErrors struct {
 	list   []FieldError
 	causes []*fault.Error
 }
 
-// invalidRequest is a fault, and the fields that it is about.
+// invalidRequest is a fault with the fields that are wrong.
 type invalidRequest struct {
 	fault  *fault.Error
 	fields []FieldError
@@ -42,7 +42,7 @@ func (f *fieldErrors) addField(name, reason string) {
 	}
 }
 
-// full reports whether an answer cannot name more errors.
+// full reports whether the answer has no room for more errors.
 func (f *fieldErrors) full() bool { return len(f.list) >= maxFieldErrors }
 
 func inBody(name, reason string) FieldError {
@@ -82,7 +82,7 @@ func (f *fieldErrors) add(err error, blame func(name, reason string)) {
 	}
 }
 
-// err returns all errors as one fault. If there is one error of the domain only, it keeps its own code.
+// err returns all errors as one fault, or nil if there are none. A single error of the domain keeps its own code.
 func (f *fieldErrors) err() error {
 	switch {
 	case len(f.list) == 0:
@@ -120,7 +120,7 @@ func readParameters(c *gin.Context) {
 	}
 }
 
-// parameters is the query of a request, and its errors.
+// parameters has the query of a request and collects its errors.
 type parameters struct {
 	fieldErrors
 	query url.Values
@@ -144,7 +144,7 @@ func (p *parameters) ifGiven(name string, read func(text string)) {
 	}
 }
 
-// time returns a time, or the zero time if it is not given. Databases have years of four digits.
+// time returns the time in a parameter, or the zero time if the parameter is absent. The year has at most four digits, as databases need.
 func (p *parameters) time(name string) (moment time.Time) {
 	p.ifGiven(name, func(text string) {
 		at, err := time.Parse(time.RFC3339, text)
@@ -157,7 +157,7 @@ func (p *parameters) time(name string) (moment time.Time) {
 	return moment
 }
 
-// limit returns the parameter limit, from 1 to most, or usual if it is not given.
+// limit returns the parameter limit, which must be from 1 to most, or usual if the parameter is absent.
 func (p *parameters) limit(usual, most int) int {
 	p.ifGiven("limit", func(text string) {
 		number, err := strconv.Atoi(text)

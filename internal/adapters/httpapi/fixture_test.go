@@ -30,17 +30,17 @@ const (
 	trace    = "4bf92f3577b34da6a3ce929d0e0e4736"
 )
 
-// shop is the service over real orders, kept in memory. Its ids and its clock are known. Keys, guards and filters it only
-// notes; what it lists is given.
+// shop is an orders.Service that keeps real orders in memory. Its ids and its clock are known. It only records keys, guards and filters.
+// The test sets the results of List and Events.
 type shop struct {
 	mu      sync.Mutex
 	orders  map[order.ID]*order.Order
 	keys    []orders.Key                    // one for each order
 	guards  []orders.Precondition           // one for each change
 	filter  orders.Filter                   // the last one
-	page    orders.Page                     // is what List returns
-	events  []orders.Event                  // is what Events returns
-	instead func(ctx context.Context) error // runs before everything, and may fail it
+	page    orders.Page                     // returned by List
+	events  []orders.Event                  // returned by Events
+	instead func(ctx context.Context) error // runs before each call; its error is the result of the call
 }
 
 var (
@@ -121,7 +121,7 @@ func (s *shop) interfere(ctx context.Context) error {
 	return s.instead(ctx)
 }
 
-// service is a running API and how to talk to it. Everything it answers is judged by openapi.yaml.
+// service is a running API with the means to call it. Each answer is checked against openapi.yaml.
 type service struct {
 	t      *testing.T
 	api    *httpapi.API
@@ -148,7 +148,7 @@ func start(t *testing.T, adjust ...func(*httpapi.Options)) *service {
 	return s
 }
 
-// run serves until the test ends, and returns the server's URL.
+// run runs a server until the test ends, and returns the server's URL.
 func run(t *testing.T, server *httpapi.Server) string {
 	t.Helper()
 	require.NoError(t, server.Listen(t.Context()))
@@ -188,7 +188,7 @@ func (s *service) sendReader(method, path string, body io.Reader, headers ...str
 	return s.do(request)
 }
 
-// sendLines makes a POST with a header of several lines.
+// sendLines makes a POST request that has one header several times.
 func (s *service) sendLines(path, body, header string, lines ...string) orderResponse {
 	s.t.Helper()
 	request := s.request(http.MethodPost, path, strings.NewReader(body))
@@ -205,7 +205,7 @@ func (s *service) request(method, path string, body io.Reader) *http.Request {
 	return request
 }
 
-// sendOutside is send for what the contract promises of the other listener.
+// sendOutside makes a request to a path that the contract promises on the other listener only.
 func (s *service) sendOutside(method, path string) orderResponse {
 	s.t.Helper()
 	got := s.exchange(s.request(method, path, http.NoBody))
@@ -238,7 +238,7 @@ func (s *service) place(amount string) orderResponse {
 	return got
 }
 
-// requireProblem compares the whole document. errors is empty or the JSON of the document's errors.
+// requireProblem compares the whole problem document. errors is empty, or the JSON of the document's errors.
 func requireProblem(t *testing.T, got orderResponse, status int, code, detail, errors string) {
 	t.Helper()
 	if errors != "" {
@@ -250,7 +250,7 @@ func requireProblem(t *testing.T, got orderResponse, status int, code, detail, e
 		http.StatusText(status), status, detail, code, errors, trace), got.body)
 }
 
-// logged keeps what was logged.
+// logged keeps the lines of a log.
 type logged struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -268,7 +268,7 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
-// has waits until all parts stand in one logged line: the line is written after the answer.
+// has waits until one logged line contains all parts. It waits because the server writes the line after the answer.
 func (l *logged) has(t *testing.T, parts ...string) {
 	t.Helper()
 	require.Eventually(t, func() bool {

@@ -33,7 +33,7 @@ type wish struct {
 	currency string
 }
 
-// wishOf reads a body by nothing but the contract's words: nil if it does not ask for an order.
+// wishOf reads a body as the contract describes it, without code of the server. It returns nil if the body does not ask for an order.
 func wishOf(body []byte) *wish {
 	members := map[string]any{}
 	decoder := json.NewDecoder(bytes.NewReader(body))
@@ -70,7 +70,7 @@ func wishOf(body []byte) *wish {
 	return &wish{customer: strings.ToLower(customer), amount: worth, currency: currency}
 }
 
-// isText reports whether package json reads a well-formed text as it is. What it cannot read it replaces with U+FFFD.
+// isText reports whether package json reads a well-formed text unchanged. Package json replaces invalid characters with U+FFFD.
 func isText(body []byte) bool {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
@@ -85,8 +85,8 @@ func isText(body []byte) bool {
 	}
 }
 
-// Whatever is posted as an order, the answer is 201 and the order that was asked for, with its key, or 400 and a problem,
-// and nothing was placed. Both are as the contract says.
+// FuzzPlaceOrder checks the answer to any body that is posted as an order. It is either 201, and the order and the key are the requested
+// ones, or 400 with a problem, and no order was placed. Both answers follow the contract.
 func FuzzPlaceOrder(f *testing.F) {
 	const fine = `{"customer_id":"` + customer + `","amount":100.50,"currency":"EUR"}`
 	for _, change := range [][2]string{
@@ -169,7 +169,7 @@ func FuzzPlaceOrder(f *testing.F) {
 	})
 }
 
-// requireRefused checks that the request was at fault, and is told so.
+// requireRefused checks that the answer is a problem with status 400.
 func requireRefused(t *testing.T, got orderResponse) {
 	t.Helper()
 	require.Equal(t, http.StatusBadRequest, got.status, got.body)

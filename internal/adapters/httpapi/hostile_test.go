@@ -27,7 +27,7 @@ type target struct {
 
 func (r target) probe() bool { return r.path == "/healthz" || r.path == "/readyz" }
 
-// targets are all routes of both listeners, as their routers know them.
+// targets returns all routes of both listeners, from the routers.
 func targets(t *testing.T, api *httpapi.API, admin *httpapi.Admin) []target {
 	t.Helper()
 	values := strings.NewReplacer(":id", firstID, ":subscriber", "e%20mails", ":file", "openapi-explorer.min.js", "*profile", "heap")
@@ -42,7 +42,7 @@ func targets(t *testing.T, api *httpapi.API, admin *httpapi.Admin) []target {
 	return all
 }
 
-// listeners are both, with nothing but a token.
+// listeners starts both listeners and returns their routes. The options have a token and no other protection.
 func listeners(t *testing.T, office *office, shop *shop, logger *slog.Logger, meters metric.MeterProvider) []target {
 	t.Helper()
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("up 1\n")) })
@@ -87,8 +87,8 @@ func (r target) ask(t *testing.T, headers ...string) orderResponse {
 
 const authorized = "Authorization: Bearer " + token
 
-// TestHostileRequests sends to every route of both listeners what a browser sends for somebody else's page, and what somebody
-// sends who has no token. A new route is among them by itself.
+// TestHostileRequests checks the answers of every route of both listeners to the requests that a browser sends for a foreign page, and to
+// requests without a token. The routers provide the routes, so the test covers new routes too.
 func TestHostileRequests(t *testing.T) {
 	var (
 		everything = func(target) bool { return true }
@@ -175,7 +175,7 @@ func TestWithoutATokenNobodyGetsIn(t *testing.T) {
 	}
 }
 
-// TestAllowedHosts lists which host names each kind of listener accepts.
+// TestAllowedHosts checks which host names each kind of listener accepts.
 func TestAllowedHosts(t *testing.T) {
 	for name, c := range map[string]struct {
 		addr    string
@@ -248,7 +248,7 @@ func TestRefusalsAreNoticed(t *testing.T) {
 	require.NotContains(t, said.String(), "s3cret")
 }
 
-// counted is what the counter of refusals shows, by kind.
+// counted returns the values of the counter of refusals, by kind.
 func counted(t *testing.T, reader sdkmetric.Reader) map[string]int64 {
 	t.Helper()
 	var read metricdata.ResourceMetrics
@@ -268,7 +268,8 @@ func counted(t *testing.T, reader sdkmetric.Reader) map[string]int64 {
 	return found
 }
 
-// TestReasonsAreForThoseWithTheToken checks that everybody sees which check fails, and only the log and holders of the token see why.
+// TestReasonsAreForThoseWithTheToken checks that every client sees which check fails. Only the log and clients with the token get the
+// reason.
 func TestReasonsAreForThoseWithTheToken(t *testing.T) {
 	said, failure := new(logged), errors.New("cannot reach user shop of database orders at 10.0.0.7")
 	check := httpapi.Check{Name: "database", Required: true, Probe: func(context.Context) error { return failure }}
@@ -292,7 +293,7 @@ func TestReasonsAreForThoseWithTheToken(t *testing.T) {
 	said.has(t, "level=INFO", again, "check=database")
 }
 
-// statusFor asks a handler with a host.
+// statusFor returns the status of a request that names a host.
 func statusFor(t *testing.T, handler http.Handler, path, host string) int {
 	t.Helper()
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)

@@ -12,15 +12,16 @@ import (
 // AnyHost among the allowed hosts allows every name.
 const AnyHost = "*"
 
-// hosts is the names that requests to a listener may use. It protects against DNS rebinding: a foreign page makes a browser look up a foreign
-// name that resolves to this listener, which only this machine or its network can reach. The request then carries the foreign name.
+// hosts has the host names that requests to a listener may use. It protects against DNS rebinding: a foreign page makes a browser send
+// requests to a foreign name that resolves to this listener. Only this machine or its network can reach the listener, and the browser is
+// there. Such a request has the foreign name in its Host header.
 type hosts struct {
 	any   bool
 	names map[string]bool
 }
 
-// newHosts returns the hosts of a listener at addr. If careful is false and allowed is empty, every host is allowed. Otherwise the hosts are
-// allowed, localhost, the name in addr, and every IP address: a request for an address used no name that resolves to this listener.
+// newHosts returns the hosts of a listener at addr. If careful is false and allowed is empty, they are all hosts. Otherwise they are the
+// names in allowed, localhost, the name in addr, and every IP address: a request for an IP address did not use a foreign name.
 func newHosts(addr string, allowed []string, careful bool) hosts {
 	h := hosts{any: !careful && len(allowed) == 0, names: map[string]bool{"localhost": true}}
 	if own, _, err := net.SplitHostPort(addr); err == nil && own != "" {
@@ -33,7 +34,7 @@ func newHosts(addr string, allowed []string, careful bool) hosts {
 	return h
 }
 
-// allows reports whether a Host header is allowed. Browsers never send an empty one; health checks over HTTP/1.0 do.
+// allows reports whether a Host header is allowed. An empty header is allowed: browsers never send it, but health checks over HTTP/1.0 do.
 func (h hosts) allows(host string) bool {
 	if h.any || host == "" {
 		return true
@@ -57,7 +58,8 @@ func (h hosts) String() string {
 	return "listed"
 }
 
-// onLoopback reports whether only this machine can reach an address. A name other than localhost may resolve to another address later.
+// onLoopback reports whether only this machine can reach an address. It is false for a name other than localhost, because the name may
+// resolve to another address later.
 func onLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	return err == nil && (strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback())
@@ -89,7 +91,8 @@ func requireSameOrigin(trusted []string, refused *refusals) gin.HandlerFunc {
 	}
 }
 
-// requireOwnPage is requireSameOrigin for reading too, because some answers cost the process much.
+// requireOwnPage does the same as requireSameOrigin for all requests that need a token, also for those that only read: some answers are
+// expensive for the process. No other origin is trusted.
 func requireOwnPage(refused *refusals) gin.HandlerFunc {
 	protection := http.NewCrossOriginProtection()
 	return func(c *gin.Context) {

@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Hanging checks take the two seconds once, not each, and cost nobody else the answer.
+// TestReadinessDoesNotWaitForHangingChecks checks that several hanging checks together delay readiness by two seconds, and that the other
+// checks still give their results.
 func TestReadinessDoesNotWaitForHangingChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -34,7 +35,7 @@ func TestReadinessDoesNotWaitForHangingChecks(t *testing.T) {
 	})
 }
 
-// An answer that began before the panic must not look complete.
+// TestAPanicCutsOffAnAnswerThatHasBegun checks that an answer does not look complete if the handler panics after the answer began.
 func TestAPanicCutsOffAnAnswerThatHasBegun(t *testing.T) {
 	engine := newEngine(slog.New(slog.DiscardHandler))
 	engine.GET("/", func(c *gin.Context) {

@@ -61,14 +61,15 @@ func (o orderRoutes) ListOrders(ctx context.Context, _ ListOrdersRequestObject) 
 	return ListOrders200JSONResponse{Body: shown}, nil
 }
 
-// cursorOf returns a page cursor as a text that clients send back unchanged: a time in microseconds, the precision of orders, and an id.
+// cursorOf encodes a page cursor as a text that clients send back unchanged. The text holds an id and a time in microseconds, which is the
+// precision of the times of orders.
 func cursorOf(place orders.PageCursor) string {
 	id := uuid.MustParse(string(place.ID))
 	raw := binary.BigEndian.AppendUint64(nil, uint64(place.CreatedAt.UnixMicro()))
 	return base64.RawURLEncoding.EncodeToString(append(raw, id[:]...))
 }
 
-// readCursor is the reverse of cursorOf.
+// readCursor decodes a text that cursorOf made. It reports false for any other text.
 func readCursor(text string) (orders.PageCursor, bool) {
 	const size = 8 + 16
 	raw, err := base64.RawURLEncoding.DecodeString(text)

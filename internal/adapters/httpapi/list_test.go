@@ -73,7 +73,7 @@ func TestWrongFiltersAreRefused(t *testing.T) {
 		{"cursor=AAZfhqd1QgAAAAAAAABwAIAAAAAAAAA", parameter("cursor", cursor)},
 		{"cursor=AAZfhqd1QgAAAAAAAABwAIAAAAAAAAAB%3D", parameter("cursor", cursor)},
 		{"cursor=f_____________________________w", parameter("cursor", cursor)},
-		{"cursor=________________________________", ""}, // a moment before 1970
+		{"cursor=________________________________", ""}, // a time before 1970
 		{"cursor=f___" + strings.Repeat("A", 28), parameter("cursor", cursor)},
 		{"x=1&limit=x&status=y&created_from=z", all},
 	} {
@@ -89,7 +89,7 @@ func TestWrongFiltersAreRefused(t *testing.T) {
 		parameter(strings.Repeat("é", 32)+"…", known))
 }
 
-// Whatever a cursor says, it is read as a place that can be asked for, or refused.
+// FuzzCursor checks that any text is either refused, or read as a place from which a page can be read.
 func FuzzCursor(f *testing.F) {
 	f.Add("AAZfhqd1QgAAAAAAAABwAIAAAAAAAAAB")
 	f.Add("AAZfhqd1QgAAAAAAAABwAIAAAAAAAAAB\n")

@@ -18,7 +18,7 @@ func newEngine(logger *slog.Logger, tracing ...gin.HandlerFunc) *gin.Engine {
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
-	_ = engine.SetTrustedProxies(nil) // cannot fail. The client is the peer, whatever its headers claim
+	_ = engine.SetTrustedProxies(nil) // cannot fail. The client's address is the peer's, whatever the headers say
 	engine.Use(tracing...)
 	engine.Use(setTraceID, logAccess(logger), recoverPanic(logger), limitHeaders)
 	engine.NoRoute(func(c *gin.Context) { refuse(c, errRoute) })
@@ -26,7 +26,8 @@ func newEngine(logger *slog.Logger, tracing ...gin.HandlerFunc) *gin.Engine {
 	return engine
 }
 
-// answerHead makes every GET route of engine answer HEAD as well. Middleware of single routes is skipped, so a check belongs to the engine.
+// answerHead makes every GET route of engine answer HEAD too. HEAD skips the middleware of a single route, so every check belongs to the
+// engine.
 func answerHead(engine *gin.Engine) {
 	for _, route := range engine.Routes() {
 		if route.Method == http.MethodGet {
@@ -49,8 +50,8 @@ func setTraceID(c *gin.Context) {
 	}
 }
 
-// maxHeaders bounds the headers of a request. Each header counts headerOverhead more than its text, as in HTTP/2, because many short headers
-// need far more memory than their text. The server itself cuts off a request with 4 KiB more, before it could be answered with a problem.
+// maxHeaders bounds the headers of a request. Each header counts its text and headerOverhead, as in HTTP/2, because many short headers need
+// far more memory than their text. If the headers are 4 KiB larger still, net/http itself refuses the request, without a problem document.
 const (
 	maxHeaders     = 16 << 10
 	cutOffHeaders  = maxHeaders
@@ -71,8 +72,8 @@ func limitHeaders(c *gin.Context) {
 	}
 }
 
-// logAccess logs one line for each request: a bug as an error, unavailability as a warning, both with the reason, and everything else for
-// debugging only. Overload is logged where it is noticed, and less often.
+// logAccess logs one line for each request. A bug is an error and unavailability is a warning, both with the reason. Every other request is
+// a debug line. Overload is a debug line too: the code that detects it logs a warning, less often.
 func logAccess(logger *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start := time.Now()
@@ -97,8 +98,8 @@ func logAccess(logger *slog.Logger) gin.HandlerFunc {
 	}
 }
 
-// recoverPanic answers a panic with an internal problem. If the answer has begun already, it is cut off, so that the client does not take it
-// for complete.
+// recoverPanic answers a panic with an internal problem. If the answer has begun already, recoverPanic cuts it off, so the client sees that
+// it is not complete.
 func recoverPanic(logger *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		defer func() {
@@ -117,14 +118,14 @@ func recoverPanic(logger *slog.Logger) gin.HandlerFunc {
 	}
 }
 
-// endAfter ends the request's context after limit, for the handlers behind it.
+// endAfter ends the request's context after limit, for the handlers that run after it.
 func endAfter(limit time.Duration) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		request := c.Request
 		ctx, cancel := context.WithTimeout(request.Context(), limit)
 		defer func() {
 			cancel()
-			c.Request = request // otherwise a panic would look like a client that went away
+			c.Request = request // with the cancelled context, a panic would look like a client that went away
 		}()
 		c.Request = request.WithContext(ctx)
 		c.Next()

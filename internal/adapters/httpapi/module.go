@@ -34,7 +34,7 @@ func run(server *Server, logger *slog.Logger, life fx.Lifecycle, app fx.Shutdown
 				defer close(served)
 				if err := server.Serve(); err != nil {
 					logger.Error("shutting down", "error", err)
-					_ = app.Shutdown(fx.ExitCode(1)) // fails only when it is shutting down already
+					_ = app.Shutdown(fx.ExitCode(1)) // fails only if the app is shutting down already
 				}
 			}()
 			return nil

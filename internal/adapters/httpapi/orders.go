@@ -97,8 +97,8 @@ var (
 	entityTags = regexp.MustCompile(`^` + entityTag.String() + `([ \t]*,[ \t]*` + entityTag.String() + `)*$`)
 )
 
-// readVersions reads If-Match. It returns nil for any version, else the versions of the tags. A tag of another form, and a weak one, stands for
-// no version (RFC 9110, section 13.1.1).
+// readVersions reads If-Match. It returns nil if every version is allowed, and otherwise the versions in the tags. A weak tag, or a tag
+// that is not a version, matches no version (RFC 9110, section 13.1.1).
 func readVersions(in *object, header *string) []int64 {
 	if header == nil || strings.TrimSpace(*header) == "*" {
 		return nil
@@ -134,7 +134,7 @@ func readID(in *fieldErrors, text string) order.ID {
 	return id
 }
 
-// PayOrder answers with the order as it is right after the payment.
+// PayOrder pays the order, and answers with the order right after the payment.
 func (o orderRoutes) PayOrder(ctx context.Context, request PayOrderRequestObject) (PayOrderResponseObject, error) {
 	in := bodyOrEmpty(request.Body)
 	in.allowOnly("reference")
@@ -147,7 +147,7 @@ func (o orderRoutes) PayOrder(ctx context.Context, request PayOrderRequestObject
 	return PayOrder200JSONResponse{orderResponse(paid)}, err
 }
 
-// ShipOrder answers with the order as it is right after the shipment.
+// ShipOrder ships the order, and answers with the order right after the shipment.
 func (o orderRoutes) ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error) {
 	in := bodyOrEmpty(request.Body)
 	in.allowOnly("carrier", "tracking")
@@ -160,7 +160,7 @@ func (o orderRoutes) ShipOrder(ctx context.Context, request ShipOrderRequestObje
 	return ShipOrder200JSONResponse{orderResponse(shipped)}, err
 }
 
-// CancelOrder answers with the order as it is right after the cancellation.
+// CancelOrder cancels the order, and answers with the order right after the cancellation.
 func (o orderRoutes) CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error) {
 	in := bodyOrEmpty(request.Body)
 	in.allowOnly("reason")
@@ -188,8 +188,8 @@ func readChangeRequest(in *object, id string, key, match *string) (order.ID, ord
 	return parsed, condition, in.err()
 }
 
-// requestContext returns the context of the HTTP request. The generated code passes gin's context, which gin uses again for other requests, so
-// nothing may hold it after this request.
+// requestContext returns the context of the HTTP request. The generated code passes gin's context. Nothing may hold gin's context after
+// this request, because gin uses it again for other requests.
 func requestContext(ctx context.Context) context.Context {
 	if c, ok := ctx.(*gin.Context); ok {
 		return c.Request.Context()

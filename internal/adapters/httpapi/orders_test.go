@@ -174,7 +174,7 @@ func TestWrongFieldsAreRefused(t *testing.T) {
 	const ok = `"customer_id":"` + customer + `"`
 	for name, c := range map[string]struct {
 		body, code, detail, errors string
-		unseen                     bool // the contract alone does not refuse it
+		unseen                     bool // the contract does not refuse the body, only the service does
 	}{
 		"unknown":        {body: `{` + ok + `,"amount":1,"note":"x"}`, errors: field("note", notKnown)},
 		"other case":     {body: `{` + ok + `,"amount":1,"Amount":2}`, errors: field("Amount", notKnown)},
@@ -345,7 +345,7 @@ func TestEveryKindOfFailure(t *testing.T) {
 		{fmt.Errorf("place: %w", context.DeadlineExceeded), 503, "timeout", "the answer took too long; whether the change was made is not known", "WARN"},
 		{orders.ErrEventsNotPulled.Wrap(cause), 500, "internal", bug, "ERROR"},
 		{fmt.Errorf("place: %w", cause), 500, "internal", bug, "ERROR"},
-		{context.Canceled, 500, "internal", bug, "ERROR"}, // but the client is still there
+		{context.Canceled, 500, "internal", bug, "ERROR"}, // the client is still connected
 	} {
 		t.Run(c.code, func(t *testing.T) {
 			s.shop.instead = func(context.Context) error { return c.err }

@@ -23,7 +23,7 @@ const (
 type outboxRoutes struct {
 	inspector   operations.RelayInspector
 	parking     operations.ParkingAdmin
-	subscribers operations.SubscriberAdmin // nil: nothing is known of them
+	subscribers operations.SubscriberAdmin // nil: the status has no subscribers
 	bodies      *bodies
 	logger      *slog.Logger
 }
@@ -188,7 +188,7 @@ func ShowEvents(entries []operations.ListedEvent) []OutboxEvent {
 	return list
 }
 
-// showPayload returns the payload unchanged, nil if there is none, and as a string if it is nested too deep for package json.
+// showPayload returns the payload unchanged, or nil if there is none. A payload that is nested too deep for package json becomes a string.
 func showPayload(payload []byte) *json.RawMessage {
 	shown := json.RawMessage(payload)
 	switch {
@@ -200,7 +200,7 @@ func showPayload(payload []byte) *json.RawMessage {
 	return &shown
 }
 
-// ShowParked returns the JSON form of parked events, and of how many there are in all.
+// ShowParked returns the JSON form of the listed parked events, with the number of all parked events.
 func ShowParked(events []relay.ParkedEvent, all operations.RelayStatus) ParkedEvents {
 	shown := ParkedEvents{Waiting: all.ParkedEvents, Aggregates: all.ParkedAggregates, Events: make([]ParkedEvent, 0, len(events))}
 	for _, e := range events {

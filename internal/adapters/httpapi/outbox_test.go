@@ -22,7 +22,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// office is what operators work with: it answers with what it is given, and notes what it is asked for.
+// office is a fake of the operators' ports. It returns the values that the test has set, and records its calls.
 type office struct {
 	operations.ParkingAdmin
 	state   operations.RelayStatus
@@ -55,7 +55,7 @@ func (o *office) Redrive(_ context.Context, key *outbox.Key) (int, error) {
 	return 3, o.err
 }
 
-// bureau is a running admin listener. Everything it answers is judged by openapi.yaml.
+// bureau is a running admin listener. Each answer is checked against openapi.yaml.
 type bureau struct {
 	*office
 	t    *testing.T
@@ -141,7 +141,7 @@ func TestOutboxEvents(t *testing.T) {
 	require.Equal(t, `[{"position":4,"event_id":"e","state":"parked","reason":"too large","aggregate_type":"order","aggregate_id":"o",`+
 		`"aggregate_version":2,"type":"t","subject":"s","recorded_at":"2026-11-05T12:30:00Z","headers":{"a":"b"},"payload":{"x":1.50}}]`, got.body)
 	require.True(t, b.filter.Since.Equal(noon))
-	deep := strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) // Postgres takes it, and package json does not
+	deep := strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) // Postgres accepts such JSON, package json does not
 	b.listed[0].Payload = []byte(deep)
 	require.Contains(t, b.ask("GET", "/outbox/events?aggregate=invoice/7&type=t&limit=1000", "").body, `"payload":"`+deep+`"}]`)
 	b.filter.Since = time.Time{}
@@ -216,7 +216,7 @@ func TestOutboxRedrive(t *testing.T) {
 
 func TestWhatTheOfficeCannotDo(t *testing.T) {
 	b := newBureau(t)
-	b.err = relay.ErrNotParked.Wrap(context.DeadlineExceeded) // whatever it is
+	b.err = relay.ErrNotParked.Wrap(context.DeadlineExceeded) // the wrapped error does not matter
 	for _, path := range []string{"/outbox/status", "/outbox/events", "/outbox/parked"} {
 		requireProblem(t, b.ask("GET", path, ""), 404, "not_parked", relay.ErrNotParked.Detail, "")
 	}
@@ -237,7 +237,7 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-// What operators do is not to be had where customers are.
+// TestThePublicListenerHasNoneOfThis checks that the API's listener does not have the operators' routes.
 func TestThePublicListenerHasNoneOfThis(t *testing.T) {
 	s := start(t)
 	for _, path := range []string{
@@ -250,7 +250,7 @@ func TestThePublicListenerHasNoneOfThis(t *testing.T) {
 	}
 }
 
-// Probes come every few seconds; nobody wants their traces.
+// TestProbesAreNotTraced checks that probes, which come every few seconds, make no spans.
 func TestProbesAreNotTraced(t *testing.T) {
 	spans := tracetest.NewSpanRecorder()
 	b := newBureau(t, func(o *httpapi.AdminOptions) {

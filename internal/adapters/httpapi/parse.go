@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// Operators name an aggregate and a position in the stream in one way, over HTTP and on the command line. The command line uses the
+// Operators name an aggregate, or a place in the stream, in the same way over HTTP and on the command line. The command line uses the
 // parsers of this file.
 
 // ErrAggregate reports that a text names no aggregate.
@@ -59,7 +59,7 @@ const keyHeader = "Idempotency-Key"
 // errKey reports that a text is not an idempotency key.
 var errKey = fault.New(fault.Invalid, "invalid_idempotency_key", "not an idempotency key")
 
-// maxKeyLength is in bytes. Every character of a key is one byte.
+// maxKeyLength is the length of the longest key in bytes. Every character of a key is one byte.
 const maxKeyLength = 255
 
 // parseKey accepts 1 to 255 visible ASCII characters.

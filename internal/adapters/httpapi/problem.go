@@ -31,8 +31,8 @@ var (
 	errBug      = fault.New(fault.Internal, "internal", "something went wrong on our side; the trace id helps to find out what")
 )
 
-// statusOf and statusOfCode map every fault to a status. A fault for which HTTP has a status of its own is mapped by its code, every other by its
-// kind. The contract lists all codes.
+// statusOf and statusOfCode give the status of every fault. The code decides if HTTP has a special status for the fault. Otherwise the kind
+// decides. The contract lists all codes.
 var (
 	statusOf = map[fault.Kind]int{
 		fault.Invalid:     http.StatusBadRequest,
@@ -56,16 +56,16 @@ var (
 	}
 )
 
-// statusClientGone is the status in logs and spans if the client went away (nginx's 499).
+// statusClientGone is the status in logs and spans if the client went away. nginx uses 499 too.
 const statusClientGone = 499
 
-// refuse answers with err as a problem, and ends the request. An error of the server is kept in c.Errors, for the log and the span. The client
-// gets only the code and, unless it is a bug, the detail. If the client went away, and the work was cancelled for that, it is no error of the
-// server.
+// refuse answers with err as a problem, and ends the request. c.Errors keeps an error of the server, for the log and the span. The client
+// gets only the code and the detail; for a bug the detail is the same for all bugs. If the client went away and the work was cancelled for
+// that reason, err is not an error of the server.
 func refuse(c *gin.Context, err error) {
 	c.Abort()
 	if c.Writer.Written() {
-		return // the answer has begun, and could not be written to its end
+		return // the answer has begun, and its rest could not be written
 	}
 	f := classify(err)
 	status, special := statusOfCode[f.Code]
@@ -84,12 +84,12 @@ func refuse(c *gin.Context, err error) {
 	}
 	body, err := json.Marshal(problem(f, fieldErrorsOf(err), status, traceID(c)))
 	if err != nil {
-		panic(err) // nothing in it can fail to marshal
+		panic(err) // a Problem always marshals
 	}
 	c.Data(status, "application/problem+json", body)
 }
 
-// classify returns the fault in err's chain. All bugs look the same to clients, and a fault that the contract does not list counts as a bug.
+// classify returns the fault in err's chain. All bugs look the same to clients. A fault whose code the contract does not list is a bug.
 func classify(err error) *fault.Error {
 	var f *fault.Error
 	switch {
@@ -103,7 +103,7 @@ func classify(err error) *fault.Error {
 	return errBug
 }
 
-// fieldErrorsOf returns the fields that err names. Fields that the service names are in the body.
+// fieldErrorsOf returns the fields that err names. A field in an error of the service is a member of the body.
 func fieldErrorsOf(err error) []FieldError {
 	var located *invalidRequest
 	if errors.As(err, &located) {

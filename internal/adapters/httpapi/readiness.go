@@ -21,11 +21,12 @@ type probes struct {
 	failed map[string]bool
 }
 
-// ready shows why a check fails only to requests with the token: a reason can name users, databases and hosts.
+// ready answers with the result of each check. Only a request with the token gets the reasons, because a reason can name users, databases
+// and hosts.
 func (p *probes) ready(c *gin.Context) {
 	ctx := c.Request.Context()
 	report := readiness(ctx, p.checks)
-	if ctx.Err() == nil { // otherwise the checks failed because the client went away
+	if ctx.Err() == nil { // if ctx has ended, the checks may have failed because the client went away
 		p.log(ctx, report)
 	}
 	allowed, why := p.access.judge(c.Request)
@@ -84,7 +85,7 @@ func readiness(ctx context.Context, checks []Check) Readiness {
 	return report
 }
 
-// await returns the answer if there is one, even if ctx has ended.
+// await waits for the answer until ctx ends. It returns an answer that is there even if ctx has ended.
 func await(ctx context.Context, answer <-chan error) error {
 	select {
 	case err := <-answer:

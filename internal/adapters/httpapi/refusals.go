@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// refusal is why a request was refused before it was handled.
+// refusal is the reason why a request was refused before a handler got it.
 type refusal string
 
 const (
@@ -32,13 +32,15 @@ func (r refusal) message() string {
 	}[r]
 }
 
-// refusalInterval is the least time between two log lines about one kind of refusal, because strangers decide how many such requests there are.
+// refusalInterval is the least time between two log lines about one kind of refusal. Strangers decide how many such requests come, so the
+// log needs a limit.
 const refusalInterval = time.Minute
 
-// maxLogged is how much of a client's text a log line repeats.
+// maxLogged is how many bytes of a client's text a log line repeats.
 const maxLogged = 200
 
-// refusals counts what a listener refuses, and logs it: the first one at once, then at most one of each kind a minute.
+// refusals counts and logs the requests that a listener refuses. It logs the first one of each kind at once, then at most one of each kind
+// a minute.
 type refusals struct {
 	server  string
 	logger  *slog.Logger
@@ -56,14 +58,14 @@ func newRefusals(server string, logger *slog.Logger, mp metric.MeterProvider, ki
 	counter, err := mp.Meter("github.com/assylzhan-a/outboxie/internal/adapters/httpapi").Int64Counter("outboxie.http.refusals",
 		metric.WithDescription("Requests that were refused for their host, their origin or their token."))
 	if err != nil {
-		otel.Handle(err) // the counter works in any case
+		otel.Handle(err) // the counter can be used in any case
 	}
 	r := &refusals{
 		server: server, logger: logger, counter: counter,
 		quietUntil: make(map[refusal]time.Time), suppressed: make(map[refusal]int),
 	}
 	for _, kind := range kinds {
-		r.count(context.Background(), kind, 0) // so that the first one is seen as an increase
+		r.count(context.Background(), kind, 0) // shows 0, so the first refusal is an increase
 	}
 	return r
 }
@@ -84,7 +86,7 @@ func (r *refusals) note(c *gin.Context, kind refusal) {
 		"origin", cut(c.GetHeader("Origin")), "method", c.Request.Method, "path", cut(c.Request.URL.Path), "suppressed", suppressed)
 }
 
-// due reports whether it is time for a line, and how many were left out since the last one.
+// due reports whether a line about this kind may be logged, and how many refusals were not logged since the last line.
 func (r *refusals) due(kind refusal) (suppressed int, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

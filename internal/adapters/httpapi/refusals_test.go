@@ -24,7 +24,7 @@ func TestAFloodOfRefusalsIsOneLineAMinute(t *testing.T) {
 	})
 }
 
-// lines are how many refusals each line tells to have been left out, -1 for a refusal without a line.
+// lines makes refusals of a kind. It returns, for each, how many refusals its log line counts as not logged, or -1 if there is no line.
 func lines(r *refusals, kind refusal, count int) []int {
 	told := make([]int, count)
 	for i := range told {

@@ -17,7 +17,7 @@ import (
 type Timeouts struct {
 	ReadHeader time.Duration // until the request's headers are in; 5s
 	Read       time.Duration // until its body is in too; 15s
-	Handle     time.Duration // until the service has answered; the request's context ends then; 20s
+	Handle     time.Duration // until the service has answered: the request's context ends after this time; 20s
 	Write      time.Duration // from the headers to the end of the answer; longer than Read and Handle; 40s
 	Idle       time.Duration // between two requests on one connection; 60s
 }
@@ -32,7 +32,7 @@ func (t Timeouts) orDefault() Timeouts {
 	}
 }
 
-// Server is one listener and what it serves. Listen comes first, then Serve; Shutdown ends it for good.
+// Server serves one listener. Call Listen first, then Serve. Shutdown ends the server for good.
 type Server struct {
 	serverOptions
 	engine   *gin.Engine
@@ -67,8 +67,8 @@ const (
 	AdminName = "admin listener"
 )
 
-// Bind listens on an address for the server of that name, which may be made later. Connections are accepted from now on, and answered when the
-// server serves.
+// Bind listens on an address for the server with a name. The server may be made later. Clients can connect from now on. They get answers
+// when the server serves.
 func Bind(ctx context.Context, name, addr string) (net.Listener, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -77,7 +77,7 @@ func Bind(ctx context.Context, name, addr string) (net.Listener, error) {
 	return listener, nil
 }
 
-// Listen listens on the address, unless the options have a listener. Connections are accepted from now on, and answered when Serve runs.
+// Listen listens on the address, or uses the listener of the options. Clients can connect from now on. They get answers when Serve runs.
 func (s *Server) Listen(ctx context.Context) (err error) {
 	listener := s.bound
 	if listener == nil {
@@ -91,7 +91,7 @@ func (s *Server) Listen(ctx context.Context) (err error) {
 	return nil
 }
 
-// Addr returns the address with its real port, or before Listen the configured one.
+// Addr returns the address with its real port. Before Listen, it returns the configured address.
 func (s *Server) Addr() string {
 	if s.listener == nil {
 		return s.addr
@@ -99,7 +99,7 @@ func (s *Server) Addr() string {
 	return s.listener.Addr().String()
 }
 
-// Serve answers requests until Shutdown, and then returns nil. Any other end is an error.
+// Serve answers requests until Shutdown is called, and then returns nil. If it ends for another reason, it returns an error.
 func (s *Server) Serve() error {
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("the %s stopped: %w", s.name, err)
@@ -110,7 +110,7 @@ func (s *Server) Serve() error {
 // Shutdown stops listening at once, and waits for the requests in flight. If ctx ends first, it cuts them off and returns an error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if s.listener != nil {
-		defer s.listener.Close() // the server did that already, unless Serve never ran
+		defer s.listener.Close() // http.Shutdown has closed it already, unless Serve never ran
 	}
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("the %s cut off requests in flight: %w", s.name, err), s.http.Close())

@@ -79,7 +79,7 @@ func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
 	<-entered
 	down := make(chan error, 1)
 	go func() { down <- s.api.Shutdown(context.Background()) }()
-	require.Eventually(t, func() bool { // nobody new gets in
+	require.Eventually(t, func() bool { // the server accepts no new connection
 		conn, err := net.Dial("tcp", s.api.Addr())
 		if err == nil {
 			_ = conn.Close()
@@ -163,7 +163,8 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	}
 }
 
-// Two hundred clients that never finish keep nobody waiting, and do not even reach the service.
+// TestSlowClientsHoldNobodyUp checks that two hundred clients that never finish their requests do not delay another client, and do not
+// reach the service.
 func TestSlowClientsHoldNobodyUp(t *testing.T) {
 	s := start(t)
 	const post = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -181,18 +182,18 @@ func TestSlowClientsHoldNobodyUp(t *testing.T) {
 	require.Len(t, s.shop.orders, 20)
 }
 
-// A client that reads nothing of what it asks for is given up, whatever it asked for.
+// TestSlowReadersAreCutOff checks that the server cuts off a client that does not read its answers.
 func TestSlowReadersAreCutOff(t *testing.T) {
 	s := start(t, func(o *httpapi.Options) { o.Timeouts.Write = 300 * time.Millisecond })
 	asset := s.send("GET", "/docs/openapi-explorer.min.js", "")
 	require.Equal(t, http.StatusOK, asset.status)
-	const requests = 30 // more than any socket buffers
+	const requests = 30 // their answers are larger than any socket's buffer
 	conn := dial(t, s.api.Server)
 	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(64<<10))
 	_, err := io.WriteString(conn, strings.Repeat("GET /docs/openapi-explorer.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n", requests))
 	require.NoError(t, err)
 	time.Sleep(time.Second)
-	got, _ := io.Copy(io.Discard, conn) // to the end of the connection, which may be a reset
+	got, _ := io.Copy(io.Discard, conn) // until the connection ends, perhaps with a reset
 	require.Less(t, got, int64(requests*len(asset.body)))
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Operators see the state of the relay and of subscribers in one word. The words are part of the contract with scripts. The command
+// Operators see the state of the relay, and of each subscriber, as one word. The words are part of the contract with scripts. The command
 // line uses the functions of this file.
 
 const (
@@ -16,12 +16,12 @@ const (
 	longStuck = 5 * time.Second // several times the interval at which the relay saves its cursor
 )
 
-// StateOf returns what the relay does.
+// StateOf returns the state of the relay.
 func StateOf(s operations.RelayStatus) OutboxStatusState {
 	switch {
 	case s.Halt != nil:
 		return OutboxStatusStateHalted
-	case s.NeedsRepair(): // and no relay has noticed
+	case s.NeedsRepair(): // and no relay has halted for it yet
 		return OutboxStatusStateSetBack
 	case s.Leader == nil:
 		return OutboxStatusStateLeaderless
@@ -44,7 +44,7 @@ func HoldsUp(s operations.RelayStatus) bool {
 	return s.Now.Sub(s.OldestTransaction.Since) > longOpen
 }
 
-// overdue reports whether an event has waited for longer than its publishing takes.
+// overdue reports whether an event has waited longer than publishing normally takes.
 func overdue(s operations.RelayStatus) bool {
 	return s.Unpublished > 0 && s.Now.Sub(s.Oldest) > longStuck
 }
@@ -62,10 +62,10 @@ var haltMeanings = map[relay.HaltReason]string{
 	relay.HaltSequenceBehind: "The sequence of outbox.position went back: a data-only restore, logical replication, RESTART, or setval.",
 }
 
-// HaltMeaning explains a halt to an operator. It returns an empty text for a reason that only a later version knows.
+// HaltMeaning explains a halt to an operator. It returns an empty text for a reason that this version does not know.
 func HaltMeaning(reason relay.HaltReason) string { return haltMeanings[reason] }
 
-// SubscriberStateOf returns what a subscriber does.
+// SubscriberStateOf returns the state of a subscriber.
 func SubscriberStateOf(s inbox.Overview) SubscriberState {
 	switch {
 	case !s.Forgotten.IsZero():

@@ -43,7 +43,7 @@ func (s subscriberRoutes) change(c *gin.Context) {
 	respond(c, changed, err)
 }
 
-// subscriberChange is what a request asks for.
+// subscriberChange is the change of a subscriber that a request asks for.
 type subscriberChange struct {
 	subscriber string
 	verb       string
@@ -53,7 +53,7 @@ type subscriberChange struct {
 	confirmed  bool
 }
 
-// requiredMember has the member that each verb needs; empty: none.
+// requiredMember has, by verb, the member that the verb needs. Empty: the verb needs no member.
 var requiredMember = map[string]string{
 	"pause": "", "resume": "", "rewind": "to", "skip": "to", "lanes": "lanes", "ignore": "type", "forget": "", "lift": "",
 }
@@ -98,7 +98,7 @@ func readChange(subscriber string, in *object) (asked subscriberChange, err erro
 	return asked, in.err()
 }
 
-// carryOut carries the change out, or returns what it would do.
+// carryOut carries the change out. If the change needs confirmation and has none, carryOut returns only what the change would do.
 func (a subscriberChange) carryOut(ctx context.Context, admin operations.SubscriberAdmin) (done SubscriberChanged, err error) {
 	done = SubscriberChanged{Subscriber: a.subscriber, Verb: a.verb, Done: true}
 	switch a.verb {

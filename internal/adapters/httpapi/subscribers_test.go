@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// registry is an administration of subscribers that notes what it is asked for.
+// registry is a fake operations.SubscriberAdmin. It records its calls.
 type registry struct {
 	found operations.SubscriberList
 	asked []string
@@ -73,14 +73,14 @@ func (r *registry) Move(_ context.Context, plan operations.MovePreview) (operati
 	return plan, r.note("move %s", plan.Subscriber)
 }
 
-// withRegistry is an admin listener that has subscribers.
+// withRegistry starts an admin listener with the routes of subscribers.
 func withRegistry(t *testing.T) (*bureau, *registry) {
 	t.Helper()
 	r := &registry{}
 	return newBureau(t, func(o *httpapi.AdminOptions) { o.Subscribers = r }), r
 }
 
-// TestSubscribersAreListed checks what scripts get to know of subscribers.
+// TestSubscribersAreListed checks the JSON of the list of subscribers.
 func TestSubscribersAreListed(t *testing.T) {
 	b, r := withRegistry(t)
 	require.JSONEq(t, `{"subscribers": [], "stream_trouble": null}`, b.ask("GET", "/subscribers", "").body)
@@ -106,7 +106,8 @@ func TestSubscribersAreListed(t *testing.T) {
 	]}`, b.ask("GET", "/subscribers", "").body)
 }
 
-// TestStatusShowsSubscribers checks what the relay's status says about subscribers, and that it is shown without them if they cannot be read.
+// TestStatusShowsSubscribers checks the subscribers in the relay's status, and that the status is shown without them if they cannot be
+// read.
 func TestStatusShowsSubscribers(t *testing.T) {
 	b, r := withRegistry(t)
 	b.state = operations.RelayStatus{Sequence: 10}
@@ -135,7 +136,7 @@ func TestStatusShowsSubscribers(t *testing.T) {
 	require.JSONEq(t, `null`, subscribers())
 }
 
-// TestSubscribersAreChanged checks what each verb asks for, and what it answers.
+// TestSubscribersAreChanged checks, for each verb, the call of the port and the answer.
 func TestSubscribersAreChanged(t *testing.T) {
 	for body, c := range map[string]struct {
 		asked  []string
@@ -172,7 +173,7 @@ func TestSubscribersAreChanged(t *testing.T) {
 	}
 }
 
-// TestChangesOfSubscribersThatAreWrong checks what is said about wrong requests, and the status of each error.
+// TestChangesOfSubscribersThatAreWrong checks the problems of wrong requests, and the status of each error.
 func TestChangesOfSubscribersThatAreWrong(t *testing.T) {
 	b, r := withRegistry(t)
 	for body, blames := range map[string]string{

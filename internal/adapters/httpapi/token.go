@@ -9,11 +9,11 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// access decides which requests may get more than the short answers of the probes.
+// access decides which requests may get more than the short answers of probes.
 type access struct {
 	open   bool // every request is allowed
 	token  [sha256.Size]byte
-	usable bool // there is a token that opens
+	usable bool // there is a token; without one, no request is allowed
 }
 
 func newAccess(token string, open bool) access {
@@ -30,14 +30,14 @@ func (a access) judge(r *http.Request) (allowed bool, why refusal) {
 		return false, refusedNoToken
 	}
 	scheme, given, _ := strings.Cut(header, " ")
-	sent := sha256.Sum256([]byte(strings.TrimLeft(given, " "))) // of the same length as the token's, so that the comparison tells nothing
+	sent := sha256.Sum256([]byte(strings.TrimLeft(given, " "))) // a hash has a fixed length, so the comparison tells nothing about the token
 	if subtle.ConstantTimeCompare(sent[:], a.token[:]) != 1 || !strings.EqualFold(scheme, "Bearer") || !a.usable {
 		return false, refusedToken
 	}
 	return true, ""
 }
 
-// needsToken reports whether a request is for more than a probe. Probes are open to everybody, and come every few seconds.
+// needsToken reports whether a request is not a probe. Probes come every few seconds, and need no token.
 func needsToken(r *http.Request) bool { return r.URL.Path != "/healthz" && r.URL.Path != "/readyz" }
 
 // require refuses a request without the token, unless it is a probe.

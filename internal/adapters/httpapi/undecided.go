@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// undecidedRoutes serves what `outboxie outbox` and `outboxie subscriber` do with groups of events.
+// undecidedRoutes serves, over HTTP, the commands of `outboxie outbox` and `outboxie subscriber` for groups of events.
 type undecidedRoutes struct {
 	parked      operations.UndecidedEvents
 	deadLetters operations.DeadLetterFinder

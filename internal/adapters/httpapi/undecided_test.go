@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// pile is what is undecided: it answers with what it is given, and notes what it is asked for.
+// pile is a fake operations.UndecidedEvents. It returns the values that the test has set, and records its calls.
 type pile struct {
 	operations.UndecidedEvents
 	groups operations.Groups
@@ -43,7 +43,7 @@ func (p *pile) Discard(_ context.Context, choice operations.Choice) (int, error)
 	return 5, p.err
 }
 
-// Of knows one subscriber.
+// Of returns the pile for its only subscriber, "e mails".
 func (p *pile) Of(_ context.Context, subscriber string) (operations.UndecidedEvents, error) {
 	if subscriber != "e mails" {
 		return nil, inbox.ErrNoSubscriber.With("no subscriber %q", subscriber)
@@ -62,7 +62,7 @@ const (
 	parkedPath  = "/outbox/parked"
 )
 
-// TestFailureGroups checks what the groups of dead letters and of parked events look like.
+// TestFailureGroups checks the JSON of groups of dead letters and of parked events.
 func TestFailureGroups(t *testing.T) {
 	b, p := newPile(t)
 	for _, path := range []string{lettersPath, parkedPath} {
@@ -95,7 +95,7 @@ func TestFailureGroups(t *testing.T) {
 	requireProblem(t, b.ask("GET", parkedPath+"/groups", ""), 404, "not_parked", "gone", "")
 }
 
-// TestDecisions checks what is counted and changed for each choice.
+// TestDecisions checks, for each choice, which events are counted and changed.
 func TestDecisions(t *testing.T) {
 	b, p := newPile(t)
 	for path, verb := range map[string]string{
@@ -124,7 +124,7 @@ func TestDecisions(t *testing.T) {
 	requireProblem(t, b.ask("POST", parkedPath+"/discard", `{"all":true}`), 404, "not_parked", "gone", "")
 }
 
-// TestChoicesAreJudged checks that a choice which does not say what is meant changes nothing.
+// TestChoicesAreJudged checks that an unclear or wrong choice changes nothing.
 func TestChoicesAreJudged(t *testing.T) {
 	b, p := newPile(t)
 	const what = "needs either all, or at least one of group, type and aggregate"

@@ -32,7 +32,7 @@ func checkText(text []byte) error {
 
 const escaped = len(`\u0000`)
 
-// lengthOfEscape returns how long the escaped character is that text begins with, 0 for half of a surrogate pair.
+// lengthOfEscape returns the length of the escaped character at the beginning of text. It returns 0 for half of a surrogate pair.
 func lengthOfEscape(text []byte) int {
 	first := escapedUnit(text)
 	if !utf16.IsSurrogate(first) {
@@ -45,14 +45,15 @@ func lengthOfEscape(text []byte) int {
 	return 0
 }
 
-// escapedUnit reads \u0000.
+// escapedUnit returns the UTF-16 unit of an escape such as \u0041 at the beginning of text.
 func escapedUnit(text []byte) rune {
 	unit, _ := strconv.ParseUint(string(text[len(`\u`):escaped]), 16, 16) // the text is well-formed
 	return rune(unit)
 }
 
-// withValidUTF8 replaces bytes that are not UTF-8 in a request's path, host and headers. They end up in spans, and one span with a text that is
-// not UTF-8 makes the exporter drop the whole batch of spans. No route has such a path, and the headers that the server reads are ASCII.
+// withValidUTF8 replaces bytes that are not UTF-8 in a request's path, host and headers. Spans contain these texts, and the exporter drops
+// a whole batch of spans if one text is not UTF-8. No valid request changes: no route has such a path, and the server reads only ASCII
+// headers.
 func withValidUTF8(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path, r.Host = validUTF8(r.URL.Path), validUTF8(r.Host)

@@ -23,7 +23,8 @@ const (
 	notUTF8  = "the body is not UTF-8: its byte "
 )
 
-// Three requests of which a decoder makes the same one are not the same.
+// TestWhatIsNoTextIsRefused checks that the server refuses bodies that are not text. A decoder would read different ones of them as the
+// same.
 func TestWhatIsNoTextIsRefused(t *testing.T) {
 	s := start(t)
 	s.place("1")
@@ -58,12 +59,13 @@ func TestWhatIsNoTextIsRefused(t *testing.T) {
 	}
 }
 
-// A body is read as it was sent, or refused: the test knows of each piece of a string what it stands for.
+// TestStringsAreReadAsTheyWereSent checks that a body is read exactly as it was sent, or refused. The test makes strings of pieces, and
+// knows the meaning of each piece.
 func TestStringsAreReadAsTheyWereSent(t *testing.T) {
 	s := start(t)
 	rapid.Check(t, func(t *rapid.T) {
 		var sent, means strings.Builder
-		whole, high := true, false // high: the piece before was half of a pair that waits for the other half
+		whole, high := true, false // high: the piece before was the first half of a surrogate pair
 		for range rapid.IntRange(1, 12).Draw(t, "pieces") {
 			low := false
 			switch rapid.IntRange(0, 5).Draw(t, "kind") {
@@ -75,7 +77,7 @@ func TestStringsAreReadAsTheyWereSent(t *testing.T) {
 				sent.WriteString(`\\`)
 				means.WriteString(`\`)
 			case 2:
-				sent.WriteByte(rapid.SampledFrom([]byte{0xff, 0xc0, 0xed, 0xe2}).Draw(t, "byte")) // in no order a character
+				sent.WriteByte(rapid.SampledFrom([]byte{0xff, 0xc0, 0xed, 0xe2}).Draw(t, "byte")) // never a character, in any order
 				whole = false
 			case 3:
 				whole = whole && !high
@@ -127,7 +129,7 @@ func TestParametersThatAreNotUTF8AreRefused(t *testing.T) {
 	}
 }
 
-// A span with a text that is not UTF-8 cannot be exported, and neither can those that are sent with it.
+// TestSpansAreUTF8 checks that the texts of spans are UTF-8. Otherwise the exporter drops the span and all spans that are sent with it.
 func TestSpansAreUTF8(t *testing.T) {
 	spans := tracetest.NewSpanRecorder()
 	s := start(t, func(o *httpapi.Options) {

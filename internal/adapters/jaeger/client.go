@@ -1,7 +1,7 @@
 // Package jaeger reads traces from Jaeger's query service.
 //
-// It uses the interface of Jaeger's own pages, /api/traces, which every version since 1.0 has: the newer /api/v3 finds no
-// traces by tag over HTTP, and without that nobody could ask for the trace of an order.
+// It uses /api/traces, the interface of Jaeger's own pages, which every version since 1.0 has. The newer /api/v3 cannot find traces by tag
+// over HTTP, and this package finds the trace of an order by a tag.
 package jaeger
 
 import (
@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	// ErrUnreachable reports that nobody answers there, or not as Jaeger does.
+	// ErrUnreachable reports that no server answers at the address, or that the server is not a Jaeger.
 	ErrUnreachable = fault.New(fault.Unavailable, "jaeger_unreachable", "Jaeger does not answer")
 	// ErrNoTrace reports that Jaeger does not have the trace: not yet, or no longer.
 	ErrNoTrace = fault.New(fault.NotFound, "no_such_trace", "Jaeger has no such trace")
@@ -42,30 +42,30 @@ type Client struct {
 func New(base string) (*Client, error) {
 	parsed, err := url.Parse(base)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "jaeger_address", "the address of Jaeger is not a URL") // err repeats it, with its secrets
+		return nil, fault.New(fault.Invalid, "jaeger_address", "the address of Jaeger is not a URL") // err repeats the secrets
 	}
 	return &Client{base: parsed, http: &http.Client{Timeout: timeout}}, nil
 }
 
-// Page is where people look at a trace. It names no credentials.
+// Page returns the address of a trace's page, for people. The address has no credentials.
 func (c *Client) Page(traceID string) string {
 	return shown(c.base.JoinPath("trace", traceID))
 }
 
-// shown returns an address without what may be secret: credentials, and the query.
+// shown returns an address without credentials and query, which may be secret.
 func shown(address *url.URL) string {
 	bare := *address
 	bare.User, bare.RawQuery, bare.Fragment = nil, "", ""
 	return bare.String()
 }
 
-// Services lists who has sent spans.
+// Services returns the names of the services that have sent spans.
 func (c *Client) Services(ctx context.Context) ([]string, error) {
 	var services []string
 	return services, c.get(ctx, c.base.JoinPath("api", "services"), &services)
 }
 
-// Trace returns a trace, or ErrNoTrace. Spans that are still to arrive are missing.
+// Trace returns a trace, or ErrNoTrace. Spans that have not arrived yet are missing.
 func (c *Client) Trace(ctx context.Context, id string) (Trace, error) {
 	var traces []wireTrace
 	if err := c.get(ctx, c.base.JoinPath("api", "traces", id), &traces); err != nil {
@@ -77,8 +77,8 @@ func (c *Client) Trace(ctx context.Context, id string) (Trace, error) {
 	return traces[0].read(), nil
 }
 
-// Find returns the newest traces, the oldest first, that have a span which began at since or later and has that tag, whoever
-// sent it. A tag of the service that sent it counts as well.
+// Find returns the newest traces with a matching span, the oldest first. A matching span began at since or later and has the tag with the
+// value. Any service may have sent the span. A tag of the service itself counts too.
 func (c *Client) Find(ctx context.Context, tag, value string, since time.Time) ([]Trace, error) {
 	services, err := c.Services(ctx)
 	if err != nil {
@@ -111,7 +111,7 @@ func (c *Client) Find(ctx context.Context, tag, value string, since time.Time) (
 	return list, nil
 }
 
-// Linked returns the spans of other traces that spans of trace refer to, as far as Jaeger has them.
+// Linked returns the spans of other traces that spans of trace refer to. Spans that Jaeger does not have are missing.
 func (c *Client) Linked(ctx context.Context, trace Trace) ([]Span, error) {
 	var linked []Span
 	asked := make(map[Reference]bool)
@@ -136,7 +136,7 @@ func (c *Client) Linked(ctx context.Context, trace Trace) ([]Span, error) {
 	return linked, nil
 }
 
-// get reads what is in the answer's data.
+// get decodes the field data of an answer into data.
 func (c *Client) get(ctx context.Context, address *url.URL, data any) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
 	if err != nil {
@@ -145,7 +145,7 @@ func (c *Client) get(ctx context.Context, address *url.URL, data any) error {
 	request.Header.Set("Accept", "application/json")
 	answer, err := c.http.Do(request)
 	if err != nil {
-		return ErrUnreachable.Wrap(errors.Unwrap(err)) // the outer one repeats the address, with the whole query
+		return ErrUnreachable.Wrap(errors.Unwrap(err)) // the outer error repeats the address with the whole query
 	}
 	defer answer.Body.Close()
 	var body struct {

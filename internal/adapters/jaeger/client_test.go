@@ -15,8 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
 )
 
-// answers is a query service that says what it is told to, by path, and remembers what it was asked. test/jaeger asks a real
-// one.
+// answers is a fake query service. It has a fixed answer for each path, and records the requests. test/jaeger uses a real one.
 type answers struct {
 	*httptest.Server
 	by    map[string]string
@@ -143,7 +142,7 @@ func TestLinked(t *testing.T) {
 	require.ErrorIs(t, err, jaeger.ErrUnreachable)
 }
 
-// TestNoJaeger checks that, whatever is there instead, the error says so, and shows no secret.
+// TestNoJaeger checks the error if another server, or none, is at the address. The error shows no secret.
 func TestNoJaeger(t *testing.T) {
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }))
 	defer page.Close()
@@ -190,7 +189,7 @@ func TestPage(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestAddressesAreShownWithoutSecrets looks at links, and at the error about a Jaeger that does not answer.
+// TestAddressesAreShownWithoutSecrets checks links, and the error about a Jaeger that does not answer.
 func TestAddressesAreShownWithoutSecrets(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) }))
 	defer other.Close()

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Trace is the spans of one trace, in no order.
+// Trace has the spans of one trace, in no order.
 type Trace struct {
 	ID    string
 	Spans []Span
 }
 
-// Start is when the earliest span began.
+// Start returns the time when the earliest span began.
 func (t Trace) Start() time.Time {
 	var start time.Time
 	for i, span := range t.Spans {
@@ -36,7 +36,7 @@ type Span struct {
 	Events      []Event
 }
 
-// How a span refers to another one.
+// The kinds of a Reference.
 const (
 	ChildOf     = "CHILD_OF"
 	FollowsFrom = "FOLLOWS_FROM"
@@ -56,8 +56,8 @@ type Event struct {
 	Tags map[string]any
 }
 
-// Parent is the id of the span's parent, empty for a root. Jaeger keeps a parent as ChildOf and a link as FollowsFrom; of a
-// parent that is linked to as well it keeps only the FollowsFrom, so without a ChildOf that one is the parent.
+// Parent returns the id of the span's parent, empty for a root. Jaeger keeps a parent as ChildOf and a link as FollowsFrom. If a span also
+// links to its parent, Jaeger keeps only the FollowsFrom. So without a ChildOf, a FollowsFrom in the same trace is the parent.
 func (s Span) Parent() string {
 	parent := ""
 	for _, to := range s.References {
@@ -72,10 +72,10 @@ func (s Span) Parent() string {
 	return parent
 }
 
-// Text is a tag as text, empty if there is none.
+// Text returns a tag as text, or an empty text if there is no such tag.
 func (s Span) Text(tag string) string { return text(s.Tags, tag) }
 
-// Text is a tag as text, empty if there is none.
+// Text returns a tag as text, or an empty text if there is no such tag.
 func (e Event) Text(tag string) string { return text(e.Tags, tag) }
 
 func text(tags map[string]any, tag string) string {
@@ -143,7 +143,7 @@ func (w wireTrace) read() Trace {
 	return trace
 }
 
-// read takes the values for what they say they are. An int64 that JavaScript could not hold comes as a string.
+// read returns the tags with the types that Jaeger names. Jaeger sends an int64 that JavaScript cannot hold as a string.
 func (w wireTags) read() map[string]any {
 	tags := make(map[string]any, len(w))
 	for _, tag := range w {

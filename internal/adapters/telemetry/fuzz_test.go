@@ -16,8 +16,8 @@ import (
 // w3c is a traceparent of any version: version, trace, span, flags, and what a later version may add.
 var w3c = regexp.MustCompile(`(?s)\A([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?\z`)
 
-// parentOf says by the text alone which span a traceparent names, and whether its trace is sampled. Of version 00, which is
-// the only one there is, nothing but two flags is known (OpenTelemetry puts up with a lone "-" at the end); ff is no version.
+// parentOf returns which span a traceparent names, and whether its trace is sampled. It reads only the text. Version 00, the only existing
+// one, has two flags and no further part; OpenTelemetry accepts a single "-" at the end. ff is not a version.
 func parentOf(text string) (traceID, spanID string, sampled bool) {
 	parts := w3c.FindStringSubmatch(text)
 	if parts == nil || parts[1] == "ff" || strings.Trim(parts[2], "0") == "" || strings.Trim(parts[3], "0") == "" {
@@ -29,8 +29,8 @@ func parentOf(text string) (traceID, spanID string, sampled bool) {
 	return parts[2], parts[3], strings.ContainsAny(parts[4][1:], "13579bdf")
 }
 
-// Whatever stands in a message's headers, it names the span that W3C says it names, or none; what is missing or broken
-// leaves the parent to the context. The shortcut for sampling agrees.
+// FuzzCreationContext checks that any headers name the span that W3C defines, or none. If the headers name none, the context decides about
+// the parent. The shortcut isSampled gives the same result.
 func FuzzCreationContext(f *testing.F) {
 	const traceID, spanID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	for _, parent := range []string{
@@ -68,8 +68,8 @@ func FuzzCreationContext(f *testing.F) {
 	})
 }
 
-// Whatever span appends a message, its headers carry that span to the other side, sampled or not, with its state; the
-// writer's other headers and the writer's own map stay as they are, and the log takes the message if it took it before.
+// FuzzWithCreationContext checks that a message's headers carry the appending span with its state, sampled or not. The writer's other
+// headers and the writer's map do not change. The log still accepts every message that it accepts without the span.
 func FuzzWithCreationContext(f *testing.F) {
 	f.Add([]byte("0123456789abcdef"), []byte("01234567"), byte(1), "vendor=1", "tenant", "a", "stale=1")
 	f.Add([]byte("0123456789abcdef"), []byte("01234567"), byte(0), "", "traceparent", "junk", "stale=1")
@@ -80,7 +80,7 @@ func FuzzWithCreationContext(f *testing.F) {
 		config := trace.SpanContextConfig{TraceFlags: trace.TraceFlags(flags)}
 		copy(config.TraceID[:], traceID)
 		copy(config.SpanID[:], spanID)
-		config.TraceState, _ = trace.ParseTraceState(state) // what cannot be parsed is no state
+		config.TraceState, _ = trace.ParseTraceState(state) // an invalid state is no state
 		appending := trace.NewSpanContext(config)
 		headers := map[string]string{traceState: stale, name: value}
 		before := maps.Clone(headers)

@@ -21,14 +21,14 @@ const (
 	setAsideReasonKey = attribute.Key("outboxie.set_aside.reason")
 )
 
-// retryReason is why a transaction was undone. It is repeated then.
+// retryReason is the reason why a transaction was undone. The subscriber repeats an undone transaction.
 type retryReason string
 
 const (
 	eventFailed  retryReason = "event_failed"  // the handler failed for an event
-	writesFailed retryReason = "writes_failed" // what the handlers collected cannot be written
+	writesFailed retryReason = "writes_failed" // the writes that the handlers collected failed
 	laneMoved    retryReason = "lane_moved"    // another copy of the subscriber works on the lane
-	unavailable  retryReason = "unavailable"   // the database, or what the handler works on, cannot be reached
+	unavailable  retryReason = "unavailable"   // the database, or a system that the handler needs, cannot be reached
 	otherReason  retryReason = "other"
 )
 
@@ -48,7 +48,7 @@ func reasonOf(err error) retryReason {
 	return otherReason
 }
 
-// setAsideReason is why an event became a dead letter.
+// setAsideReason is the reason why an event became a dead letter.
 type setAsideReason string
 
 const (
@@ -58,8 +58,8 @@ const (
 	heldEvent       setAsideReason = "held" // an earlier event of its aggregate is a dead letter
 )
 
-// MeasureInbox returns next with measurements of what a subscriber does: how many events a transaction has, how long it takes and why it
-// was undone, how long the handler takes for each event, how late each effect comes, and what becomes of events that are not applied. It
+// MeasureInbox returns next with measurements of a subscriber. For a transaction: the number of events, the duration, and the reason if it
+// was undone. For an event: the duration of the handler's call, the delay of the effect, and the outcome if the event was not applied. It
 // also counts checkpoints that went back. An event costs two observations and no allocation.
 func MeasureInbox(mp metric.MeterProvider, subscriber, stream string, next InboxPorts) InboxPorts {
 	m := newInboxMeasures(meter(mp), subscriber, stream)
@@ -70,7 +70,7 @@ func MeasureInbox(mp metric.MeterProvider, subscriber, stream string, next Inbox
 	}
 }
 
-// inboxMeasures are the instruments of one subscriber. Options are made once, for they cost more than a measurement.
+// inboxMeasures has the instruments of one subscriber. Options are made once, because making them costs more than a measurement.
 type inboxMeasures struct {
 	consumed   metric.Int64Counter
 	handling   metric.Float64Histogram
@@ -95,7 +95,7 @@ type inboxMeasures struct {
 
 func newInboxMeasures(m metric.Meter, subscriber, stream string) *inboxMeasures {
 	whose := semconv.MessagingConsumerGroupName(subscriber)
-	// The stream stands for the subjects, of which anybody who writes the outbox can make new ones.
+	// The destination is the stream, not the subject: anybody who writes the outbox can make new subjects.
 	operation := func(name, kind attribute.KeyValue) []attribute.KeyValue {
 		return []attribute.KeyValue{messagingSystem, whose, semconv.MessagingDestinationName(stream), name, kind}
 	}
@@ -143,7 +143,7 @@ func newInboxMeasures(m metric.Meter, subscriber, stream string) *inboxMeasures 
 	return i
 }
 
-// begin shows each counter before it counts, so that the first event can be seen as a rise.
+// begin shows each counter with 0, so the first event is a rise.
 func (i *inboxMeasures) begin(ctx context.Context) {
 	i.consumed.Add(ctx, 0, i.received...)
 	i.duplicates.Add(ctx, 0, i.whoseAdd...)
@@ -158,7 +158,7 @@ func (i *inboxMeasures) begin(ctx context.Context) {
 	}
 }
 
-// lost counts what the stream had removed.
+// lost counts the events that the stream had removed.
 func (i *inboxMeasures) lost(ctx context.Context, batch inbox.Batch, outcome inbox.Outcome) {
 	for _, result := range outcome.Results[:batch.FromLog] {
 		if result != inbox.Duplicate {
@@ -168,16 +168,17 @@ func (i *inboxMeasures) lost(ctx context.Context, batch inbox.Batch, outcome inb
 	i.missed.Add(ctx, int64(batch.Missed.Count), i.whoseAdd...)
 }
 
-// undone counts a transaction that was undone. One that ends because the subscriber stops is not repeated here.
+// undone counts a transaction that was undone. It does not count a transaction that ended because the subscriber stops: this process does
+// not repeat it.
 func (i *inboxMeasures) undone(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		i.retries.Add(ctx, 1, i.retryReason[reasonOf(err)]...)
 	}
 }
 
-// late records how late the effect of an event came.
+// late records the delay between the recording of an event and its effect.
 func (i *inboxMeasures) late(ctx context.Context, committed time.Time, entry *outbox.Entry) {
-	// The row was recorded by the database's clock, which may be ahead of ours.
+	// RecordedAt is from the database's clock, which may be ahead of this process.
 	i.latency.Record(ctx, max(0, committed.Sub(entry.RecordedAt)).Seconds(), i.whose...)
 }
 
@@ -201,7 +202,7 @@ func (w *measuredWork) Apply(
 	if batch.ChangesCounts() {
 		w.lost(ctx, batch, outcome)
 	}
-	if len(batch.Events) == 0 { // the checkpoint just moved
+	if len(batch.Events) == 0 { // only the checkpoint moved
 		return outcome, nil
 	}
 	committed := time.Now()
@@ -212,7 +213,7 @@ func (w *measuredWork) Apply(
 	return outcome, nil
 }
 
-// became records what became of events.
+// became records the outcomes of events.
 func (w *measuredWork) became(ctx context.Context, committed time.Time, events []inbox.Event, results []inbox.Result) {
 	var duplicates, failed, unreadable, unhandled, held int64
 	for i, result := range results {
@@ -262,8 +263,8 @@ func (l *measuredLetters) Redeliver(
 type measuredHandler struct {
 	inbox.Handler
 	*inboxMeasures
-	// record records one duration, in the context of the transaction. The handler's own context has the span of the batch, which would
-	// be offered as an exemplar for each event.
+	// record records one duration, in the context of the transaction. It does not use the handler's context: that has the span of the batch,
+	// which would become an exemplar for each event.
 	record func(took time.Duration, how ...metric.RecordOption)
 }
 

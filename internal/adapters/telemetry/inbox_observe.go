@@ -8,10 +8,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// lanesShown is up to how many lanes of a subscriber are shown one by one.
+// lanesShown is the largest number of lanes of a subscriber whose lanes are shown one by one.
 const lanesShown = 16
 
-// standing shows what subscribers do, as their database knows it.
+// standing has the instruments that show the state of subscribers, as it is in their database.
 type standing struct {
 	copies, lanes, sequence metric.Int64ObservableGauge
 	paused, stalled         metric.Float64ObservableGauge

@@ -26,13 +26,14 @@ type InboxPorts struct {
 // A transaction with one event is a CONSUMER span, "process orders.created", in the trace of the order and linked to the creation of the
 // message. The statements of the transaction are below it.
 //
-// A transaction with several events, of which one or more are sampled, is a trace of its own: "process ORDERS", linked to those events,
-// at most 128 of them. The statements of the transaction are below that span. Each sampled event has a "process orders.created" span in
-// the trace of its order, linked to the batch: from the call of the handler to the end of the transaction. Events that are not sampled
-// cost one look at a header, and no allocation.
+// A transaction with several events is a batch. If one or more of its events are sampled, the batch is a trace of its own: "process
+// ORDERS", linked to at most 128 of the sampled events. The statements of the transaction are below that span. Each sampled event has a
+// span "process orders.created" in the trace of its order, linked to the batch. That span lasts from the call of the handler to the end of
+// the transaction. An event that is not sampled costs one look at a header, and no allocation.
 //
-// Dead letters that are tried again are such a batch, also if there is only one. The batch becomes known with its first event, so the
-// statements before have no spans. Looking for letters that are due leaves no trace, and neither does a checkpoint that just moves.
+// Dead letters that are tried again are always a batch, even a single one. The batch's span starts with its first sampled event, so earlier
+// statements have no spans. A search for letters that are due leaves no trace. A transaction that only moves the checkpoint leaves none
+// either.
 //
 // Checkpoints are not traced. If the provider records nothing, TraceInbox returns next itself.
 func TraceInbox(tp trace.TracerProvider, subscriber, stream string, next InboxPorts) InboxPorts {
@@ -62,7 +63,7 @@ func (t *inboxTracer) startEvent(ctx context.Context, entry *outbox.Entry, more 
 			semconv.MessagingConsumerGroupName(t.subscriber), positionKey.Int64(int64(entry.Position))))...)
 }
 
-// startBatch starts the span of a transaction with several events, which links to sampled ones.
+// startBatch starts the span of a batch. The span links to sampled events.
 func (t *inboxTracer) startBatch(
 	ctx context.Context, began time.Time, links []trace.Link, more ...attribute.KeyValue,
 ) (context.Context, trace.Span) {
@@ -113,7 +114,7 @@ func (w *tracedWork) applyOne(
 		})
 	var failed *inbox.EventError
 	switch {
-	case failure != nil: // within a savepoint
+	case failure != nil: // the handler failed within a savepoint
 	case errors.As(err, &failed):
 		failure = failed.Err
 	default:
@@ -140,22 +141,22 @@ func (l *tracedLetters) Redeliver(
 	return done, found, err
 }
 
-// tracedBatch is the handler of one transaction with several events. It traces the sampled ones.
+// tracedBatch is the handler of one batch. It traces the sampled events.
 type tracedBatch struct {
 	inbox.Handler
 	*inboxTracer
 	judge inbox.FailurePolicy
 
-	began   time.Time  // of a batch of letters
-	span    trace.Span // of the batch; nil: there has been no sampled letter
+	began   time.Time  // of a batch of letters; zero for other batches
+	span    trace.Span // of the batch; nil: no sampled letter has come yet
 	events  []tracedEvent
-	sampled bool // the event in hand is the last of events
+	sampled bool // the current event is sampled, and is the last one of events
 	handled int
 }
 
 type tracedEvent struct {
 	span trace.Span
-	err  error // of the event itself
+	err  error // of the event itself, not of the transaction
 }
 
 func (b *tracedBatch) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
@@ -168,7 +169,7 @@ func (b *tracedBatch) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entr
 	return b.Handler.Handle(ctx, tx, entry)
 }
 
-// start starts the span of a sampled event. Letters become known here, so their batch is started and linked here too.
+// start starts the span of a sampled event. A batch of letters gets its span and its links here, because the letters are not known earlier.
 func (b *tracedBatch) start(ctx context.Context, entry *outbox.Entry, created trace.Link) context.Context {
 	if b.span == nil {
 		_, b.span = b.startBatch(ctx, b.began, []trace.Link{created})
@@ -184,24 +185,24 @@ func (b *tracedBatch) start(ctx context.Context, entry *outbox.Entry, created tr
 	return ctx
 }
 
-// judged notes the failure of an event within a savepoint, which leaves the transaction alone.
+// judged records the failure of an event within a savepoint. The transaction goes on.
 func (b *tracedBatch) judged(entry outbox.Entry, attempts int, err error) (inbox.Failure, error) {
 	b.failed(err)
 	return b.judge(entry, attempts, err)
 }
 
-// failed notes the failure of the event in hand.
+// failed records the failure of the current event.
 func (b *tracedBatch) failed(err error) {
 	if b.sampled {
 		b.events[len(b.events)-1].err = err
 	}
 }
 
-// end ends all spans. A failure of the transaction is one of each event in it.
+// end ends all spans. If the transaction failed, each of its events without an error of its own gets the transaction's error.
 func (b *tracedBatch) end(err error) {
 	ended := trace.WithTimestamp(time.Now())
 	var failed *inbox.EventError
-	if errors.As(err, &failed) { // the handler's last call
+	if errors.As(err, &failed) { // the last call of the handler failed
 		b.failed(failed.Err)
 	}
 	for _, event := range b.events {
@@ -215,7 +216,7 @@ func (b *tracedBatch) end(err error) {
 	b.span.End(ended)
 }
 
-// eventLinks returns links to the first events whose trace is sampled. What cannot be read has no trace.
+// eventLinks returns links to the first sampled events. A message that cannot be read has no trace.
 func eventLinks(ctx context.Context, events []inbox.Event) []trace.Link {
 	var links []trace.Link
 	for i := range events {

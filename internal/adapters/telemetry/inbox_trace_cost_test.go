@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestUnsampledEventsCostNoAllocation checks that a batch of them is passed on without one, and that a sampled event among them is all
-// that costs something.
+// TestUnsampledEventsCostNoAllocation checks that a batch of unsampled events is passed on without an allocation, and that in a mixed batch
+// only the sampled events cost something.
 func TestUnsampledEventsCostNoAllocation(t *testing.T) {
 	work := telemetry.TraceInbox(sdktrace.NewTracerProvider(), "billing", "ORDERS", telemetry.InboxPorts{Work: handing{}}).Work
 	allocations := func(sampled, size int) float64 {

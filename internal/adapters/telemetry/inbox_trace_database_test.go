@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// database does with the handler what the port says, and remembers nothing.
+// database is a fake of the inbox ports. It calls the handler as the ports promise, and stores nothing.
 type database struct {
 	results map[string]inbox.Result // of events that the handler does not get, by id
 	letters []inbox.Event           // that are due
@@ -95,12 +95,12 @@ func handle(
 	return &failed, nil
 }
 
-// lenient judges that an event is tried again.
+// lenient is a failure policy by which an event is tried again.
 func lenient(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Limit: 10}, nil
 }
 
-// strict judges that a failure ends the transaction.
+// strict is a failure policy by which a failure ends the transaction.
 func strict(_ outbox.Entry, _ int, err error) (inbox.Failure, error) { return inbox.Failure{}, err }
 
 // handlerFunc is a handler that has nothing to say about what was applied.

@@ -10,11 +10,12 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TraceEmitter returns next with a PRODUCER span for each message, "create orders.fulfillment", in the trace of the event from which the
-// message follows; the event's id is the span's messaging.message.conversation_id. The span's context is stored in the message's headers, so that the trace goes on in whatever happens to the message.
+// TraceEmitter returns next with a PRODUCER span for each message, "create orders.fulfillment". The span is in the trace of the event that
+// caused the message. The event's id is the span's messaging.message.conversation_id. The message's headers store the span's context, so
+// later spans of the message belong to the same trace.
 //
-// If the event is sampled, the parent is the span in which the event is handled. If it is not, its trace goes on without spans: a batch has a
-// trace of its own, into which what follows from single events does not belong.
+// If the event is sampled, the parent is the span in which the event is handled. If it is not sampled, its trace goes on without spans. The
+// span of a batch is never the parent, because the batch has a trace of its own.
 func TraceEmitter(tp trace.TracerProvider, next inbox.Emitter) inbox.Emitter {
 	return &emitter{tracer: tracer(tp), next: next}
 }

@@ -23,7 +23,7 @@ func traceInbox(tp trace.TracerProvider, next *database) telemetry.InboxPorts {
 
 func unsampledHeaders() map[string]string { return map[string]string{"traceparent": unsampledParent} }
 
-// inside remembers in which span each event was handled, by id.
+// inside is a handler that records the span in which each event was handled, by the event's id.
 type inside map[string]trace.SpanContext
 
 func (i inside) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) error {
@@ -266,7 +266,7 @@ func TestAnEventThatIsSetAsideTellsOnlyItsOrder(t *testing.T) {
 	})
 }
 
-// TestALaneThatMovedIsAnAnswer checks that a batch that another copy was first with did not fail.
+// TestALaneThatMovedIsAnAnswer checks that the span of a batch has no error if another copy has applied the batch first.
 func TestALaneThatMovedIsAnAnswer(t *testing.T) {
 	tp, spans := record()
 	_, err := traceInbox(tp, &database{err: inbox.ErrLaneMoved}).Work.Apply(context.Background(), "billing",
@@ -333,7 +333,7 @@ func TestInboxBoundsItsLinks(t *testing.T) {
 	}
 }
 
-// TestEventsDoNotLinkToABatchThatNobodySees checks what a sampler does that does not follow links.
+// TestEventsDoNotLinkToABatchThatNobodySees checks that events have no link to a batch that the sampler leaves out.
 func TestEventsDoNotLinkToABatchThatNobodySees(t *testing.T) {
 	tp, spans := record(sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
 	_, err := traceInbox(tp, &database{}).Work.Apply(context.Background(), "billing",

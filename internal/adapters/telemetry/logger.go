@@ -18,8 +18,8 @@ import (
 // time, level, message, key=value.
 const FormatJSON = "json"
 
-// NewLogger returns a logger that writes to w, one line per record. A record that is logged with a context in which a
-// trace goes on gets its trace_id and span_id.
+// NewLogger returns a logger that writes to w, one line per record. If the context of a record has a span, the record gets the span's
+// trace_id and span_id.
 func NewLogger(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if format == FormatJSON {
@@ -28,7 +28,7 @@ func NewLogger(w io.Writer, level slog.Leveler, format string) *slog.Logger {
 	return slog.New(traceHandler{newTextHandler(w, options)})
 }
 
-// traceHandler adds the trace that is going on in the record's context.
+// traceHandler adds the ids of the span in the record's context.
 type traceHandler struct{ slog.Handler }
 
 // Handle adds trace_id and span_id.
@@ -50,7 +50,7 @@ func (h traceHandler) WithGroup(name string) slog.Handler {
 	return traceHandler{h.Handler.WithGroup(name)}
 }
 
-// textHandler writes a line that begins with time, level and message for the eye, and goes on as slog's own text.
+// textHandler writes time, level and message in a short form for people, and then the fields as slog's text handler writes them.
 type textHandler struct {
 	fields slog.Handler // slog's text handler; writes into out.buffer
 	out    *textOutput
@@ -62,7 +62,7 @@ type textOutput struct {
 	w      io.Writer
 }
 
-// textPrefix is what slog's text handler makes of a record without time and message.
+// textPrefix is the text that slog's text handler writes for a record without time and message.
 const textPrefix = `level=INFO msg=""`
 
 func newTextHandler(w io.Writer, options *slog.HandlerOptions) textHandler {
@@ -84,7 +84,7 @@ func (h textHandler) Handle(ctx context.Context, record slog.Record) error {
 	})
 	message := record.Message
 	if strings.ContainsFunc(message, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		message = strconv.Quote(message) // a line is a line
+		message = strconv.Quote(message) // one record stays one line
 	}
 	return h.out.write(ctx, h.fields, fields, fmt.Sprintf("%s %-5s %s",
 		record.Time.Format("15:04:05.000"), record.Level, message))

@@ -20,7 +20,7 @@ func measuring() (metric.MeterProvider, measured) {
 	return sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)), measured{reader}
 }
 
-// values are those of all series of a metric, by their attributes: "a=1,b=2". Of a histogram it is the number of
+// values returns the values of all series of a metric, by their attributes: "a=1,b=2". The value of a histogram is its number of
 // observations.
 func (m measured) values(t *testing.T, name string) map[string]float64 {
 	t.Helper()
@@ -46,7 +46,7 @@ func (m measured) histogram(t *testing.T, name string) metricdata.HistogramDataP
 	panic("not reached")
 }
 
-// collect also returns what went wrong, which does not keep the rest from being collected.
+// collect returns the collected metrics and the errors. An error does not prevent the collection of the other metrics.
 func (m measured) collect(name string) (map[string]float64, error) {
 	var collected metricdata.ResourceMetrics
 	err := m.reader.Collect(context.Background(), &collected)

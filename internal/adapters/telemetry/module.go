@@ -7,9 +7,9 @@ import (
 )
 
 // Module provides the Telemetry made from Options, its TracerProvider, its MeterProvider and its TextMapPropagator. When the program stops,
-// what is left is exported after everything that uses them has stopped.
+// the users of these stop first. Then Module exports the rest.
 //
-// The Trace functions are decorators as fx takes them: fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork).
+// fx can use the Trace functions as decorators: fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork).
 var Module = fx.Module("telemetry",
 	fx.Provide(
 		start,

@@ -12,18 +12,17 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 )
 
-// The Observe functions make instruments that are read when somebody collects, and not before. Each returns a registration
-// that has to be given back before what it reads from is closed. What cannot be read is left out of that collection: a
-// gauge is either true or absent.
+// The Observe functions make instruments that are read only at a collection. Each returns a registration. The caller must unregister it
+// before the source of the values is closed. If a value cannot be read, that collection leaves it out: a gauge is either true or absent.
 
-// How often, at most, servers are asked for what instruments show, however many collect and however often; and for how
-// long they may keep a collection waiting.
+// A server is asked for the values of instruments at most once in askEvery, however many collections there are. A collection waits for the
+// answer at most answerWithin.
 const (
 	askEvery     = time.Second
 	answerWithin = 2 * time.Second
 )
 
-// recent keeps a server's answer for a moment.
+// recent keeps a server's answer for askEvery.
 type recent[T any] struct {
 	ask func(context.Context) (T, error)
 
@@ -102,7 +101,7 @@ func ObserveNATS(mp metric.MeterProvider, nc *nats.Conn) (metric.Registration, e
 	}, connected, reconnects, messages, bytes)
 }
 
-// ObserveDeadLetters shows how many events of a subscriber are dead, as count returns it.
+// ObserveDeadLetters shows how many dead letters a subscriber has. count returns the number.
 func ObserveDeadLetters(
 	mp metric.MeterProvider, subscriber string, count func(ctx context.Context, subscriber string) (int, error),
 ) (metric.Registration, error) {
@@ -120,7 +119,7 @@ func ObserveDeadLetters(
 	}, dead)
 }
 
-// ObserveLoss shows before how many lost messages a subscriber stopped, as count returns it.
+// ObserveLoss shows the number of lost messages because of which a subscriber has stopped. count returns the number.
 func ObserveLoss(mp metric.MeterProvider, subscriber string, count func() int) (metric.Registration, error) {
 	m := meter(mp)
 	lost := made(m.Int64ObservableGauge("outboxie.subscriber.lost", metric.WithUnit("{message}"),

@@ -68,7 +68,7 @@ func (s *service) Events(ctx context.Context, id order.ID) ([]orders.Event, erro
 	}, orderIDKey.String(string(id)))
 }
 
-// within runs a use case in a span of its own.
+// within runs a use case in a new span.
 func within[T any](
 	ctx context.Context, s *service, name string, useCase func(context.Context) (T, error), about ...attribute.KeyValue,
 ) (T, error) {

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// desk answers every use case with the same, and remembers in which span it was asked.
+// desk is a fake orders.Service. It gives the same answer for every use case, and records the span of the call.
 type desk struct {
 	state order.Snapshot
 	err   error

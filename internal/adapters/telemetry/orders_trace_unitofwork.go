@@ -13,9 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TraceUnitOfWork returns next with a span around each transaction, and in it a PRODUCER span for each appended message,
-// "create orders.created". That span's context is stored in the message's headers: everything that happens to the
-// message later belongs to its trace.
+// TraceUnitOfWork returns next with a span around each transaction, and in it a PRODUCER span for each appended message, "create
+// orders.created". The message's headers store that span's context, so later spans of the message belong to the same trace.
 func TraceUnitOfWork(tp trace.TracerProvider, next orders.UnitOfWork) orders.UnitOfWork {
 	return &unitOfWork{tracer: tracer(tp), next: next}
 }
@@ -58,8 +57,8 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	return err
 }
 
-// withCreationContext returns a copy of headers with the span of ctx as creation context. Whatever was there is
-// replaced, and kept only when ctx has no span.
+// withCreationContext returns a copy of headers with the span of ctx as creation context. It replaces a creation context that is already
+// there. If ctx has no span, the headers stay as they are.
 func withCreationContext(ctx context.Context, headers map[string]string) map[string]string {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return headers

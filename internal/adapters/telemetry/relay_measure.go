@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// MeasureRelay returns next with measurements of what a relay publishes and what retention removes.
+// MeasureRelay returns next with measurements of the events that a relay publishes and the events that retention removes.
 func MeasureRelay(mp metric.MeterProvider, stream string, next RelayPorts) RelayPorts {
 	next.Publisher = measurePublisher(mp, stream, next.Publisher)
 	next.Retention = measureRetention(mp, next.Retention)
@@ -37,7 +37,7 @@ func measurePublisher(mp metric.MeterProvider, stream string, next relay.Publish
 		conflicts: made(m.Int64Counter("outboxie.relay.conflicts", metric.WithUnit("{conflict}"),
 			metric.WithDescription("Appends that were refused because the stream did not end where this relay believed."))),
 	}
-	p.conflicts.Add(context.Background(), 0) // so that the first one can be seen as a rise
+	p.conflicts.Add(context.Background(), 0) // shows 0, so the first conflict is a rise
 	p.sent.AddSet(context.Background(), 0, p.attributes("send", nil))
 	return p
 }
@@ -60,7 +60,7 @@ func (p *measuredPublisher) Publish(ctx context.Context, after uint64, batch []o
 	p.called(ctx, "send", acknowledged.Sub(began), err)
 	p.appended(ctx, "send", len(batch), stored, err)
 	for i := range batch[:stored] {
-		// The row was recorded by the database's clock, which may be ahead of ours.
+		// RecordedAt is from the database's clock, which may be ahead of this process.
 		p.wait.Record(ctx, max(0, acknowledged.Sub(batch[i].RecordedAt)).Seconds())
 	}
 	return last, err
@@ -107,7 +107,7 @@ func (p *measuredPublisher) attributes(operation string, err error) attribute.Se
 	return attribute.NewSet(attributes...)
 }
 
-// measureRetention returns next with counters of what it removed and of its failures.
+// measureRetention returns next with counters of the removed events and of failures.
 func measureRetention(mp metric.MeterProvider, next relay.Retention) relay.Retention {
 	m := meter(mp)
 	r := &measuredRetention{

@@ -16,10 +16,10 @@ import (
 
 const haltReasonKey = attribute.Key("outboxie.halt.reason")
 
-// RelayState is a moment of an instance's relay. The counts begin with the process.
+// RelayState is the state of an instance's relay at one moment. The counts begin with the process.
 type RelayState struct {
 	Leads     bool
-	Term      int64            // while it leads
+	Term      int64            // 0 while it does not lead
 	Halt      relay.HaltReason // empty: it is not halted
 	Elections int64
 	TakeOvers int64
@@ -28,7 +28,7 @@ type RelayState struct {
 	GapWaited time.Duration
 }
 
-// ObserveRelay shows the relay of this instance. Only a leader shows a term, and only an instance that does not lead a halt.
+// ObserveRelay shows the relay of this instance. Only a leader shows a term. Only an instance that does not lead shows a halt.
 func ObserveRelay(mp metric.MeterProvider, read func() RelayState) (metric.Registration, error) {
 	m := meter(mp)
 	counter := func(name, unit, description string) metric.Int64ObservableCounter {
@@ -71,19 +71,18 @@ func ObserveRelay(mp metric.MeterProvider, read func() RelayState) (metric.Regis
 	}, leader, term, halted, elections, takeOvers, heals, gapWaits, gapTime)
 }
 
-// Shared is what all instances would measure alike.
+// Shared has the sources of values that are the same for all instances.
 type Shared struct {
-	Leads    func() bool          // this instance does
+	Leads    func() bool          // whether this instance leads
 	Waiting  func() time.Duration // how long its relay has been waiting for an open transaction
 	Measures func(ctx context.Context) (operations.RelayMetrics, error)
 	Lags     func(ctx context.Context) ([]operations.Lag, error)
-	// Overviews are those of all subscribers.
+	// Overviews returns the overviews of all subscribers.
 	Overviews func(ctx context.Context) ([]inbox.Overview, error)
 }
 
-// ObserveShared shows outbox, parking lot and subscribers as the servers know them. The leader does that for all; while
-// nobody leads, every instance that might does, so that a backlog is not overlooked when it matters most. So over instances
-// take the maximum, never the sum.
+// ObserveShared shows outbox, parking lot and subscribers, as the servers have them. The leader shows them for all instances. While nobody
+// leads, every instance that may lead shows them, so a backlog can be seen then too. Take the maximum over the instances, never the sum.
 func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, error) {
 	m := meter(mp)
 	count := func(name, unit, description string) metric.Int64ObservableGauge {
@@ -121,7 +120,7 @@ func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, e
 			o.ObserveInt64(backlog, found.Backlog)
 			o.ObserveFloat64(oldest, found.Oldest.Seconds())
 			o.ObserveInt64(kept, found.Retained)
-			// Of a transaction of another role nothing but its being in the way may be known.
+			// The database may hide a transaction of another role, except that it delays the relay. Then only the relay's wait is known.
 			o.ObserveFloat64(writer, max(found.OldestTransaction, from.Waiting()).Seconds())
 			o.ObserveInt64(events, found.ParkedEvents)
 			o.ObserveInt64(aggregates, found.ParkedAggregates)

@@ -29,7 +29,7 @@ const (
 	logWaited     = "log waited"
 )
 
-// longRead is how long a read of the log takes at least to be an incident: it waited for an open transaction, or the database is
+// longRead is the duration from which on a read of the log is an incident: the read waited for an open transaction, or the database is
 // slow.
 const longRead = 100 * time.Millisecond
 
@@ -140,7 +140,7 @@ func (c *cursors) Load(ctx context.Context) (relay.Cursor, error) {
 func (c *cursors) Save(ctx context.Context, fence relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	began := time.Now()
 	saved, err := c.CursorStore.Save(ctx, fence, cursor)
-	if !errors.Is(err, relay.ErrSequenceBehind) { // for which the relay halts
+	if !errors.Is(err, relay.ErrSequenceBehind) { // the relay halts for this error
 		c.incidents.addFailure(ctx, cursorFailed, err, began)
 	}
 	return saved, err
@@ -159,7 +159,7 @@ func (c *cursors) Report(ctx context.Context, fence relay.WriteFence, halt *rela
 func (c *cursors) observe(ctx context.Context, halt *relay.Halt, began time.Time) {
 	before := c.halt
 	c.halt = halt
-	if halt != nil { // as long as it lasts
+	if halt != nil { // add extends the incident while the halt lasts
 		c.incidents.add(relayHalted, halt.Detail, began, reasonKey.String(string(halt.Reason)))
 	}
 	if halt.Equal(before) {
@@ -197,7 +197,7 @@ func (l *log) After(ctx context.Context, from outbox.Progress, limit relay.ReadL
 func (l *log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
 	began := time.Now()
 	err := l.next.Verify(ctx, reached, sequence)
-	if !errors.Is(err, relay.ErrSequenceBehind) { // for which the relay halts
+	if !errors.Is(err, relay.ErrSequenceBehind) { // the relay halts for this error
 		l.incidents.addFailure(ctx, logFailed, err, began)
 	}
 	return err

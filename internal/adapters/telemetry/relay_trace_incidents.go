@@ -16,15 +16,15 @@ const (
 	sameIncidentWithin = 10 * time.Second
 )
 
-// incidents are what lately delayed this instance's relay, or ended a delay. Each message that waits meanwhile gets them as events
-// of its span. They concern all messages, because the relay publishes one batch after the other.
+// incidents keeps the latest incidents that delayed this instance's relay, or ended a delay. Each message that waited during an incident
+// gets it as an event of its span. An incident concerns all messages, because the relay publishes one batch after the other.
 type incidents struct {
 	recording sync.WaitGroup // the spans of the last long batch; done before the next batch, and before the relay resigns
 	mu        sync.Mutex
 	list      incidentList
 }
 
-// incident is something that happened once, or several times in a row.
+// incident is one thing that happened to the relay, once or several times in a row.
 type incident struct {
 	name, detail string
 	attributes   []attribute.KeyValue

@@ -14,18 +14,18 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// longBatch is the size from which on the spans of a batch are recorded while the next batch is published. The spans of a thousand
-// messages take half as long as publishing them, and publishing mostly waits for the broker.
+// longBatch is the number of messages from which on the spans of a batch are recorded while the next batch is published. To record the
+// spans of a thousand messages takes half as long as to publish them, and publishing mostly waits for the broker.
 const longBatch = 100
 
 // maxLinks is how many links a span has at most; OpenTelemetry drops more.
 const maxLinks = 128
 
-// publisher traces messages. A batch, published or redriven, with a sampled message is a trace of its own, "send ORDERS". It links to
-// the sampled messages, at most 128 of them. Each sampled message that was stored gets an "outbox relay" span in the trace of its order,
-// from the time when it was recorded to the stream's acknowledgement. The span shows the wait in the outbox, and its events are the
-// incidents meanwhile. A message that the broker refuses gets such a span with an error. A message that is not sampled costs nothing.
-// Messages are passed on unchanged. A control message is a trace of its own, "notify ORDERS".
+// publisher traces messages. A published or redriven batch with a sampled message is a trace of its own, "send ORDERS". It links to at most
+// 128 of the sampled messages. Each sampled message that was stored gets a span "outbox relay" in the trace of its order. That span lasts
+// from the recording of the message to the acknowledgement of the stream, and shows the wait in the outbox. Its events are the incidents
+// during the wait. A message that the broker refuses gets such a span with an error. A message that is not sampled costs nothing. publisher
+// does not change messages. A control message is a trace of its own, "notify ORDERS".
 type publisher struct {
 	next      relay.Publisher
 	tracer    trace.Tracer
@@ -130,14 +130,14 @@ func (p *publisher) send(
 	return last, err
 }
 
-// batchOutcome is what the messages of one batch have in common.
+// batchOutcome is the part of the outcome that is the same for all messages of a batch.
 type batchOutcome struct {
 	at        time.Time             // when the broker answered
 	link      trace.SpanStartOption // to the batch's span
-	incidents incidentList          // until then
+	incidents incidentList          // up to the answer
 }
 
-// recordWaits records the span of each sampled message of stored. The messages are directly after a sequence.
+// recordWaits records the wait of each sampled message of stored as a span. The messages directly follow the sequence after in the stream.
 func (p *publisher) recordWaits(ctx context.Context, stored []outbox.Entry, after uint64, outcome batchOutcome) {
 	for i := range stored {
 		if isSampled(stored[i].Headers) {
@@ -147,7 +147,7 @@ func (p *publisher) recordWaits(ctx context.Context, stored []outbox.Entry, afte
 	}
 }
 
-// storedOf returns how many messages of batch were stored after a sequence, if last is the stream's last sequence.
+// storedOf returns how many messages of batch were stored. after is the stream's last sequence before the batch, last the one after it.
 func storedOf(batch []outbox.Entry, after, last uint64) int {
 	if last <= after {
 		return 0
@@ -155,7 +155,7 @@ func storedOf(batch []outbox.Entry, after, last uint64) int {
 	return int(min(last-after, uint64(len(batch))))
 }
 
-// failed adds a failed append as an incident. A refusal is none, because it concerns one message.
+// failed adds a failed append as an incident. A refusal is not an incident, because it concerns one message only.
 func (p *publisher) failed(ctx context.Context, err error, began time.Time) {
 	if err == nil || ctx.Err() != nil {
 		return
@@ -171,7 +171,7 @@ func (p *publisher) startWait(ctx context.Context, entry *outbox.Entry, outcome 
 	if !created.IsValid() {
 		return noop.Span{}
 	}
-	start := entry.RecordedAt // by the database's clock, which may be ahead of ours
+	start := entry.RecordedAt // from the database's clock, which may be ahead of this process
 	if start.IsZero() || start.After(outcome.at) {
 		start = outcome.at
 	}
@@ -190,7 +190,7 @@ func anySampled(batch []outbox.Entry) bool {
 	return false
 }
 
-// links returns links to the first messages of batch that are sampled.
+// links returns links to the first sampled messages of batch, at most maxLinks.
 func links(ctx context.Context, batch []outbox.Entry) []trace.Link {
 	var found []trace.Link
 	for i := range batch {

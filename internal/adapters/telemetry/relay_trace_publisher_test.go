@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// stream stores everything, or only as much as it is told to.
+// stream is a fake relay.Publisher. It stores all messages, or as many as the test says.
 type stream struct {
 	relay.Publisher
 	storesOnly int
@@ -216,7 +216,7 @@ func TestNoticeIsTraced(t *testing.T) {
 	}
 }
 
-// An adapter that breaks its contract must not break the decorator.
+// TestPublisherSurvivesAnAnswerOutOfRange checks that the decorator works if an adapter returns a sequence out of range.
 func TestPublisherSurvivesAnAnswerOutOfRange(t *testing.T) {
 	for _, storesOnly := range []int{-3, 9} {
 		tp, spans := record()
@@ -235,13 +235,13 @@ func TestPublisherBoundsItsLinks(t *testing.T) {
 	}
 	_, err := traced.Publisher.Publish(context.Background(), 0, batchOf(headers...))
 	require.NoError(t, err)
-	require.NoError(t, traced.Elector.Resign(context.Background(), relay.Term{})) // all is told by then
+	require.NoError(t, traced.Elector.Resign(context.Background(), relay.Term{})) // all spans have ended by then
 	require.Len(t, spans.one(t, "send ORDERS").Links(), 128)
 	require.Zero(t, spans.one(t, "send ORDERS").DroppedLinks())
 	require.Len(t, spans.all("outbox relay"), 200)
 }
 
-// A batch in which no order is sampled leaves no trace, whatever the sampler says about roots.
+// TestUnsampledBatchLeavesNoTrace checks that a batch without a sampled order makes no span, also if the sampler samples roots.
 func TestUnsampledBatchLeavesNoTrace(t *testing.T) {
 	for name, appendTo := range appends {
 		t.Run(name, func(t *testing.T) {
@@ -256,7 +256,8 @@ func TestUnsampledBatchLeavesNoTrace(t *testing.T) {
 	}
 }
 
-// What is refused has no other trace of its fate: it is never stored.
+// TestRefusedMessageIsToldInItsTrace checks that a refused message gets a span with an error. Nothing else shows the refusal in its trace,
+// because the message is never stored.
 func TestRefusedMessageIsToldInItsTrace(t *testing.T) {
 	tp, spans := record()
 	batch := batchOf(sampledHeaders(), sampledHeaders())
@@ -300,8 +301,8 @@ func unsampledBatch(size int) []outbox.Entry {
 	return batchOf(headers...)
 }
 
-// On the relay's hot path an order that is not sampled costs no span, and nothing else: a batch of a thousand is passed on
-// without a single allocation.
+// TestUnsampledMessagesCostNoAllocation checks that the decorator passes on a batch of a thousand unsampled messages without a span and
+// without an allocation.
 func TestUnsampledMessagesCostNoAllocation(t *testing.T) {
 	publisher := tracePublisher(sdktrace.NewTracerProvider(), discard{}) // samples every root
 	for name, batch := range map[string][]outbox.Entry{"one": unsampledBatch(1), "many": unsampledBatch(1000)} {

@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// driven is everything that a relay drives, and fails when it is told to.
+// driven is a fake of all ports of a relay. It fails when the test says so.
 type driven struct {
 	stream
 	takes  time.Duration // of the next read of the log
@@ -307,14 +307,15 @@ func TestHaltsAreTraced(t *testing.T) {
 	}
 }
 
-// A provider that records nothing is not even asked, also where the orders are sampled.
+// TestNothingIsTracedWhereNothingIsRecorded checks that the ports are not wrapped if the provider records nothing.
 func TestNothingIsTracedWhereNothingIsRecorded(t *testing.T) {
 	d := &driven{}
 	untraced := telemetry.RelayPorts{Log: d, Cursors: d, Publisher: d, Elector: d}
 	require.Equal(t, untraced, telemetry.TraceRelay(noop.NewTracerProvider(), "ORDERS", untraced))
 }
 
-// What happens while a long batch is told of is not part of its story.
+// TestALongBatchIsToldOfWhatHappenedBefore checks that the spans of a long batch do not get incidents that happen while the spans are
+// recorded.
 func TestALongBatchIsToldOfWhatHappenedBefore(t *testing.T) {
 	d := &driven{}
 	traced, spans := traceRelay(d)

@@ -8,14 +8,13 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// newSampler reads OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG as OpenTelemetry defines them, and refuses what it does
-// not define. Without them everything is sampled whose caller's trace is, or has no caller; what is not exported only if
-// the caller's trace is.
+// newSampler reads OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG as OpenTelemetry defines them. It returns an error for other values.
+// Without these variables, a span with a parent is sampled if the parent is. A span without a parent is sampled only if spans are exported.
 //
-// With the samplers that are based on the parent, a batch follows its messages as a child follows its parent: it is sampled
-// if one of them is. Otherwise a ratio would take the batch from almost every order that it chose.
+// With a sampler that is based on the parent, a batch is sampled if one of its messages is, as a child is if its parent is. Otherwise a
+// ratio would leave out the batch of almost every order that it samples.
 //
-// Unless clients are trusted, the parents that they send decide nothing, with any sampler.
+// If clients are not trusted, the parents that clients send decide nothing, with any sampler.
 func newSampler(exporting, trustClients bool) (sdktrace.Sampler, error) {
 	name := strings.ToLower(env("OTEL_TRACES_SAMPLER"))
 	root, followsParent := strings.CutPrefix(name, "parentbased_")
@@ -62,7 +61,7 @@ func samplingRatio() (float64, error) {
 	return ratio, nil
 }
 
-// followsLinks samples what links to a sampled span, and leaves the rest to the sampler in it.
+// followsLinks samples a span that links to a sampled span. For all other spans the embedded sampler decides.
 type followsLinks struct{ sdktrace.Sampler }
 
 // ShouldSample decides about a root.
@@ -75,5 +74,5 @@ func (s followsLinks) ShouldSample(p sdktrace.SamplingParameters) sdktrace.Sampl
 	return s.Sampler.ShouldSample(p)
 }
 
-// Description names both.
+// Description names both samplers.
 func (s followsLinks) Description() string { return "FollowsLinks{" + s.Sampler.Description() + "}" }

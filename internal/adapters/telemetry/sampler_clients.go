@@ -12,8 +12,8 @@ import (
 // clientContext is the key of the span context that a client has sent.
 type clientContext struct{}
 
-// fromClients marks the span contexts that come over HTTP as sent by a client. Such a trace is continued, and its flag is not
-// believed: see forClients.
+// fromClients marks the span contexts that come over HTTP as sent by a client. The program continues such a trace, but ignores its sampled
+// flag: see forClients.
 type fromClients struct{ propagation.TextMapPropagator }
 
 // Extract reads what the client has sent.
@@ -25,8 +25,8 @@ func (p fromClients) Extract(ctx context.Context, carrier propagation.TextMapCar
 	return ctx
 }
 
-// forClients samples a span whose parent a client has sent as if it had no parent. A ratio takes it by an id that the client does
-// not choose. What happens within the span, and to the messages that are made there, follows the decision as ever.
+// forClients decides about a span whose parent was sent by a client as if the span had no parent. A ratio uses a random id, which the
+// client does not choose. The spans below, and the messages made there, follow that decision as usual.
 type forClients struct {
 	sdktrace.Sampler                  // for all other spans
 	root             sdktrace.Sampler // for spans without a parent
@@ -42,7 +42,7 @@ func (s forClients) ShouldSample(p sdktrace.SamplingParameters) sdktrace.Samplin
 	return s.root.ShouldSample(p)
 }
 
-// Description names both.
+// Description names both samplers.
 func (s forClients) Description() string {
 	return "ForClients{" + s.root.Description() + "," + s.Sampler.Description() + "}"
 }

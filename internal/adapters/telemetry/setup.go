@@ -1,6 +1,6 @@
 // Package telemetry traces and measures the ports, and sets OpenTelemetry up. A Trace or Measure function is a decorator: it takes a port
-// and returns the same port with spans or measurements around it, so that domain, ports and application know nothing of telemetry. Start
-// with Setup, or with Module in an fx graph. The Observe functions show what instruments read when somebody collects.
+// and returns the same port with spans or measurements around it. So domain, ports and application know nothing of telemetry. Start with
+// Setup, or with Module in an fx graph. The Observe functions make instruments that are read at each collection.
 package telemetry
 
 import (
@@ -26,21 +26,21 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrSettings reports that the OTEL_* environment asks for something that does not exist.
+// ErrSettings reports that an OTEL_* variable has a value that cannot be used.
 var ErrSettings = fault.New(fault.Invalid, "invalid_telemetry", "the OTEL_* environment cannot be used")
 
-// FlushTimeout bounds Shutdown: what the collector has not taken by then is lost.
+// FlushTimeout bounds Shutdown: data that the collector has not accepted by then is lost.
 const FlushTimeout = 3 * time.Second
 
 // Options identify the program. The OTEL_* environment variables say what is exported, and where to.
 type Options struct {
-	ServiceName string // default outboxie; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word
+	ServiceName string // default outboxie; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win
 	Version     string
 	InstanceID  string
-	Logger      *slog.Logger // gets the exporter's complaints, a few a minute; default slog.Default()
-	Endpoint    string       // where spans go, OTLP over HTTP, if the environment says nothing; http://localhost:4318
-	// TrustClients believes the sampled flag of a client's traceparent. Otherwise the client's trace is continued, and whether it is
-	// sampled is decided here.
+	Logger      *slog.Logger // gets the errors of OpenTelemetry, a few a minute; default slog.Default()
+	Endpoint    string       // the OTLP/HTTP endpoint for spans if the environment names none, such as http://localhost:4318
+	// TrustClients uses the sampled flag of a client's traceparent. Without TrustClients the client's trace is continued too, but this program
+	// decides whether it is sampled.
 	TrustClients bool
 }
 
@@ -61,14 +61,14 @@ type Telemetry struct {
 	shutdown  func(context.Context) error
 }
 
-// Setup reads the OTEL_* environment. Spans are exported only when OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT or
-// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set, or Options.Endpoint. Without, traces still have ids, which travel and appear in
-// logs, but are not sampled unless the trusted caller's trace is, or OTEL_TRACES_SAMPLER says so. Metrics are always measured, and
-// pushed only if OTEL_METRICS_EXPORTER or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set. OTEL_SDK_DISABLED=true leaves not even
-// the ids.
+// Setup reads the OTEL_* environment. Spans are exported only if OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT,
+// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or Options.Endpoint is set. Without an export, traces still have ids. The ids are passed on and appear
+// in logs. Such traces are sampled only if the trace of a trusted caller is, or if OTEL_TRACES_SAMPLER says so. Metrics are always
+// measured. They are pushed only if OTEL_METRICS_EXPORTER or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set. With OTEL_SDK_DISABLED=true there
+// are no ids either.
 //
-// Setup does not wait for a collector. It replaces OpenTelemetry's global error handler and logger, and no other global.
-// The caller must call Shutdown in the end.
+// Setup does not wait for a collector. It replaces OpenTelemetry's global error handler and logger, and no other global. The caller must
+// call Shutdown at the end.
 func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	logger := options.logger()
 	handleErrors(logger)
@@ -102,28 +102,28 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	}, nil
 }
 
-// TracerProvider makes the tracers of the decorators, of the HTTP server and of the database hook.
+// TracerProvider returns the provider of the tracers of decorators, HTTP server and database hook.
 func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.provider }
 
-// MeterProvider makes the meters of the measuring decorators, of the HTTP server and of what is observed.
+// MeterProvider returns the provider of the meters of measuring decorators, HTTP server and Observe functions.
 func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.meters }
 
-// Metrics shows what is measured, as Prometheus scrapes it; nil when OpenTelemetry is disabled.
+// Metrics returns the handler that Prometheus scrapes, or nil if OpenTelemetry is disabled.
 func (t *Telemetry) Metrics() http.Handler { return t.metrics }
 
 // Exporting reports whether spans leave the program.
 func (t *Telemetry) Exporting() bool { return t.exporting }
 
-// Propagator is how a trace crosses HTTP: W3C trace context and baggage.
+// Propagator returns the propagator of traces over HTTP: W3C trace context and baggage.
 func (t *Telemetry) Propagator() propagation.TextMapPropagator {
 	return propagation.NewCompositeTextMapPropagator(fromClients{propagation.TraceContext{}}, propagation.Baggage{})
 }
 
-// Shutdown exports what is left, and returns at the latest after FlushTimeout, even if the collector does not answer;
-// then with an error, which is no reason to fail. Spans that end later are dropped.
+// Shutdown exports the rest. It returns after FlushTimeout at the latest, with an error if the collector does not answer. The program need
+// not fail because of that error. Spans that end after Shutdown are dropped.
 func (t *Telemetry) Shutdown(ctx context.Context) error { return t.shutdown(ctx) }
 
-// newResource has no schema URL: the libraries that describe it do not agree on a version of the conventions.
+// newResource returns a resource without a schema URL, because the libraries that add attributes use different versions of the conventions.
 func newResource(ctx context.Context, options Options) *resource.Resource {
 	name := options.ServiceName
 	if name == "" {
@@ -137,10 +137,10 @@ func newResource(ctx context.Context, options Options) *resource.Resource {
 		attributes = append(attributes, semconv.ServiceInstanceID(options.InstanceID))
 	}
 	detected, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithFromEnv())
-	if err != nil { // some attributes of the environment are broken; the others are there
+	if err != nil { // some attributes of the environment are broken; detected has the others
 		otel.Handle(err)
 	}
-	return resource.NewSchemaless(append(attributes, detected.Attributes()...)...) // of two values the later one counts
+	return resource.NewSchemaless(append(attributes, detected.Attributes()...)...) // of two values for a key the later one wins
 }
 
 func env(name string) string { return strings.TrimSpace(os.Getenv(name)) }

@@ -11,15 +11,15 @@ import (
 	"go.opentelemetry.io/otel"
 )
 
-// complaintEvery is the least time between two log lines about telemetry; complaintSize is the most that one quotes, for
-// an error may carry what a server answered.
+// complaintEvery is the least time between two log lines about telemetry. complaintSize is the largest quoted part of an error, because an
+// error may contain the whole answer of a server.
 const (
 	complaintEvery = time.Minute
 	complaintSize  = 300
 )
 
-// complaints logs what goes wrong inside OpenTelemetry: the first at once, then at most one line a minute, so that a
-// collector that is down does not fill the log.
+// complaints logs errors inside OpenTelemetry: the first one at once, then at most one line a minute. So a collector that is down does not
+// fill the log.
 type complaints struct {
 	logger *slog.Logger
 
@@ -28,7 +28,7 @@ type complaints struct {
 	suppressed  int
 }
 
-// handleErrors makes logger the place where OpenTelemetry complains, whatever was set before.
+// handleErrors makes OpenTelemetry log its errors to logger. It replaces an earlier setting.
 func handleErrors(logger *slog.Logger) {
 	c := &complaints{logger: logger}
 	otel.SetErrorHandler(c)
@@ -53,7 +53,7 @@ func (c *complaints) complain(problem string) {
 	c.logger.Warn("telemetry has a problem; the program goes on", "error", problem, "suppressed", suppressed)
 }
 
-// due reports whether it is time for a line, and how many were left out since the last one.
+// due reports whether a line may be logged, and how many errors were not logged since the last line.
 func (c *complaints) due() (suppressed int, due bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -66,8 +66,8 @@ func (c *complaints) due() (suppressed int, due bool) {
 	return suppressed, true
 }
 
-// settingsLog is OpenTelemetry's internal log. Of its errors, which are about OTEL_* variables that cannot be parsed, only
-// the message is passed on, for the values may be secrets (OTEL_EXPORTER_OTLP_HEADERS). Everything else is dropped.
+// settingsLog is OpenTelemetry's internal log. Its errors are about OTEL_* variables that cannot be parsed. settingsLog passes on only the
+// message of an error, because the values may be secrets (OTEL_EXPORTER_OTLP_HEADERS). It drops everything else.
 type settingsLog struct{ to *complaints }
 
 // Enabled lets errors pass.
@@ -82,5 +82,5 @@ func (s settingsLog) Handle(_ context.Context, record slog.Record) error {
 // WithAttrs drops the attributes.
 func (s settingsLog) WithAttrs([]slog.Attr) slog.Handler { return s }
 
-// WithGroup has nothing to group.
+// WithGroup drops the group.
 func (s settingsLog) WithGroup(string) slog.Handler { return s }

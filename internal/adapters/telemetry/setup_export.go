@@ -16,13 +16,14 @@ import (
 
 func disabled() bool { return strings.EqualFold(env("OTEL_SDK_DISABLED"), "true") }
 
-// TracesConfigured reports whether the OTEL_* environment says where traces go, or that they go nowhere.
+// TracesConfigured reports whether the OTEL_* environment decides where traces go, or disables them.
 func TracesConfigured() bool {
 	return disabled() || env("OTEL_TRACES_EXPORTER") != "" || env("OTEL_EXPORTER_OTLP_ENDPOINT") != "" ||
 		env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
 }
 
-// newSpanExporter returns nil when nobody asked for an export. endpoint counts when the environment says nothing.
+// newSpanExporter returns the exporter that the environment asks for. If the environment says nothing, it exports to endpoint, or returns
+// nil if endpoint is empty.
 func newSpanExporter(ctx context.Context, endpoint string) (sdktrace.SpanExporter, error) {
 	if !TracesConfigured() {
 		if endpoint == "" {
@@ -37,11 +38,10 @@ func newSpanExporter(ctx context.Context, endpoint string) (sdktrace.SpanExporte
 	return exporter, nil
 }
 
-// ExportLogs returns a logger that writes what logger does, and also sends it over OTLP, with trace and span ids, if
-// OTEL_LOGS_EXPORTER or OTEL_EXPORTER_OTLP_LOGS_ENDPOINT is set; else logger itself. The general
-// OTEL_EXPORTER_OTLP_ENDPOINT is not enough: what listens there is often a Jaeger, which takes no logs. It does not wait for
-// a collector. The caller must call shutdown in the end. It sends what is left, and returns after FlushTimeout at the
-// latest.
+// ExportLogs returns a logger that writes to the logger of options. If OTEL_LOGS_EXPORTER or OTEL_EXPORTER_OTLP_LOGS_ENDPOINT is set, the
+// returned logger also sends each record over OTLP, with trace and span ids. The general OTEL_EXPORTER_OTLP_ENDPOINT is not enough, because
+// it often names a Jaeger, which does not accept logs. ExportLogs does not wait for a collector. The caller must call shutdown at the end.
+// shutdown sends the remaining records, and returns after FlushTimeout at the latest.
 func ExportLogs(ctx context.Context, options Options) (logger *slog.Logger, shutdown func(context.Context) error, err error) {
 	logger = options.logger()
 	handleErrors(logger)
@@ -67,8 +67,8 @@ func ExportLogs(ctx context.Context, options Options) (logger *slog.Logger, shut
 
 type shutdowner interface{ Shutdown(context.Context) error }
 
-// shutdownOf sends what provider still has, but no longer than FlushTimeout: a collector that does not answer cannot hold up
-// the end of a program. exporter may be nil.
+// shutdownOf returns a function that sends the data that provider still has, for at most FlushTimeout. So a collector that does not answer
+// cannot delay the end of the program. exporter may be nil.
 func shutdownOf(provider, exporter shutdowner) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, FlushTimeout)
@@ -82,23 +82,23 @@ func shutdownOf(provider, exporter shutdowner) func(context.Context) error {
 	}
 }
 
-// both shut down at the same time, so that neither uses up the time of the other.
+// both shuts down traces and metrics at the same time, so neither uses up the time of the other.
 type both struct{ traces, metrics shutdowner }
 
-// Shutdown waits for both.
+// Shutdown waits until both have ended.
 func (b both) Shutdown(ctx context.Context) error {
 	traces := make(chan error, 1)
 	go func() { traces <- b.traces.Shutdown(ctx) }()
 	return errors.Join(b.metrics.Shutdown(ctx), <-traces)
 }
 
-// sameLevel is a handler for the records that another one takes.
+// sameLevel is a handler that takes the records that the handler as takes.
 type sameLevel struct {
 	slog.Handler
 	as slog.Handler
 }
 
-// Enabled asks the other one.
+// Enabled asks the handler as.
 func (h sameLevel) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.as.Enabled(ctx, level)
 }

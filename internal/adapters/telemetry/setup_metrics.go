@@ -19,17 +19,17 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// measuring makes instruments. They are read in two ways: a scraper asks the handler, and the provider pushes if the environment says
+// measuring makes instruments. They are read in two ways: a scraper asks the handler, and the provider pushes them if the environment says
 // so.
 type measuring struct {
 	provider *sdkmetric.MeterProvider
 	handler  http.Handler
 }
 
-// newMeasuring also starts to measure the Go runtime.
+// newMeasuring returns a measuring, and starts to measure the Go runtime.
 func newMeasuring(ctx context.Context, from *resource.Resource) (*measuring, error) {
 	registry := prometheus.NewRegistry()
-	// The names that a scrape shows must not depend on who asks: rules and dashboards are written for them.
+	// The names in a scrape must be the same for every scraper, because rules and dashboards use them.
 	pull, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithoutScopeInfo(),
 		promexporter.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes))
 	if err != nil {
@@ -52,8 +52,8 @@ func newMeasuring(ctx context.Context, from *resource.Resource) (*measuring, err
 	})}, nil
 }
 
-// newPush returns nil when nobody asked for metrics to be pushed. The general OTEL_EXPORTER_OTLP_ENDPOINT is not enough, for
-// the same reason as with logs.
+// newPush returns a reader that pushes metrics, or nil if the environment does not ask for that. The general OTEL_EXPORTER_OTLP_ENDPOINT is
+// not enough: see ExportLogs.
 func newPush(ctx context.Context) (sdkmetric.Reader, error) {
 	if env("OTEL_METRICS_EXPORTER") == "" && env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") == "" {
 		return nil, nil
@@ -65,8 +65,8 @@ func newPush(ctx context.Context) (sdkmetric.Reader, error) {
 	return reader, nil
 }
 
-// views keep of the HTTP server's metrics the duration by method, route and status. The other attributes of the
-// library are of no use here, or come from the client, like the Host header, so that a client could make any number of series.
+// views returns views that reduce the HTTP server's metrics to the duration by method, route and status. The other attributes of the
+// library have no use here, or come from the client, such as the Host header. A client could make any number of series with them.
 func views() []sdkmetric.View {
 	few := attribute.NewAllowKeysFilter(semconv.HTTPRequestMethodKey, semconv.HTTPRouteKey, semconv.HTTPResponseStatusCodeKey)
 	return []sdkmetric.View{
@@ -75,7 +75,7 @@ func views() []sdkmetric.View {
 	}
 }
 
-// scrapeErrors passes on what cannot be shown; everything else is.
+// scrapeErrors passes on the errors of a scrape. The scrape shows all metrics without an error.
 type scrapeErrors struct{}
 
 // Println implements promhttp.Logger.
@@ -87,7 +87,8 @@ func meter(mp metric.MeterProvider) metric.Meter {
 	return mp.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
 }
 
-// made returns an instrument. Our names are valid, and the library returns an instrument that works in any case.
+// made returns an instrument. An error is only reported: the names in this package are valid, and the library returns a working instrument
+// in any case.
 func made[T any](instrument T, err error) T {
 	if err != nil {
 		otel.Handle(err)
@@ -99,8 +100,8 @@ func set(attributes ...attribute.KeyValue) metric.MeasurementOption {
 	return metric.WithAttributeSet(attribute.NewSet(attributes...))
 }
 
-// Boundaries of histograms: of what takes milliseconds when all is well, and may take hours when it is not; of a request to
-// the broker; of how many events go at once.
+// Boundaries of histograms. waitBoundaries is for times that are normally milliseconds, and hours in an outage. callBoundaries is for a
+// request to the broker. sizeBoundaries is for the number of events in a batch.
 var (
 	waitBoundaries = metric.WithExplicitBucketBoundaries(
 		.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)

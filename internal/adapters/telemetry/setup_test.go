@@ -166,7 +166,8 @@ func requireNoLeak(t *testing.T, current goleak.Option) {
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
-// A collector that is down, or that swallows everything, neither blocks the program nor fills its log.
+// TestUnreachableCollector checks that a collector that is down, or that never answers, does not block the program and does not fill its
+// log.
 func TestUnreachableCollector(t *testing.T) {
 	blackHole, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel, never answers
 	require.NoError(t, err)

@@ -20,11 +20,11 @@ const scope = "github.com/assylzhan-a/outboxie"
 
 // Attributes that the semantic conventions do not name, and that readers of traces need.
 const (
-	AggregateIDKey = attribute.Key("outboxie.aggregate.id")    // on every span of a message: the order
-	SequenceKey    = attribute.Key("outboxie.stream.sequence") // where the stream holds the message
-	DetailKey      = attribute.Key("outboxie.detail")          // of what happened to the relay
-	TimesKey       = attribute.Key("outboxie.times")           // how often in a row
-	LastedKey      = attribute.Key("outboxie.lasted")          // how long altogether, in seconds
+	AggregateIDKey = attribute.Key("outboxie.aggregate.id")    // the order; on every span of a message
+	SequenceKey    = attribute.Key("outboxie.stream.sequence") // the message's sequence in the stream
+	DetailKey      = attribute.Key("outboxie.detail")          // details of an incident
+	TimesKey       = attribute.Key("outboxie.times")           // how often an incident happened in a row
+	LastedKey      = attribute.Key("outboxie.lasted")          // how long an incident lasted altogether, in seconds
 )
 
 const (
@@ -40,7 +40,7 @@ const (
 	laneKey             = attribute.Key("outboxie.lane")
 )
 
-// WaitSpan is the span, in the trace of an order, of a message that waits in the outbox until the stream has it.
+// WaitSpan is the name of the span that shows, in the trace of an order, how long a message waited in the outbox.
 const WaitSpan = "outbox relay"
 
 var messagingSystem = semconv.MessagingSystemKey.String("nats")
@@ -49,7 +49,7 @@ func tracer(tp trace.TracerProvider) trace.Tracer {
 	return tp.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))
 }
 
-// messageAttributes describe one message, and more.
+// messageAttributes returns the attributes that describe one message, and the attributes more.
 func messageAttributes(m *outbox.Message, more ...attribute.KeyValue) trace.SpanStartOption {
 	attributes := make([]attribute.KeyValue, 0, 6+len(more))
 	if m.ID != "" {
@@ -64,24 +64,24 @@ func messageAttributes(m *outbox.Message, more ...attribute.KeyValue) trace.Span
 	), more...)...)
 }
 
-// The creation context is the span in which a message was made, as it is stored in the message's headers: W3C trace
-// context, under lower-case names. Header names of NATS are case-sensitive, and so is propagation.MapCarrier.
+// The creation context is the span in which a message was made. The message's headers store it as W3C trace context, under lower-case
+// names. Header names are case-sensitive in NATS and in propagation.MapCarrier.
 const (
 	traceParent = "traceparent"
 	traceState  = "tracestate"
 )
 
-// creationContext is the zero SpanContext when headers hold none that is valid.
+// creationContext returns the creation context in headers, or the zero SpanContext if there is no valid one.
 func creationContext(ctx context.Context, headers map[string]string) trace.SpanContext {
 	if headers[traceParent] == "" {
 		return trace.SpanContext{}
 	}
-	ctx = trace.ContextWithSpanContext(ctx, trace.SpanContext{}) // Extract keeps what is there when it finds nothing
+	ctx = trace.ContextWithSpanContext(ctx, trace.SpanContext{}) // Extract keeps the span of ctx if it finds none
 	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(headers)))
 }
 
-// inCreationContext returns ctx with the message's creation context as the parent of what starts in it, and the link to
-// it. A message without one leaves the parent to ctx.
+// inCreationContext returns ctx with the message's creation context as the parent of new spans, and a link to it. For a message without a
+// creation context, the parent of ctx stays.
 func inCreationContext(ctx context.Context, headers map[string]string) (context.Context, trace.SpanStartOption) {
 	created := creationContext(ctx, headers)
 	if !created.IsValid() {
@@ -90,7 +90,7 @@ func inCreationContext(ctx context.Context, headers map[string]string) (context.
 	return trace.ContextWithRemoteSpanContext(ctx, created), trace.WithLinks(trace.Link{SpanContext: created})
 }
 
-// sampledContext returns the creation context in headers, and the zero SpanContext if it is not sampled.
+// sampledContext returns the creation context in headers, or the zero SpanContext if it is not sampled.
 func sampledContext(ctx context.Context, headers map[string]string) trace.SpanContext {
 	if !isSampled(headers) {
 		return trace.SpanContext{}
@@ -98,8 +98,8 @@ func sampledContext(ctx context.Context, headers map[string]string) trace.SpanCo
 	return creationContext(ctx, headers)
 }
 
-// isSampled reports from the text alone whether headers hold a sampled trace: 00-<32 hex>-<16 hex>-<flags>, whose lowest
-// bit says so. It allocates nothing: most messages of a busy service are not sampled.
+// isSampled reports whether headers hold a sampled trace. It reads the text 00-<32 hex>-<16 hex>-<flags>: the lowest bit of flags is set if
+// the trace is sampled. It allocates nothing, because most messages of a busy service are not sampled.
 func isSampled(headers map[string]string) bool {
 	const lastFlag = len("00-") + 32 + len("-") + 16 + len("-") + 1
 	text := headers[traceParent]
@@ -113,8 +113,8 @@ func isSampled(headers map[string]string) bool {
 	return false
 }
 
-// record records err in span. A mistake of the caller, a conflict with another caller, and a caller that went away are no errors of the
-// span.
+// record records err in span. A mistake of the caller, a conflict with another caller, and a caller that went away do not make the span an
+// error.
 func record(span trace.Span, err error) {
 	if err == nil || !span.IsRecording() {
 		return
@@ -131,7 +131,7 @@ func record(span trace.Span, err error) {
 	}
 }
 
-// errorType is the most precise name of few possible ones.
+// errorType returns the most precise name for an error, from a small set of names.
 func errorType(err error) string {
 	var (
 		classified *fault.Error

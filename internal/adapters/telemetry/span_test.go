@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The shortcut must agree with the propagator wherever the propagator finds a context at all.
+// TestIsSampledAgreesWithThePropagator checks this for all headers in which the propagator finds a context.
 func TestIsSampledAgreesWithThePropagator(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(

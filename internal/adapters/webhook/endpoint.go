@@ -23,7 +23,7 @@ import (
 
 const (
 	maxHeaders   = 64 << 10 // bytes of an answer's headers
-	maxBody      = 64 << 10 // bytes of an answer's body that are read, so that the connection can be used again
+	maxBody      = 64 << 10 // bytes of an answer's body that are read: a read body lets the connection be used again
 	bodyWithin   = 250 * time.Millisecond
 	maxRedirects = 3
 	maxIdle      = 64 // connections that are kept open
@@ -31,7 +31,7 @@ const (
 
 // Options configures an Endpoint.
 type Options struct {
-	// URL may hold a user's name and password, which are sent as basic authentication. It is never logged.
+	// URL may hold a user's name and password. They are sent as basic authentication. The URL is never logged.
 	URL string
 	// Source is the CloudEvents source of every event.
 	Source string
@@ -39,9 +39,10 @@ type Options struct {
 
 // Endpoint posts events to a URL.
 //
-// A status of 2xx means that the endpoint accepted the event. 408, 429 and 5xx are failures of the event, and so is an answer that does not come
-// in time. 503 with Retry-After, and an endpoint to which there is no connection, are an outage. Any other status is a refusal. A redirect is
-// followed only if it is 307 or 308, which repeat the request as it was, and leads to the same host by the same scheme.
+// A status of 2xx means that the endpoint accepted the event. 408, 429 and 5xx are failures of the event. An answer that does not come in
+// time is a failure of the event too. 503 with Retry-After is an outage, and so is an endpoint that cannot be connected. Any other status
+// is a refusal. A redirect is followed only if it is 307 or 308, which repeat the request unchanged, and only to the same host by the same
+// scheme.
 type Endpoint struct {
 	client *http.Client
 	url    string
@@ -55,7 +56,7 @@ var _ webhook.Endpoint = (*Endpoint)(nil)
 func New(options Options) (*Endpoint, error) {
 	parsed, err := url.Parse(options.URL)
 	if err != nil || parsed.Host == "" {
-		return nil, errors.New("WEBHOOK_URL is not a URL of http or https") // the error has the text, which may be secret
+		return nil, errors.New("WEBHOOK_URL is not a URL of http or https") // err is left out: it repeats the URL, which may be secret
 	}
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: maxHeaders, MaxIdleConns: maxIdle, MaxIdleConnsPerHost: maxIdle,
@@ -84,7 +85,7 @@ func checkRedirect(next *http.Request, former []*http.Request) error {
 // Deliver posts an event. The transport may send the request again on another connection if the first one was closed before an answer
 // came; the key is the same.
 func (e *Endpoint) Deliver(ctx context.Context, entry outbox.Entry) error {
-	connected := false // the last time that a connection was needed
+	connected := false // whether there was a connection the last time that one was needed
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	tracing := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -101,11 +102,12 @@ func (e *Endpoint) Deliver(ctx context.Context, entry outbox.Entry) error {
 	}
 	defer func() { _ = answer.Body.Close() }()
 	defer time.AfterFunc(bodyWithin, end).Stop()
-	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, maxBody)) // the status has said everything
+	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, maxBody)) // only the status counts
 	return e.checkStatus(answer)
 }
 
-// classify returns an outage, or a failure of the event. It hides the URL in the client's error, which may be secret.
+// classify returns an outage, or a failure of the event. The client's error contains the URL, which may be secret, so classify removes the
+// URL.
 func (e *Endpoint) classify(ctx context.Context, err error, connected bool) error {
 	var of *url.Error
 	if errors.As(err, &of) {
@@ -151,7 +153,8 @@ func (e *Endpoint) setHeaders(ctx context.Context, header http.Header, entry out
 	}
 }
 
-// escape encodes a value for a CloudEvents header: space, quote, percent and everything that is not printable ASCII as %XX of UTF-8.
+// escape encodes a value for a CloudEvents header. Space, quote, percent and everything except printable ASCII become %XX, byte by byte in
+// UTF-8.
 func escape(value string) string {
 	var text strings.Builder
 	for i := range len(value) {

@@ -22,8 +22,8 @@ const (
 	retryPause     = 50 * time.Millisecond
 )
 
-// client places orders, as many clients of the API would, and keeps what it was told. It does not give up: an order that
-// nobody answered is sent again, to the next instance, with the same Idempotency-Key.
+// client places orders, as many clients of the API would, and records the answers. It does not give up: if no answer comes, it sends the
+// order again, to the next instance, with the same Idempotency-Key.
 type client struct {
 	api    func(instance string) string
 	ledger *checker.Ledger
@@ -38,7 +38,7 @@ func newClient(api func(instance string) string) *client {
 	return &client{api: api, ledger: checker.NewLedger(), http: http.Client{Transport: transport, Timeout: requestTimeout}}
 }
 
-// customer is who orders. No two orders of one cost the same, so that each can be told from every other.
+// customer places orders. All orders of one customer have different amounts, so each order can be recognized.
 type customer struct {
 	id     uuid.UUID
 	orders int64
@@ -46,7 +46,7 @@ type customer struct {
 
 func newCustomer() *customer { return &customer{id: uuid.New()} }
 
-// placement is an order to be placed: what is asked for, and the key under which it is, however often.
+// placement is an order to be placed, with the idempotency key that every try uses.
 type placement struct {
 	checker.Placement
 	key string
@@ -61,11 +61,11 @@ func (p placement) body() string {
 	return fmt.Sprintf(`{"customer_id": %q, "amount": %d.%02d}`, p.Customer, p.Minor/100, p.Minor%100)
 }
 
-// placed is an order as the answer tells it.
+// placed is an order as an answer names it.
 type placed struct {
 	ID       string `json:"id"`
 	traceID  string
-	instance string // that answered
+	instance string // the instance that answered
 }
 
 // place asks the instances in turn until one has accepted the order.
@@ -85,7 +85,7 @@ func (c *client) place(ctx context.Context, p placement, instances ...string) (p
 	return order, nil
 }
 
-// confirm sends an order again that was accepted, as a client does to whom the answer was lost: it is the same order.
+// confirm sends an accepted order again, as a client does if the answer was lost. It checks that the answer names the same order.
 func (c *client) confirm(ctx context.Context, p placement, order placed, instances ...string) error {
 	c.again.Add(1)
 	again, err := c.ask(ctx, p, instances)
@@ -96,7 +96,7 @@ func (c *client) confirm(ctx context.Context, p placement, order placed, instanc
 	return err
 }
 
-// refused is an answer that another try does not change.
+// errRefused reports an answer that another try does not change.
 var errRefused = errors.New("refused")
 
 func (c *client) ask(ctx context.Context, p placement, instances []string) (placed, error) {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/term"
 )
 
-// console shows steps while they are taken: on a terminal in color, with a line that moves; elsewhere in plain lines, with
-// one more every ten seconds of a long step.
+// console shows steps while they run. On a terminal it uses colors and a moving line. Elsewhere it prints plain lines, and one more line
+// every ten seconds of a long step.
 type console struct {
 	out      io.Writer
 	terminal bool
@@ -61,7 +61,7 @@ func (c *console) color(code, text string) string {
 
 func (c *console) say(format string, v ...any) { _, _ = fmt.Fprintf(c.out, format+"\n", v...) }
 
-// run takes a step and shows how it goes.
+// run runs a step, and shows its progress and its result.
 func (c *console) run(ctx context.Context, number int, step Step) error {
 	p := &progress{console: c, title: fmt.Sprintf("%2d  %s", number, step.Name), began: time.Now()}
 	stop := p.start()
@@ -79,7 +79,7 @@ func (c *console) run(ctx context.Context, number int, step Step) error {
 	return err
 }
 
-// progress is a step under way.
+// progress is the progress of a running step.
 type progress struct {
 	console *console
 	title   string
@@ -95,7 +95,7 @@ func (p *progress) note(format string, v ...any) {
 	p.noted = fmt.Sprintf(format, v...)
 }
 
-// start shows the progress until stop, which leaves nothing of the moving line.
+// start shows the progress until stop is called. stop removes the moving line.
 func (p *progress) start() (stop func()) {
 	ended := make(chan struct{})
 	var showing sync.WaitGroup
@@ -128,7 +128,7 @@ func (p *progress) start() (stop func()) {
 var spinner = []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 
 func (p *progress) show(turn int) {
-	line := cut(p.line(), p.console.width()-3) // spinner, blank, and the last column, which would wrap
+	line := cut(p.line(), p.console.width()-3) // minus spinner, blank, and the last column, in which a line would wrap
 	_, _ = fmt.Fprintf(p.console.out, "\r\x1b[2K%c %s", spinner[turn%len(spinner)], line)
 }
 
@@ -142,7 +142,7 @@ func (p *progress) line() string {
 	return line
 }
 
-// cut shortens a line to so many characters.
+// cut shortens a line to width characters.
 func cut(line string, width int) string {
 	if width = max(width, 1); utf8.RuneCountInString(line) > width {
 		line = string([]rune(line)[:width-1]) + "…"

@@ -15,14 +15,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/playground/processes"
 )
 
-// ComposeFile is what a fleet of containers is made from, seen from the root of the repository.
+// ComposeFile is the path, from the root of the repository, of the compose file for a fleet of containers.
 const ComposeFile = "docker/compose.distributed.yaml"
 
-// Containers is a fleet of Docker containers, by Docker Compose. Its project is one of its own: other containers, and the
-// data of the same compose file under its usual name, are left alone.
+// Containers is a fleet of Docker containers, run by Docker Compose. It has its own Compose project, so it does not touch other containers,
+// or the data of the same compose file under the usual project name.
 type Containers struct {
 	environment []string
-	usable      bool              // Docker is
+	usable      bool              // Docker can be used
 	addresses   map[string]string // of the published ports, by service
 }
 
@@ -33,8 +33,8 @@ func (f *Containers) String() string {
 	return "Docker containers, with a Postgres, a NATS and a Jaeger of their own"
 }
 
-// published are the ports that containers listen on, by service. Those of the instances are on 8081 and the two that follow
-// it, Jaeger is where people expect it if it can be, and the others get free ones.
+// published has the ports in the containers, by service. On this machine the instances get 8081 and the next two ports. Jaeger gets its
+// usual port if that is free. The others get free ports.
 var published = map[string]string{
 	"app1": "8080", "app2": "8080", "app3": "8080", "postgres": "5432", "nats": "4222", "jaeger": "16686",
 }
@@ -43,7 +43,7 @@ var instancePorts = []int{8081, 8082, 8083}
 
 const jaegerPort = 16686
 
-// NewContainers returns a fleet from the compose file in the current folder. The image says that it is this version.
+// NewContainers returns a fleet from ComposeFile in the current folder. Its image reports this version.
 func NewContainers(environment []string, version string) (*Containers, error) {
 	if _, err := os.Stat(ComposeFile); err != nil {
 		return nil, fmt.Errorf("containers need the repository's %s: run this in its root (%w)", ComposeFile, err)
@@ -63,7 +63,7 @@ func (f *Containers) Steps() []Step {
 	}
 }
 
-// clean also finds out whether Docker will do.
+// clean checks whether Docker can be used, and removes what an earlier demo left behind.
 func (f *Containers) clean(ctx context.Context, note Note) (string, error) {
 	engine, err := f.docker(ctx, note, "version", "--format", "{{.Server.Version}}")
 	if err != nil {
@@ -187,7 +187,7 @@ func (f *Containers) compose(ctx context.Context, note Note, args ...string) (st
 func (f *Containers) docker(ctx context.Context, note Note, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "docker", args...)
 	cmd.Env = f.environment
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the demo
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // only the demo gets Ctrl-C
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	var said, complaints bytes.Buffer

@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/playground/processes"
 )
 
-// docker puts a script in the place of Docker's.
+// docker replaces the program docker by a script.
 func docker(t *testing.T, script string) {
 	t.Helper()
 	folder := t.TempDir()

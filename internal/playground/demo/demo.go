@@ -1,8 +1,9 @@
-// Package demo shows what Outboxie promises: three instances and three subscribers, an order that reaches
-// all of them, a leader that is killed, another one that takes over, and a stream in which nothing is lost, doubled or
-// reordered. One scenario runs on two fleets: child processes, and containers.
+// Package demo shows the promises of Outboxie. It starts three instances and three subscribers, and places an order that reaches all
+// subscribers. It kills the leader, and another instance takes over. At the end, nothing in the stream is lost, doubled or reordered. The
+// same scenario runs on two kinds of fleets: child processes and containers.
 //
-// It observes the program from outside, as users do: over HTTP, and by logs, tables and the stream. Run runs the scenario on a fleet.
+// Package demo observes the program from outside, as users do: over HTTP, and by logs, tables and the stream. Run runs the scenario on a
+// fleet.
 package demo
 
 import (
@@ -17,11 +18,11 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// stopTimeout bounds the clean-up, which always takes place.
+// stopTimeout bounds the clean-up. The clean-up always runs.
 const stopTimeout = 2 * time.Minute
 
-// Run takes all steps on fleet and shows them on out, which may be a terminal. It ends with the first step that fails, or
-// with ctx; in any case the fleet is stopped and removed. With stay, it does that only when ctx ends.
+// Run runs all steps on fleet and shows them on out, which may be a terminal. It ends with the first step that fails, or when ctx ends. In
+// any case it stops and removes the fleet. With stay, it does so only when ctx ends.
 func Run(ctx context.Context, fleet Fleet, out io.Writer, stay bool) error {
 	began, c, s := time.Now(), newConsole(out), newScenario(fleet)
 	c.say("Outboxie demo: three instances and three subscribers as\n%s\n", fleet)
@@ -51,7 +52,7 @@ func Run(ctx context.Context, fleet Fleet, out io.Writer, stay bool) error {
 	return nil
 }
 
-// runAll takes steps up to the first that fails, and returns how many it took.
+// runAll runs steps up to the first one that fails, and returns how many it ran.
 func (c *console) runAll(ctx context.Context, steps []Step) (int, error) {
 	for i, step := range steps {
 		err := c.run(ctx, i+1, step)
@@ -65,7 +66,7 @@ func (c *console) runAll(ctx context.Context, steps []Step) (int, error) {
 	return len(steps), nil
 }
 
-// summary is the table at the end.
+// summary returns the table at the end of the demo.
 func (s *scenario) summary(took time.Duration) string {
 	found := func(check checker.Check) int { return s.verdict[check].Count }
 	first, second := s.failovers[0], s.failovers[1]
@@ -84,7 +85,7 @@ func (s *scenario) summary(took time.Duration) string {
 	return table(append(rows, [2]string{"took", fmt.Sprintf("%.1f s", took.Seconds())}))
 }
 
-// addresses is where to look around.
+// addresses returns the addresses at which a user can look around.
 func (s *scenario) addresses() string {
 	rows := make([][2]string, 0, len(Instances))
 	for _, instance := range Instances {
@@ -99,6 +100,6 @@ func table(rows [][2]string) string {
 	for _, row := range rows {
 		fmt.Fprintf(w, "  %s\t%s\n", row[0], row[1])
 	}
-	_ = w.Flush() // to memory
+	_ = w.Flush() // writing to memory cannot fail
 	return text.String()
 }

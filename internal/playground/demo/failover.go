@@ -12,13 +12,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/playground/processes"
 )
 
-// leadership is who leads, and the token of it: the first is 1, each new one is higher.
+// leadership is the instance that leads, and its fencing token. The first token is 1, and each new one is higher.
 type leadership struct {
 	holder string
 	token  int64
 }
 
-// leader reads the lease; the zero leadership is nobody's.
+// leader reads the lease. It returns the zero leadership if nobody leads.
 func leader(ctx context.Context, db *sql.DB) (leadership, error) {
 	var l leadership
 	err := db.QueryRowContext(ctx, `SELECT holder, token FROM leases WHERE name = $1 AND expires_at > clock_timestamp()`, streamName).
@@ -29,7 +29,7 @@ func leader(ctx context.Context, db *sql.DB) (leadership, error) {
 	return l, err
 }
 
-// load is orders that are placed all the time, through several instances.
+// load places orders all the time, through several instances.
 type load struct {
 	ended   chan struct{}
 	placing sync.WaitGroup
@@ -43,7 +43,7 @@ const (
 	resendEvery = 10                    // orders
 )
 
-// startLoad has so many clients place orders until the load is stopped, or ctx ends.
+// startLoad starts a number of clients that place orders until stop is called or ctx ends.
 func startLoad(ctx context.Context, c *client, clients int, instances []string) *load {
 	l := &load{ended: make(chan struct{})}
 	for number := range clients {
@@ -58,7 +58,7 @@ func startLoad(ctx context.Context, c *client, clients int, instances []string) 
 	return l
 }
 
-// run places one order after the other, each through the next instance. Every tenth is sent again although it was accepted,
+// run places one order after the other, each through the next instance. It sends every tenth order again although the order was accepted,
 // as if the answer had been lost.
 func (l *load) run(ctx context.Context, c *client, instances []string, number int) error {
 	orders := newCustomer()
@@ -79,35 +79,35 @@ func (l *load) run(ctx context.Context, c *client, instances []string, number in
 	}
 }
 
-// from is the instances in turn, beginning with the nth.
+// from returns the instances in turn, beginning with the nth.
 func from(instances []string, n int) []string {
 	n %= len(instances)
 	return slices.Concat(instances[n:], instances[:n])
 }
 
-// stop returns when the last order is accepted, and fails if one was not.
+// stop ends the load, and returns when the last order is accepted. It returns an error if an order was not accepted.
 func (l *load) stop() error {
 	close(l.ended)
 	l.placing.Wait()
 	return l.failed
 }
 
-// failover is one: orders flow, the leader is killed, another instance leads and delivers.
+// failover is the course of one failover: orders flow, the leader is killed, and another instance leads and delivers.
 type failover struct {
 	load     *load
 	killed   leadership
-	accepted int64 // orders, when it was killed
-	stored   int   // messages, when it was killed
+	accepted int64 // orders that were accepted before the kill
+	stored   int   // messages in the stream before the kill
 
-	leads     leadership // afterwards
+	leads     leadership // after the kill
 	meanwhile int64      // orders that were accepted until delivery went on
 	pause     time.Duration
 }
 
-// enough is how many messages show that delivery goes on.
+// enough is the number of new messages that show that delivery goes on.
 const enough = 20
 
-// kill has clients place orders through instances, and kills the leader in the midst of them.
+// kill makes clients place orders through instances, and kills the leader meanwhile.
 func (s *scenario) kill(ctx context.Context, l leadership, clients int, instances []string) (*failover, error) {
 	f := &failover{load: startLoad(ctx, s.client, clients, instances), killed: l}
 	err := s.flow(ctx)
@@ -121,7 +121,7 @@ func (s *scenario) kill(ctx context.Context, l leadership, clients int, instance
 	return f, nil
 }
 
-// flow waits until so many more messages are in the stream.
+// flow waits until the stream has grown by enough messages.
 func (s *scenario) flow(ctx context.Context) error {
 	more := s.stream.count() + enough
 	if err := processes.Await(ctx, time.Millisecond, func() (bool, error) { return s.stream.count() >= more, nil }); err != nil {
@@ -130,7 +130,7 @@ func (s *scenario) flow(ctx context.Context) error {
 	return nil
 }
 
-// follow waits until another instance leads and delivers, and ends the load.
+// follow waits until another instance leads and delivers. Then it ends the load.
 func (s *scenario) follow(ctx context.Context, f *failover, note Note) error {
 	note("%s is dead, nobody has taken over yet", f.killed.holder)
 	err := processes.Await(ctx, 5*time.Millisecond, func() (bool, error) {

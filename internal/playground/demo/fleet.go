@@ -14,39 +14,39 @@ var (
 )
 
 // Fleet is three instances, three subscribers, and the Postgres and the NATS that they share, at the default STREAM_NAME.
-// Its methods are called one at a time, but for API, which may be called at any moment.
+// The demo calls one method at a time, except API, which may be called at any time.
 type Fleet interface {
-	// String says what the members run as.
+	// String says in what the members run.
 	String() string
 	// Steps bring the fleet up from nothing, in this order, after removing what an earlier demo left behind.
 	Steps() []Step
-	// Stop ends and removes all of it, whichever of the steps were taken. It may be called again.
+	// Stop ends and removes the whole fleet, however many steps were run. It may be called again.
 	Stop(ctx context.Context) error
 
-	// API is the URL at which an instance answers, with no slash at its end.
+	// API returns the URL of an instance's API, without a slash at the end.
 	API(instance string) string
 	// Kill ends an instance without a warning (SIGKILL), and returns when it is dead.
 	Kill(ctx context.Context, instance string) error
 	// Restart starts an instance that was killed, and returns when it is ready.
 	Restart(ctx context.Context, instance string) error
-	// Log is all that a member has logged so far. It fails if the member is dead and was not killed.
+	// Log returns all that a member has logged so far. It fails if the member is dead although nobody killed it.
 	Log(ctx context.Context, member string) (string, error)
 
-	// DatabaseURL and BrokerURL are where the shared servers are reached.
+	// DatabaseURL and BrokerURL return the addresses of the shared servers.
 	DatabaseURL() string
 	BrokerURL() string
-	// Traces says where the traces of all members are to be seen.
+	// Traces says where to see the traces of all members.
 	Traces() Traces
 }
 
-// Traces says where a Jaeger is, or why there is none to look at.
+// Traces says where a Jaeger is, or why there is none.
 type Traces struct {
 	Jaeger string // its URL
 	Own    bool   // it is stopped with the fleet
 	None   string
 }
 
-// link is where to see a trace, or why nowhere.
+// link returns the address of a trace, or the reason why there is none.
 func (t Traces) link(id string) string {
 	if t.Jaeger == "" {
 		return t.None
@@ -54,17 +54,17 @@ func (t Traces) link(id string) string {
 	return t.Jaeger + "/trace/" + id
 }
 
-// Step is one thing that the demo does.
+// Step is one step of the demo.
 type Step struct {
 	Name string
-	// Do does it, and returns what there is to see. Meanwhile it may note what it is at.
+	// Do runs the step, and returns the text to show. Meanwhile it may call note to show its progress.
 	Do func(ctx context.Context, note Note) (string, error)
 }
 
-// Note says what a step is at. A line that is written to it is a note, too.
+// Note shows what a step does at the moment. A line that is written to a Note is shown too.
 type Note func(format string, v ...any)
 
-// Write notes the last line of text.
+// Write shows the last line of text.
 func (n Note) Write(text []byte) (int, error) {
 	if line := strings.TrimSpace(processes.LastLines(string(text), 1)); n != nil && line != "" {
 		n("%s", line)

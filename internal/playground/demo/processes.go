@@ -16,11 +16,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/playground/processes"
 )
 
-// Servers is the Postgres and the NATS that Processes share, on data in a folder of the demo.
+// Servers are the Postgres and the NATS that Processes share. Their data is in a folder of the demo.
 type Servers interface {
-	// Start starts both, and tells where they come from.
+	// Start starts both, and returns a text that says where they come from.
 	Start(ctx context.Context, folder string, note Note) (said string, err error)
-	// Stop stops what was started, and is called once.
+	// Stop stops the servers that were started. It is called once.
 	Stop() error
 	DatabaseURL() string
 	BrokerURL() string
@@ -29,13 +29,13 @@ type Servers interface {
 // Processes is a fleet of child processes, with servers started for it, in a temporary folder.
 type Processes struct {
 	program     string
-	environment []string // of every process, beside what the fleet decides
-	port        int      // of the first instance; 0: free ones
+	environment []string // of every process, beside the variables that the fleet sets
+	port        int      // of the first instance; 0: all instances get free ports
 	servers     Servers
 
 	folder  string
 	lock    *os.File
-	started bool // the servers
+	started bool // the servers have started
 	traces  Traces
 
 	mu      sync.Mutex
@@ -69,8 +69,8 @@ func (f *Processes) Steps() []Step {
 
 const folderPattern = "outboxie-demo-*"
 
-// clean removes the folders of demos that were killed. Their processes end with them; the last one, Postgres, may just be
-// at it.
+// clean removes the folders of demos that were killed. The processes of such a demo end with the demo. Postgres ends last, and may still be
+// stopping.
 func (f *Processes) clean(ctx context.Context, note Note) (string, error) {
 	folders, err := filepath.Glob(filepath.Join(os.TempDir(), folderPattern))
 	if err != nil {
@@ -80,7 +80,7 @@ func (f *Processes) clean(ctx context.Context, note Note) (string, error) {
 	for _, folder := range folders {
 		lock, err := lockFolder(folder, 0)
 		if err != nil {
-			continue // of a demo that runs, or of somebody else
+			continue // the folder of a running demo, or of another user
 		}
 		note("removing %s", folder)
 		var failed error
@@ -97,7 +97,7 @@ func (f *Processes) clean(ctx context.Context, note Note) (string, error) {
 	return said, nil
 }
 
-// lockFolder takes the lock of a demo's folder, which ends with this process.
+// lockFolder takes the lock of a demo's folder. The lock ends with this process.
 func lockFolder(folder string, flags int) (*os.File, error) {
 	file, err := os.OpenFile(filepath.Join(folder, "lock"), os.O_RDWR|flags, 0o600)
 	if err != nil {
@@ -198,7 +198,7 @@ func (f *Processes) member(name string) *processes.Process {
 	return f.members[name]
 }
 
-// awaitReady waits until a member says it is ready.
+// awaitReady waits until a member reports that it is ready.
 func (f *Processes) awaitReady(ctx context.Context, name string) error {
 	p := f.member(name)
 	err := processes.Await(ctx, 10*time.Millisecond, func() (bool, error) {

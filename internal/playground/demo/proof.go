@@ -10,8 +10,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// prove has the checker compare what the clients were told with the log, the log with the stream, message by message, and
-// both with what took effect.
+// prove makes the checker compare the clients' answers with the log, the log with the stream, message by message, and both with the effects
+// of subscribers.
 func (s *scenario) prove(ctx context.Context, note Note) (string, error) {
 	note("waiting until everybody has caught up")
 	recovery := s.catchUp(ctx)
@@ -50,7 +50,7 @@ func (s *scenario) catchUp(ctx context.Context) checker.Recovery {
 	return recovery
 }
 
-// behind names who has not caught up.
+// behind names the relay or the subscribers that have not caught up.
 func (s *scenario) behind(ctx context.Context) (who []string, err error) {
 	var events int
 	if err := s.db.QueryRowContext(ctx, "SELECT count(*) FROM outbox").Scan(&events); err != nil {
@@ -68,7 +68,7 @@ func (s *scenario) behind(ctx context.Context) (who []string, err error) {
 		}
 		if applied < events {
 			if _, ended := s.fleet.Log(ctx, subscriber); ended != nil {
-				return append(who, ended.Error()), ended // it never will
+				return append(who, ended.Error()), ended // a dead subscriber never catches up
 			}
 			who = append(who, fmt.Sprintf("%s has applied %d of %d events", subscriber, applied, events))
 		}

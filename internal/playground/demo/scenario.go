@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// scenario is what the demo shows, on whatever fleet.
+// scenario is the course of the demo, the same on every fleet.
 type scenario struct {
 	fleet  Fleet
 	client *client
@@ -30,14 +30,14 @@ func newScenario(fleet Fleet) *scenario { return &scenario{fleet: fleet, client:
 
 func (s *scenario) close() {
 	if s.db != nil {
-		_ = s.db.Close() // it was read only
+		_ = s.db.Close() // the demo only reads from it
 	}
 	if s.stream != nil {
 		s.stream.stop()
 	}
 }
 
-// steps are taken in this order.
+// steps returns the steps of the scenario in their order.
 func (s *scenario) steps() []Step {
 	return []Step{
 		{"Place an order through app1", s.placeFirst},
@@ -91,7 +91,7 @@ func (s *scenario) receivedByAll(order *placed) func(context.Context, Note) (str
 	}
 }
 
-// received is the beginning of the line that tells of the order; empty if there is none.
+// received returns the beginning of the log line about an order, or an empty text if there is none.
 func received(log, order string) string {
 	for line := range strings.Lines(log) {
 		if before, after, is := strings.Cut(line, logged); is && strings.Contains(after, order) {
@@ -109,7 +109,7 @@ func (s *scenario) tellLeader(ctx context.Context, _ Note) (string, error) {
 	return fmt.Sprintf("%s publishes for all three: it holds the lease, token %d", l.holder, l.token), nil
 }
 
-// leader is an instance of the fleet. Between two there may be nobody for a moment.
+// leader waits until an instance of the fleet leads. Between two leaders, nobody leads for a moment.
 func (s *scenario) leader(ctx context.Context) (l leadership, err error) {
 	err = processes.Await(ctx, 20*time.Millisecond, func() (bool, error) {
 		var err error
@@ -144,8 +144,8 @@ func (s *scenario) takenOver(ctx context.Context, note Note) (string, error) {
 	return f.String(), nil
 }
 
-// placeSecond goes through app2, or through app3 if app2 is the one that was killed. A subscriber that is behind would handle the order
-// in a large batch, and log only how many events that had.
+// placeSecond places an order through app2, or through app3 if app2 was killed. It waits first: a subscriber that is behind would handle
+// the order in a large batch, and log only the number of events in the batch.
 func (s *scenario) placeSecond(ctx context.Context, note Note) (string, error) {
 	note("waiting until everybody has caught up")
 	if recovery := s.catchUp(ctx); len(recovery.Behind) > 0 {
@@ -203,7 +203,7 @@ func (s *scenario) underLoad(ctx context.Context, note Note) (string, error) {
 		s.client.accepted.Load()-accepted, s.client.again.Load()-again, f.killed.holder, f), nil
 }
 
-// String tells what became of it.
+// String returns the outcome of the failover as text.
 func (f *failover) String() string {
 	return fmt.Sprintf("%s leads now, token %d\n"+
 		"delivery paused for %s: NATS knew at once that %s was gone\n%d orders were accepted meanwhile",
@@ -212,7 +212,7 @@ func (f *failover) String() string {
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
-// list is names as they are read aloud.
+// list joins names as in a sentence.
 func list(names []string) string {
 	last := len(names) - 1
 	if last < 1 {

@@ -40,7 +40,7 @@ func follow(ctx context.Context, broker string) (*follower, error) {
 	return f, nil
 }
 
-// consume waits for the stream, which the first leader makes.
+// consume waits for the stream, and starts to read it. The first leader makes the stream.
 func (f *follower) consume(ctx context.Context) error {
 	var consumer jetstream.Consumer
 	err := processes.Await(ctx, 20*time.Millisecond, func() (bool, error) {
@@ -57,7 +57,7 @@ func (f *follower) consume(ctx context.Context) error {
 	_, err = consumer.Consume(func(message jetstream.Msg) {
 		meta, err := message.Metadata()
 		if err != nil {
-			return // not of a stream: the consumer delivers none
+			return // cannot happen: every message of a stream has metadata
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -66,14 +66,14 @@ func (f *follower) consume(ctx context.Context) error {
 	return err
 }
 
-// count is how many messages there are.
+// count returns the number of messages so far.
 func (f *follower) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.stored)
 }
 
-// longest is the longest time between two messages, of which the later one came after the first n.
+// longest returns the longest time between two successive messages. The later one is not among the first n messages.
 func (f *follower) longest(n int) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()

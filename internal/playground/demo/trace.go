@@ -11,14 +11,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/playground/processes"
 )
 
-// trace is what Jaeger tells of one.
+// trace is a trace as Jaeger returns it.
 type trace struct {
 	Spans []struct {
 		OperationName string `json:"operationName"`
 	} `json:"spans"`
 }
 
-// complete reports whether the trace has the request's span and one of each subscriber. Each process exports its own spans every few seconds.
+// complete reports whether the trace has the span of the request and one span of each subscriber. It takes some seconds to be complete,
+// because each process exports its spans every few seconds.
 func (t trace) complete() bool {
 	requests, deliveries := 0, 0
 	for _, span := range t.Spans {
@@ -32,8 +33,8 @@ func (t trace) complete() bool {
 	return requests == 1 && deliveries == len(Subscribers)
 }
 
-// traced looks for the first order's trace where people would look. It goes before the first kill, which would take along
-// what was not exported yet.
+// traced waits until Jaeger has the whole trace of the first order. It runs before the first kill, because a killed process loses the spans
+// that it has not exported.
 func (s *scenario) traced(ctx context.Context, note Note) (string, error) {
 	traces, id := s.fleet.Traces(), s.first.traceID
 	if traces.Jaeger == "" {
@@ -52,7 +53,7 @@ func (s *scenario) traced(ctx context.Context, note Note) (string, error) {
 	return fmt.Sprintf("%d spans, from POST /orders to each subscriber\n%s", len(found.Spans), traces.link(id)), nil
 }
 
-// readTrace is empty while Jaeger has nothing of it.
+// readTrace returns a trace. The trace is empty while Jaeger has none of its spans.
 func readTrace(ctx context.Context, jaeger, id string) (trace, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -82,13 +83,13 @@ func readTrace(ctx context.Context, jaeger, id string) (trace, error) {
 	return found.Data[0], nil
 }
 
-// Where a Jaeger of this machine listens, and where it takes traces.
+// The addresses at which a Jaeger of this machine shows traces, and receives them.
 const (
 	localJaeger    = "http://localhost:16686"
 	localCollector = "http://localhost:4318"
 )
 
-// findJaeger looks for one on this machine, unless the environment says where traces go.
+// findJaeger looks for a Jaeger on this machine, unless the environment says where traces go.
 func findJaeger(ctx context.Context, environment []string) Traces {
 	for _, variable := range environment {
 		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "OTEL_") && value != "" {

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// WaitTimeout bounds Await. It is far more than anything needs.
+// WaitTimeout bounds Await. It is far longer than any wait needs.
 const WaitTimeout = 30 * time.Second
 
-// Await calls yes until it returns true or an error, at most for WaitTimeout.
+// Await calls yes again and again until yes returns true or an error, at most for WaitTimeout.
 func Await(ctx context.Context, every time.Duration, yes func() (bool, error)) error {
 	for began := time.Now(); ; {
 		done, err := yes()
@@ -27,7 +27,7 @@ func Await(ctx context.Context, every time.Duration, yes func() (bool, error)) e
 	}
 }
 
-// Pause waits, and reports whether ctx still goes on afterwards.
+// Pause waits. It reports false if ctx ended.
 func Pause(ctx context.Context, duration time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -37,15 +37,15 @@ func Pause(ctx context.Context, duration time.Duration) bool {
 	}
 }
 
-// probeTimeout bounds one question to a probe.
+// probeTimeout bounds one request to a probe.
 const probeTimeout = 5 * time.Second
 
-// IsReady asks the admin listener at an address whether its process is ready, and everything that it works with.
+// IsReady asks the admin listener at an address. It reports whether the process is ready and all its checks succeed.
 func IsReady(ctx context.Context, admin string) bool {
 	return answers(ctx, admin, `"status":"ready"`)
 }
 
-// IsServing asks the admin listener at an address whether its process is ready, though maybe in trouble.
+// IsServing asks the admin listener at an address. It reports whether the process serves requests. Some of its checks may fail.
 func IsServing(ctx context.Context, admin string) bool { return answers(ctx, admin, "") }
 
 func answers(ctx context.Context, admin, with string) bool {

@@ -11,7 +11,8 @@ import (
 	"syscall"
 )
 
-// NeedFree fails if one of the ports on loopback is taken, and says by whom, as far as this user may know.
+// NeedFree returns an error if one of the ports on loopback is taken. The error names the process that has the port, if this user may know
+// it.
 func NeedFree(ctx context.Context, ports ...int) error {
 	var problems []string
 	for _, port := range ports {
@@ -25,22 +26,22 @@ func NeedFree(ctx context.Context, ports ...int) error {
 	return errors.New(strings.Join(problems, ", "))
 }
 
-// Free returns the address, with a free port in the place of port 0. It fails if somebody listens there, and says who does, as far as this
-// user may know.
+// Free returns the address, with a free port in the place of port 0. It returns an error if a process already listens there. The error
+// names the process, if this user may know it.
 func Free(ctx context.Context, address string) (string, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err == nil {
 		defer listener.Close()
 		return listener.Addr().String(), nil
 	}
-	_, port, _ := net.SplitHostPort(address) // of an address that cannot be parsed, err says so
+	_, port, _ := net.SplitHostPort(address) // if the address cannot be parsed, err already says so
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return "", fmt.Errorf("port %s is taken by %s", port, owner(ctx, port))
 	}
 	return "", fmt.Errorf("port %s cannot be used (%w)", port, err)
 }
 
-// owners are commands that tell who listens on a port, and how to read what they say.
+// owners has the commands that name the process that listens on a port, and how to read their output.
 var owners = []struct {
 	command string
 	said    *regexp.Regexp
@@ -51,7 +52,7 @@ var owners = []struct {
 	{"ss -Hltnp sport = :%s", regexp.MustCompile(`\("([^"]+)",pid=(\d+)`), "$1, process $2"},
 }
 
-// owner says who listens on a port.
+// owner names the process that listens on a port.
 func owner(ctx context.Context, port string) string {
 	for _, o := range owners {
 		words := strings.Fields(fmt.Sprintf(o.command, port))

@@ -1,5 +1,5 @@
-// Package processes runs the program as child processes, which end when the process that started them ends. Start starts one; callers observe it
-// from outside, by its exit code, its log and its probes.
+// Package processes runs the program as child processes. A child process ends when the process that started it ends. Start starts a child.
+// Callers observe it from outside, by its exit code, its log and its probes.
 package processes
 
 import (
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// stopTimeout is how long processes may take to end in order.
+// stopTimeout is the time that processes have to end in order.
 const stopTimeout = 10 * time.Second
 
 // Process is a child process.
@@ -26,19 +26,19 @@ type Process struct {
 
 	mu    sync.Mutex
 	text  bytes.Buffer
-	asked bool // its end was asked for
+	asked bool // Kill or Stop has asked for its end
 }
 
 // Options says how to start a process.
 type Options struct {
-	Name        string // in errors
-	Program     string // its file
+	Name        string // the name in errors
+	Program     string // the program's file
 	Args        []string
-	Environment []string  // all of it
+	Environment []string  // the whole environment
 	Out         io.Writer // gets what the process prints, instead of Log; nil: Log keeps all of it
 }
 
-// Start starts a program. It ends with this process, whatever ends that, and at the latest by Kill or Stop.
+// Start starts a program. The program ends when this process ends for any reason, or by Kill or Stop.
 func Start(options Options) (*Process, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -53,7 +53,7 @@ func Start(options Options) (*Process, error) {
 	if options.Out != nil {
 		p.cmd.Stdout, p.cmd.Stderr = options.Out, options.Out
 	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for this process, which ends all others in order
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // only this process gets Ctrl-C, and ends the others in order
 	if p.tie, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (p *Process) Log() string {
 	return p.text.String()
 }
 
-// Said returns the word that follows text in the log, once it is there.
+// Said returns the word that follows text in the log. It reports false if the log does not have text yet.
 func (p *Process) Said(text string) (string, bool) {
 	_, after, found := strings.Cut(p.Log(), text)
 	word, _, whole := strings.Cut(after, "\n")
@@ -89,10 +89,10 @@ func (p *Process) Said(text string) (string, bool) {
 	return word, found && whole
 }
 
-// Ended is closed when the process has ended.
+// Ended returns a channel that is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// EndedError reports that a process ended and nobody asked for that.
+// EndedError reports that a process ended although nobody asked for its end.
 type EndedError struct {
 	Code  int // its exit code
 	words string
@@ -101,7 +101,7 @@ type EndedError struct {
 // Error names the process.
 func (e *EndedError) Error() string { return e.words }
 
-// Failure returns an EndedError if the process has ended and nobody asked for that.
+// Failure returns an EndedError if the process has ended although nobody asked for its end.
 func (p *Process) Failure() error {
 	select {
 	case <-p.ended:
@@ -120,7 +120,7 @@ func (p *Process) Failure() error {
 	return &EndedError{p.cmd.ProcessState.ExitCode(), fmt.Sprintf("%s ended by itself (%s); %s", p.name, p.cmd.ProcessState, end)}
 }
 
-// signal sends a signal to the program and to what ties it.
+// signal sends a signal to the program, and to the process that ties the program to this one.
 func (p *Process) signal(signal syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,7 +134,7 @@ func (p *Process) Kill() {
 	<-p.ended
 }
 
-// Stop ends processes in order, all at once, and kills those that take longer than ten seconds.
+// Stop asks all processes to end at the same time. It kills those that need longer than ten seconds.
 func Stop(processes ...*Process) {
 	for _, p := range processes {
 		p.signal(syscall.SIGTERM)
@@ -151,7 +151,7 @@ func Stop(processes ...*Process) {
 	}
 }
 
-// LastLines returns the end of text, each line after a line break.
+// LastLines returns the last lines of text, with a line break before each line.
 func LastLines(text string, count int) string {
 	var last string
 	lines := strings.Split(strings.TrimSpace(text), "\n")

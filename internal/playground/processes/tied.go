@@ -11,10 +11,10 @@ import (
 // tiedCommand is the hidden first argument that makes this program run another one for as long as its own standard input is open.
 const tiedCommand = "tied"
 
-// RunTiedIfAsked runs another program, and exits with its code, if Start started this process for that. Otherwise RunTiedIfAsked returns at
+// RunTiedIfAsked runs another program, and exits with that program's code, if Start started this process for that. Otherwise it returns at
 // once. Call it first in the main of every program that calls Start.
 //
-// The other program ends when standard input closes: whatever ends the process that called Start closes it.
+// The other program ends when standard input closes. The end of the process that called Start always closes standard input.
 func RunTiedIfAsked() {
 	if len(os.Args) > 2 && os.Args[1] == tiedCommand {
 		os.Exit(runTied(os.Args[2], os.Args[3:]))
@@ -22,7 +22,8 @@ func RunTiedIfAsked() {
 }
 
 func runTied(program string, args []string) (code int) {
-	// Signals are for the other program, which gets them too. Unlike ignored signals, caught ones are not inherited.
+	// The other program gets the same signals, and this process must not end by them. It catches them, because the other program would inherit
+	// ignored signals, but does not inherit caught ones.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -34,10 +35,10 @@ func runTied(program string, args []string) (code int) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		_ = cmd.Process.Kill()
 	}()
-	_ = cmd.Wait() // its state has the outcome
+	_ = cmd.Wait() // ProcessState has the outcome
 	if status, is := cmd.ProcessState.Sys().(syscall.WaitStatus); is && status.Signaled() {
 		signal.Reset(status.Signal())
-		_ = syscall.Kill(os.Getpid(), status.Signal()) // ends as the program did
+		_ = syscall.Kill(os.Getpid(), status.Signal()) // this process ends by the same signal
 	}
 	return cmd.ProcessState.ExitCode()
 }
