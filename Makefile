@@ -74,8 +74,9 @@ docker-build: ## the image, with the version in it; then `docker compose up` run
 docker-stop-distributed: ## stop the distributed set-up and its infrastructure; the data is kept; needs Docker
 	@docker/infra.sh compose down
 
-# `make ci` runs these by bench-short and chaos, which give them the machine for themselves.
-APART   = $(if $(filter ci,$(MAKECMDGOALS) $(FOR)),-skip '^(TestFigures|TestChaos)$$')
+# `make ci` runs these one after the other, in test-pauses, bench-short and chaos, which have the machine for themselves.
+PAUSES  = TestHandovers|TestStalledLeader|TestKilledLeaders|TestRestartedUnderItsOwnName|TestBrokerRestartsKeepTheLeader|TestLeaderThatReconnects
+APART   = $(if $(filter ci,$(MAKECMDGOALS) $(FOR)),-skip '^(TestFigures|TestChaos|$(PAUSES))$$')
 
 .PHONY: test
 test: ## every test, against Postgres and NATS that the tests start; with the race detector if there is a C compiler
@@ -91,6 +92,10 @@ test-postgres: ## the tests of the Postgres adapter, which take as long as all o
 test-others: ## those in test/, without the race detector, which would not see the processes that they start; then those beside the code
 	$(GO) test -timeout 25m $(APART) $(ARGS) ./test/e2e ./test/...
 	$(GO) test $(RACE) -timeout 25m $(ARGS) $$($(GO) list ./internal/... ./cmd/... ./migrations/... | grep -v /internal/adapters/postgres$$)
+
+.PHONY: test-pauses
+test-pauses: ## how long delivery pauses when a leader stops, is killed or freezes; best on a calm machine; three minutes
+	$(GO) test -timeout 10m -count=1 -run '^($(PAUSES))$$' $(ARGS) ./test/e2e
 
 .PHONY: test-models
 test-models: ## the models of relay and subscriber with their full number of lives, which the race detector would make slow
@@ -200,9 +205,9 @@ docs-page: ## fetch again, with npm, what the page at /docs is made of; refused 
 	sums=$$PWD/openapi-explorer.sha256 && (cd $$folder && $(SHA256) -c $$sums) && cp $$folder/docs/* docs
 
 .PHONY: ci
-ci: lint build test ## what continuous integration runs: also alerts and scale, which wait most of the time, beside the models; bench-short, chaos
+ci: lint build test ## what continuous integration runs: also alerts and scale, which wait most of the time, beside the models; then what needs a calm machine
 	@$(MAKE) --no-print-directory --jobs=3 test-alerts test-scale test-models
-	@$(MAKE) --no-print-directory bench-short chaos
+	@$(MAKE) --no-print-directory test-pauses bench-short chaos
 
 .PHONY: clean
 clean: ## remove bin/, and the data of `make run` and of infra-up without Docker; refused while they run

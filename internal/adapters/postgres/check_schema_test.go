@@ -109,7 +109,7 @@ var unsafeSchemas = map[string]struct {
 func TestLogRefusesUnsafeSchemas(t *testing.T) {
 	for name, unsafe := range unsafeSchemas {
 		t.Run(name, func(t *testing.T) {
-			h := newParallel(t)
+			h := newHarness(t)
 			require.NoError(t, h.log.Check(t.Context()))
 			exec(t, h.others, unsafe.statement)
 			err := h.log.Check(t.Context())

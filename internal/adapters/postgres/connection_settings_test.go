@@ -92,7 +92,6 @@ func makeOdd(t *testing.T, admin *bun.DB, database string, leave map[string]bool
 // TestEverySettingAtItsOddest goes the main path, from an empty database on, while each of Postgres' settings for formats and
 // behavior has another value than usual. It also does so with no more settings of its own than poolers take.
 func TestEverySettingAtItsOddest(t *testing.T) {
-	t.Parallel()
 	t.Run("direct", func(t *testing.T) {
 		url := emptyDatabase(t)
 		server, name := split(t, url)

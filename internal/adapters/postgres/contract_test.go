@@ -14,35 +14,35 @@ import (
 )
 
 func TestLog(t *testing.T) {
-	relaytest.TestLog(t, func(t *testing.T) relaytest.LogHarness { return newParallel(t) })
+	relaytest.TestLog(t, func(t *testing.T) relaytest.LogHarness { return newHarness(t) })
 }
 
 func TestElector(t *testing.T) {
-	relaytest.TestElector(t, func(t *testing.T) relaytest.ElectorHarness { return newParallel(t) })
+	relaytest.TestElector(t, func(t *testing.T) relaytest.ElectorHarness { return newHarness(t) })
 }
 
 func TestSequence(t *testing.T) {
-	relaytest.TestSequence(t, func(t *testing.T) relaytest.ParkingHarness { return newParallel(t) })
+	relaytest.TestSequence(t, func(t *testing.T) relaytest.ParkingHarness { return newHarness(t) })
 }
 
 func TestCursorStore(t *testing.T) {
-	relaytest.TestCursorStore(t, func(t *testing.T) relaytest.CursorHarness { return newParallel(t) })
+	relaytest.TestCursorStore(t, func(t *testing.T) relaytest.CursorHarness { return newHarness(t) })
 }
 
 func TestParking(t *testing.T) {
-	relaytest.TestParking(t, func(t *testing.T) relaytest.ParkingHarness { return newParallel(t) })
+	relaytest.TestParking(t, func(t *testing.T) relaytest.ParkingHarness { return newHarness(t) })
 }
 
 func TestRetention(t *testing.T) {
-	relaytest.TestRetention(t, func(t *testing.T) relaytest.RetentionHarness { return newParallel(t) })
+	relaytest.TestRetention(t, func(t *testing.T) relaytest.RetentionHarness { return newHarness(t) })
 }
 
 func TestBench(t *testing.T) {
-	operationstest.TestRelayRepair(t, func(t *testing.T) operationstest.RelayRepairHarness { return newParallel(t) })
+	operationstest.TestRelayRepair(t, func(t *testing.T) operationstest.RelayRepairHarness { return newHarness(t) })
 }
 
 func TestInstanceHalts(t *testing.T) {
-	relaytest.TestInstanceHalts(t, func(t *testing.T) relaytest.HaltsHarness { return haltsHarness{newParallel(t)} })
+	relaytest.TestInstanceHalts(t, func(t *testing.T) relaytest.HaltsHarness { return haltsHarness{newHarness(t)} })
 }
 
 // haltsHarness ages reports, where a harness ages rows of the log.
@@ -68,7 +68,7 @@ func (h haltsHarness) Age(t *testing.T, by time.Duration) {
 }
 
 func TestJournal(t *testing.T) {
-	operationstest.TestEventLog(t, func(t *testing.T) operationstest.EventLogHarness { return newParallel(t) })
+	operationstest.TestEventLog(t, func(t *testing.T) operationstest.EventLogHarness { return newHarness(t) })
 }
 
 // The mutant "gap check off" must lose events, or the test that a reader follows the writers proves nothing.

@@ -61,14 +61,6 @@ func newHarnessAt(t *testing.T, address string) *harness {
 	return h
 }
 
-// newParallel is newHarness for a case of a suite. The cases run beside each other, each in its own database, while nothing else runs.
-// It is not for cases that measure what the process allocates, nor for those that allow less than a second: see TestCheckpoints.
-func newParallel(t *testing.T) *harness {
-	t.Helper()
-	t.Parallel()
-	return newHarness(t)
-}
-
 // split returns another database of the same server, and the database's name.
 func split(t *testing.T, address string) (server, name string) {
 	t.Helper()

@@ -20,7 +20,7 @@ import (
 
 func TestEmitter(t *testing.T) {
 	inboxtest.TestEmitter(t, func(t *testing.T) inboxtest.EmitStore {
-		h := newParallel(t)
+		h := newHarness(t)
 		return inboxtest.EmitStore{LetterStore: h.letterStore(), Emitter: postgres.NewEmitter(), Log: h.log}
 	})
 }

@@ -33,7 +33,6 @@ func (h *harness) removed(t *testing.T, in *postgres.Inbox, events int) inbox.Ho
 // TestLargeHole checks that a hole of 100,000 messages is filled by few statements for each five hundred events, in order, and that no call
 // returns more than that, also on a lane that has a small part of the events.
 func TestLargeHole(t *testing.T) {
-	t.Parallel()
 	const events = 100_000
 	h := newHarness(t)
 	sent := &statements{}

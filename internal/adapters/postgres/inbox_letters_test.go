@@ -10,11 +10,11 @@ import (
 )
 
 func TestDeadLetters(t *testing.T) {
-	inboxtest.TestDeadLetters(t, func(t *testing.T) inboxtest.LetterStore { return newParallel(t).letterStore() })
+	inboxtest.TestDeadLetters(t, func(t *testing.T) inboxtest.LetterStore { return newHarness(t).letterStore() })
 }
 
 func TestDeadLetterAdmin(t *testing.T) {
-	inboxtest.TestDeadLetterAdmin(t, func(t *testing.T) inboxtest.LetterStore { return newParallel(t).letterStore() })
+	inboxtest.TestDeadLetterAdmin(t, func(t *testing.T) inboxtest.LetterStore { return newHarness(t).letterStore() })
 }
 
 // letterRounds is how often two calls about letters meet.
@@ -23,16 +23,16 @@ var letterRounds = flag.Int("letter-rounds", 40, "rounds of each pair of calls t
 // TestLetterPairs checks that no order of two calls about an aggregate's letters leaves one of them behind. Programs of before left one
 // behind in 90 of 300 rounds.
 func TestLetterPairs(t *testing.T) {
-	inboxtest.TestLetterPairs(t, *letterRounds, func(t *testing.T) inboxtest.LetterStore { return newParallel(t).letterStore() })
+	inboxtest.TestLetterPairs(t, *letterRounds, func(t *testing.T) inboxtest.LetterStore { return newHarness(t).letterStore() })
 }
 
 func TestSweeper(t *testing.T) {
-	inboxtest.TestSweeper(t, func(t *testing.T) inboxtest.SweepStore { return newParallel(t).sweepStore() })
+	inboxtest.TestSweeper(t, func(t *testing.T) inboxtest.SweepStore { return newHarness(t).sweepStore() })
 }
 
 func TestInboxLog(t *testing.T) {
 	inboxtest.TestLog(t, func(t *testing.T) inboxtest.HoleStore {
-		h := newParallel(t)
+		h := newHarness(t)
 		return inboxtest.HoleStore{
 			Store: h.store(), Log: postgres.NewInbox(h.db, postgres.InboxOptions{}), Keep: h.sweepStore().Keep,
 			Reach: func(t *testing.T, stream string, sequence uint64, position outbox.Position) {
@@ -56,7 +56,7 @@ func TestInboxLog(t *testing.T) {
 
 func TestOperator(t *testing.T) {
 	inboxtest.TestOperator(t, func(t *testing.T) inboxtest.OperatorStore {
-		h := newParallel(t)
+		h := newHarness(t)
 		return inboxtest.OperatorStore{LetterStore: h.letterStore(), Operator: postgres.NewOperator(h.db)}
 	})
 }

@@ -21,7 +21,7 @@ func TestCheckpoints(t *testing.T) {
 }
 
 func TestInbox(t *testing.T) {
-	inboxtest.TestUnitOfWork(t, func(t *testing.T) inboxtest.Store { return newParallel(t).store() })
+	inboxtest.TestUnitOfWork(t, func(t *testing.T) inboxtest.Store { return newHarness(t).store() })
 }
 
 // store is an inbox in the harness's database.

@@ -169,7 +169,7 @@ func TestLogKeepsItsPlan(t *testing.T) {
 		belief  float64 // how many rows Postgres is made to believe in, if any
 	}{{10, false, 0}, {1000, false, 0}, {1000, true, 0}, {20_000, false, 0}, {20_000, true, 0}, {20_000, true, 1e9}} {
 		t.Run(fmt.Sprintf("%+v", size), func(t *testing.T) {
-			h := newParallel(t)
+			h := newHarness(t)
 			single := open(t, postgres.Options{URL: h.address, MaxOpenConns: 1})
 			exec(t, single, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 				SELECT gen_random_uuid(), 'order', 'a', n, 'type', 'subject', to_json(repeat('x', 300)) FROM generate_series(1, ?) AS n`, size.rows)

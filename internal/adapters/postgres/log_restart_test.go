@@ -16,7 +16,6 @@ import (
 
 // A prepared transaction outlives the server, under another virtual id.
 func TestLogWaitsForPreparedTransactionsOverARestart(t *testing.T) {
-	t.Parallel()
 	server := infra.Postgres(t)
 	h := newHarnessAt(t, server.URL)
 	early := transaction(t, h)
@@ -39,7 +38,6 @@ func TestLogWaitsForPreparedTransactionsOverARestart(t *testing.T) {
 }
 
 func TestLogRefusesAnUnsafeServer(t *testing.T) {
-	t.Parallel()
 	for _, setting := range []string{"fsync", "full_page_writes"} {
 		t.Run(setting, func(t *testing.T) {
 			server := infra.Postgres(t, func(o *embedded.PostgresOptions) { o.Parameters = map[string]string{setting: "off"} })
@@ -52,7 +50,6 @@ func TestLogRefusesAnUnsafeServer(t *testing.T) {
 
 // A standby shows no writers, so nothing that it says about gaps can be believed.
 func TestLogRefusesAStandby(t *testing.T) {
-	t.Parallel()
 	server := infra.Postgres(t)
 	h := newHarnessAt(t, server.URL)
 	insert(t, h.others, "first")

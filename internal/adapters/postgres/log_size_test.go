@@ -155,7 +155,6 @@ func requireListedSmall(t *testing.T, h *harness) {
 
 // TestOutboxTakesNothingTooLarge checks that the schema refuses one byte more than the domain allows, and names the bound.
 func TestOutboxTakesNothingTooLarge(t *testing.T) {
-	t.Parallel()
 	h := newHarness(t)
 	fits := map[string]string{
 		"aggregate_type": "repeat('x', 255)", "aggregate_id": "repeat('x', 1024)", "event_type": "repeat('x', 255)",
@@ -177,7 +176,6 @@ func TestOutboxTakesNothingTooLarge(t *testing.T) {
 
 // TestOutboxTakesNothingTooLargeFromATable inserts values that another table has compressed, so that their stored size says little.
 func TestOutboxTakesNothingTooLargeFromATable(t *testing.T) {
-	t.Parallel()
 	h := newHarness(t)
 	exec(t, h.others, "CREATE TABLE staging (payload json, headers jsonb)")
 	exec(t, h.others, "INSERT INTO staging VALUES (to_json(repeat('x', ?)), jsonb_build_object('a', repeat('x', 65520)))", outbox.MaxPayload-1)

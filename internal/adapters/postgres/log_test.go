@@ -144,7 +144,7 @@ func TestLogDoesNotWaitForOthers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newParallel(t)
+			h := newHarness(t)
 			dead := transaction(t, h)
 			insert(t, dead, "dead")
 			exec(t, dead, "ROLLBACK")
@@ -271,7 +271,7 @@ func TestLogRefusesUnsafeSettings(t *testing.T) {
 		"synchronous commit": {"ALTER DATABASE ? SET synchronous_commit = off", "synchronous_commit"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newParallel(t)
+			h := newHarness(t)
 			exec(t, h.others, unsafe.statement, bun.Ident(h.name))
 			err := h.log.Check(t.Context())
 			require.ErrorIs(t, err, postgres.ErrUnsafe)

@@ -17,7 +17,7 @@ import (
 func TestCursorPassesTimesThatNobodyCanRead(t *testing.T) {
 	for _, when := range []string{"infinity", "10000-01-01 00:00:00+00"} {
 		t.Run(when, func(t *testing.T) {
-			h := newParallel(t)
+			h := newHarness(t)
 			term, err := h.Elector("a").Acquire(t.Context(), 0)
 			require.NoError(t, err)
 			record(t, h, "a", 2)

@@ -29,7 +29,6 @@ func logRows(t *testing.T) int {
 
 // TestSequenceChecksReadLittle shows that however long the log is, they look at its newest rows only.
 func TestSequenceChecksReadLittle(t *testing.T) {
-	t.Parallel()
 	h := newHarness(t)
 	rows := logRows(t)
 	const atOnce = 100_000
@@ -119,7 +118,6 @@ func requireRealignWaits(t *testing.T, h *harness, desk *postgres.RelayAdmin) {
 
 // TestRealignEnds shows that writers that do not let go are not waited for without an end, and its context ends it.
 func TestRealignEnds(t *testing.T) {
-	t.Parallel()
 	h := newHarness(t)
 	record(t, h, "a", 3)
 	h.SetSequence(t, 1)

@@ -34,7 +34,6 @@ func requireApplied(t *testing.T, url string, want bool) []postgres.Migration {
 }
 
 func TestMigrationsMayBeStartedByManyAtOnce(t *testing.T) {
-	t.Parallel()
 	url := emptyDatabase(t)
 	var start sync.WaitGroup
 	failures := make(chan error, 8)
@@ -51,7 +50,6 @@ func TestMigrationsMayBeStartedByManyAtOnce(t *testing.T) {
 }
 
 func TestMigrationsGoDownAndUpAgain(t *testing.T) {
-	t.Parallel()
 	url := emptyDatabase(t)
 	db := open(t, postgres.Options{URL: url})
 	steps := requireApplied(t, url, false)

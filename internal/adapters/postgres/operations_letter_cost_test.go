@@ -34,7 +34,6 @@ func manyLetters(t *testing.T, h *harness) {
 
 // TestCostOfLetters checks that no statement which copies send all the time reads a table as a whole, or sorts it, or filters many rows.
 func TestCostOfLetters(t *testing.T) {
-	t.Parallel()
 	h := newHarness(t)
 	manyLetters(t, h)
 	ids := pgdialect.Array([]string{entry(1).ID, "unreadable-1"})
@@ -68,7 +67,6 @@ func TestCostOfLetters(t *testing.T) {
 
 // TestManyTurnsAreNoted checks that turns which nobody has noted are noted some at a time, and all of them in the end.
 func TestManyTurnsAreNoted(t *testing.T) {
-	t.Parallel()
 	h := newHarness(t)
 	manyLetters(t, h)
 	exec(t, h.others, "DELETE FROM dead_letters WHERE state = 'dead'")

@@ -29,7 +29,6 @@ func deadLetters(t *testing.T, h *harness, n int) {
 // TestManyLettersAreChangedInChunks checks that a verb which waits for a copy holds the locks of no other letters but those of its
 // chunk, that what it has done stays when it is interrupted, and that it can be given again.
 func TestManyLettersAreChangedInChunks(t *testing.T) {
-	t.Parallel()
 	h := newHarness(t)
 	const all, chunk = 2000, 500
 	deadLetters(t, h, all)
@@ -70,7 +69,6 @@ func TestManyLettersAreChangedInChunks(t *testing.T) {
 
 // TestWalksReadPages checks that a page of dead letters is read by the index, however many letters there are.
 func TestWalksReadPages(t *testing.T) {
-	t.Parallel()
 	h := newHarness(t)
 	deadLetters(t, h, 10_000)
 	var read []struct{ Plan node }

@@ -89,7 +89,6 @@ func explainAnalyze(t *testing.T, h *harness, statement string, args ...any) str
 
 // TestMeasureReadsLittle checks that a measurement reads few rows, however long backlog and parking lot are, and whatever the planner knows about the backlog.
 func TestMeasureReadsLittle(t *testing.T) {
-	t.Parallel()
 	h := newHarness(t)
 	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		SELECT gen_random_uuid(), 'order', n::text, 1, 'test.v1', 'orders.created', '1' FROM generate_series(1, 50000) AS n`)

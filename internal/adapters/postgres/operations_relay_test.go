@@ -250,7 +250,7 @@ func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 		"another stream": {3, true, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newParallel(t)
+			h := newHarness(t)
 			record(t, h, "a", 4)
 			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 			require.NoError(t, err)

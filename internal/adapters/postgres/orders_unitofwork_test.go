@@ -26,7 +26,7 @@ import (
 )
 
 func TestUnitOfWork(t *testing.T) {
-	orderstest.TestUnitOfWork(t, func(t *testing.T) orderstest.Harness { return shop{newParallel(t)} })
+	orderstest.TestUnitOfWork(t, func(t *testing.T) orderstest.Harness { return shop{newHarness(t)} })
 }
 
 // shop is a harness with orders.

@@ -226,7 +226,6 @@ func TestTheWaitForAConnectionEnds(t *testing.T) {
 
 // Statements that count may take four times as long, and no longer.
 func TestSomeStatementsMayTakeLonger(t *testing.T) {
-	t.Parallel()
 	db := limited(t, infra.Database(t), 2)
 	ctx := postgres.AllowCounting(t.Context())
 	_, err := db.ExecContext(ctx, "SELECT pg_sleep(?)", (2 * limit).Seconds())
