@@ -81,7 +81,7 @@ func (s verification) known(reached outbox.Progress, sequence uint64) outbox.Pos
 	return s.next
 }
 
-// Verify, like After, must not be called concurrently.
+// Verify must not be called concurrently; nor must After.
 func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
