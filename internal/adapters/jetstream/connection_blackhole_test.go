@@ -83,7 +83,7 @@ func (s *silence) calls() map[string]func(ctx context.Context) error {
 			_, err := s.publisher.Redrive(ctx, 2, outbox.Progress{}, relaytest.NewEntries(2, 2))
 			return err
 		},
-		"relay.StreamRepair.Notify": func(ctx context.Context) error {
+		"relay.StreamRepair.PublishControl": func(ctx context.Context) error {
 			_, err := s.publisher.PublishControl(ctx, 2, relay.ControlMessage{})
 			return err
 		},
