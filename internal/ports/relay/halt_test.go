@@ -18,7 +18,11 @@ func TestHaltReasonsAreAllOfThem(t *testing.T) {
 	require.NoError(t, err)
 	var constants []relay.HaltReason
 	ast.Inspect(source, func(node ast.Node) bool {
-		if spec, ok := node.(*ast.ValueSpec); ok {
+		spec, ok := node.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "HaltReason" {
 			for _, value := range spec.Values {
 				text, err := strconv.Unquote(value.(*ast.BasicLit).Value)
 				require.NoError(t, err)
