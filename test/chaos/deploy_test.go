@@ -44,7 +44,7 @@ func (h *harness) buildOldProgram(t *testing.T) {
 		h.oldProgram = func() string { return h.program }
 		return
 	}
-	const known = "\t\tordering.TypeShipped:   t.changed,\n"
+	const known = "\t\torders.TypeShipped:   t.changed,\n"
 	source, err := filepath.Abs("../../internal/app/totals/totals.go")
 	require.NoError(t, err)
 	text, err := os.ReadFile(source)
