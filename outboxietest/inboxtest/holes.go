@@ -234,6 +234,13 @@ func holeRedriven(t *testing.T, g *holes) {
 	h.Last = 9
 	_, positions = g.lost(t, h, wholeHole)
 	require.Equal(t, []int{6, 7, 8}, positions)
+
+	g.HoleStore.Park(t, g.events[9].Entry, 8)
+	h = hole(8)
+	h.Before, h.Present = 5, nil // the relay was sent back, and has not come to the event again
+	lost, positions := g.lost(t, h, wholeHole)
+	require.Equal(t, []int{1, 2, 3, 4, 10}, positions, "also an event that is later in the log than the hole's end")
+	require.EqualValues(t, 4, lost.CompleteTo)
 }
 
 func holeAtTheEnd(t *testing.T, g *holes) {

@@ -109,13 +109,17 @@ func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []out
 	for last > hole.After && !l.missing(hole, last) {
 		last-- // an event in Present before the last event of the hole is a copy
 	}
-	for position := outbox.Position(1); position < hole.Before; position++ {
+	end := hole.Before
+	for position := range l.lot { // an event that was redriven into the hole may have a later position
+		end = max(end, position+1)
+	}
+	for position := outbox.Position(1); position < end; position++ {
 		entry, parked := l.committed(position), l.lot[position]
 		switch {
-		case entry == nil && hole.After < position && !slices.Contains(hole.Present, position) && position <= l.purgedTo && !known[position]:
+		case entry == nil && position < hole.Before && hole.After < position && !slices.Contains(hole.Present, position) && position <= l.purgedTo && !known[position]:
 			gone++
 		case entry == nil:
-		case parked == nil && hole.After < position && position <= last,
+		case parked == nil && hole.After < position && position <= last && position < hole.Before,
 			parked != nil && parked.State == relay.Redriven && hole.First <= parked.Sequence && parked.Sequence <= hole.Last:
 			entries = append(entries, *entry)
 		}

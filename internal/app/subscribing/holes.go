@@ -57,8 +57,8 @@ func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbo
 	if i > 0 {
 		previous = messages[i-1].Sequence
 	}
-	if i > 0 && next == previous+1 && !anyUnproven(going) {
-		return false
+	if i > 0 && next == previous+1 {
+		return false // no lane stands at a removed message between the two
 	}
 	var after *inbox.MessageRun
 	for number, l := range going {
@@ -69,7 +69,7 @@ func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbo
 			progress = l.advance(places[i-1]) || progress
 		}
 		first := l.readTo.Sequence + 1
-		if first == next && (!l.unproven() || l.continuedBy(messages[i])) {
+		if first == next && (!l.atRemoved() || l.continuedBy(messages[i])) {
 			continue
 		}
 		if after == nil {
@@ -77,29 +77,34 @@ func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbo
 			after = &found
 		}
 		l.noteHole(first, next-1, *after, after.HoleAfter || !smallRead(messages[i:]))
+		l.behindHole = messages[i].StreamPosition
 		delete(going, number)
 	}
 	return progress
 }
 
-func anyUnproven(going map[int]*lane) bool {
+// atRemoved reports whether the message at the lane's position was removed. A lane that does not know its progress cannot ask the log about what
+// follows, and takes any message.
+func (l *lane) atRemoved() bool { return l.readTo.StoredAt.IsZero() && l.readTo.Progress > 0 }
+
+// continuedBy reports whether a message follows the removed message at which the lane stands: the message continues the lane's progress, or it is
+// the message behind the hole about which the lane has asked the log.
+func (l *lane) continuedBy(next inbox.Message) bool {
+	if l.holeChecked && next.Sequence == l.behindHole.Sequence && next.StoredAt.Equal(l.behindHole.StoredAt) {
+		return true
+	}
+	return next.Progress == l.readTo.Progress || next.Progress == l.readTo.Progress+1
+}
+
+// standingAtRemoved returns the lanes that stand at a message which was removed, by its sequence.
+func standingAtRemoved(going map[int]*lane) map[uint64][]*lane {
+	removed := make(map[uint64][]*lane)
 	for _, l := range going {
-		if l.unproven() {
-			return true
+		if l.readTo.StoredAt.IsZero() && l.readTo.Sequence > 0 {
+			removed[l.readTo.Sequence] = append(removed[l.readTo.Sequence], l)
 		}
 	}
-	return false
-}
-
-// unproven reports whether the message at the lane's position was removed, and the log has not told yet which events follow. A lane that
-// does not know its progress cannot ask the log.
-func (l *lane) unproven() bool {
-	return l.readTo.StoredAt.IsZero() && !l.holeChecked && l.readTo.Progress > 0
-}
-
-// continuedBy reports whether a message continues the lane's progress.
-func (l *lane) continuedBy(next inbox.Message) bool {
-	return next.Progress == l.readTo.Progress || next.Progress == l.readTo.Progress+1
+	return removed
 }
 
 // noteHole records a hole after the lane's position. after is the run of messages behind the hole.
@@ -124,6 +129,7 @@ func (l *lane) noteEmptied(state inbox.StreamState) {
 	if l.hole == nil && !l.mismatch && l.checkpoint.Stream == state.Created && l.readTo.StoredAt.IsZero() &&
 		state.Last == last && l.readTo.Sequence < last {
 		l.noteHole(l.readTo.Sequence+1, last, inbox.MessageRun{Last: last}, false)
+		l.behindHole = inbox.StreamPosition{}
 	}
 }
 

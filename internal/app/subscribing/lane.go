@@ -31,7 +31,8 @@ type lane struct {
 
 	mismatch        bool                 // the stream shows another message at readTo than the one that was read there
 	hole            *inbox.Hole          // messages after readTo that were removed; nothing is read until the log has filled the hole
-	holeChecked     bool                 // the message at readTo was removed, and the log has told what follows it
+	behindHole      inbox.StreamPosition // the first message behind the hole, as it was read
+	holeChecked     bool                 // the message at readTo was removed, and the log has told what comes before behindHole
 	missed          inbox.MissedMessages // lost messages before readTo that are not counted yet
 	unknownMessages int                  // lost messages that the lane stopped at
 

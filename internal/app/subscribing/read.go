@@ -139,7 +139,12 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	s.streamHasMore = !smallRead(messages)
 	going, standing := s.eligible(from)
 	places := inbox.Positions(messages, progressAt(from, going, standing))
+	removed := standingAtRemoved(going)
 	for i, message := range messages {
+		for _, l := range removed[message.Sequence] { // the stream lost its end and grew again, was created again, or a replica lags
+			l.markMismatch()
+			delete(going, l.checkpoint.Lane)
+		}
 		progress = s.findHoles(going, from, messages, places, i) || progress
 		for _, l := range standing[message.Sequence] {
 			if l.readTo.StoredAt.Equal(message.StoredAt) {

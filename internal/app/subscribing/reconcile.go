@@ -50,6 +50,19 @@ func (s *Subscriber) reconcile(ctx context.Context, l *lane) error {
 	return nil
 }
 
+// stillRemoved reports whether the stream has no message at a sequence where a message was removed. If it has one, the stream has lost its end and
+// grown again. A replica may remove a message later than the others, so it is asked again.
+func (s *Subscriber) stillRemoved(ctx context.Context, sequence uint64) (bool, error) {
+	for range replicaTries {
+		shown, err := s.positionAt(ctx, sequence)
+		if err != nil || shown.StoredAt.IsZero() {
+			return err == nil, err
+		}
+		sleep(ctx, replicaWait)
+	}
+	return false, ctx.Err()
+}
+
 // lastAgreeing returns the newest known position of a lane at which the stream still has the message that the lane read, and whether this
 // position is the checkpoint. A stream loses only its end and, by its limits, its beginning. So if stream and lane agree at one position,
 // they agree at all earlier ones.
@@ -66,7 +79,9 @@ func (s *Subscriber) lastAgreeing(ctx context.Context, l *lane, state inbox.Stre
 	}
 	removed := l.checkpoint.StoredAt.IsZero()
 	if removed && l.checkpoint.Sequence <= state.Last {
-		return l.checkpoint.StreamPosition, true, nil
+		if still, err := s.stillRemoved(ctx, l.checkpoint.Sequence); err != nil || still {
+			return l.checkpoint.StreamPosition, true, err
+		}
 	}
 	var shown inbox.StreamPosition
 	for try := 1; ; try++ {

@@ -2,6 +2,7 @@ package subscribing_test
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -89,4 +92,78 @@ func TestStreamIsRemadeUnderARemovedPlace(t *testing.T) {
 		l.requireApplied(upTo(35)...)
 		stop()
 	})
+}
+
+// TestMessageWhereOneWasRemoved checks that a lane which stands at a removed message misses nothing if the stream has another message there later:
+// the stream lost its end and has grown again, or it was created again.
+func TestMessageWhereOneWasRemoved(t *testing.T) {
+	for name, change := range map[string]func(l *losing){
+		"the stream lost its end": func(l *losing) { l.stream.Regress(7) },
+		"the stream was created again": func(l *losing) {
+			l.stream.Recreate()
+			state, err := memory.NewReader(l.stream, subscriber).State(l.t.Context())
+			require.NoError(l.t, err)
+			l.created = state.Created
+			_, err = l.stream.Publish(l.t.Context(), 0, l.rows.Readable()[:7])
+			require.NoError(l.t, err)
+		},
+	} {
+		for _, restarts := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, another copy %v", name, restarts), func(t *testing.T) {
+				losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+					stop := l.standAtRemoved(t)
+					if restarts {
+						stop()
+						l.running.Wait()
+					}
+					change(l)
+					log := l.rows.Readable()
+					_, err := l.stream.Publish(t.Context(), 7, []outbox.Entry{log[7], log[10]})
+					require.NoError(t, err)
+					_, err = l.stream.Redrive(t.Context(), 9, log[10].Progress(), log[8:10])
+					require.NoError(t, err)
+					for i, entry := range log[8:10] {
+						l.rows.Park(entry.Position, relay.Redriven, uint64(10+i))
+					}
+					l.save()
+					l.handle = func(context.Context, outbox.Entry) error { return nil }
+					if restarts {
+						_, stop = l.copy("second")
+					}
+					pass(20 * time.Second)
+					l.requireApplied(upTo(11)...)
+					stop()
+				})
+			})
+		}
+	}
+}
+
+// standAtRemoved starts a copy whose lane stands at sequence 10, a removed message. Positions 9 and 10 of the log are parked, and the handler is
+// in an outage at position 11.
+func (l *losing) standAtRemoved(t *testing.T) (stop func()) {
+	t.Helper()
+	_, stop = l.copy("first")
+	l.add(7)
+	pass(time.Second)
+	stop()
+	l.running.Wait()
+	l.add(1)
+	for _, entry := range l.write(2) {
+		l.rows.Park(entry.Position, relay.Parked, 0)
+		l.stream.AppendForeign()
+	}
+	l.add(1)
+	l.remove(8, 10)
+	l.handle = func(_ context.Context, entry outbox.Entry) error {
+		if entry.Position == 11 {
+			return fault.New(fault.Unavailable, "away", "what the handler works on is away")
+		}
+		return nil
+	}
+	_, stop = l.copy("first")
+	pass(5 * time.Second)
+	require.Equal(t, uint64(10), l.lanes()[0].Sequence)
+	require.Zero(t, l.lanes()[0].StoredAt)
+	return stop
 }
