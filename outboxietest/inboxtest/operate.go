@@ -38,6 +38,7 @@ func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
 		{"letters that never rest hold up no verb", operateBesideLetters},
 		{"lanes go back, with their marks", operateRewind},
 		{"lanes fill different parts of a hole", operateDuringAFill},
+		{"the number of lanes changes while two lanes fill different holes", operateDuringTwoFills},
 		{"lanes go forwards", operateSkip},
 		{"only lanes that stand otherwise are moved", operateMoveSome},
 		{"a move needs its proof", operateProof},
@@ -339,6 +340,24 @@ func operateDuringAFill(t *testing.T, o *operatedSubscriber) {
 	marks, err := o.Checkpoints.Marks(t.Context(), subscriber, 1)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.StreamPosition{place}, marks)
+}
+
+// operateDuringTwoFills has a lane at an earlier message than another lane, and later in the log.
+func operateDuringTwoFills(t *testing.T, o *operatedSubscriber) {
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
+	earlier, later := positionAt(inbox.MarkEvery), positionAt(inbox.MarkEvery+10)
+	earlier.Progress, later.Progress = 700, 300
+	for n, at := range []inbox.StreamPosition{earlier, later} {
+		o.at.Lane = n
+		o.look(t).move(t, at)
+	}
+	_, err := o.SetLanes(t.Context(), subscriber, 3, noObjection)
+	require.NoError(t, err)
+	earlier.Progress = 300
+	requireLanes(t, o.Store, 3, earlier)
+	marks, err := o.Checkpoints.Marks(t.Context(), subscriber, 2)
+	require.NoError(t, err)
+	require.Equal(t, []inbox.StreamPosition{earlier}, marks)
 }
 
 func operateRevisions(t *testing.T, o *operatedSubscriber) {

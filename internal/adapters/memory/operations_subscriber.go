@@ -173,9 +173,9 @@ func (o *Operator) SetLanes(ctx context.Context, name string, lanes int, proof i
 	return before, nil
 }
 
-// replaceLanes makes new lanes at the position of the slowest old lane, with the marks that all old lanes have passed.
+// replaceLanes makes new lanes where every old lane has handled its events, with the marks that all old lanes have passed.
 func (i *Inbox) replaceLanes(name string, present []inbox.Checkpoint, lanes int) {
-	from := inbox.Lowest(present)
+	from := inbox.Checkpoint{Stream: present[0].Stream, StreamPosition: inbox.HandledByAll(present)}
 	kept := make(map[uint64]inbox.StreamPosition)
 	for _, at := range present {
 		key := laneKey{name, at.Lane}
@@ -190,7 +190,11 @@ func (i *Inbox) replaceLanes(name string, present []inbox.Checkpoint, lanes int)
 	}
 	var marks []inbox.StreamPosition
 	for _, sequence := range slices.Sorted(maps.Keys(kept)) {
-		marks = append(marks, kept[sequence])
+		mark := kept[sequence]
+		if from.Progress > 0 {
+			mark.Progress = min(mark.Progress, from.Progress)
+		}
+		marks = append(marks, mark)
 	}
 	marks = marks[max(0, len(marks)-inbox.MarksKept):]
 	for n := range lanes {

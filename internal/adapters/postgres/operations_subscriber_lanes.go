@@ -95,9 +95,9 @@ func (o *Operator) SetLanes(ctx context.Context, subscriber string, lanes int, p
 	return before, nil
 }
 
-// replaceLanes replaces lanes by new ones. These begin at the place of the slowest lane.
+// replaceLanes replaces lanes by new ones. These begin where every old lane has handled its events.
 func replaceLanes(ctx context.Context, tx bun.Tx, subscriber string, present []inbox.Checkpoint, lanes int) error {
-	from := inbox.Lowest(present)
+	from := inbox.Checkpoint{Stream: present[0].Stream, StreamPosition: inbox.HandledByAll(present)}
 	for _, lane := range present {
 		from.Revision = max(from.Revision, lane.Revision)
 	}
@@ -114,6 +114,11 @@ func replaceLanes(ctx context.Context, tx bun.Tx, subscriber string, present []i
 		Scan(pgdialect.Array(&sequences), pgdialect.Array(&storedAt), pgdialect.Array(&progress))
 	if err != nil {
 		return classify(ctx, err)
+	}
+	for i := range progress {
+		if from.Progress > 0 {
+			progress[i] = min(progress[i], int64(from.Progress))
+		}
 	}
 	if err := run(ctx, tx, "DELETE FROM subscriber_marks WHERE subscriber = ?0", subscriber); err != nil {
 		return err

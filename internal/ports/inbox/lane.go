@@ -31,6 +31,18 @@ func Lowest(lanes []Checkpoint) Checkpoint {
 	return lowest
 }
 
+// HandledByAll returns a position up to which every lane has handled its events: that of the lane that is the furthest behind, with the lowest
+// progress of all lanes. A lane that fills a hole may stand at an earlier message than another one, and have a later progress.
+func HandledByAll(lanes []Checkpoint) StreamPosition {
+	at := Lowest(lanes).StreamPosition
+	for _, lane := range lanes {
+		if lane.Progress > 0 { // known
+			at.Progress = min(at.Progress, lane.Progress)
+		}
+	}
+	return at
+}
+
 // Highest returns the lane that is the furthest ahead.
 func Highest(lanes []Checkpoint) Checkpoint {
 	highest := lanes[0]

@@ -39,3 +39,19 @@ func TestLanesAreEven(t *testing.T) {
 		require.InDelta(t, each, number, each/4, "lane %d", lane)
 	}
 }
+
+// TestHandledByAll checks that the position is not later in the log than any lane's, also if the lane at the earliest message is later in the log.
+func TestHandledByAll(t *testing.T) {
+	at := func(sequence uint64, progress outbox.Position) inbox.Checkpoint {
+		return inbox.Checkpoint{StreamPosition: inbox.StreamPosition{Sequence: sequence, Progress: progress}}
+	}
+	for want, lanes := range map[inbox.StreamPosition][]inbox.Checkpoint{
+		{Sequence: 5, Progress: 5}:  {at(9, 9), at(5, 5), at(7, 7)},
+		{Sequence: 1, Progress: 12}: {at(1, 17), at(11, 12)},
+		{Sequence: 1, Progress: 4}:  {at(1, 17), at(1, 4), at(11, 12)},
+		{Sequence: 1}:               {at(1, 0), at(11, 12)},
+		{Sequence: 1, Progress: 17}: {at(1, 17), at(11, 0)},
+	} {
+		require.Equal(t, want, inbox.HandledByAll(lanes))
+	}
+}
