@@ -97,26 +97,30 @@ func TestStreamIsRemadeUnderARemovedPlace(t *testing.T) {
 // TestMessageWhereOneWasRemoved checks that a lane which stands at a removed message misses nothing if the stream has another message there later:
 // the stream lost its end and has grown again, or it was created again.
 func TestMessageWhereOneWasRemoved(t *testing.T) {
-	for name, change := range map[string]func(l *losing){
-		"the stream lost its end": func(l *losing) { l.stream.Regress(7) },
-		"the stream was created again": func(l *losing) {
+	for _, test := range []struct {
+		name   string
+		change func(l *losing)
+	}{
+		{"the stream lost its end", func(l *losing) { l.stream.Regress(7) }},
+		{"the stream was created again", func(l *losing) {
 			l.stream.Recreate()
 			state, err := memory.NewReader(l.stream, subscriber).State(l.t.Context())
 			require.NoError(l.t, err)
 			l.created = state.Created
 			_, err = l.stream.Publish(l.t.Context(), 0, l.rows.Readable()[:7])
 			require.NoError(l.t, err)
-		},
+		}},
 	} {
 		for _, restarts := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s, another copy %v", name, restarts), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, another copy %v", test.name, restarts), func(t *testing.T) {
 				losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
-					stop := l.standAtRemoved(t)
+					var outage atomic.Bool
+					stop := l.standAtRemoved(t, &outage)
 					if restarts {
 						stop()
 						l.running.Wait()
 					}
-					change(l)
+					test.change(l)
 					log := l.rows.Readable()
 					_, err := l.stream.Publish(t.Context(), 7, []outbox.Entry{log[7], log[10]})
 					require.NoError(t, err)
@@ -126,7 +130,7 @@ func TestMessageWhereOneWasRemoved(t *testing.T) {
 						l.rows.Park(entry.Position, relay.Redriven, uint64(10+i))
 					}
 					l.save()
-					l.handle = func(context.Context, outbox.Entry) error { return nil }
+					outage.Store(false)
 					if restarts {
 						_, stop = l.copy("second")
 					}
@@ -140,9 +144,10 @@ func TestMessageWhereOneWasRemoved(t *testing.T) {
 }
 
 // standAtRemoved starts a copy whose lane stands at sequence 10, a removed message. Positions 9 and 10 of the log are parked, and the handler is
-// in an outage at position 11.
-func (l *losing) standAtRemoved(t *testing.T) (stop func()) {
+// in an outage at position 11 while outage is set.
+func (l *losing) standAtRemoved(t *testing.T, outage *atomic.Bool) (stop func()) {
 	t.Helper()
+	outage.Store(true)
 	_, stop = l.copy("first")
 	l.add(7)
 	pass(time.Second)
@@ -156,7 +161,7 @@ func (l *losing) standAtRemoved(t *testing.T) (stop func()) {
 	l.add(1)
 	l.remove(8, 10)
 	l.handle = func(_ context.Context, entry outbox.Entry) error {
-		if entry.Position == 11 {
+		if entry.Position == 11 && outage.Load() {
 			return fault.New(fault.Unavailable, "away", "what the handler works on is away")
 		}
 		return nil
