@@ -11,7 +11,7 @@ import (
 
 // Bounds of a fingerprint, in bytes.
 const (
-	LongestReason  = 1000 // of a longer reason, NewFingerprint reads only the beginning
+	LongestReason  = 1000 // of a reason: NewFingerprint does not read the rest
 	LongestPattern = 300
 )
 
@@ -141,8 +141,8 @@ func quoteEnd(line string, i int, previous rune) int {
 	return 0
 }
 
-// inWord reports whether r belongs to a word. r also counts if it is mark, the edge of a placeholder: the placeholder may have replaced a
-// word.
+// inWord reports whether r belongs to a word. mark is the character at the edge of a placeholder. inWord also accepts mark, because the
+// placeholder may have replaced a word.
 func inWord(r, mark rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == mark }
 
 // rules replace parts of a field that contains digits. They apply in this order.
@@ -172,8 +172,9 @@ func withoutNumbers(field string) string {
 	return field
 }
 
-// isID reports whether a word is an id. A name that contains a number is no id. An id has a digit, and another character. Either all of its
-// characters are hexadecimal digits or hyphens, or it has at least 16 characters, and at least four of them are decimal digits.
+// isID reports whether a word is an id, and not a name that contains a number. An id has at least one decimal digit and one other
+// character. In addition, either all of its characters are hexadecimal digits or hyphens, or it has at least 16 characters of which at
+// least four are decimal digits.
 func isID(word string) bool {
 	digits, others := 0, 0
 	for _, r := range word {

@@ -13,7 +13,7 @@ const (
 	Withdrawn Status = "withdrawn" // the order was cancelled after the payment: put it back
 )
 
-// Order is the part of an order that a fulfillment needs, as the order is right after one of its events.
+// Order is the part of an order that a fulfillment needs. It describes the order right after one of the events of the order.
 type Order struct {
 	ID, Customer string
 	Version      int64

@@ -11,7 +11,7 @@ import (
 // ErrMoney reports that a text is not an amount of money, or that the amount is not greater than zero or has too many decimals.
 var ErrMoney = fault.New(fault.Invalid, "invalid_amount", "not an amount of money")
 
-// ErrTooLarge reports that an amount is larger than an order may have.
+// ErrTooLarge reports that the amount of an order is larger than MaxAmount.
 var ErrTooLarge = fault.New(fault.Invalid, "amount_too_large", "the amount is larger than an order may have")
 
 // MaxAmount is the largest amount that an order may have, in minor units of its currency: 10,000,000,000.00 USD. Subscribers
@@ -72,7 +72,7 @@ type decimal struct {
 
 // scanNumber reads a JSON number (RFC 8259, section 6).
 func scanNumber(text string) (decimal, bool) {
-	const longest = 100 // far more than 64 bits need; a longer text is refused without work
+	const longest = 100 // far more characters than an amount of 64 bits needs; a longer text is refused at once
 	if len(text) > longest {
 		return decimal{}, false
 	}

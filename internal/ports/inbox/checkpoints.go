@@ -7,8 +7,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrLaneMoved reports that the lane is not where the caller knows it to be, or that another transaction works on it. Read the checkpoints
-// again.
+// ErrLaneMoved reports that the lane has another checkpoint than the caller expects, or that another transaction works on the lane. The
+// caller reads the checkpoints again.
 var ErrLaneMoved = fault.New(fault.Conflict, "lane_moved", "another copy of the subscriber works on the lane")
 
 var (
@@ -23,11 +23,11 @@ type Checkpoint struct {
 	Lane   int    // from 0 on
 	Lanes  int    // number of lanes of the subscriber
 	Stream string // identity of the stream that StreamPosition is in
-	// StreamPosition is the position of any message, not only of the lane's. While the lane fills a hole, Progress is later than that of the
-	// message.
+	// StreamPosition is the position of a message of any lane, not only of this lane. While the lane fills a hole, StreamPosition.Progress is
+	// later than the progress of this message.
 	StreamPosition
 	Revision int64         // rises with every change of the checkpoint
-	Idle     time.Duration // since the last change, by the database's clock, when the checkpoint was read
+	Idle     time.Duration // time from the last change to the read of the checkpoint, by the database's clock
 }
 
 // View is a subscriber as its copies see it.
@@ -78,8 +78,8 @@ type Checkpoints interface {
 	Leave(ctx context.Context, subscriber, instance string) error
 	// Marks returns the marks of a lane, the newest first.
 	Marks(ctx context.Context, subscriber string, lane int) ([]StreamPosition, error)
-	// Rewind moves a checkpoint to an earlier position, or into another stream, and removes the marks after that position. It returns the
-	// new checkpoint. It fails with ErrLaneMoved if the checkpoint differs from the argument from in anything, or if another transaction
-	// works on the lane.
+	// Rewind moves a checkpoint to an earlier position, or into another stream, and removes the marks after that position. It returns the new
+	// checkpoint. If any field of the stored checkpoint differs from the argument from, or if another transaction works on the lane, Rewind
+	// fails with ErrLaneMoved.
 	Rewind(ctx context.Context, subscriber string, from Checkpoint, stream string, to StreamPosition) (Checkpoint, error)
 }

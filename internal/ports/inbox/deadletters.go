@@ -31,15 +31,16 @@ const (
 	Failing LetterState = "failing"
 )
 
-// Letter is a dead letter: an event that a subscriber could not apply, or an event that waits behind one of its aggregate. A letter is pending
-// while it is Retrying, Dead or Waiting. The letter of an unreadable message has no aggregate, so nothing waits behind it.
+// Letter is a dead letter: an event that a subscriber could not apply, or an event that waits behind an earlier event of its aggregate. A
+// letter is pending while it is Retrying, Dead or Waiting. The letter of an unreadable message has no aggregate, so nothing waits behind
+// it.
 type Letter struct {
 	outbox.Entry
 	State         LetterState
 	Error         string    // of the last failure; empty: it never failed
 	Attempts      int       // failures, since an operator's last retry if there was one
-	Behind        int       // letters of its aggregate that wait for it; only in what operations.DeadLetterAdmin returns
-	FirstFailedAt time.Time // or when it began to wait
+	Behind        int       // letters of its aggregate that wait for it; only operations.DeadLetterAdmin sets it
+	FirstFailedAt time.Time // when it failed first, or began to wait
 	DeadAt        time.Time // zero: it never was dead
 	NoHandler     bool      // it is Dead until a program with a handler of its type tries it
 }
@@ -68,7 +69,7 @@ type Redelivery struct {
 // Redelivered is what a redelivery did.
 type Redelivered struct {
 	Applied []outbox.Entry
-	Failed  *Letter // after its failure; nil: none failed
+	Failed  *Letter // the letter that failed, in its state after the failure; nil: none failed
 	Emitted int     // events that handlers appended to the log
 }
 
@@ -76,12 +77,13 @@ type Redelivered struct {
 type DeadLetters interface {
 	// Redeliver handles letters of one aggregate in one transaction, in order, from the first one up to the first that is Dead. Each letter
 	// ends together with its effect. Redeliver chooses an aggregate whose first pending letter is Retrying and due, and on which no other
-	// transaction works. Of several, it chooses the one that has been due for the longest time. found is false if there is none.
+	// transaction works. If there are several such aggregates, Redeliver chooses the one that has been due for the longest time. If there is
+	// none, found is false.
 	//
 	// A letter with NoHandler counts as Retrying and due if r.Types has its type. No letter is due while the subscriber is paused or forgotten,
 	// while an operator's change waits, or if the subscriber has a handler of another name.
 	//
-	// The errors are those of UnitOfWork.Apply, with the index of the letter among those of the aggregate. With savepoints, policy decides about
-	// the letter that fails, and the letters behind it stay.
+	// Redeliver fails with the same errors as UnitOfWork.Apply. The index in an *EventError counts the letters of the aggregate. With
+	// savepoints, policy decides about the letter that fails, and the letters behind it stay.
 	Redeliver(ctx context.Context, subscriber string, r Redelivery, handler Handler, policy FailurePolicy) (done Redelivered, found bool, err error)
 }

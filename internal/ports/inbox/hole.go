@@ -14,8 +14,8 @@ type Hole struct {
 	Read uint64
 	// Before is a position. Every message up to Read has an earlier position; 0: these messages do not tell.
 	Before outbox.Position
-	// Present are the positions of the events that the relay published or parked with the messages after the hole, in order. Copies of
-	// earlier messages may be among them. The positions of copies are before the last event of the hole.
+	// Present are the positions of the events that the relay published or parked with the messages after the hole, in order. Some of these
+	// messages may be copies of earlier messages. The position of such a copy is lower than the position of the last event of the hole.
 	Present []outbox.Position
 }
 

@@ -31,8 +31,9 @@ func Lowest(lanes []Checkpoint) Checkpoint {
 	return lowest
 }
 
-// HandledByAll returns a position up to which every lane has handled its events: that of the lane that is the furthest behind, with the lowest
-// progress of all lanes. A lane that fills a hole may stand at an earlier message than another one, and have a later progress.
+// HandledByAll returns a position up to which every lane has handled its events. It is the position of the lane that is the furthest
+// behind, with the lowest progress of all lanes. A lane that fills a hole may stand at an earlier message than another lane, although it
+// has a later progress.
 func HandledByAll(lanes []Checkpoint) StreamPosition {
 	at := Lowest(lanes).StreamPosition
 	for _, lane := range lanes {

@@ -34,9 +34,9 @@ type LogCursor struct {
 
 // Log is the log as a subscriber sees it. A subscriber whose database is not that of the log gets answers with OtherStream.
 type Log interface {
-	// ReadHole returns the events that the log has in a hole: those between hole.After and hole.Before, up to the last one that is not in
-	// hole.Present. If After is not known, these are the last ones, at most as many as the hole has messages. An event in the parking lot
-	// is not lost. An event that was redriven is lost only if it was redriven into the hole.
+	// ReadHole returns events of a hole from the log. These are the events between hole.After and hole.Before, up to the last event that is
+	// not in hole.Present. If hole.After is not known, ReadHole returns only the last of these events, at most as many as the hole has
+	// messages. An event in the parking lot is not lost. An event that was redriven is lost only if it was redriven into the hole.
 	//
 	// The answer is a snapshot. It has at most limit.Count events and limit.Bytes bytes, but at least one event if there is one.
 	ReadHole(ctx context.Context, subscriber string, hole Hole, limit ReadLimit) (HoleContents, error)

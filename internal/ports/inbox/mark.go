@@ -9,8 +9,8 @@ const (
 	MarksKept = 100
 )
 
-// MarkDue reports whether a lane that moves between two positions keeps the new one as a mark. It does if the new position is in a later
-// stretch than the old one, and if its stored time is known.
+// MarkDue reports whether a lane that moves from one position to another keeps the new position as a mark. This is the case if the new
+// position is in a later stretch than the old position, and the stored time of the new position is known.
 func MarkDue(from, to StreamPosition) bool {
 	return to.Sequence/MarkEvery > from.Sequence/MarkEvery && !to.StoredAt.IsZero()
 }

@@ -7,7 +7,7 @@ type Move struct {
 	Forwards bool // true: lanes before To skip the events up to To; false: lanes after To go back to To
 }
 
-// Affected returns the lanes that the move changes. A lane that stands at the same message with less progress in the log is before it.
+// Affected returns the lanes that the move changes. A lane at the same message as To is before To if its progress in the log is lower.
 func (m Move) Affected(lanes []Checkpoint) (affected []Checkpoint) {
 	for _, lane := range lanes {
 		if m.Forwards && lane.before(m.To) || !m.Forwards && lane.Sequence > m.To.Sequence {
@@ -17,7 +17,8 @@ func (m Move) Affected(lanes []Checkpoint) (affected []Checkpoint) {
 	return affected
 }
 
-// RequireStream checks that a subscriber has lanes and that all of them stand in one stream. It fails with ErrNotBegun or ErrOtherStream.
+// RequireStream checks that a subscriber has lanes, and that all of them stand in the given stream. It fails with ErrNotBegun or
+// ErrOtherStream.
 func RequireStream(subscriber, stream string, lanes []Checkpoint) error {
 	if len(lanes) == 0 {
 		return ErrNotBegun.With("subscriber %s has not begun", subscriber)

@@ -13,7 +13,7 @@ var (
 	ErrNoSubscriber = fault.New(fault.NotFound, "no_such_subscriber", "there is no such subscriber")
 	// ErrNotBegun reports that the subscriber has no lanes yet: its first copy creates them.
 	ErrNotBegun = fault.New(fault.Conflict, "not_begun", "the subscriber has not begun")
-	// ErrOtherStream reports that a lane stands in another stream than the one that is meant. A running copy brings the lane there.
+	// ErrOtherStream reports that a lane does not stand in the expected stream. A running copy moves the lane into the present stream.
 	ErrOtherStream = fault.New(fault.Conflict, "other_stream", "a lane stands in another stream")
 	// ErrNotWanted reports that the subscriber does not want the type.
 	ErrNotWanted = fault.New(fault.NotFound, "type_not_wanted", "the subscriber does not want the type")
@@ -61,15 +61,16 @@ func (o Overview) Stalled(behind bool) (longest time.Duration) {
 	return longest
 }
 
-// LaneCheck compares lanes with the stream. It returns nil if the stream still has the message at each lane's position, and otherwise an
-// error that says what differs. If the stream lost its end and a lane has not noticed this yet, that lane has handled other messages than
-// another lane at the same sequence. LaneCheck is called while the lanes are locked, so it returns soon.
+// LaneCheck compares lanes with the stream. It returns nil if the stream still has the message at each lane's position. Otherwise it
+// returns an error that names the difference. If the stream lost its end and a lane has not noticed this yet, that lane has handled other
+// messages than another lane at the same sequence. The lanes are locked during the call, so LaneCheck must return soon.
 type LaneCheck func(ctx context.Context, lanes []Checkpoint) error
 
-// Operator is for people who decide about a subscriber. Each change takes effect at once, also while copies run: it waits until the open
-// transactions have ended, and no transaction that began before the change commits after it. Every method but Overviews fails with
-// ErrNoSubscriber if there is no such subscriber, and all of these but Forget, Erase and RemoveTombstone fail with ErrForgotten if it is
-// forgotten.
+// Operator is for people who decide about a subscriber. Each change takes effect at once, also while copies run. The change waits until the
+// open transactions have ended. No transaction that began before the change commits after the change.
+//
+// If there is no such subscriber, every method except Overviews fails with ErrNoSubscriber. If the subscriber is forgotten, these methods
+// fail with ErrForgotten, except Forget, Erase and RemoveTombstone.
 type Operator interface {
 	// Overviews returns all subscribers, sorted by name, forgotten ones included. Its cost does not depend on the size of the inbox.
 	Overviews(ctx context.Context) ([]Overview, error)
@@ -77,21 +78,22 @@ type Operator interface {
 	// repeated.
 	Pause(ctx context.Context, subscriber string) error
 	Resume(ctx context.Context, subscriber string) error
-	// Move sends lanes to another position, if check has no objection. What was applied stays applied. Marks after the position go, and the
-	// position becomes a mark, so that a lane goes back no further if the stream loses its end. Move returns the lanes as they were. It fails
-	// with ErrNotBegun if there are no lanes, and with ErrOtherStream if a lane is in another stream.
+	// Move sends lanes to another position, if check returns nil. What was applied stays applied. Move removes the marks after the position,
+	// and makes the position a mark. So if the stream loses its end, a lane does not go back further than this position. Move returns the
+	// lanes as they were before. It fails with ErrNotBegun if there are no lanes, and with ErrOtherStream if a lane is in another stream.
 	Move(ctx context.Context, subscriber string, move Move, check LaneCheck) (before []Checkpoint, err error)
-	// SetLanes changes the number of lanes, if check has no objection to the present ones. All new lanes begin at the position of the slowest
-	// one, with the marks up to there. SetLanes returns the lanes as they were. It fails as Move does; the lanes have to be in one stream.
+	// SetLanes changes the number of lanes, if check returns nil for the present lanes. All new lanes begin at the position that HandledByAll
+	// returns for the present lanes, with the marks up to there. SetLanes returns the lanes as they were before. It fails with the same errors
+	// as Move: all present lanes must be in one stream.
 	SetLanes(ctx context.Context, subscriber string, lanes int, check LaneCheck) (before []Checkpoint, err error)
 	// Ignore makes the subscriber pass over a type from now on. It discards the pending letters of that type, and returns their number. If a
 	// copy with a handler of the type starts later, the subscriber wants the type again. Ignore fails with ErrNotWanted.
 	Ignore(ctx context.Context, subscriber, eventType string) (discarded int, err error)
-	// Forget ends a subscriber, and leaves a tombstone: its copies end, and none starts. Its lanes go at once. Its letters and its inbox stay
-	// until Erase. Forget may be repeated.
+	// Forget ends a subscriber and leaves a tombstone: its copies end, and no copy can start. Forget removes the lanes at once. The letters
+	// and the inbox stay until Erase. Forget may be repeated.
 	Forget(ctx context.Context, subscriber string) error
-	// Erase removes at most limit letters or inbox rows of a forgotten subscriber, and returns their number; 0: none are left. Effects stay.
-	// Erase fails with ErrNotForgotten.
+	// Erase removes at most limit letters or inbox rows of a forgotten subscriber, and returns their number; 0: none are left. It does not
+	// undo the effects of handled events. Erase fails with ErrNotForgotten.
 	Erase(ctx context.Context, subscriber string, limit int) (erased int, err error)
 	// RemoveTombstone lets a new subscriber of this name begin. It fails with ErrNotForgotten, and with ErrNotErased while rows are left
 	// that the new subscriber would take for its own.

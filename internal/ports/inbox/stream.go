@@ -20,15 +20,16 @@ var (
 type StreamPosition struct {
 	Sequence uint64    // 0: before the first message
 	StoredAt time.Time // to the nanosecond; zero: not known
-	// Progress is the position up to which the relay had published or parked the log when the message was stored; 0: not known. Later
-	// messages have later positions, unless they were redriven. Progress plays no part in whether two positions are the same.
+	// Progress is the position up to which the relay had published or parked the log when the message was stored; 0: not known. Later messages
+	// have later positions, unless they were redriven. Two positions with the same Sequence and StoredAt are the same, whatever their
+	// Progress.
 	Progress outbox.Position
 }
 
 // Message is one message of the stream.
 type Message struct {
 	StreamPosition
-	// Event is nil if no subscriber gets the message: it is a control message of the engine, or it is not on a subject of events.
+	// Event is nil if no subscriber gets the message: it is a control message, or its subject is not a subject of events.
 	Event *Event
 	// Parks reports that this control message took the place of an event that the relay parked. Progress is the event's position.
 	Parks bool
@@ -47,7 +48,7 @@ type Event struct {
 	NoHandler bool
 }
 
-// StreamState is where the stream begins and ends, according to its leader.
+// StreamState is where the stream begins and ends, according to the server that leads the stream in the broker's cluster.
 type StreamState struct {
 	Created string // identity: when the stream was created
 	First   uint64 // sequence of the first message

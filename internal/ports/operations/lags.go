@@ -26,7 +26,7 @@ type SubscriberProgress struct {
 	Lanes      int
 }
 
-// StreamLags measures subscribers against the stream.
+// StreamLags measures how far subscribers are behind the stream.
 type StreamLags interface {
 	// Behind returns the lag of each of these subscribers. It returns nothing if there is no stream.
 	Behind(ctx context.Context, subscribers []SubscriberProgress) ([]Lag, error)

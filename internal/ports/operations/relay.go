@@ -3,7 +3,8 @@
 // SubscriberAdmin, DeadLetterFinder and UndecidedEvents. Package operating in internal/app implements these three; the database
 // implements the other ports.
 //
-// No lease fences the writes of these ports. A decision takes effect through the relay or the subscriber, and misleads neither of them.
+// The methods of these ports need no lease. They only record a decision or repair the state. The relay or the subscriber then acts on the
+// new state.
 package operations
 
 import (
@@ -50,9 +51,9 @@ type RelayRepair interface {
 	// and time; the events of an aggregate keep their order. If the writers do not end in time, Realign fails with fault.Unavailable
 	// and changes nothing.
 	Realign(ctx context.Context, r Realignment) (int64, error)
-	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt. If the cursor is not at revision any more, it
-	// fails with relay.ErrStaleRevision. newStream says that the stream holds nothing that the relay published before. Then the time from
-	// which retention counts begins again.
+	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt. If the cursor is not at revision any more, Adopt
+	// fails with relay.ErrStaleRevision. newStream says that the stream holds nothing that the relay published before. Then retention begins
+	// again to count the age of the entries.
 	Adopt(ctx context.Context, revision int64, cursor relay.Cursor, newStream bool) error
 }
 

@@ -46,13 +46,13 @@ type MovePreview struct {
 type SubscriberStatus struct {
 	inbox.Overview
 	Lag *Lag // nil: not known
-	// Messages has a number for each lane: how many sequences the stream has after the lane's place, with those of events that the
-	// subscriber does not want. Nil: not known.
+	// Messages has a number for each lane: how many sequences the stream has after the lane's position. Messages that the subscriber does not
+	// want count too. Nil: not known.
 	Messages []uint64
 }
 
-// SubscriberSummary is the state of a subscriber as the relay's status shows it. A summary comes from the database alone: nobody asks the
-// stream.
+// SubscriberSummary is the state of a subscriber as the relay's status shows it. A summary comes from the database alone, without a request
+// to the broker.
 type SubscriberSummary struct {
 	inbox.Overview
 	// Behind is how many messages the stream had after the slowest lane's place, at the time when the relay saved its cursor. Nil: the

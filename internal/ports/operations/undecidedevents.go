@@ -72,7 +72,7 @@ type ChoiceCount struct {
 	Behind     int // events that wait behind these
 }
 
-// Group is the undecided events whose reasons have one fingerprint.
+// Group is the undecided events whose reasons have the same fingerprint.
 type Group struct {
 	fault.Fingerprint
 	Events  int

@@ -5,7 +5,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// The types of the events of fulfillments. A handler emits these events: see package fulfillment in internal/app.
+// The types of the events of fulfillments. A handler emits these events: see package fulfilling in internal/app.
 const (
 	TypeFulfillmentRequested = "outboxie.fulfillment.requested.v1"
 	TypeFulfillmentWithdrawn = "outboxie.fulfillment.withdrawn.v1"

@@ -17,8 +17,8 @@ type Liveness interface {
 
 // ProbeResult is the answer to a Probe.
 type ProbeResult struct {
-	// Gone reports that the broker knows of no process that has announced the token. It is false if the broker cannot be
-	// reached, if no answer came in time, and for a process that is frozen but connected.
+	// Gone reports that the broker sees no process that has announced the token. It is false if the broker cannot be reached, if no answer
+	// came in time, and for a process that is frozen but connected.
 	Gone bool
 	// Session is how many times the caller has reconnected to the broker. 0: the connection was never lost.
 	Session uint64

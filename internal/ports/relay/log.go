@@ -82,9 +82,9 @@ type Retention interface {
 	// raises the cursor's PurgedTo. It returns how many entries it removed. If the lease has another token now, it
 	// removes nothing and returns ErrLeaseLost.
 	//
-	// The age of an entry counts from its publishing, not from its recording. So if the stream loses a message within that time,
-	// the relay can publish it again. If Purge is called often enough, an entry is removed within twice the age. Parked events
-	// stay while they wait. Then their age counts from the operator's decision or the redrive, and Purge removes them from the log
-	// and the parking lot together.
+	// The age of an entry counts from its publishing, not from its recording. So if the stream loses a message within that time, the relay can
+	// publish it again. If Purge is called often enough, an entry is removed within twice the age. Purge keeps a parked event while it waits.
+	// After that, the age of the event counts from the operator's decision or from the redrive, and Purge removes the event from the log and
+	// the parking lot together.
 	Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error)
 }
