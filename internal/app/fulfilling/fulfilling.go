@@ -45,7 +45,7 @@ func (f *Fulfillment) Functions() map[string]inbox.HandlerFunc {
 	return map[string]inbox.HandlerFunc{orders.TypePaid: f.follow, orders.TypeCancelled: f.follow}
 }
 
-// follow emits the fulfillment event that follows from an event of an order, if one does.
+// follow emits the fulfillment event that follows from an event of an order, if there is one.
 func (f *Fulfillment) follow(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	following, follows, err := f.following(entry)
 	if err != nil || !follows {
@@ -58,7 +58,7 @@ func (f *Fulfillment) follow(ctx context.Context, tx inbox.Tx, entry outbox.Entr
 	return f.ports.Emitter.Emit(ctx, tx, entry, message)
 }
 
-// following returns the fulfillment event that follows from an event of an order. follows is false if none does.
+// following returns the fulfillment event that follows from an event of an order. If there is none, follows is false.
 func (f *Fulfillment) following(entry outbox.Entry) (following fulfillment.Event, follows bool, err error) {
 	event, err := f.ports.Decoder.Decode(entry.Message)
 	if err != nil {

@@ -55,7 +55,7 @@ type Adoption struct {
 	cursor  relay.Cursor
 	stream  relay.StreamInfo
 	tail    relay.MessageMeta // of the stream's last message; zero if it is gone
-	lastOwn uint64            // sequence of our last message that the stream still holds
+	lastOwn uint64            // sequence of the relay's last message that the stream still holds
 }
 
 // Orphan is an event that the stream holds and the log has lost. Subscribers may have applied it.

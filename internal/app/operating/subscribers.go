@@ -187,7 +187,7 @@ func (s *Subscribers) Move(ctx context.Context, plan operations.MovePreview) (op
 	return done, nil
 }
 
-// SetLanes checks first that the stream shows the present lanes.
+// SetLanes first checks that the stream still has the messages at the positions of the present lanes.
 func (s *Subscribers) SetLanes(ctx context.Context, subscriber string, lanes int) (at uint64, before int, err error) {
 	if lanes < 1 || lanes > inbox.MaxLanes {
 		reason := fmt.Sprintf("must be from 1 to %d", inbox.MaxLanes)

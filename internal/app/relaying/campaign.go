@@ -20,14 +20,14 @@ const (
 const (
 	minGoneTime   = 100 * time.Millisecond // longer than a leader needs to reconnect
 	minSessionAge = 2 * time.Second        // longer than all processes need to reconnect after a restart of the broker
-	earlyEndPause = 10                     // multiple of LeaseTTL; how long a term of this instance that ended early counts
+	earlyEndPause = 10                     // multiple of LeaseTTL: for so long after a term that ended early, an instance waits until leases expire
 )
 
 // campaign is what a follower knows about the leader, and about its own connection to the broker.
 type campaign struct {
 	leaderToken      int64     // token of the leader; 0: not known
 	leaseAskedAt     time.Time // when this instance last asked for the lease
-	goneSince        time.Time // when the first of the probes in a row began that found the leader gone; zero: the last probe did not
+	goneSince        time.Time // since when every probe has found the leader gone; zero: the last probe found the leader
 	abilityCheckedAt time.Time // when couldLead was last called
 	ableToLead       bool      // what couldLead last returned
 
@@ -69,8 +69,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// tryToLead asks for the lease, and leads if it gets the lease. It takes the lease even from a leader whose token is dead. It reports
-// whether the caller goes on without a pause: it does after a term, and if tryToLead has just learned of another leader.
+// tryToLead asks for the lease, and leads if it gets the lease. It takes the lease even from a leader whose token is dead. It returns true
+// if the caller must go on without a pause: after a term, or if the lease has another leader than the caller expected.
 func (r *Relay) tryToLead(ctx context.Context, c *campaign, dead int64) (again bool) {
 	c.leaseAskedAt = time.Now()
 	term, err := r.Elector.Acquire(ctx, dead)
@@ -121,9 +121,9 @@ func (r *Relay) probe(ctx context.Context, c *campaign) (vanished bool) {
 //   - For minGoneTime the broker has known no process with the leader's token. A leader that only reconnects is back by then.
 //   - This instance's connection to the broker is its first, or is older than minSessionAge. When a broker restarts, the leader
 //     may reconnect later than the followers.
-//   - In the last earlyEndPause times LeaseTTL, no term of this instance has ended early. Two instances may not see each other through
-//     the broker, for example because rights are missing. Then they take the lease from each other once, and after that wait until the
-//     lease expires.
+//   - In the last earlyEndPause times LeaseTTL, no term of this instance has ended early. It can happen that two instances do not see each
+//     other through the broker, for example because rights are missing. Then they take the lease from each other once, and after that wait
+//     until the lease expires.
 //   - This instance could lead; see couldLead. It checks this while it waits for minGoneTime, at most once per campaignInterval.
 func (r *Relay) deadLeader(ctx context.Context, c *campaign) int64 {
 	now := time.Now()

@@ -44,7 +44,7 @@
 // Resigned: when its context ends, a leader saves the cursor and frees the lease, so that another relay can lead at once. A
 // halted relay has resigned before. It only withdraws the report of its halt.
 //
-// The lease decides only which relay tries to publish. Every append is a compare-and-swap on the end of the stream, and every write to
-// the database is fenced (relay.WriteFence). So if two relays believe that they lead, they waste work but do no harm. Every retry
-// decision of the engine is in this package. docs/engine.md explains why nothing is lost and nothing is published twice.
+// The lease decides only which relay tries to publish. Every append is a compare-and-swap on the end of the stream, and every write to the
+// database is fenced (relay.WriteFence). So if two relays believe that they lead, they waste work but do no harm. Every retry decision of
+// the relay is in this package. docs/engine.md explains why nothing is lost and nothing is published twice.
 package relaying

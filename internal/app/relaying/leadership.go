@@ -50,8 +50,8 @@ func (r *Relay) startLeadership(ctx context.Context, term relay.Term) *leadershi
 	return l
 }
 
-// fencedWrite makes one fenced write, and counts the revision if the write succeeds. A write that has failed can still take effect later.
-// When a later write has taken effect, it cannot any more.
+// fencedWrite makes one fenced write, and counts the revision if the write succeeds. A write that has failed can still take effect later,
+// but not after another write has taken effect.
 func (l *leadership) fencedWrite(ctx context.Context, do func(context.Context, relay.WriteFence) error) error {
 	err := do(ctx, relay.WriteFence{Token: l.term().Token, Revision: l.revision})
 	if err == nil {
@@ -74,8 +74,8 @@ func (l *leadership) term() relay.Term {
 	return l.currentTerm
 }
 
-// expired reports whether the leadership has ended or the term's deadline has passed. After a process was frozen,
-// it notices this here, even before its timers run.
+// expired reports whether the leadership has ended or the term's deadline has passed. It compares the time, because the timers of a process
+// that was frozen may not have run yet.
 func (l *leadership) expired() bool {
 	return l.ctx.Err() != nil || !time.Now().Before(l.term().Deadline)
 }

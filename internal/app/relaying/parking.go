@@ -65,8 +65,8 @@ func (r *Relay) park(l *leadership, pos *streamPosition, refused *relay.RefusedE
 	return nil
 }
 
-// limitChanged checks the stream again. It reports whether the relay must read a refused entry again before it parks the entry. This is so
-// if the broker accepts another size now: the read of the log may have left out a payload that is not too large any more.
+// limitChanged checks the stream again. It reports whether the relay must read a refused entry again before it parks the entry. The relay
+// must do so if the broker accepts another size now: the read of the log may have left out a payload that is not too large any more.
 func (r *Relay) limitChanged(l *leadership, pos *streamPosition, refused outbox.Entry) (bool, error) {
 	before := pos.largest
 	err := r.checkStream(l, pos)

@@ -72,7 +72,7 @@ type Relay struct {
 	warnedForeign  uint64       // sequence of the message of somebody else about which the relay has warned last
 	fruitlessTerms int          // terms in a row that ended without a success
 	haltedTerms    int          // terms in a row that ended with a halt
-	endedEarlyAt   time.Time    // when a term of this instance last ended before its lease
+	endedEarlyAt   time.Time    // when a term of this instance last ended before its deadline
 }
 
 // New returns a relay that does nothing until Run. The logger names the instance.

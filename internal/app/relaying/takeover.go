@@ -61,9 +61,9 @@ func (r *Relay) takeOver(l *leadership, logger *slog.Logger) (*streamPosition, e
 	return pos, err
 }
 
-// findPosition finds the position at the tail. info and opened are the broker's answer about the stream. If the relay must not go on from
-// the position, findPosition returns a *relay.Halt. It changes nothing, so a halted relay can call it again and again until the lost
-// messages or rows are back.
+// findPosition finds the position at the tail. info and opened are what Publisher.Open or Publisher.Look has returned. If the relay must
+// not go on from the position, findPosition returns a *relay.Halt. It changes nothing, so a halted relay can call it again and again until
+// the lost messages or rows are back.
 func (r *Relay) findPosition(
 	ctx context.Context, cursor relay.Cursor, info relay.StreamInfo, opened error,
 ) (*streamPosition, relay.MessageMeta, error) {
@@ -89,9 +89,9 @@ func (r *Relay) findPosition(
 	return pos, tail, r.verify(ctx, pos, tail)
 }
 
-// redriveAgain makes the redriven events that the stream has lost due for a redrive again. First it appends a control message, which proves
-// where the stream ends. The proof is necessary in a cluster: a broker that led the stream before may answer with an old end of the
-// stream, but an append through this broker stores nothing.
+// redriveAgain marks the redriven events that the stream has lost, so that the relay redrives them again. First it appends a control
+// message, which proves where the stream ends. The proof is necessary in a cluster: a broker that led the stream before may answer with an
+// old end of the stream, but an append through this broker stores nothing.
 func (r *Relay) redriveAgain(l *leadership, pos *streamPosition, tail relay.MessageMeta, held uint64, logger *slog.Logger) error {
 	confirmation := relay.ControlMessage{Progress: pos.progress, Confirms: true, LastOwnSequence: tail.MaxRedriven(held)}
 	last, err := r.Publisher.PublishControl(l.ctx, pos.sequence, confirmation)
@@ -170,8 +170,10 @@ func (r *Relay) locate(ctx context.Context, cursor relay.Cursor, info relay.Stre
 
 // atCursor returns the progress if the stream has no message of a relay after the cursor's sequence. If the message at the cursor's
 // sequence still exists, it must be the message for which the cursor was saved. Its progress may be lower than the cursor's: then the
-// entries between the two are parked. An operator's control message counts more than the cursor: the stream may have lost messages, and
-// then have reached this sequence again by an operator's repair that has not written the cursor yet.
+// entries between the two are parked.
+//
+// The control message of an operator's repair is an exception: its progress counts, not the cursor's. The stream may have lost messages,
+// and the repair may have appended its message at this sequence without having written the cursor yet.
 func (r *Relay) atCursor(ctx context.Context, cursor relay.Cursor) (outbox.Progress, relay.MessageMeta, error) {
 	if cursor.StreamSequence == 0 {
 		return cursor.Progress, relay.MessageMeta{}, nil

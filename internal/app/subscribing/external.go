@@ -16,8 +16,9 @@ const letterCallers = 4
 var errTooOld = fault.New(fault.Unavailable, "transaction_too_old", "the transaction is too old for a call")
 
 // timeLimited is an external handler within one transaction. A transaction that sends nothing for the idle timeout expires, and then
-// another copy can call for the next event of the aggregate. So each call has to end before that: within must be less than half of the idle
-// timeout. A call takes at most within, and begins only while the transaction is younger than within.
+// another copy can call for the next event of the aggregate. So each call must end before the transaction expires. A call begins only while
+// the transaction is younger than the field within, and takes at most as long as within. So within must be less than half of the idle
+// timeout.
 type timeLimited struct {
 	inbox.Handler
 	within time.Duration

@@ -83,8 +83,8 @@ func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbo
 	return progress
 }
 
-// atRemoved reports whether the message at the lane's position was removed. A lane that does not know its progress cannot ask the log about what
-// follows, and takes any message.
+// atRemoved reports whether the message at the lane's position was removed and the lane knows its progress. Without a progress the lane
+// cannot ask the log about what follows, so it takes any message.
 func (l *lane) atRemoved() bool { return l.readTo.StoredAt.IsZero() && l.readTo.Progress > 0 }
 
 // continuedBy reports whether a message follows the removed message at which the lane stands: the message continues the lane's progress, or it is
@@ -110,8 +110,8 @@ func standingAtRemoved(going map[int]*lane) map[uint64][]*lane {
 // noteHole records a hole after the lane's position. after is the run of messages behind the hole.
 //
 // enough reports that another hole follows, or that there are so many messages that not all can be copies of old ones. If enough is true
-// and the messages do not tell a later end, the hole ends at the lane's progress. Then either the search goes on at the next hole, or the
-// relay was sent back and publishes everything again.
+// and no message shows a later end, the hole ends at the lane's progress. If another hole follows, the search goes on there. Otherwise an
+// operator has moved the relay back, and the relay publishes everything again.
 func (l *lane) noteHole(first, last uint64, after inbox.MessageRun, enough bool) {
 	if enough {
 		after.Before = max(after.Before, l.readTo.Progress+1)
@@ -194,7 +194,7 @@ func (s *Subscriber) lossError(h inbox.Hole, lost inbox.HoleContents) error {
 }
 
 // missedIn returns the lost messages of a hole, given their number. The log loses its earliest events first. So the lost messages are the
-// first ones of those that the log has not filled yet.
+// first of the messages that are not filled yet.
 func missedIn(h inbox.Hole, unknown int) inbox.MissedMessages {
 	if h.First > h.Last {
 		return inbox.MissedMessages{First: h.Last + 1 - min(uint64(unknown), h.Last), Count: unknown}

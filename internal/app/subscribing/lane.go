@@ -32,7 +32,7 @@ type lane struct {
 	mismatch        bool                 // the stream shows another message at readTo than the one that was read there
 	hole            *inbox.Hole          // messages after readTo that were removed; nothing is read until the log has filled the hole
 	behindHole      inbox.StreamPosition // the first message behind the hole, as it was read
-	holeChecked     bool                 // the message at readTo was removed, and the log has told what comes before behindHole
+	holeChecked     bool                 // the message at readTo was removed, and the log has returned the events before behindHole
 	missed          inbox.MissedMessages // lost messages before readTo that are not counted yet
 	unknownMessages int                  // lost messages that the lane stopped at
 
@@ -48,7 +48,7 @@ type lane struct {
 type queued struct {
 	inbox.Message
 	unwantedBefore int  // events before it that the subscriber does not want
-	fromLog        bool // the stream has lost it
+	fromLog        bool // the event was read from the log, because the stream has lost it
 }
 
 func newLane(checkpoint inbox.Checkpoint, covering bool) *lane {

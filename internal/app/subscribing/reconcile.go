@@ -50,8 +50,8 @@ func (s *Subscriber) reconcile(ctx context.Context, l *lane) error {
 	return nil
 }
 
-// stillRemoved reports whether the stream has no message at a sequence where a message was removed. If it has one, the stream has lost its end and
-// grown again. A replica may remove a message later than the others, so it is asked again.
+// stillRemoved reports whether the stream has no message at a sequence where a message was removed. If the stream has a message there, it
+// has lost its end and grown again. A replica may remove a message later than the others, so stillRemoved asks several times.
 func (s *Subscriber) stillRemoved(ctx context.Context, sequence uint64) (bool, error) {
 	for range replicaTries {
 		shown, err := s.positionAt(ctx, sequence)

@@ -28,9 +28,9 @@ const (
 	heartbeatEvery = 300 * time.Millisecond
 	// heartbeatPause is the shortest time between two heartbeats.
 	heartbeatPause = 50 * time.Millisecond
-	// A copy takes a lane of another copy if the lane has events and has not moved for a while. It waits the shortest if the other copy is silent;
-	// longer if the other copy is alive, since its handler may hang; and the longest if this copy does not keep up with its own lanes. Busy copies
-	// that took each other's lanes would have even more to do.
+	// A copy takes a lane of another copy if the lane has events and has not moved for a while. If the other copy is silent, the copy waits
+	// takeOverSilentAfter. If the other copy is alive, its handler may hang, and the copy waits takeOverAfter. If this copy does not keep up
+	// with its own lanes, it waits takeOverBehindAfter: busy copies must not take each other's lanes.
 	takeOverSilentAfter = 500 * time.Millisecond
 	takeOverAfter       = 1500 * time.Millisecond
 	takeOverBehindAfter = 5 * time.Second
@@ -162,8 +162,8 @@ func (s *Subscriber) begin(ctx context.Context) (begun bool, err error) {
 // refusal is an error that ends the copy: a person has to change something before the copy can work.
 type refusal struct{ error }
 
-// prepare returns the number of the subscriber's lanes. If there are none, it creates them if it can, and returns 0 and how long to wait before the
-// next attempt.
+// prepare returns the number of the subscriber's lanes. If there are no lanes, prepare creates them if possible. Then it returns 0, and the
+// wait before the next attempt.
 func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration, err error) {
 	view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
 	if err != nil {
