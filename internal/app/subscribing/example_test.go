@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// A subscriber applies an event once, though it comes twice. This is also the smallest complete wiring of a subscriber.
+// A subscriber applies an event once, although the stream holds the event twice. This is also the smallest complete wiring of a subscriber.
 func Example() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()

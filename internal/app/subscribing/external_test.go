@@ -25,7 +25,7 @@ type call struct {
 	began, ended time.Duration // since the test began
 }
 
-// calling is an external handler that notes its calls.
+// calling is an external handler that records its calls.
 type calling struct {
 	copyHandler
 	calls *calls
@@ -59,7 +59,7 @@ func (c *calls) of(entry outbox.Entry) (found []call) {
 	return found
 }
 
-// requireFirstCallsInOrder requires that the first call for each event began after the first call for the one before it in its aggregate.
+// requireFirstCallsInOrder requires that the first calls for the events of each aggregate are in order, and that no event is left out.
 func (c *calls) requireFirstCallsInOrder(t *testing.T) {
 	t.Helper()
 	c.mu.Lock()
@@ -74,7 +74,7 @@ func (c *calls) requireFirstCallsInOrder(t *testing.T) {
 	}
 }
 
-// publishTo appends events of so many aggregates, in turn.
+// publishTo appends count events of the given number of aggregates, in turn.
 func (s *service) publishTo(aggregates, count int) []outbox.Entry {
 	s.t.Helper()
 	entries := relaytest.NewEntries(outbox.Position(s.stream.Len()), count)
@@ -96,8 +96,8 @@ func inCalls(t *testing.T, opts subscribing.Options, test func(t *testing.T, s *
 	})
 }
 
-// TestExternalHandlerGetsOneEventATransaction checks that no transaction has two calls, that lanes call at the same time, and that the calls
-// of an aggregate are in order, also those of letters.
+// TestExternalHandlerGetsOneEventATransaction checks that no transaction has two events, that lanes call at the same time, and that the
+// calls of an aggregate are in order, also the calls for letters.
 func TestExternalHandlerGetsOneEventATransaction(t *testing.T) {
 	inCalls(t, subscribing.Options{Lanes: 8, Transactions: 8}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
 		s.work = counting{s.inbox, t}
@@ -110,7 +110,7 @@ func TestExternalHandlerGetsOneEventATransaction(t *testing.T) {
 		}
 		stops := []func(){start("a"), start("b")}
 		s.publishTo(40, 400)
-		pass(12 * time.Second) // one after the other the calls take 40 s
+		pass(12 * time.Second) // without parallel calls this would take 40 s
 		require.Less(t, 350, s.count())
 		pass(time.Minute)
 		require.Equal(t, 400, s.count())
@@ -137,8 +137,9 @@ func (c counting) Apply(
 	return c.UnitOfWork.Apply(ctx, subscriber, batch, handler, judge)
 }
 
-// TestHungCallHoldsItsAggregateOnly checks that a call which never ends is given up after the bound, and made again as a letter with the
-// same bound. Meanwhile later events of the aggregate are not called for, and those of others are, in the same lane too.
+// TestHungCallHoldsItsAggregateOnly checks that a call which never ends is given up after CallTime, and that its event is tried again as a
+// letter with the same bound. Meanwhile the handler is not called for later events of the aggregate. It is called for events of other
+// aggregates, in the same lane too.
 func TestHungCallHoldsItsAggregateOnly(t *testing.T) {
 	inCalls(t, subscribing.Options{MaxAttempts: 4, Transactions: 4}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
 		s.handle = func(ctx context.Context, entry outbox.Entry) error {
@@ -175,8 +176,9 @@ func TestHungCallHoldsItsAggregateOnly(t *testing.T) {
 	})
 }
 
-// TestLateCallIsNotMade checks that nothing is called when the transaction is as old as a call may take: a process that was frozen there
-// would call when another copy may have called for the next event. Neither a lane nor a letter calls, and nothing is counted as a failure.
+// TestLateCallIsNotMade checks that the handler is not called if the transaction is older than CallTime. A process that was frozen before
+// the call might otherwise call after another copy has called for the next event. This is checked for a lane and for a letter. Neither
+// counts as a failure.
 func TestLateCallIsNotMade(t *testing.T) {
 	inCalls(t, subscribing.Options{}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
 		var mu sync.Mutex
@@ -245,8 +247,8 @@ func TestOutageOfAnExternalHandlerHoldsTheLane(t *testing.T) {
 	})
 }
 
-// TestFrozenCopyDoesNotCallBeforeTheOthers checks that the first calls are in order although three copies work on one lane, each of which freezes now
-// and then for longer than the idle timeout, before the call and in it.
+// TestFrozenCopyDoesNotCallBeforeTheOthers checks that the first calls are in order although three copies work on one lane. Each copy
+// freezes now and then for longer than the idle timeout, before a call or during a call.
 func TestFrozenCopyDoesNotCallBeforeTheOthers(t *testing.T) {
 	inCalls(t, subscribing.Options{}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
 		var mu sync.Mutex
@@ -278,8 +280,7 @@ func TestFrozenCopyDoesNotCallBeforeTheOthers(t *testing.T) {
 	})
 }
 
-// TestEmittedEventsWakeTheRelay checks that the relay is woken when a transaction has appended events, in a lane or for a letter, and not
-// otherwise.
+// TestEmittedEventsWakeTheRelay checks that a transaction wakes the relay only if it has appended events, in a lane or for a letter.
 func TestEmittedEventsWakeTheRelay(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		log, bell := memory.NewLog(), memory.NewNotifier()
@@ -325,8 +326,8 @@ func TestEmittedEventsWakeTheRelay(t *testing.T) {
 	})
 }
 
-// TestPauseEndsTheCallsOfManyLanes checks that an operator who pauses a subscriber of many lanes whose calls all hang waits for the calls under
-// way, and not for one of each lane after the other. No call is made afterwards.
+// TestPauseEndsTheCallsOfManyLanes checks an operator who pauses a subscriber of many lanes whose calls all hang. Pause waits only for the
+// calls under way, not for one call of each lane after the other. No call is made afterwards.
 func TestPauseEndsTheCallsOfManyLanes(t *testing.T) {
 	inCalls(t, subscribing.Options{Lanes: 32, Transactions: 32}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
 		s.handle = func(ctx context.Context, _ outbox.Entry) error {

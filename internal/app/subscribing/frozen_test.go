@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// freezer is the database as a copy sees it whose process can be frozen: no statement is sent until the process thaws.
+// freezer is the database of a copy whose process can be frozen. While the process is frozen, calls wait.
 type freezer struct {
 	*memory.Inbox
 	frozen atomic.Pointer[chan struct{}] // closed when the process thaws; nil: it is not frozen
@@ -55,8 +55,9 @@ func (f *freezer) Redeliver(
 	return f.Inbox.Redeliver(ctx, subscriber, r, handler, judge)
 }
 
-// TestFrozenCopyOfAForgottenSubscriberEnds checks that a copy ends, and applies neither an event nor a letter, when it wakes after its subscriber was
-// forgotten. The subscriber has begun again under the same name with another handler, and has come as far as the copy.
+// TestFrozenCopyOfAForgottenSubscriberEnds checks a copy that is frozen while its subscriber is forgotten. Meanwhile the subscriber has
+// begun again under the same name with another handler, and has reached the same position. When the copy thaws, it ends, and applies
+// neither an event nor a letter.
 func TestFrozenCopyOfAForgottenSubscriberEnds(t *testing.T) {
 	for name, failure := range map[string]error{"in front of an event": errLine, "in front of a letter": errPoison} {
 		t.Run(name, func(t *testing.T) {

@@ -15,8 +15,8 @@ type transaction struct{}
 
 func (*transaction) Subscriber() string { return subscriber }
 
-// TestHandlerCallsTheFunctionOfTheType checks that an event comes to the function of its type, with its transaction, and that an event of
-// another type has no handler, which is no failure that retries heal.
+// TestHandlerCallsTheFunctionOfTheType checks that Handle calls the function for the event's type, with the event's transaction. For an
+// event of another type there is no handler, and a retry does not help.
 func TestHandlerCallsTheFunctionOfTheType(t *testing.T) {
 	var called, applied []string
 	within := &transaction{}

@@ -17,8 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestCopyBehindAHole checks that a copy of a removed message, which somebody stored behind the hole, does not bring its event behind later
-// ones of the aggregate.
+// TestCopyBehindAHole checks that events take effect in order if somebody has stored a copy of a removed message behind the hole.
 func TestCopyBehindAHole(t *testing.T) {
 	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
 		l.add(12)
@@ -33,8 +32,8 @@ func TestCopyBehindAHole(t *testing.T) {
 	})
 }
 
-// TestParkedEventBehindAHole checks that an event is not applied whose control message says that it was parked, also before it has a row in
-// the parking lot.
+// TestParkedEventBehindAHole checks that an event is not applied if a control message reports that the event was parked. The event has no
+// row in the parking lot yet.
 func TestParkedEventBehindAHole(t *testing.T) {
 	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
 		l.add(7)
@@ -48,8 +47,8 @@ func TestParkedEventBehindAHole(t *testing.T) {
 	})
 }
 
-// TestFillEndsWhereTheRelayIs checks that a fill takes no event of the log that the relay has not published yet: a transaction that is not
-// over may still come before it.
+// TestFillEndsWhereTheRelayIs checks that a fill takes no event of the log that the relay has not published yet. An open transaction may
+// still commit an earlier event.
 func TestFillEndsWhereTheRelayIs(t *testing.T) {
 	for name, end := range map[string]uint64{"before messages": 8, "at the end": 10} {
 		t.Run(name, func(t *testing.T) {
@@ -90,8 +89,8 @@ func (l *losing) rollBack(count int) {
 	l.cursor += outbox.Position(count)
 }
 
-// TestEverythingExpired checks that a subscriber which had read everything misses nothing when everything expires and the next event comes
-// after positions that were rolled back, also if the log is in another database.
+// TestEverythingExpired checks that a subscriber misses nothing if it had read all messages before they expired. The next event comes after
+// positions that were rolled back. The result is the same if the log is in another database.
 func TestEverythingExpired(t *testing.T) {
 	for name, created := range map[string]string{"beside the log": "", "in another database": "another"} {
 		t.Run(name, func(t *testing.T) {
@@ -118,8 +117,8 @@ func TestEverythingExpired(t *testing.T) {
 	}
 }
 
-// TestLaneWithoutAProgress checks that a lane of a program that kept no progress takes nothing from the log but what the stream removed
-// behind its place: what the subscriber did not see before it began never comes.
+// TestLaneWithoutAProgress checks a lane whose checkpoint has no progress, as earlier versions of this program wrote it. The lane takes
+// from the log only the events of messages that were removed after its position. It never takes earlier events.
 func TestLaneWithoutAProgress(t *testing.T) {
 	for name, removed := range map[string]uint64{"its message has expired": 20, "and later ones": 23} {
 		t.Run(name, func(t *testing.T) {
@@ -140,8 +139,8 @@ func TestLaneWithoutAProgress(t *testing.T) {
 	}
 }
 
-// TestMessageOfOthersProvesNothing checks that a lane whose message was removed, in a stream that lost its end and grew again, asks the log
-// although a message of somebody else comes next.
+// TestMessageOfOthersProvesNothing checks a lane whose message was removed, in a stream that lost its end and grew again. The lane asks the
+// log, although the next message is a foreign message.
 func TestMessageOfOthersProvesNothing(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 		_, stop := l.copy("first")
@@ -149,14 +148,14 @@ func TestMessageOfOthersProvesNothing(t *testing.T) {
 		pass(5 * time.Second)
 		stop()
 		l.running.Wait()
-		l.stream.Regress(10) // of which the first ten are left
+		l.stream.Regress(10) // the first ten messages are left
 		for _, entry := range l.rows.Readable()[10:18] {
 			_, err := l.stream.Publish(t.Context(), l.stream.Len(), []outbox.Entry{entry})
 			require.NoError(t, err)
 		}
 		l.stream.Regress(14)
 		l.cursor = 18
-		l.add(4) // 19 to 22 stand where 15 to 18 were
+		l.add(4) // positions 19 to 22 get the sequences that 15 to 18 had
 		l.stream.AppendForeign()
 		l.add(5)
 		l.remove(1, 18)
@@ -168,7 +167,8 @@ func TestMessageOfOthersProvesNothing(t *testing.T) {
 	})
 }
 
-// TestPurgesWhileItFills checks that what retention takes away before and during a fill is counted, each message once.
+// TestPurgesWhileItFills checks that messages count as missed if retention removes their events before or during a fill. Each message
+// counts once.
 func TestPurgesWhileItFills(t *testing.T) {
 	whileLosing(t, subscribing.Options{Continue: true}, 1, func(l *losing) {
 		handled := 0
@@ -187,7 +187,8 @@ func TestPurgesWhileItFills(t *testing.T) {
 	})
 }
 
-// TestFillWaitsBehindALetter checks that events of the log wait behind the dead letter of their aggregate, and come in order after it.
+// TestFillWaitsBehindALetter checks that events from the log wait behind the dead letter of their aggregate, and take effect in order after
+// it.
 func TestFillWaitsBehindALetter(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{MaxAttempts: 2}, func(t *testing.T, l *losing) {
 		failing := true
@@ -217,8 +218,8 @@ func TestFillWaitsBehindALetter(t *testing.T) {
 	})
 }
 
-// TestStreamIsRemadeDuringAFill checks that a fill survives what happens to the stream meanwhile: it loses its end, or is made again and
-// filled from the log.
+// TestStreamIsRemadeDuringAFill checks that every event takes effect once if the stream changes during a fill: the stream loses its end, or
+// it is created again and filled from the log.
 func TestStreamIsRemadeDuringAFill(t *testing.T) {
 	for name, happens := range map[string]func(l *losing){
 		"it loses its end": func(l *losing) {
@@ -254,7 +255,7 @@ func TestStreamIsRemadeDuringAFill(t *testing.T) {
 	}
 }
 
-// republish publishes what the log has after a position, as a relay does that heals.
+// republish publishes all events of the log after a position, as the relay does if the stream has lost them.
 func (l *losing) republish(after int) {
 	l.t.Helper()
 	entries := l.rows.Readable()[after:]
@@ -264,8 +265,9 @@ func (l *losing) republish(after int) {
 	l.save()
 }
 
-// TestFormerPlaceWasRemoved checks that a subscriber of an earlier version of the program, which begins where its consumer stands although the stream has
-// removed the message there, takes from the log what was removed behind it, and nothing that came earlier.
+// TestFormerPlaceWasRemoved checks a subscriber of an earlier version of the program. The subscriber begins at the position of its
+// consumer, although the stream has removed the message there. It takes from the log the events of the messages that were removed after
+// this position, and no earlier events.
 func TestFormerPlaceWasRemoved(t *testing.T) {
 	for name, removed := range map[string]uint64{"its message": 10, "and later ones": 13} {
 		t.Run(name, func(t *testing.T) {
@@ -284,8 +286,8 @@ func TestFormerPlaceWasRemoved(t *testing.T) {
 	}
 }
 
-// TestFillTakesNoUnwantedType checks that a fill passes over events of a type that the subscriber does not want, and makes letters of those
-// that this program has no function for.
+// TestFillTakesNoUnwantedType checks that a fill passes over events of a type that the subscriber does not want. An event of a wanted type
+// becomes a dead letter if this program has no handler for the type.
 func TestFillTakesNoUnwantedType(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 		l.addType(4, "another")
@@ -313,8 +315,8 @@ func TestFillTakesNoUnwantedType(t *testing.T) {
 	})
 }
 
-// TestAdoptionAndAFill checks that a hole behind the notice of an adoption, which sent the relay back, is filled from that place on, and that
-// nothing of it takes effect twice.
+// TestAdoptionAndAFill checks a hole after the control message of an adoption that sent the relay back. The hole is filled from the
+// position that the control message names, and no event takes effect twice.
 func TestAdoptionAndAFill(t *testing.T) {
 	for name, removed := range map[string][2]uint64{"behind the notice": {22, 33}, "with the notice": {21, 33}, "up to the end": {22, 36}} {
 		t.Run(name, func(t *testing.T) {
@@ -355,8 +357,8 @@ func TestManyHoles(t *testing.T) {
 	})
 }
 
-// TestBeginsOnAnEmptyStream checks that a subscriber which begins when the stream has lost everything takes nothing of before from the log,
-// also if the last message was somebody else's.
+// TestBeginsOnAnEmptyStream checks that a subscriber takes no earlier event from the log if the stream has lost all messages before the
+// subscriber begins. The last of these messages is a foreign message.
 func TestBeginsOnAnEmptyStream(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 		l.add(20)
@@ -373,8 +375,8 @@ func TestBeginsOnAnEmptyStream(t *testing.T) {
 	})
 }
 
-// TestPositionsThatNobodyKnows checks that a subscriber stands before positions of which nobody knows an event, although no sequence is missing,
-// and that the command which it names lets it go on without leaving out the next event.
+// TestPositionsThatNobodyKnows checks that a subscriber stops before positions whose events are unknown, although no sequence is missing.
+// The command in its trouble lets the subscriber go on without leaving out the next event.
 func TestPositionsThatNobodyKnows(t *testing.T) {
 	skipTo := uint64(0)
 	skip := func(_ string, to uint64) string { skipTo = to; return "skip" }

@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// losing is a service beside its log, whose stream loses messages.
+// losing is a service whose stream loses messages. The subscriber's database also has the log.
 type losing struct {
 	*service
 	rows    *memory.Log
@@ -27,7 +27,7 @@ type losing struct {
 	created string
 }
 
-// lose puts the subscriber beside an empty log.
+// lose gives the subscriber's database an empty log.
 func (s *service) lose() *losing {
 	l := &losing{service: s, rows: memory.NewLog()}
 	l.cursors = memory.NewCursorStore(memory.NewLease(time.Minute), l.rows)
@@ -39,7 +39,7 @@ func (s *service) lose() *losing {
 	return l
 }
 
-// save makes the log's cursor stand at the end of the stream.
+// save sets the log's cursor to the end of the stream.
 func (l *losing) save() {
 	l.cursors.Edit(func(cursor *relay.Cursor) {
 		cursor.StreamCreated, cursor.StreamSequence, cursor.Position = l.created, l.stream.Len(), l.cursor
@@ -73,7 +73,7 @@ func (l *losing) remove(from, to uint64) {
 	}
 }
 
-// requireApplied checks that these positions took effect, each once, in order within each aggregate.
+// requireApplied checks that the events at exactly these positions took effect, each once, in order within each aggregate.
 func (l *losing) requireApplied(positions ...int) {
 	l.t.Helper()
 	var applied []int
@@ -103,7 +103,7 @@ func from(first, last int) (positions []int) {
 	return positions
 }
 
-// whileLosing runs a test in fake time with some copies, which begin after prepare and end before judge.
+// whileLosing runs a test in fake time. It calls prepare, runs some copies for a while, and calls judge while the copies still run.
 func whileLosing(t *testing.T, opts subscribing.Options, copies int, prepare func(l *losing), judge func(l *losing, running *subscribing.Subscriber)) {
 	t.Helper()
 	inFakeTime(t, opts, func(_ *testing.T, s *service) {
@@ -125,7 +125,7 @@ func whileLosing(t *testing.T, opts subscribing.Options, copies int, prepare fun
 	})
 }
 
-// noting writes what it handles to the database, so that the history has it.
+// noting records each handled event in the database, so that the history contains the event.
 type noting struct{ copyHandler }
 
 func (c noting) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
@@ -135,8 +135,8 @@ func (c noting) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) err
 	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
 }
 
-// TestLimitOfTheStreamIsFilled checks that what a limit has removed before the subscriber read it comes from the log, in order, on one
-// lane and on several, with one copy and with three.
+// TestLimitOfTheStreamIsFilled checks that events come from the log, in order, if a limit of the stream has removed their messages before
+// the subscriber read them. There are one or several lanes, and one or three copies.
 func TestLimitOfTheStreamIsFilled(t *testing.T) {
 	for _, lanes := range []int{1, 5} {
 		for _, copies := range []int{1, 3} {
@@ -155,8 +155,8 @@ func TestLimitOfTheStreamIsFilled(t *testing.T) {
 	}
 }
 
-// TestEverythingWasRemoved checks that a lane goes on after messages that were removed although none follows them, also more of them than
-// one transaction takes.
+// TestEverythingWasRemoved checks that a lane fills a hole although no message follows it. The hole has more messages than one transaction
+// takes.
 func TestEverythingWasRemoved(t *testing.T) {
 	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
 		l.add(1200)
@@ -172,7 +172,8 @@ func TestEverythingWasRemoved(t *testing.T) {
 	})
 }
 
-// TestMessagesThatSomebodyDeleted checks that single messages are filled, before and at the place of a lane.
+// TestMessagesThatSomebodyDeleted checks that single deleted messages are filled, and that a deleted message at the position of a lane, or
+// before it, is not filled again.
 func TestMessagesThatSomebodyDeleted(t *testing.T) {
 	whileLosing(t, subscribing.Options{Lanes: 2}, 2, func(l *losing) {
 		l.add(20)
@@ -183,7 +184,7 @@ func TestMessagesThatSomebodyDeleted(t *testing.T) {
 		l.requireApplied(upTo(20)...)
 		l.requireCounts(4, 0)
 		l.stream.Delete(20) // where the lanes stand
-		l.stream.Delete(10) // which they have passed
+		l.stream.Delete(10) // the lanes have passed this message
 		l.add(3)
 		pass(10 * time.Second)
 		l.requireApplied(upTo(23)...)
@@ -191,12 +192,12 @@ func TestMessagesThatSomebodyDeleted(t *testing.T) {
 	})
 }
 
-// TestRedrivenEventsAreFilled checks that an event that was redriven into a hole is filled, and that what waits in the parking lot, or was
-// redriven later, is not.
+// TestRedrivenEventsAreFilled checks that an event is filled if it was redriven into a hole. An event is not filled if it waits in the
+// parking lot, or was redriven after the hole.
 func TestRedrivenEventsAreFilled(t *testing.T) {
 	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
 		entries := l.add(3)
-		l.remove(1, 3) // the relay parked the three, and control messages stood here
+		l.remove(1, 3) // control messages stood here, because the relay parked the three events
 		for _, entry := range entries {
 			l.rows.Park(entry.Position, relay.Parked, 0)
 		}
@@ -219,8 +220,8 @@ func TestRedrivenEventsAreFilled(t *testing.T) {
 	})
 }
 
-// TestLossStops checks that the subscriber stands before messages that nobody knows, says how many and what to do, and leaves what comes
-// after alone.
+// TestLossStops checks that the subscriber stops before lost messages whose events are unknown. It reports how many there are and what to
+// do, and does not handle the events after them.
 func TestLossStops(t *testing.T) {
 	skip := func(subscriber string, to uint64) string { return fmt.Sprintf("skip %s to %d", subscriber, to) }
 	whileLosing(t, subscribing.Options{LossAdvice: skip}, 1, func(l *losing) {
@@ -241,8 +242,8 @@ func TestLossStops(t *testing.T) {
 	})
 }
 
-// TestLossContinues checks that the subscriber goes on without messages that nobody knows, fills what the log has, and counts each message
-// once, whatever the number of lanes.
+// TestLossContinues checks that the subscriber goes on without the lost messages whose events are unknown. It fills the events that the log
+// has, and counts each lost message once, whatever the number of lanes.
 func TestLossContinues(t *testing.T) {
 	for _, lanes := range []int{1, 4} {
 		t.Run(fmt.Sprint(lanes, " lanes"), func(t *testing.T) {
@@ -273,7 +274,7 @@ func TestLossOfAnotherDatabase(t *testing.T) {
 	})
 }
 
-// TestLogIsPurgedWhileItFills checks that a subscriber that fills a hole tells exactly what retention took away meanwhile.
+// TestLogIsPurgedWhileItFills checks that a subscriber counts exactly the events that retention removes while the subscriber fills a hole.
 func TestLogIsPurgedWhileItFills(t *testing.T) {
 	whileLosing(t, subscribing.Options{Continue: true}, 1, func(l *losing) {
 		handled := 0
@@ -301,7 +302,7 @@ func TestNewSubscriberMissesNothing(t *testing.T) {
 		pass(5 * time.Second)
 		l.requireApplied(from(11, 20)...)
 		l.add(5)
-		l.remove(15, 25) // which is noticed with the next message
+		l.remove(15, 25) // the subscriber notices the hole with the next message
 		pass(5 * time.Second)
 		l.add(1)
 		pass(5 * time.Second)

@@ -21,7 +21,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// losingInFakeTime runs a test on a subscriber beside its log that has not begun.
+// losingInFakeTime runs a test in fake time on a subscriber that has not begun. Its stream loses messages, and its database also has the
+// log.
 func losingInFakeTime(t *testing.T, opts subscribing.Options, test func(t *testing.T, l *losing)) {
 	t.Helper()
 	inFakeTime(t, opts, func(t *testing.T, s *service) {
@@ -35,14 +36,14 @@ func (l *losing) copy(name string) (running *subscribing.Subscriber, stop func()
 	return l.run(name, noting{copyHandler{l.service, name}}, l.inbox)
 }
 
-// admin operates the subscriber.
+// admin returns the operations on the subscriber.
 func (l *losing) admin() *operating.Subscribers {
 	return operating.NewSubscribers(operating.SubscriberPorts{
 		Operator: memory.NewOperator(l.inbox), Stream: memory.NewReader(l.stream, subscriber), Lags: noLags{}, Log: l.inbox,
 	})
 }
 
-// send sends the subscriber to a place, as an operator names it.
+// send moves the subscriber to a target, as an operator does. place has the form that the function target reads.
 func (l *losing) send(place string, forwards bool) {
 	l.t.Helper()
 	plan, err := l.admin().Plan(l.t.Context(), subscriber, target(l.t, place), forwards)
@@ -51,7 +52,7 @@ func (l *losing) send(place string, forwards bool) {
 	require.NoError(l.t, err)
 }
 
-// target reads sequence:N, position:N, start or end.
+// target returns the move target for sequence:N, position:N, start or end.
 func target(t *testing.T, place string) operations.MoveTarget {
 	t.Helper()
 	kind, value, _ := strings.Cut(place, ":")
@@ -66,7 +67,8 @@ func target(t *testing.T, place string) operations.MoveTarget {
 	return operations.MoveTarget{Sequence: number}
 }
 
-// uneven is a subscriber of several lanes that is killed while it fills a hole. One lane has filled a part of it, and the others nothing.
+// uneven runs a subscriber of several lanes, and kills it while it fills a hole. One lane has filled a part of the hole, and other lanes
+// have filled nothing.
 func uneven(t *testing.T, l *losing) {
 	t.Helper()
 	_, stop := l.copy("first")
@@ -91,7 +93,7 @@ func uneven(t *testing.T, l *losing) {
 	l.running.Wait()
 	var progress []outbox.Position
 	for _, lane := range l.lanes() {
-		if lane.Sequence == 5 { // not a lane of which nothing is in the hole
+		if lane.Sequence == 5 { // not a lane without events in the hole
 			progress = append(progress, lane.Progress)
 		}
 	}
@@ -119,7 +121,7 @@ func TestKilledBetweenTheChunksOfAFill(t *testing.T) {
 	})
 }
 
-// TestLanesChangeDuringAFill checks that new lanes go on with what the lane has to fill that has filled the least.
+// TestLanesChangeDuringAFill checks that new lanes fill a hole from the point that the slowest of the former lanes has reached.
 func TestLanesChangeDuringAFill(t *testing.T) {
 	for _, lanes := range []int{1, 2, 7} {
 		t.Run(fmt.Sprint(lanes), func(t *testing.T) {
@@ -137,8 +139,8 @@ func TestLanesChangeDuringAFill(t *testing.T) {
 	}
 }
 
-// TestSkipGoesToTheEndOfAHole checks that the command which is named to a subscriber that stands before lost messages lets it go on, also
-// where messages come before them, and that nothing of the hole is applied.
+// TestSkipGoesToTheEndOfAHole checks a subscriber that stands before lost messages. After a skip into the hole or to its end, the
+// subscriber goes on behind the hole, and applies no event of the hole.
 func TestSkipGoesToTheEndOfAHole(t *testing.T) {
 	for _, to := range []string{"sequence:12", "position:12", "sequence:9"} {
 		t.Run(to, func(t *testing.T) {
@@ -167,7 +169,8 @@ func TestSkipGoesToTheEndOfAHole(t *testing.T) {
 	}
 }
 
-// TestSkipToAPositionInAHole checks that a skip to a position passes over what is up to there, and that the rest of a hole is filled.
+// TestSkipToAPositionInAHole checks that a skip to a position skips the events up to this position, and that the rest of the hole is
+// filled.
 func TestSkipToAPositionInAHole(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
@@ -182,8 +185,8 @@ func TestSkipToAPositionInAHole(t *testing.T) {
 	})
 }
 
-// TestSkipEndsBeforeALaterHole checks that what was skipped is not applied when a hole that comes later is filled, wherever the skip ends: at
-// an event, at a message of somebody else, at the end of a stream from which everything was removed.
+// TestSkipEndsBeforeALaterHole checks that skipped events are not applied when a later hole is filled. The skip ends at an event, at a
+// foreign message, or at the end of a stream from which all messages were removed.
 func TestSkipEndsBeforeALaterHole(t *testing.T) {
 	for name, prepare := range map[string]func(l *losing) (place string, skipped int){
 		"an event":   func(l *losing) (string, int) { l.add(20); return "sequence:20", 20 },
@@ -220,8 +223,8 @@ func TestSkipEndsBeforeALaterHole(t *testing.T) {
 	}
 }
 
-// TestRewindOfALateSubscriber checks that a subscriber which began late, and goes back to the start, reads what the stream has, and takes
-// nothing from the log that was removed before it began.
+// TestRewindOfALateSubscriber checks that a subscriber which began late reads the stream again after a rewind to the start. It takes no
+// event from the log whose message was removed before the subscriber began.
 func TestRewindOfALateSubscriber(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 		l.add(20)
@@ -242,8 +245,8 @@ func TestRewindOfALateSubscriber(t *testing.T) {
 	})
 }
 
-// TestEverythingIsRemovedWhilePaused checks that a subscriber which was paused while a limit removed everything that it had not seen takes all of
-// that from the log when it is resumed, although nothing new comes.
+// TestEverythingIsRemovedWhilePaused checks a subscriber that is paused while a limit removes all messages that it has not read. After the
+// pause, the subscriber takes all these events from the log, although no new event comes.
 func TestEverythingIsRemovedWhilePaused(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{Lanes: 3}, func(t *testing.T, l *losing) {
 		running, stop := l.copy("first")

@@ -17,8 +17,8 @@ func messageAt(sequence uint64, payload int) inbox.Message {
 	}
 }
 
-// TestBatchesFollowTheHandler checks that a batch has as many events as fit into the time of a transaction, at least one, that it grows
-// step by step, and that events which are dropped say nothing about the handler.
+// TestBatchesFollowTheHandler checks that a batch has as many events as the handler manages in the time of a transaction, and at least one.
+// The size grows step by step. Dropped events do not count in the measured time.
 func TestBatchesFollowTheHandler(t *testing.T) {
 	const budget = 100 * time.Millisecond
 	for name, test := range map[string]struct {
@@ -63,8 +63,8 @@ func TestLaneIsBounded(t *testing.T) {
 	require.True(t, l.batchDone(inbox.Batch{Events: make([]inbox.Event, l.batchSize)}, inbox.Checkpoint{}))
 }
 
-// TestLaneIsCut checks that a lane drops events from its end until its bytes fit, but neither those that its worker has taken nor the
-// first, and that it goes on after the last event that it keeps.
+// TestLaneIsCut checks that a lane drops events from the end of its queue until their bytes fit. It never drops the first event, or the
+// events that its worker has taken. The lane reads on after the last event that it keeps.
 func TestLaneIsCut(t *testing.T) {
 	l := newLane(inbox.Checkpoint{Lanes: 1}, false)
 	for sequence := range uint64(20) {
@@ -90,8 +90,8 @@ func TestLaneIsCut(t *testing.T) {
 	require.Equal(t, uint64(5), l.readTo.Sequence)
 }
 
-// TestLaneBatches checks where a lane stands after a batch: at its last event, or, if nothing is left, at the last message that was
-// read.
+// TestLaneBatches checks the position of a lane after a batch: the last event of the batch, or the last message that was read if the queue
+// is empty.
 func TestLaneBatches(t *testing.T) {
 	l := newLane(inbox.Checkpoint{Lanes: 1, Revision: 7}, false)
 	l.batchSize = 2
@@ -116,8 +116,8 @@ func TestLaneBatches(t *testing.T) {
 	require.Empty(t, l.nextBatch().Events)
 }
 
-// TestPassedOverEventsAreCountedWithTheirBatch checks that events which the subscriber does not want are counted with the batch whose place is
-// the first after them, also when more are read while that batch is applied.
+// TestPassedOverEventsAreCountedWithTheirBatch checks that unwanted events are counted with the first batch that ends after them, even if
+// more are read while this batch is applied.
 func TestPassedOverEventsAreCountedWithTheirBatch(t *testing.T) {
 	l := newLane(inbox.Checkpoint{Lanes: 1}, false)
 	l.batchSize = 1

@@ -74,8 +74,8 @@ func (h *harness) called() (count int) {
 	return count
 }
 
-// checkCallOrder checks that every event that took effect had a call that succeeded. It also checks that the first call for an event came after a call
-// for each earlier event of its aggregate had succeeded, without those that were discarded.
+// checkCallOrder checks that every event that took effect had a call that succeeded. It also checks that the first call for an event came
+// after a successful call for each earlier event of its aggregate. Discarded events do not count.
 func (h *harness) checkCallOrder() string {
 	if !h.external {
 		return ""

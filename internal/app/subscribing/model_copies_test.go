@@ -31,15 +31,15 @@ type process struct {
 	h             *harness
 	cancel        context.CancelFunc
 	killed        atomic.Bool
-	types         []string // that its program knows
-	ignoresHoles  bool     // it passes over holes
-	movesEarly    bool     // it commits the new place of a lane before it applies the events
-	anyCheckpoint bool     // it moves a lane from wherever the lane is
+	types         []string // types of events for which its program has a handler
+	ignoresHoles  bool     // it passes over holes; for a mutant
+	movesEarly    bool     // it commits the new position of a lane before it applies the events; for a mutant
+	anyCheckpoint bool     // it does not compare the checkpoint with the expected one; for a mutant
 
 	mu              sync.Mutex
-	cachedTimes     map[uint64]time.Time  // stored times that it has seen, for the mutant that does not compare again
-	lanesByPosition bool                  // it chooses lanes by position
-	keys            map[string]outbox.Key // of the events, by id
+	cachedTimes     map[uint64]time.Time  // stored times that it has seen, for the mutant that does not read them again
+	lanesByPosition bool                  // it chooses lanes by position; for a mutant
+	keys            map[string]outbox.Key // real aggregates of the events, by event id; see lanesByPosition
 }
 
 // start starts a copy.
@@ -49,7 +49,7 @@ func (h *harness) start() {
 	h.copies = append(h.copies, p)
 }
 
-// launch starts a copy of any subscriber. ended receives what its Run returns.
+// launch starts a copy of the subscriber id. The channel ended receives the result of Run.
 func (h *harness) launch(id string) (p *process, ended <-chan error) {
 	h.started++
 	ctx, cancel := context.WithCancel(h.t.Context())
@@ -189,7 +189,7 @@ func (p *process) Sweep(ctx context.Context, subscriber, stream string, ids []st
 	return forgotten, err
 }
 
-// apply applies a batch, in one of the ways that are broken if the process has one.
+// apply applies a batch. If the process belongs to a mutant, apply breaks the mutant's promise.
 func (p *process) apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {

@@ -50,27 +50,27 @@ type harness struct {
 
 	external bool // the handler calls something outside
 
-	lateness int // of transactions, in a thousand
+	lateness int // chance in a thousand that a transaction is late
 
 	log       []outbox.Entry
 	cursor    outbox.Position            // how far the relay has come
 	rows      *memory.Log                // the log as the inbox sees it
-	cursors   *memory.CursorStore        // of the log
-	purged    outbox.Position            // the log has nothing up to here any more
+	cursors   *memory.CursorStore        // has the relay's cursor
+	purged    outbox.Position            // retention has removed the log up to here
 	refused   map[outbox.Position]bool   // events that the broker refuses, so the relay parks them
 	parked    map[outbox.Position]bool   // events that wait in the parking lot
-	redriven  map[outbox.Position]uint64 // events that were published later, and where
-	poison    map[outbox.Position]bool   // events that fail until everything is forgiven
+	redriven  map[outbox.Position]uint64 // sequence of each redriven event
+	poison    map[outbox.Position]bool   // events that fail until healPoison
 	discarded map[string]bool
 
 	copies    []*process
 	started   int
-	violation string // what happened although an operator had stopped it
+	violation string // an effect that an operator's decision had forbidden; empty: none
 	running   sync.WaitGroup
 
-	mu           sync.Mutex // guards what follows, which the copies use too
+	mu           sync.Mutex // guards the fields below, which the copies use too
 	random       *rand.Rand
-	faultsOff    bool // nothing goes wrong any more, but what is poisoned
+	faultsOff    bool // no more faults are injected; poisoned events still fail
 	poisonHealed bool
 	calls        []externalCall
 	seen         map[string]int

@@ -21,7 +21,7 @@ func (noLags) Behind(context.Context, []operations.SubscriberProgress) ([]operat
 
 func (noLags) Lags(context.Context) ([]operations.Lag, error) { return nil, nil }
 
-// operator returns the administration of the subscribers. Its servers of the stream may lag, as those of a copy.
+// operator returns the operations on subscribers. Like a copy, it may read from a server of the stream that lags.
 func (h *harness) operator() *operating.Subscribers {
 	reader := memory.NewReader(h.stream, subscriber)
 	if !h.faultFree() {
@@ -71,7 +71,8 @@ func (h *harness) checkPausedFor() {
 	}
 }
 
-// move sends lanes to a sequence. It skips only events that the subscriber has handled, so that a skipped event is not mistaken for a lost one.
+// move moves lanes to a sequence. It skips only events that the subscriber has handled. Otherwise a skipped event would look like a lost
+// event.
 func (h *harness) move(ctx context.Context, o *operating.Subscribers, sequence uint64, forwards bool) bool {
 	plan, err := o.Plan(ctx, subscriber, operations.MoveTarget{Sequence: sequence}, forwards)
 	if err != nil || forwards && !h.skippable(plan.To) {
@@ -81,8 +82,9 @@ func (h *harness) move(ctx context.Context, o *operating.Subscribers, sequence u
 	return err == nil
 }
 
-// skippable reports whether the subscriber has handled every event that was published up to a position, with those whose messages were removed. It
-// is false at a removed message: if the stream lost its end there, a lane would miss what is redriven before that position.
+// skippable reports whether the subscriber has handled every event that was published up to a position, also the events of removed
+// messages. It returns false for a removed message: if the stream lost its end there, a lane would miss events that are redriven before
+// that position.
 func (h *harness) skippable(to inbox.StreamPosition) bool {
 	if to.Progress == 0 || to.StoredAt.IsZero() {
 		return false

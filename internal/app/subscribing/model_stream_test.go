@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// takeOver is a new leader of the relay. It goes on where the relay's own messages in the stream end.
+// takeOver does what a new leader of the relay does: it goes on after the relay's last message in the stream.
 func (h *harness) takeOver() {
 	h.cursor = h.purged
 	for _, message := range h.stream.Messages() {
@@ -28,8 +28,8 @@ func (h *harness) save() {
 	})
 }
 
-// publish publishes the next events of the log, as the relay does. Events that the broker refuses are parked, with what follows them in their
-// aggregates.
+// publish publishes the next events of the log, as the relay does. It parks the events that the broker refuses, and the later events of
+// their aggregates.
 func (h *harness) publish(count int) {
 	defer h.save()
 	for _, entry := range h.log[h.cursor:] {
@@ -86,7 +86,7 @@ func (h *harness) redrive(count int) {
 	}
 }
 
-// truncateStream removes the end of the stream. The relay may publish it again from the log.
+// truncateStream removes the end of the stream. Half of the time it publishes the lost events again from the log.
 func (h *harness) truncateStream() {
 	length := h.stream.Len()
 	if length == 0 {
@@ -126,7 +126,7 @@ func (h *harness) recreateStream() {
 	h.publish(h.below(runEvents))
 }
 
-// pointLogAtStream makes the log's cursor stand in the stream.
+// pointLogAtStream sets the log's cursor to the present stream.
 func (h *harness) pointLogAtStream() {
 	state, err := memory.NewReader(h.stream, subscriber).State(h.t.Context())
 	require.NoError(h.t, err)
@@ -144,7 +144,8 @@ func (h *harness) duplicateMessage() {
 	}
 }
 
-// expire purges the beginning of the log and removes the beginning of the stream, as far as the subscriber has handled them.
+// expire purges the beginning of the log and removes the beginning of the stream, up to the first event that the subscriber has not
+// handled.
 func (h *harness) expire() {
 	for _, entry := range h.log[h.purged:h.cursor] {
 		if !h.purgeable(entry) {
@@ -163,8 +164,8 @@ func (h *harness) expire() {
 	}
 }
 
-// purgeable reports whether the log's row of an event may go. The log keeps what it published lately. Otherwise a server that lags would not show that
-// the stream has it, and the inbox would forget it too early.
+// purgeable reports whether retention may remove an event from the log. The log keeps the events that were published lately. Otherwise a
+// server that lags would not show that the stream has the event, and the inbox would forget the event too early.
 func (h *harness) purgeable(entry outbox.Entry) bool {
 	lately := slices.ContainsFunc(h.messages(), func(m inbox.Message) bool {
 		return m.Event != nil && m.Event.ID == entry.ID && m.Sequence+2*mostBehind > h.stream.Len()
@@ -172,9 +173,9 @@ func (h *harness) purgeable(entry outbox.Entry) bool {
 	return !lately && !h.parked[entry.Position] && (h.inbox.Applied(subscriber, entry.ID) || h.discarded[entry.ID])
 }
 
-// lanesAtMessages reports whether the subscriber has begun, and every lane stands at a message of the stream. A subscriber does not miss what the stream
-// lost before it began. If the stream lost its end, grew again, and lost the new messages before a lane read them, a lane could miss redriven
-// events.
+// lanesAtMessages reports whether the subscriber has begun, and every lane stands at a message of the stream. Only then messages may be
+// removed. Before the subscriber begins, it does not miss removed messages. And if the stream lost its end, grew again, and lost the new
+// messages before a lane read them, the lane could miss redriven events.
 func (h *harness) lanesAtMessages() bool {
 	view, err := h.inbox.Heartbeat(h.t.Context(), subscriber, "judge")
 	if err != nil || len(view.Lanes) == 0 {

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The checks of a run. Each is named for the promise that it checks.
+// The checks of a run. Each check has the name of the promise that it checks.
 const (
 	checkOnce      = "each effect once"
 	checkOrder     = "in order"
@@ -67,11 +67,11 @@ func mustRun(t *testing.T, seed uint64) map[string]int {
 type mutant struct {
 	inbox  func(*memory.Inbox)
 	copies func(*process) // changes the ports of a copy
-	long   bool           // only long runs show it
-	// external says that the calls of an external handler show it.
+	long   bool           // only long runs show the change
+	// external reports that only runs with an external handler show the change.
 	external bool
 	ageless  bool     // calls are made however old the transaction is
-	checks   []string // that notice
+	checks   []string // the checks that must find the broken promise
 }
 
 var mutants = map[string]mutant{
@@ -92,8 +92,8 @@ var mutants = map[string]mutant{
 	"lane by position":                           {copies: func(p *process) { p.lanesByPosition = true }, checks: []string{checkOrder}},
 }
 
-// TestLivesNotice checks that TestLives can fail: each mutant breaks a promise, and some run has to notice it by a check that is named for that
-// promise. The race detector would find nothing here that it does not find in TestLives.
+// TestLivesNotice checks that TestLives can fail: each mutant breaks a promise, and a check of that promise must fail in some run. The test
+// does not run under the race detector, which would find nothing more here than in TestLives.
 func TestLivesNotice(t *testing.T) {
 	if underRace {
 		return
@@ -113,7 +113,7 @@ func TestLivesNotice(t *testing.T) {
 	}
 }
 
-// run runs a subscriber once. It returns what a check has noticed, and how often each fault occurred.
+// run runs a subscriber once. It returns the result of the check that failed, and how often each fault occurred.
 func run(t *testing.T, seed uint64, broken mutant) (problem string, seen map[string]int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

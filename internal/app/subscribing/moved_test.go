@@ -25,7 +25,7 @@ func (s *service) move(sequence uint64, forwards bool) {
 	require.NoError(s.t, err)
 }
 
-// stands returns the sequence at which the only lane stands. It does not look as a copy does: that would announce another copy.
+// stands returns the sequence at which the only lane stands. It does not call Heartbeat, which would announce another copy.
 func (s *service) stands() uint64 {
 	s.t.Helper()
 	all, err := memory.NewOperator(s.inbox).Overviews(s.t.Context())
@@ -51,8 +51,8 @@ func TestRewindWithoutNewEvents(t *testing.T) {
 	})
 }
 
-// TestRewindBeforeTheBeginning checks that a subscriber which began with the first message of the stream gets none of the earlier events
-// of the log after a rewind to the start: they would come after later ones of their aggregates.
+// TestRewindBeforeTheBeginning checks a subscriber that began at the first message of the stream. After a rewind to the start, it gets none
+// of the earlier events of the log. They would come after later events of their aggregates.
 func TestRewindBeforeTheBeginning(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		l := s.lose()
@@ -70,12 +70,12 @@ func TestRewindBeforeTheBeginning(t *testing.T) {
 	})
 }
 
-// TestSkipPastLoss checks that a copy that stands before messages that nobody knows goes on after the skip that its log names, without a
-// restart, and that nothing of what was skipped takes effect.
+// TestSkipPastLoss checks a copy that stands before lost messages whose events are unknown. After the skip that the copy's log names, the
+// copy goes on without a restart, and no skipped event takes effect.
 func TestSkipPastLoss(t *testing.T) {
 	for name, test := range map[string]struct {
-		before  int // events that the subscriber has before
-		last    int // that was removed
+		before  int // events that the subscriber handles before the loss
+		last    int // sequence of the last removed message
 		then    int // events that come after the skip
 		applied []int
 	}{

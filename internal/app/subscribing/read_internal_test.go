@@ -9,7 +9,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// stocked returns a copy whose lanes have so many events in memory, of 1,000 bytes and more, in batches of ten.
+// stocked returns a copy whose lanes have the given numbers of events in memory. Each event has 1,000 bytes or more, and each batch has ten
+// events.
 func stocked(t *testing.T, readAhead int, events ...int) *Subscriber {
 	t.Helper()
 	s := New("billing", "a", Ports{}, Options{ReadAhead: readAhead}, slog.New(slog.DiscardHandler))
@@ -25,8 +26,8 @@ func stocked(t *testing.T, readAhead int, events ...int) *Subscriber {
 	return s
 }
 
-// TestReaderRests checks that the reader rests when four batches for each lane are read ahead, on average, or all the memory is used. It also checks
-// that the reader goes on when a quarter of that is done. A lane that runs low always makes it read.
+// TestReaderRests checks that the reader rests if four batches for each lane are read ahead, on average, or if the memory is full. The
+// reader goes on when a quarter of these events is handled. It never rests while a lane runs low.
 func TestReaderRests(t *testing.T) {
 	const plenty = 1 << 30
 	for name, test := range map[string]struct {
@@ -67,8 +68,8 @@ func TestReaderRests(t *testing.T) {
 	require.True(t, s.readerMayGoOn(s.lanes[0]), "a lane has less than two batches")
 }
 
-// TestFullMemoryIsShared checks that a lane with more than its share of the memory makes room when another lane has nothing to do, and reads
-// what it drops again later.
+// TestFullMemoryIsShared checks that a lane with more than its share of the memory drops the surplus if another lane has nothing to do, and
+// that the reader reads the dropped events again later.
 func TestFullMemoryIsShared(t *testing.T) {
 	s := stocked(t, 40_000, 0, 60)
 	from, reads := s.nextRead()

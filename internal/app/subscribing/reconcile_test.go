@@ -37,8 +37,9 @@ func (c *changing) State(ctx context.Context) (inbox.StreamState, error) {
 	return state, err
 }
 
-// TestLimitWhileALaneLooksWhatHappened checks that a lane whose message was removed does not go to the beginning of the stream if that is
-// behind the lane's place: a limit removed more in between, and what was redriven there would be missed.
+// TestLimitWhileALaneLooksWhatHappened checks a lane whose message was removed. While the lane reconciles, a limit removes more messages,
+// so that the stream begins after the lane's position. The lane must not go to the beginning of the stream, because it would miss a
+// redriven event in between.
 func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 		parked := l.write(1)
@@ -73,8 +74,8 @@ func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
 	})
 }
 
-// TestStreamIsRemadeUnderARemovedPlace checks that a lane at a message that was removed does not go on in another stream as if it were the one
-// that the lane knows: the log is asked for what belongs between, and it fills another stream now.
+// TestStreamIsRemadeUnderARemovedPlace checks that a lane at a removed message notices that the stream was created again. Otherwise the
+// lane would ask the log for missing events, although the log fills another stream now.
 func TestStreamIsRemadeUnderARemovedPlace(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 		running, stop := l.copy("first")
@@ -94,8 +95,8 @@ func TestStreamIsRemadeUnderARemovedPlace(t *testing.T) {
 	})
 }
 
-// TestMessageWhereOneWasRemoved checks that a lane which stands at a removed message misses nothing if the stream has another message there later:
-// the stream lost its end and has grown again, or it was created again.
+// TestMessageWhereOneWasRemoved checks that a lane at a removed message misses nothing if the stream later has another message at that
+// sequence. The stream lost its end and has grown again, or it was created again.
 func TestMessageWhereOneWasRemoved(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -143,8 +144,8 @@ func TestMessageWhereOneWasRemoved(t *testing.T) {
 	}
 }
 
-// standAtRemoved starts a copy whose lane stands at sequence 10, a removed message. Positions 9 and 10 of the log are parked, and the handler is
-// in an outage at position 11 while outage is set.
+// standAtRemoved starts a copy whose lane stands at sequence 10, a removed message. Positions 9 and 10 of the log are parked. While outage
+// is set, the handler fails at position 11 with an outage.
 func (l *losing) standAtRemoved(t *testing.T, outage *atomic.Bool) (stop func()) {
 	t.Helper()
 	outage.Store(true)

@@ -28,21 +28,21 @@ type service struct {
 	inbox  *memory.Inbox
 	opts   subscribing.Options
 	handle func(ctx context.Context, entry outbox.Entry) error
-	// inTx is what a handler does before handle in its transaction; nil: nothing.
+	// inTx is called in the handler's transaction, before handle; nil: it is not called.
 	inTx     inbox.HandlerFunc
 	notifier relay.Notifier
-	latency  time.Duration // of a transaction, besides the handler
+	latency  time.Duration // how long a transaction takes, besides the handler
 	work     inbox.UnitOfWork
 	running  sync.WaitGroup
 	ended    chan error // what each Run returned
 	log      bytes.Buffer
 	logger   *slog.Logger // of all copies, which writes to log
-	read     atomic.Int64 // messages, by all copies
+	read     atomic.Int64 // how many messages all copies have read
 
 	mu      sync.Mutex
-	applied map[string]time.Duration // since the test began, by event id
+	applied map[string]time.Duration // when each event was applied, from the start of the test, by event id
 	by      map[string]int           // events handled, by copy
-	logged  []string                 // ids of events of which the handler was told one by one
+	logged  []string                 // ids of the events for which Applied was called
 	began   time.Time
 }
 
@@ -112,7 +112,7 @@ func (d slowDatabase) Apply(
 	return d.UnitOfWork.Apply(ctx, subscriber, batch, handler, judge)
 }
 
-// only returns Ports.Handlers of a program with one handler.
+// only returns a function for Ports.Handlers that returns handler for every name.
 func only(handler inbox.Handler) func(string) (inbox.Handler, error) {
 	return func(string) (inbox.Handler, error) { return handler, nil }
 }
@@ -140,7 +140,7 @@ func (s *service) startHandling(name string, handler inbox.Handler) (kill func()
 	return kill
 }
 
-// run starts a copy with checkpoints of its own.
+// run starts a copy with the given checkpoints, and returns the copy and a function that kills it.
 func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Checkpoints) (running *subscribing.Subscriber, kill func()) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	running = subscribing.New(subscriber, name, subscribing.Ports{
@@ -151,7 +151,7 @@ func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Chec
 	return running, cancel
 }
 
-// publish appends events, each of another aggregate, and returns them.
+// publish appends events to the stream, each of its own aggregate, and returns them.
 func (s *service) publish(count int) []outbox.Entry {
 	s.t.Helper()
 	entries := relaytest.NewEntries(outbox.Position(s.stream.Len()), count)
@@ -169,7 +169,7 @@ func (s *service) count() int {
 	return len(s.applied)
 }
 
-// inFakeTime runs a test on a service.
+// inFakeTime runs a test on a service in fake time.
 func inFakeTime(t *testing.T, opts subscribing.Options, test func(t *testing.T, s *service)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { test(t, newService(t, opts)) })

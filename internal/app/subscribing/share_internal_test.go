@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestShares checks that each lane belongs to one copy, that no copy has more than its share, and that few lanes change their copy when
-// one comes or goes.
+// TestShares checks that each lane belongs to one copy, that no copy has more than its share, and that few lanes change their copy when a
+// copy comes or goes.
 func TestShares(t *testing.T) {
 	for _, lanes := range []int{1, 2, 3, 16, 64} {
 		for count := 1; count <= 5; count++ {
@@ -36,7 +36,8 @@ func TestShares(t *testing.T) {
 	}
 }
 
-// TestOwnersOfACopyThatIsNotSeen checks that a copy counts itself, and that all copies come to the same owners.
+// TestOwnersOfACopyThatIsNotSeen checks that a copy counts itself even if it is not in the list of copies, and that all copies compute the
+// same owners.
 func TestOwnersOfACopyThatIsNotSeen(t *testing.T) {
 	require.Equal(t, ownersOf("b", []string{"a", "b"}, 8), ownersOf("b", []string{"a"}, 8))
 	require.Equal(t, ownersOf("a", []string{"a", "b"}, 8), ownersOf("b", []string{"a", "b"}, 8))

@@ -10,8 +10,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestShorterStreamIsNoticed checks that a copy looks again when the stream ends before what the copy has read, although another copy has
-// moved the checkpoint to a place that the stream has. The copy reads no message there that shows the change.
+// TestShorterStreamIsNoticed checks that a copy reconciles its lane if the stream ends before a message that the copy has read. Another
+// copy has moved the checkpoint to a sequence that the stream still has, so no message that the copy reads shows the change.
 func TestShorterStreamIsNoticed(t *testing.T) {
 	s := New("billing", "a", Ports{}, Options{}, slog.New(slog.DiscardHandler))
 	held := newLane(inbox.Checkpoint{Lanes: 1, Stream: "1", StreamPosition: inbox.StreamPosition{Sequence: 60}, Revision: 40}, false)

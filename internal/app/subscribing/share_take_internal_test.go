@@ -20,7 +20,7 @@ type laneView struct {
 	behind bool          // this copy does not keep up with its own lanes
 	idle   time.Duration // since the lane moved
 	alone  bool          // there is no other copy
-	empty  bool          // there are no events for it
+	empty  bool          // there are no events for the lane
 }
 
 // holdsAfter returns whether a copy holds the lane after a heartbeat. holds says whether it held the lane before.
@@ -62,9 +62,9 @@ func (g laneView) holdsAfter(t *testing.T, holds bool) bool {
 	return held
 }
 
-// TestWhoseLanesACopyTakes checks that a copy takes a lane of its own unless another copy is at work on it, and a lane of another copy only
-// when there are events and nobody has moved it for a while: soon if that copy is silent, later if it is not, and late if this copy has too
-// much to do itself.
+// TestWhoseLanesACopyTakes checks that a copy takes its own lane unless another copy is at work on it. The copy takes a lane of another
+// copy only if there are events and the lane has not moved for a while. This time is short if the other copy is silent, longer if it is
+// alive, and longest if this copy does not keep up with its own lanes.
 func TestWhoseLanesACopyTakes(t *testing.T) {
 	for name, test := range map[string]struct {
 		laneView
@@ -86,8 +86,8 @@ func TestWhoseLanesACopyTakes(t *testing.T) {
 	}
 }
 
-// TestCoveringEnds checks that a copy which has taken another one's lane keeps it while that one is silent, and lets it go when it is
-// there again.
+// TestCoveringEnds checks that a copy which has taken the lane of another copy keeps the lane while the other copy is silent. It releases
+// the lane when the other copy is back.
 func TestCoveringEnds(t *testing.T) {
 	require.True(t, laneView{silent: true}.holdsAfter(t, true), "this copy has just moved the lane")
 	require.False(t, laneView{}.holdsAfter(t, true), "the lane's copy is there again")

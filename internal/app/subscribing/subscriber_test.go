@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestKilledCopyIsFollowed checks that the events of a copy that was killed go on within a second, by whichever copy is there, although
-// the killed one still counts as being there.
+// TestKilledCopyIsFollowed checks that other copies go on with the events of a killed copy within a second, although the killed copy still
+// counts as present.
 func TestKilledCopyIsFollowed(t *testing.T) {
 	inFakeTime(t, subscribing.Options{Lanes: 4}, func(t *testing.T, s *service) {
 		kill, stop := s.start("a"), s.start("b")
@@ -37,8 +37,8 @@ func TestKilledCopyIsFollowed(t *testing.T) {
 	})
 }
 
-// TestFrozenCopyIsFollowed checks that the lane of a copy that freezes in the middle of a transaction goes on after the idle timeout and
-// a second.
+// TestFrozenCopyIsFollowed checks a copy that freezes in the middle of a transaction. Another copy goes on with its lane within a second
+// after the idle timeout.
 func TestFrozenCopyIsFollowed(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		var frozen atomic.Bool
@@ -58,7 +58,7 @@ func TestFrozenCopyIsFollowed(t *testing.T) {
 	})
 }
 
-// TestLateCopyGetsItsShare checks that three copies share the work on many lanes, and that one that comes late has its share after some
+// TestLateCopyGetsItsShare checks that three copies share the work on many lanes, and that a copy which comes late has its share after some
 // seconds.
 func TestLateCopyGetsItsShare(t *testing.T) {
 	inFakeTime(t, subscribing.Options{Lanes: 12, Transactions: 12}, func(t *testing.T, s *service) {
@@ -135,7 +135,8 @@ func TestLanesOfASlowHandler(t *testing.T) {
 	}
 }
 
-// TestDistantDatabaseGetsLargeBatches checks that a slow transaction makes no batch smaller: its time does not come from the events.
+// TestDistantDatabaseGetsLargeBatches checks that slow transactions do not make the batches smaller, because their time does not come from
+// the handler.
 func TestDistantDatabaseGetsLargeBatches(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		s.latency = 200 * time.Millisecond
@@ -148,8 +149,8 @@ func TestDistantDatabaseGetsLargeBatches(t *testing.T) {
 	})
 }
 
-// TestPoisonDelaysNobody checks that events of others take effect at once although one event fails for ever and another for a while, and
-// that the second one takes effect when it can.
+// TestPoisonDelaysNobody checks that events of other aggregates take effect at once although one event fails for ever and another event
+// fails for a while. The second event takes effect as soon as it stops failing.
 func TestPoisonDelaysNobody(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		s.handle = func(_ context.Context, entry outbox.Entry) error {
@@ -201,7 +202,7 @@ func TestWhatCannotHealIsDeadAtOnce(t *testing.T) {
 }
 
 // TestOutageIsNoFailure checks that an outage of a minute, under a backlog of 20,000 events, leaves no dead letter, and that work goes on
-// within a second after it.
+// within a second after the outage.
 func TestOutageIsNoFailure(t *testing.T) {
 	inFakeTime(t, subscribing.Options{Lanes: 4, Transactions: 4}, func(t *testing.T, s *service) {
 		s.handle = func(_ context.Context, entry outbox.Entry) error {
@@ -226,8 +227,8 @@ func TestOutageIsNoFailure(t *testing.T) {
 	})
 }
 
-// TestBeginsWhereTheFormerProgramStands checks that a copy stands by while copies of a former program work, and then begins where those
-// have come.
+// TestBeginsWhereTheFormerProgramStands checks that a copy waits while copies of an earlier version of the program work. Then it begins at
+// the position that those copies have reached.
 func TestBeginsWhereTheFormerProgramStands(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		s.publish(10)
@@ -260,8 +261,8 @@ func TestBatchesAreLogged(t *testing.T) {
 	})
 }
 
-// TestSlowLaneHoldsUpNoOther checks that a lane whose handler does not return leaves the other lanes alone, although its events fill what
-// is read ahead.
+// TestSlowLaneHoldsUpNoOther checks that a lane whose handler does not return does not hold up the other lanes, although its events fill
+// the memory for reading ahead.
 func TestSlowLaneHoldsUpNoOther(t *testing.T) {
 	inFakeTime(t, subscribing.Options{Lanes: 2, Transactions: 2, ReadAhead: 100_000}, func(t *testing.T, s *service) {
 		s.inbox.IdleTimeout = time.Hour

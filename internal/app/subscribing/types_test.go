@@ -20,7 +20,7 @@ import (
 // newType is the type that a newer program knows.
 const newType = "outboxie.test.happened.v2"
 
-// handling returns the handler of a program that knows some types.
+// handling returns the handler of a program that has handlers for these types.
 func (s *service) handling(name string, types ...string) inbox.Handler {
 	functions := make(map[string]inbox.HandlerFunc)
 	for _, eventType := range types {
@@ -29,7 +29,7 @@ func (s *service) handling(name string, types ...string) inbox.Handler {
 	return subscribing.NewHandler("test", functions, copyHandler{s, name}.Applied)
 }
 
-// publishTypes appends events of these types, of the aggregates in turn, and returns them.
+// publishTypes appends events of the given types, in order, to the aggregates in turn, and returns them.
 func (s *service) publishTypes(versions map[string]int64, aggregates int, types ...string) []outbox.Entry {
 	s.t.Helper()
 	entries := relaytest.NewEntries(outbox.Position(s.stream.Len()), len(types))
@@ -53,7 +53,7 @@ func (s *service) appliedOf(entries []outbox.Entry) (count int) {
 	return count
 }
 
-// requireInOrder requires that each effect happened once, and those of an aggregate in order.
+// requireInOrder requires that each event took effect once, and that the events of each aggregate took effect in order.
 func (s *service) requireInOrder() {
 	s.t.Helper()
 	last := make(map[string]int64)
@@ -81,7 +81,7 @@ func TestRollingDeploymentWithANewType(t *testing.T) {
 		// Forward, one copy after the other, while orders come in.
 		stopC := after("c")
 		pass(time.Second)
-		mixed := slices.Repeat([]string{old, newType, old, old, old}, 20) // of ten aggregates two get the new type
+		mixed := slices.Repeat([]string{old, newType, old, old, old}, 20) // two of ten aggregates get events of the new type
 		during := s.publishTypes(versions, 10, mixed...)
 		pass(5 * time.Second)
 		require.Equal(t, len(during), s.appliedOf(during))
@@ -117,7 +117,7 @@ func TestRollingDeploymentWithANewType(t *testing.T) {
 	})
 }
 
-// TestOtherTypesArePassedOver checks that events of types that nobody wants leave no trace, and that they are counted once.
+// TestOtherTypesArePassedOver checks that events of unwanted types leave no trace, and that each of them is counted once.
 func TestOtherTypesArePassedOver(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		counted := &passing{UnitOfWork: s.inbox}
@@ -167,7 +167,7 @@ func (p *passing) total() int {
 	return p.passed
 }
 
-// standing shows a copy what operators decided.
+// standing shows a copy a state of the subscriber that operators have decided.
 type standing struct {
 	inbox.Checkpoints
 	mu      sync.Mutex
@@ -190,7 +190,8 @@ func (s *standing) decide(decided func(view *inbox.View)) {
 	s.decided = decided
 }
 
-// TestCopiesRestWhilePaused checks that a copy of a paused subscriber handles no event and no letter, says so, and goes on afterwards.
+// TestCopiesRestWhilePaused checks that a copy of a paused subscriber handles no event and no letter, reports the pause, and goes on
+// afterwards.
 func TestCopiesRestWhilePaused(t *testing.T) {
 	inFakeTime(t, subscribing.Options{MinBackoff: time.Second}, func(t *testing.T, s *service) {
 		shown := &standing{Checkpoints: s.inbox}
@@ -220,8 +221,8 @@ func TestCopiesRestWhilePaused(t *testing.T) {
 	})
 }
 
-// TestRunEndsForAPersonToDecide checks that Run ends when the subscriber is forgotten, when it has another handler, and when the program
-// does not have its handler.
+// TestRunEndsForAPersonToDecide checks that Run ends if a person must decide: the subscriber is forgotten, it has another handler, or the
+// program does not have its handler.
 func TestRunEndsForAPersonToDecide(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		shown := &standing{Checkpoints: s.inbox}
