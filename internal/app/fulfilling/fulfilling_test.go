@@ -23,7 +23,7 @@ const (
 	customer = order.CustomerID("018f5e4c-0000-7000-8000-000000000001")
 )
 
-// ports are those of a Fulfillment. They keep what is emitted.
+// ports implements the ports of a Fulfillment, and records the emitted events.
 type ports struct {
 	event   order.Event
 	decoded error
@@ -97,7 +97,7 @@ func TestWhatFollows(t *testing.T) {
 	}
 }
 
-// TestFailures checks that each failure comes back, and that nothing is logged as emitted when the event cannot be read.
+// TestFailures checks that the handler returns the error of each port, and that nothing is logged as emitted if the event cannot be read.
 func TestFailures(t *testing.T) {
 	errMine := errors.New("mine")
 	paid := order.Paid{EventData: order.EventData{Order: order.Snapshot{Version: 2}}}

@@ -1,5 +1,5 @@
-// Package notifying delivers every event to a webhook. It is the sample of a subscriber with effects outside of the database. A program creates one
-// Webhook for each such subscriber, and gives its Functions to an external handler.
+// Package notifying delivers every event to a webhook. It is the sample of a subscriber with effects outside of the database. A program
+// creates one Webhook for each such subscriber, and gives its Functions to an external handler.
 package notifying
 
 import (

@@ -19,7 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// endpoint keeps what it gets, and answers err.
+// endpoint records the ids of the events that it gets, and returns err.
 type endpoint struct {
 	got []string
 	err error
@@ -30,7 +30,7 @@ func (e *endpoint) Deliver(_ context.Context, entry outbox.Entry) error {
 	return e.err
 }
 
-// TestDeliver checks that events of each type are delivered, and how the handler answers for each answer of the endpoint.
+// TestDeliver checks that events of each type are delivered, and which error the handler returns for each error of the endpoint.
 func TestDeliver(t *testing.T) {
 	var log bytes.Buffer
 	to := &endpoint{}

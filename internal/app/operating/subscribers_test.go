@@ -18,7 +18,7 @@ import (
 
 const subscriber = "billing"
 
-// office is a subscriber, its stream, and who operates it.
+// office is a subscriber, its stream, and the operations on the subscriber.
 type office struct {
 	*operating.Subscribers
 	kept   *memory.Inbox
@@ -26,7 +26,7 @@ type office struct {
 	reader *memory.Reader
 }
 
-// Behind counts messages.
+// Behind counts all messages as events.
 func (o *office) Behind(_ context.Context, places []operations.SubscriberProgress) (lags []operations.Lag, err error) {
 	for _, place := range places {
 		lags = append(lags, operations.Lag{Subscriber: place.Subscriber, Events: int64(o.stream.Len() - place.Sequence)})
@@ -36,7 +36,7 @@ func (o *office) Behind(_ context.Context, places []operations.SubscriberProgres
 
 func (o *office) Lags(context.Context) ([]operations.Lag, error) { return nil, nil }
 
-// newOffice returns an office whose stream has this number of events. Each event is stored a second after the one before.
+// newOffice returns an office whose stream has this number of events. Each event is stored a second after the event before.
 func newOffice(t *testing.T, events int) *office {
 	t.Helper()
 	o := &office{kept: memory.NewInbox(), stream: memory.NewStream()}
@@ -67,8 +67,8 @@ func (o *office) messages(t *testing.T) []inbox.Message {
 	return messages
 }
 
-// TestPlacesAreFound compares the place that is found for each target with what a look at all messages finds, in a stream with holes,
-// foreign messages, and a redriven event.
+// TestPlacesAreFound checks that Plan finds the same position for each target as a scan of all messages. The stream has holes, foreign
+// messages, and a redriven event.
 func TestPlacesAreFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, 20)
@@ -115,7 +115,7 @@ func mustState(t *testing.T, o *office) inbox.StreamState {
 	return state
 }
 
-// last returns the place of the last message that fits; before the first one if none does.
+// last returns the position of the last message that fits, or the position before the first message if no message fits.
 func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.StreamPosition {
 	found := inbox.StreamPosition{Sequence: messages[0].Sequence - 1, Progress: messages[0].Progress - 1}
 	for i, place := range inbox.Positions(messages, 0) {
@@ -126,7 +126,7 @@ func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.StreamP
 	return found
 }
 
-// requireFound plans a rewind of a subscriber that has come to the end.
+// requireFound plans a rewind of a subscriber that has reached the end of the stream, and requires the wanted position.
 func requireFound(t *testing.T, o *office, target operations.MoveTarget, want inbox.StreamPosition) {
 	t.Helper()
 	plan, err := o.Plan(t.Context(), "ahead", target, false)
@@ -173,7 +173,7 @@ func (o *office) lanes(t *testing.T) []inbox.Checkpoint {
 	return found.All[0].Lanes
 }
 
-// TestLanesNeedAStreamThatAgrees checks that lanes are neither sent back nor replaced if the stream has changed at their position. Such
+// TestLanesNeedAStreamThatAgrees checks that lanes are neither moved back nor replaced if the stream has changed at their position. Such
 // lanes have not handled the same messages.
 func TestLanesNeedAStreamThatAgrees(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -208,7 +208,7 @@ func TestLanesNeedAStreamThatAgrees(t *testing.T) {
 	})
 }
 
-// TestForgetAndRemember checks that a subscriber which has applied nothing is forgotten too, and begins again.
+// TestForgetAndRemember checks that a subscriber which has applied nothing can be forgotten too, and can begin again.
 func TestForgetAndRemember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, 1)

@@ -35,10 +35,10 @@ func TestLettersOf(t *testing.T) {
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
 
-// desk is a subscriber's dead letters, and the parking lot. Its events stay undecided.
+// desk holds the undecided events of a subscriber or of the parking lot. A retry or discard does not remove them.
 type desk struct {
 	events  []operations.UndecidedEvent
-	failing []error // of the next calls
+	failing []error // errors of the next calls, in order
 	changed [][]outbox.Position
 }
 
@@ -51,7 +51,7 @@ func (d *desk) fails() error {
 	return err
 }
 
-// letters is the desk as the subscriber's letters.
+// letters shows the events of a desk as dead letters of the subscriber emails.
 type letters struct {
 	operations.DeadLetterAdmin
 	*desk
@@ -89,7 +89,7 @@ func (l letters) DiscardChosen(ctx context.Context, subscriber string, ids []str
 	return l.RetryChosen(ctx, subscriber, ids, choice)
 }
 
-// lot is the desk as the parking lot.
+// lot shows the events of a desk as parked events.
 type lot struct {
 	operations.ParkingAdmin
 	*desk
@@ -192,7 +192,8 @@ func TestChangesComeInChunks(t *testing.T) {
 	require.Len(t, d.changed, 3)
 }
 
-// TestOutagesAreSatOut checks that a verb goes on after a short outage, and says how far it came in a long one.
+// TestOutagesAreSatOut checks that a retry or discard goes on after a short outage. In a long outage it fails, and reports how many events
+// it changed before.
 func TestOutagesAreSatOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		away, wrong := fault.New(fault.Unavailable, "away", "away"), errors.New("wrong")

@@ -53,7 +53,7 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped}, []string{events[0].Type, events[1].Type, events[2].Type})
 	want := log[2]
-	want.Payload = nil // Events does not read it
+	want.Payload = nil // Events does not read the payload
 	require.Equal(t, want, events[1].Entry)
 	require.WithinDuration(t, time.Now(), events[1].PublishedAt, time.Minute)
 

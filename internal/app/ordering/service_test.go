@@ -39,7 +39,7 @@ type shop struct {
 	stream  *memory.Stream
 }
 
-// pay, ship and cancel change an order, with notes.
+// pay, ship and cancel change an order, each with fixed notes.
 func (s *shop) pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
 	return s.Pay(ctx, id, "P-1", orders.Precondition{})
 }
@@ -504,7 +504,7 @@ func TestListTellsWhetherThereIsMore(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// contended is a unit of work in which somebody else changes the order first, losses times.
+// contended is a unit of work that fails losses times, because somebody else has changed the order first.
 type contended struct {
 	orders.UnitOfWork
 	losses   int

@@ -21,7 +21,7 @@ func (h *harness) adopt(t *testing.T) {
 	require.NoError(t, adopter.Do(t.Context(), plan))
 }
 
-// halted kills the leader, causes the reason, and starts another instance, which halts.
+// halted kills the leader, calls cause, and starts another instance. It requires that this instance halts with the reason.
 func (h *harness) halted(t *testing.T, leader *instance, reason relay.HaltReason, cause func()) *instance {
 	t.Helper()
 	time.Sleep(2 * time.Second) // the cursor is saved
@@ -36,7 +36,7 @@ func (h *harness) halted(t *testing.T, leader *instance, reason relay.HaltReason
 }
 
 // TestAdoptionOfAShorterStreamRedrivesAgain checks that redriven events are redriven again after an adoption, if the stream lost them and
-// others wrote at their sequences.
+// foreign messages have their sequences.
 func TestAdoptionOfAShorterStreamRedrivesAgain(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)
@@ -54,7 +54,8 @@ func TestAdoptionOfAShorterStreamRedrivesAgain(t *testing.T) {
 	})
 }
 
-// TestAdoptionThatDiesRedrivesAgain checks the same if the adoption dies after its control message. The relay goes on from this message.
+// TestAdoptionThatDiesRedrivesAgain checks that lost redriven events are redriven again even if the adoption dies after its control
+// message. The relay goes on from this message.
 func TestAdoptionThatDiesRedrivesAgain(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)
@@ -95,7 +96,7 @@ func TestAdoptionKeepsWhatIsBeingParked(t *testing.T) {
 	})
 }
 
-// TestAdoptionFindsOursBehindManyOthers checks that an adoption finds the relay's last message before thousands of messages of others.
+// TestAdoptionFindsOursBehindManyOthers checks that an adoption finds the relay's last message before thousands of foreign messages.
 func TestAdoptionFindsOursBehindManyOthers(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")

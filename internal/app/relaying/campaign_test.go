@@ -38,7 +38,8 @@ func (h *harness) kill(i *instance) {
 	h.leave(i)
 }
 
-// requireFollowed commits an event now. It requires that the instance leads publishes the event, not before least and not after most.
+// requireFollowed commits an event now. It requires that the event is published within the times least and most, and that the instance
+// leads is the leader then.
 func (h *harness) requireFollowed(t *testing.T, leads *instance, least, most time.Duration) {
 	t.Helper()
 	began, events := time.Now(), len(h.stream.Entries())
@@ -65,7 +66,8 @@ func TestDeadLeaderIsFollowedAtOnce(t *testing.T) {
 	}
 }
 
-// TestDeadLeaderIsFollowedWithoutAnEvent checks that a follower does not wait for the lease of a dead leader, without a notification too.
+// TestDeadLeaderIsFollowedWithoutAnEvent checks that a follower does not wait for the lease of a dead leader, even if no notification
+// arrives.
 func TestDeadLeaderIsFollowedWithoutAnEvent(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader, follower := h.pair(t)

@@ -33,7 +33,7 @@ func (h *harness) check(halt *relay.Halt, forgiven bool) map[string]string {
 		committed[entry.ID] = entry.Position
 	}
 	published, versions := make(map[string]bool), make(map[outbox.Key]int64)
-	var progress, place outbox.Position // of the last message; of the last event that was not redriven
+	var progress, place outbox.Position // progress of the last message, and position of the last event that was not redriven
 	var adopted outbox.Position         // a former stream held the events up to here
 	for _, message := range h.stream.Messages() {
 		if message.Adopted() {

@@ -37,8 +37,8 @@ func TestFormerLeaderHasNotHeardOfRedriving(t *testing.T) {
 	})
 }
 
-// TestFormerLeaderHasNotHeardOfParking checks the same for a broker that does not know yet that two events were parked. All events after
-// the end that the broker knows are parked, so the relay passes them without an append.
+// TestFormerLeaderHasNotHeardOfParking checks that the next relay goes on correctly if it asks a broker that does not know yet that two
+// events were parked. All events after the end that the broker knows are parked, so the relay passes them without an append.
 func TestFormerLeaderHasNotHeardOfParking(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		first := h.run("first")

@@ -109,7 +109,7 @@ func TestNotParkedIfTheBrokerTakesItNow(t *testing.T) {
 	})
 }
 
-// TestRedrives checks that the events that an operator asked for are published in order, and then the later ones of their aggregate.
+// TestRedrives checks that an operator's redrive publishes the chosen events in order, and after them the later events of their aggregate.
 func TestRedrives(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)

@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestTakenAfterAllIsNoDisorder checks an event that the broker accepts at the second try, because the limit was raised. Later this event
-// does not look like an event that appeared after the relay had passed.
+// TestTakenAfterAllIsNoDisorder checks an event that the broker accepts at the second try, because the limit was raised. The relay does not
+// halt: it does not mistake this event for one that appeared after the relay had passed.
 func TestTakenAfterAllIsNoDisorder(t *testing.T) {
 	for name, crash := range map[string]bool{"the leader goes on": false, "the leader dies": true} {
 		t.Run(name, func(t *testing.T) {

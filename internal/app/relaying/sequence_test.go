@@ -162,7 +162,7 @@ func TestSequenceGoesBackWithinASecond(t *testing.T) {
 				leader := h.published(t)
 				h.rollBack(t, 1)
 				h.record(t, 1)
-				time.Sleep(100 * time.Millisecond) // it is published, and the cursor not saved
+				time.Sleep(100 * time.Millisecond) // the event is published, and the cursor is not saved yet
 				h.log.SetSequence(6)
 				h.write(t, 1, `{}`)
 				h.log.SetSequence(8)
@@ -245,7 +245,7 @@ func (crashBeforeRealign) Realign(context.Context, operations.Realignment) (int6
 	return 0, errDead
 }
 
-// TestAnotherHaltIsRepairedWithTheSequence checks that an adoption repairs the log too, for whatever reason the relay halted.
+// TestAnotherHaltIsRepairedWithTheSequence checks that an adoption repairs the sequence of the log too, whatever the reason for the halt.
 func TestAnotherHaltIsRepairedWithTheSequence(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.published(t)

@@ -28,8 +28,8 @@ func NewHandler(name string, functions map[string]inbox.HandlerFunc, applied fun
 	return &Handler{name: name, types: slices.Sorted(maps.Keys(functions)), functions: functions, applied: applied}
 }
 
-// NewExternalHandler returns a handler whose functions call something outside of the transaction. docs/external-effects.md says what such functions
-// can rely on, and what they must do.
+// NewExternalHandler returns a handler whose functions call something outside of the transaction. docs/external-effects.md says what such
+// functions can rely on, and what they must do.
 func NewExternalHandler(name string, functions map[string]inbox.HandlerFunc, applied func(ctx context.Context, entry outbox.Entry)) *Handler {
 	handler := NewHandler(name, functions, applied)
 	handler.external = true

@@ -46,8 +46,8 @@ func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) o
 	return lowest
 }
 
-// findHoles finds the lanes for which messages are missing before the i-th message of a read, and removes them from going. It returns whether any
-// lane advanced.
+// findHoles finds the lanes for which messages are missing before the i-th message of a read, and removes them from going. It returns
+// whether any lane advanced.
 //
 // If the message at a lane's position was removed, the lane cannot compare it with the stream. The stream may have lost its end and grown
 // again. So the next message has to continue the lane's progress. If it does not, the lane has a hole, and the log is asked. Foreign
@@ -87,8 +87,8 @@ func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbo
 // cannot ask the log about what follows, so it takes any message.
 func (l *lane) atRemoved() bool { return l.readTo.StoredAt.IsZero() && l.readTo.Progress > 0 }
 
-// continuedBy reports whether a message follows the removed message at which the lane stands: the message continues the lane's progress, or it is
-// the message behind the hole about which the lane has asked the log.
+// continuedBy reports whether a message follows the removed message at which the lane stands: the message continues the lane's progress, or
+// it is the message behind the hole about which the lane has asked the log.
 func (l *lane) continuedBy(next inbox.Message) bool {
 	if l.holeChecked && next.Sequence == l.behindHole.Sequence && next.StoredAt.Equal(l.behindHole.StoredAt) {
 		return true
@@ -133,8 +133,8 @@ func (l *lane) noteEmptied(state inbox.StreamState) {
 	}
 }
 
-// fillHole reads the events of a hole from the log, appends them to the lane's queue, and lets the lane go on after the hole. It fails with errLoss
-// if the log does not have all of them and Options.Continue is not set.
+// fillHole reads the events of a hole from the log, appends them to the lane's queue, and lets the lane go on after the hole. It fails with
+// errLoss if the log does not have all of them and Options.Continue is not set.
 func (s *Subscriber) fillHole(ctx context.Context, l *lane) error {
 	s.mu.Lock()
 	h := *l.hole // only this worker changes it
@@ -212,8 +212,8 @@ func missedIn(h inbox.Hole, unknown int) inbox.MissedMessages {
 	return inbox.MissedMessages{First: first, Count: unknown}
 }
 
-// Lost returns how many lost messages keep lanes of this copy waiting; 0: none. A hole counts once, however many lanes stand before it. Lost is safe
-// for concurrent use.
+// Lost returns how many lost messages keep lanes of this copy waiting; 0: none. A hole counts once, however many lanes stand before it.
+// Lost is safe for concurrent use.
 func (s *Subscriber) Lost() (messages int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -111,8 +111,8 @@ func (l *lane) noteRevision(revision int64) {
 	}
 }
 
-// changedElsewhere reports whether somebody else, such as an operator, has changed the lane in the database. While a transaction of the worker is
-// open, the change may be the worker's own.
+// changedElsewhere reports whether somebody else, such as an operator, has changed the lane in the database. While a transaction of the
+// worker is open, the change may be the worker's own.
 func (l *lane) changedElsewhere() bool { return l.seenRevision > l.checkpoint.Revision }
 
 // canRead reports whether the lane takes messages after readTo.

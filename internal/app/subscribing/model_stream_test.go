@@ -190,7 +190,8 @@ func (h *harness) lanesAtMessages() bool {
 	})
 }
 
-// removeMessages removes one message, or all messages up to one, as a limit does. It keeps the last message, from which the relay reads its position.
+// removeMessages removes one message, or all messages up to one, as a limit does. It keeps the last message, from which the relay reads its
+// position.
 func (h *harness) removeMessages() {
 	messages := h.messages()
 	if len(messages) < 2 || !h.lanesAtMessages() {

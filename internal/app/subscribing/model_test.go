@@ -30,8 +30,8 @@ const (
 	checkCalls     = "first calls in order, and one that succeeded for each effect"
 )
 
-// TestLives checks that each event takes effect once and in order within its aggregate, whatever happens: after the faults have ended, every event
-// that was not discarded has taken effect. It runs a subscriber in fake time, many times, with random faults and changes:
+// TestLives checks that each event takes effect once and in order within its aggregate, whatever happens: after the faults have ended,
+// every event that was not discarded has taken effect. It runs a subscriber in fake time, many times, with random faults and changes:
 //   - up to three copies on 1, 3 or 7 lanes, which start, stop, are killed, and freeze, and whose programs know all types of events or not;
 //   - transactions that stall in each of their steps, outages of the database, and commits without an answer;
 //   - events that fail for ever, for a while, or by accident, and external calls that hang;

@@ -15,8 +15,8 @@ const (
 	readBytes = 2 << 20
 )
 
-// readStream reads the stream for all lanes of this copy, until ctx ends. It reads from the position of the lane that is the furthest behind, among
-// those with room. So a lane that is full or stuck holds up no other lane.
+// readStream reads the stream for all lanes of this copy, until ctx ends. It reads from the position of the lane that is the furthest
+// behind, among those with room. So a lane that is full or stuck holds up no other lane.
 func (s *Subscriber) readStream(ctx context.Context) {
 	for failures, again := 0, len(replicaWaits); ctx.Err() == nil; {
 		from, hungry := s.nextRead()
@@ -52,8 +52,8 @@ func (s *Subscriber) readStream(ctx context.Context) {
 	}
 }
 
-// smallRead reports whether a read returned so little that the stream probably has no more. Such a read is not repeated at once, because that would
-// delay the handling of a lone event.
+// smallRead reports whether a read returned so little that the stream probably has no more. Such a read is not repeated at once, because
+// that would delay the handling of a lone event.
 func smallRead(messages []inbox.Message) bool {
 	const share = 10
 	bytes := 0
@@ -186,7 +186,8 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	return progress
 }
 
-// wants returns the event of a message and its lane, and whether the subscriber wants it. It marks a wanted event that the handler cannot handle.
+// wants returns the event of a message and its lane, and whether the subscriber wants it. It marks a wanted event that the handler cannot
+// handle.
 func (s *Subscriber) wants(message inbox.Message) (event *inbox.Event, lane int, wanted bool) {
 	if event = message.Event; event == nil {
 		return nil, 0, false

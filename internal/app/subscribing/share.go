@@ -131,8 +131,8 @@ func justMovedByOther(checkpoint inbox.Checkpoint, copies []string) bool {
 	return len(copies) > 1 && checkpoint.Idle < recentMove
 }
 
-// stalled reports whether a lane of another copy has not moved for a while although there may be events for it. silent reports that the other copy
-// has probably died.
+// stalled reports whether a lane of another copy has not moved for a while although there may be events for it. silent reports that the
+// other copy has probably died.
 func (s *Subscriber) stalled(checkpoint inbox.Checkpoint, state inbox.StreamState, silent bool) bool {
 	switch {
 	case checkpoint.Idle < takeOverSilentAfter, !silent && checkpoint.Idle < takeOverAfter, s.behind && checkpoint.Idle < takeOverBehindAfter:

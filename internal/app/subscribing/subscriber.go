@@ -1,5 +1,5 @@
-// Package subscribing reads events from the stream, applies the effect of each event once, and keeps checkpoints. A program creates a Handler and
-// a Subscriber for each subscriber id, and calls Run. Copies with the same id share the work.
+// Package subscribing reads events from the stream, applies the effect of each event once, and keeps checkpoints. A program creates a
+// Handler and a Subscriber for each subscriber id, and calls Run. Copies with the same id share the work.
 //
 // A subscriber has lanes. All events of an aggregate are in one lane, and each lane has a checkpoint in the subscriber's database. The copy
 // that works on a lane reads the lane's events from the stream, and applies them in batches. One transaction records the events in the
@@ -131,8 +131,8 @@ func (s *Subscriber) leave(ctx context.Context) {
 // Trouble returns what keeps this copy from handling events at present; empty: nothing. It is safe for concurrent use.
 func (s *Subscriber) Trouble() string { return s.troubles.text() }
 
-// begin makes sure that the subscriber has lanes, and that it wants the types that the handler can handle. It returns false if ctx has ended, or if
-// a person has to change something before this copy can work: then err says what.
+// begin makes sure that the subscriber has lanes, and that it wants the types that the handler can handle. It returns false if ctx has
+// ended, or if a person has to change something before this copy can work: then err says what.
 func (s *Subscriber) begin(ctx context.Context) (begun bool, err error) {
 	for failures := 0; ctx.Err() == nil; {
 		lanes, wait, err := s.prepare(ctx)

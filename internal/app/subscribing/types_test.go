@@ -65,8 +65,8 @@ func (s *service) requireInOrder() {
 	}
 }
 
-// TestRollingDeploymentWithANewType checks that events of a new type wait for a program that knows the type, hold up only their aggregates, and all
-// take effect in order. It deploys such a program beside the one that does not know the type, takes it back, and deploys it again.
+// TestRollingDeploymentWithANewType checks that events of a new type wait for a program that knows the type, hold up only their aggregates,
+// and all take effect in order. It deploys such a program beside the one that does not know the type, takes it back, and deploys it again.
 func TestRollingDeploymentWithANewType(t *testing.T) {
 	inFakeTime(t, subscribing.Options{Lanes: 3, Transactions: 3}, func(t *testing.T, s *service) {
 		old, versions := relaytest.EventType, make(map[string]int64)

@@ -35,7 +35,7 @@ func (d decoderOf) Decode(message outbox.Message) (order.Event, error) {
 	return nil, inbox.ErrUnreadable
 }
 
-// entriesOf returns the entries of events, and what reads them.
+// entriesOf returns an entry for each event, and a decoder for these entries.
 func entriesOf(events ...order.Event) ([]outbox.Entry, decoderOf) {
 	entries, decoder := relaytest.NewEntries(0, len(events)), make(decoderOf)
 	for i, event := range events {
@@ -53,9 +53,9 @@ func placed(t *testing.T, amount string, currency order.Currency) order.EventDat
 	return order.EventData{Order: placed.Snapshot(), At: time.Now()}
 }
 
-// added are the amounts that a handler has added, or the error with which adding fails.
+// added records the amounts that a handler adds, or fails with err.
 type added struct {
-	tx      inbox.Tx // in which it adds
+	tx      inbox.Tx // transaction in which Add must be called
 	amounts []string
 	err     error
 }
@@ -72,8 +72,8 @@ type transaction struct{}
 
 func (*transaction) Subscriber() string { return subscriber }
 
-// TestTotalsCountCreatedOrders checks that created orders are added, and no other event, and that each applied event is logged with what
-// scripts look for.
+// TestTotalsCountCreatedOrders checks that only created orders are added, and that each applied event is logged with the text that scripts
+// look for.
 func TestTotalsCountCreatedOrders(t *testing.T) {
 	fact := placed(t, "100.50", "USD")
 	events := []order.Event{
@@ -98,7 +98,7 @@ func TestTotalsCountCreatedOrders(t *testing.T) {
 	require.Equal(t, []string{"100.50 USD", "700 JPY"}, sum.amounts)
 }
 
-// TestTotalsPassFailuresOn checks that a message that cannot be read, and a total that cannot be written, fail.
+// TestTotalsPassFailuresOn checks that the handler fails if a message cannot be read, or if a total cannot be written.
 func TestTotalsPassFailuresOn(t *testing.T) {
 	entries, decoder := entriesOf(order.Created{EventData: placed(t, "1", "USD")})
 	full := &added{err: errors.New("full")}

@@ -40,7 +40,8 @@ func TestLanesAreEven(t *testing.T) {
 	}
 }
 
-// TestHandledByAll checks that the position is not later in the log than any lane's, also if the lane at the earliest message is later in the log.
+// TestHandledByAll checks that the position is not later in the log than any lane's, also if the lane at the earliest message is later in
+// the log.
 func TestHandledByAll(t *testing.T) {
 	at := func(sequence uint64, progress outbox.Position) inbox.Checkpoint {
 		return inbox.Checkpoint{StreamPosition: inbox.StreamPosition{Sequence: sequence, Progress: progress}}
