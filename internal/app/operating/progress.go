@@ -112,7 +112,7 @@ func (s *Subscribers) after(ctx context.Context, sequence, last uint64) (message
 	return nil, nil
 }
 
-// withNotedProgress adds the progress to a position if no message tells it. It takes the progress from the relay's cursor in the database,
+// withNotedProgress adds the progress to a position if no message shows it. It takes the progress from the relay's cursor in the database,
 // but never less than progress.
 func (s *Subscribers) withNotedProgress(ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, progress outbox.Position) (inbox.StreamPosition, error) {
 	reached, err := s.Log.CursorBetween(ctx, state.Created, 0, at.Sequence)

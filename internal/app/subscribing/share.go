@@ -138,7 +138,7 @@ func (s *Subscriber) stalled(checkpoint inbox.Checkpoint, state inbox.StreamStat
 	case checkpoint.Idle < takeOverSilentAfter, !silent && checkpoint.Idle < takeOverAfter, s.behind && checkpoint.Idle < takeOverBehindAfter:
 		return false
 	}
-	if len(s.lanes) == 0 { // this copy reads nothing, so newest does not tell
+	if len(s.lanes) == 0 { // this copy reads nothing, so newest is not known
 		return checkpoint.Sequence < state.Last
 	}
 	return checkpoint.Sequence < min(s.newest[checkpoint.Lane], state.Last)

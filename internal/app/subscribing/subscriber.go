@@ -7,7 +7,7 @@
 //
 // All decisions of a subscriber are made here: which copy works on which lane (share.go), what is read (read.go), how many events share a
 // transaction (lane.go), what a failure means (work.go, letters.go), what happens if the stream removed messages (holes.go) or lost its end
-// (reconcile.go), and what is forgotten (sweep.go). docs/engine.md says why it works.
+// (reconcile.go), and what is forgotten (sweep.go). docs/engine.md explains why this is safe.
 package subscribing
 
 import (

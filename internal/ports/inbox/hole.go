@@ -12,7 +12,7 @@ type Hole struct {
 	After       outbox.Position // the lane's progress in the log; 0: not known
 	// Read is the sequence of the last message that was read after the hole; Last if there is none.
 	Read uint64
-	// Before is a position. Every message up to Read has an earlier position; 0: these messages do not tell.
+	// Before is a position. Every message up to Read has an earlier position; 0: not known.
 	Before outbox.Position
 	// Present are the positions of the events that the relay published or parked with the messages after the hole, in order. Some of these
 	// messages may be copies of earlier messages. The position of such a copy is lower than the position of the last event of the hole.

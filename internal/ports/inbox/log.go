@@ -8,8 +8,8 @@ import (
 
 // HoleContents is what the log knows about a hole.
 type HoleContents struct {
-	// EndUnknown reports that neither the messages after the hole nor the log's cursor tell where the hole ends in the log. Ask again when more
-	// messages were read.
+	// EndUnknown reports that neither the messages after the hole nor the log's cursor show where the hole ends in the log. The caller asks
+	// again when it has read more messages.
 	EndUnknown bool
 	// OtherStream reports that the log fills another stream than the hole's: the log is in another database, or the stream was created again.
 	OtherStream bool
@@ -32,7 +32,7 @@ type LogCursor struct {
 	Position    outbox.Position // the relay had published or parked everything up to here
 }
 
-// Log is the log as a subscriber sees it. A subscriber whose database is not that of the log gets answers with OtherStream.
+// Log is the log as a subscriber sees it. If the log is in another database than the subscriber's, OtherStream is true in the answers.
 type Log interface {
 	// ReadHole returns events of a hole from the log. These are the events between hole.After and hole.Before, up to the last event that is
 	// not in hole.Present. If hole.After is not known, ReadHole returns only the last of these events, at most as many as the hole has

@@ -3,8 +3,8 @@ package inbox
 import "github.com/assylzhan-a/outboxie/internal/domain/outbox"
 
 // Positions returns the positions of messages that follow each other in the stream, each with its progress. before is the progress before
-// the first message; 0: not known. Foreign messages have no progress, and copies of old messages have an old progress. So they get the
-// progress of the message before them. Only control messages of the engine can lower the progress.
+// the first message; 0: not known. Foreign messages have no progress, and copies of old messages have an old progress. So both get the
+// progress of the message before them. Only control messages can lower the progress.
 func Positions(messages []Message, before outbox.Position) []StreamPosition {
 	positions := make([]StreamPosition, len(messages))
 	for i, message := range messages {
@@ -17,10 +17,10 @@ func Positions(messages []Message, before outbox.Position) []StreamPosition {
 	return positions
 }
 
-// MessageRun is what a run of messages tells about the log. No message is missing within the run.
+// MessageRun is the knowledge about the log that a run of messages contains. No message is missing within the run.
 type MessageRun struct {
 	Last      uint64            // sequence of the last message
-	Before    outbox.Position   // every message has an earlier position; 0: the messages do not tell
+	Before    outbox.Position   // every message has an earlier position; 0: not known
 	Present   []outbox.Position // of the events that the relay published or parked with the messages, in order
 	HoleAfter bool              // the run ends at a hole
 }
@@ -57,7 +57,7 @@ func (m Message) loggedPosition() outbox.Position {
 	return 0
 }
 
-// ProgressBefore returns the progress before the run, or false if the messages do not tell.
+// ProgressBefore returns the progress before the run, or false if the progress is not known.
 func (r MessageRun) ProgressBefore() (outbox.Position, bool) {
 	return Hole{Present: r.Present, Before: r.Before}.LastPosition(0), r.Before > 0
 }

@@ -1,5 +1,5 @@
-// Package webhook holds the port through which a subscriber delivers events to another system. A call is outside of every transaction.
-// docs/external-effects.md says what follows from that. Package notifying drives the port.
+// Package webhook holds the port through which a subscriber delivers events to another system. Package notifying drives the port. A call is
+// outside of every transaction; docs/external-effects.md describes the consequences.
 package webhook
 
 import (
