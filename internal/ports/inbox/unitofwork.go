@@ -11,7 +11,7 @@ import (
 type Batch struct {
 	From   Checkpoint     // the lane, exactly as the caller knows it
 	To     StreamPosition // where the lane stands afterwards
-	Events []Event        // wanted events of the lane after From and up to To, in stream order; none: only the checkpoint moves
+	Events []Event        // all wanted events of the lane after From and up to To, in stream order; none: only the checkpoint moves
 	// PassedOver is how many events of the lane between From and To have a type that the subscriber does not want.
 	PassedOver int
 	// FromLog is how many of Events come from the log because the stream had lost them. They are the first of Events. Those that are not
