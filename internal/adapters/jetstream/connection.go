@@ -18,8 +18,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// How the connection notices that it is dead, and how it comes back. A stalled write fails after writeTimeout. A peer that says nothing is
-// given up after pingInterval * (pingsUnanswered + 1).
+// These limits decide when a connection counts as dead, and how soon the client connects again. A stalled write fails after writeTimeout.
+// If the server sends nothing, the client gives the connection up after pingInterval * (pingsUnanswered + 1).
 const (
 	dialTimeout     = 2 * time.Second
 	writeTimeout    = 5 * time.Second
@@ -156,8 +156,8 @@ func (o Options) inboxPrefix() string {
 	return "_INBOX." + address.User.Username()
 }
 
-// openToAll reports whether anybody who reaches the server may do anything. A server on this machine's loopback does not count, because it
-// is there to try things out.
+// openToAll reports whether the server accepts clients without credentials. It returns false for a server on this machine's loopback
+// address, because such a server is for trying things out.
 func (o Options) openToAll(authRequired bool, address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	return !authRequired && o.Cert == "" && err == nil && !net.ParseIP(host).IsLoopback()
@@ -191,8 +191,8 @@ func redacted(servers string) string {
 	return strings.Join(shown, ",")
 }
 
-// connectedTo returns the server's address for the log. The library hides passwords, but not a token, which stands in the place of the
-// user's name.
+// connectedTo returns the server's address for the log. The library hides passwords, but not tokens: a URL has its token where other URLs
+// have the user's name.
 func connectedTo(nc *nats.Conn) string {
 	address, err := url.Parse(nc.ConnectedUrlRedacted())
 	if err != nil {

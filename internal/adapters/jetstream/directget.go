@@ -29,7 +29,7 @@ const (
 )
 
 const (
-	// maxDoubtful is how many doubtful messages one read asks the stream's leader about. Before the next doubtful message the read ends.
+	// maxDoubtful is how many doubtful messages one read asks the stream's leader about. The read ends before the next doubtful message.
 	maxDoubtful = 16
 	// deniedCheckAfter is how long a reader waits for the first answer before it checks whether the broker has denied the request.
 	deniedCheckAfter = 250 * time.Millisecond
@@ -136,7 +136,8 @@ func (d direct) lost(previous, next uint64) error {
 // judge checks the headers of an answer. size is the number of bytes that the headers took. It returns the message, and the sequence of the
 // message before it in the answer. A message with sequence 0 is a status. known is false for a doubtful message.
 func (d direct) judge(header nats.Header, size int) (message stored, previous uint64, known bool) {
-	const statusLine = len(headerStatus) + len("Description") + len(":\n:\n") // a status in the first line is shorter than as headers
+	// The client turns a status in the first line into two headers, which are longer than that line by at most statusLine bytes.
+	const statusLine = len(headerStatus) + len("Description") + len(":\n:\n")
 	left := size - len("NATS/1.0\n")
 	for name, values := range header {
 		for _, value := range values {
@@ -273,7 +274,7 @@ func (d direct) ask(api string, request any, most int) (*answers, error) {
 	return a, nil
 }
 
-// next waits for an answer. If the broker denies a request, it does not answer it. It reports the denial to the connection instead.
+// next waits for an answer. If the broker denies the request, no answer comes. Then the connection has the denial as its last error.
 func (a *answers) next(ctx context.Context) (*nats.Msg, error) {
 	var early <-chan time.Time
 	if !a.heard {

@@ -43,8 +43,8 @@ func errorCode(err error) jetstream.ErrorCode {
 }
 
 // classify turns an error of the client into a fault. A fault stays as it is. A transient error becomes ErrUnavailable. Any other error
-// stays unclassified. If the caller's context has ended, errors.Is always finds that. If one of our own contexts has ended, the error is
-// the cause of that context.
+// stays unclassified. If the caller's context has ended, errors.Is finds the error of that context. If a context of whileConnected has
+// ended, classify returns its cause: errNoAnswer or errDisconnected.
 func classify(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

@@ -19,13 +19,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// formerBusyFor is how long the last event that a former consumer delivered counts as being worked on. A copy that was stopped under load
-// leaves such an event behind, although nobody handles it.
+// formerBusyFor says how long a copy counts as working on an event after a former consumer has delivered the event. A copy that was stopped
+// under load leaves such an event behind, although nobody handles it.
 const formerBusyFor = 5 * time.Second
 
 var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// ReaderOptions names the stream, and who reads it.
+// ReaderOptions names the stream and the subscriber.
 type ReaderOptions struct {
 	Stream     string
 	Subscriber string // letters, digits, - and _; also the name of the durable consumer that earlier versions kept
@@ -68,7 +68,7 @@ func NewSpectator(nc *nats.Conn, stream string, logger *slog.Logger) *Reader {
 // Close ends the signals of Stored.
 func (r *Reader) Close() { _ = r.subscription.Unsubscribe() } // fails only if the connection was closed
 
-// Stored returns a channel that gets a signal when the relay has stored events. It goes on after a reconnect.
+// Stored returns a channel that gets a signal when the relay has stored events. The signals continue after a reconnect.
 func (r *Reader) Stored() <-chan struct{} { return r.stored }
 
 // Read makes one request. If the stream holds headers that look like a server's, it makes a few more to the stream's leader. If a message

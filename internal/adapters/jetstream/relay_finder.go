@@ -33,8 +33,8 @@ func NewFinder(nc *nats.Conn, o PublisherOptions) (*Finder, error) {
 	return &Finder{direct: newDirect(nc, o.Stream), js: js}, nil
 }
 
-// Find may miss an event where the progress falls, because an operator has moved the relay to an earlier place. It never finds an event
-// that is not there.
+// Find may miss an event if an operator has moved the relay back, because then the progress falls at one point of the stream. Find never
+// returns an event that the stream does not hold.
 func (f *Finder) Find(ctx context.Context, event outbox.Progress, sequence uint64) (time.Time, error) {
 	ctx, done := whileConnected(ctx, f.nc, defaultTimeout)
 	defer done()

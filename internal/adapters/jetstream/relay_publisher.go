@@ -32,8 +32,8 @@ const (
 // EventSource is the CloudEvents source of every event.
 const EventSource = "/outboxie/orders"
 
-// PublisherOptions says what stream there is, and which settings it should have. For a limit, 0 means no opinion: the stream keeps its own
-// limit, or gets the broker's default when it is created. A negative number means unlimited. A stream with a larger limit keeps that.
+// PublisherOptions names the stream, and the settings that it should have. For a limit, 0 means no opinion: the stream keeps its own limit,
+// or gets the broker's default when it is created. A negative number means unlimited. A stream with a larger limit keeps its limit.
 type PublisherOptions struct {
 	Stream string
 
@@ -238,7 +238,7 @@ func (p *Publisher) sending(ctx context.Context) (context.Context, func(), error
 	return nil, nil, err
 }
 
-// storeOne waits for the acknowledgement, so that no other writer's message can come between two of ours.
+// storeOne waits for the acknowledgement, so that no other writer's message can come between two of our messages.
 func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Msg) error {
 	ctx, done, err := p.sending(ctx)
 	if err != nil {
@@ -256,10 +256,11 @@ func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Ms
 	return nil
 }
 
-// storeBatch stores the first part of batch, all of that part or nothing. The part is as much as is sent at once, and ends before an entry
-// that can never be stored. The first message carries the expected sequence. The broker checks it when the last message commits. Before
-// that, storeBatch asks for no acknowledgement: it could not use one, and the wait would ignore ctx. A batch that fails is never continued.
-// The broker abandons what was sent of it, because no other batch has its id.
+// storeBatch stores the first entries of batch as one atomic batch, all of them or none. The atomic batch has at most maxBatch entries and
+// about maxBatchBytes. It ends before an entry that can never be stored. The first message carries the expected sequence. The broker checks
+// this sequence when the last message commits. Before that, storeBatch asks for no acknowledgement: it could not use one, and the wait
+// would ignore ctx. storeBatch never continues an atomic batch that failed. The broker drops the messages of that batch, because no later
+// message has its id.
 //
 // storeBatch encodes each message while the broker reads the messages before it. Two headers are used in turn: when AddMsg returns, the
 // client has written its message, and the headers can be used again.

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// CloudEvents attributes of control messages. Subscribers never get a control message, because its subject is a different one.
+// CloudEvents attributes of control messages. Subscribers never get a control message, because its subject is not a subject of events.
 const (
 	controlSource    = "/outboxie/relay"
 	parkedControl    = "outboxie.event.parked.v1"

@@ -268,8 +268,8 @@ func larger[N int32 | int64 | time.Duration](have, asked, unlimited N) N {
 	return max(have, asked)
 }
 
-// differs reports whether a stream has a limit for which nobody has asked, or a larger limit, or none. A negative option accepts every
-// limit.
+// differs reports whether a stream's limit is not the limit of the options. If the options ask for no limit, any limit of the stream
+// differs. A negative option accepts every limit.
 func differs[N int64 | time.Duration](have, asked N) bool {
 	return asked >= 0 && max(have, 0) != max(asked, 0)
 }

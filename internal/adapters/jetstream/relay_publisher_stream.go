@@ -41,7 +41,7 @@ func (p *Publisher) Open(ctx context.Context, first uint64) (relay.StreamInfo, e
 	return seen, err
 }
 
-// Look names the settings that have changed so that the stream is unfit. Nothing is published to such a stream before Open.
+// Look returns ErrStreamUnfit if the stream is unfit. The error names the settings. Nothing is published to such a stream before Open.
 func (p *Publisher) Look(ctx context.Context) (relay.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()

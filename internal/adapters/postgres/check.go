@@ -19,8 +19,8 @@ SELECT pg_is_in_recovery(), row_security_active('outbox'), current_setting('fsyn
 
 // Check returns ErrUnsafe if the database's settings or its schema would let the engine lose events. Call it at start-up. It checks the
 // settings that new sessions of this role get. It does not see a writer that turns synchronous_commit off for its own session. It needs
-// only the rights that every role has. sets names the tables that the process uses besides the engine's tables. Without sets, all are
-// checked.
+// only the rights that every role has. sets names the tables that the process uses besides the engine's tables. Without sets, Check looks
+// at the tables of all sets.
 func (l *Log) Check(ctx context.Context, sets ...Set) error {
 	var standby, partial, named bool
 	var fsync, fullPageWrites, synchronousCommit, replicationRole string

@@ -10,8 +10,8 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 )
 
-// checkSchema returns ErrUnsafe if a table differs from what the migrations make, in a point on which the engine relies. Each finding ends
-// with the statement that repairs the table. checkSchema reads only catalogs that every role may read.
+// checkSchema returns ErrUnsafe if a table differs from the migrations in a way that can harm the engine. Each finding ends with the
+// statement that repairs the table. checkSchema reads only catalogs that every role may read.
 func (l *Log) checkSchema(ctx context.Context, sets []Set) error {
 	checkTables := func(ctx context.Context) error { return l.checkTables(ctx, sets) }
 	for _, check := range []func(context.Context) error{
@@ -53,7 +53,7 @@ func (l *Log) checkEncoding(ctx context.Context) error {
 	return err
 }
 
-// durableTables are the engine's tables whose rows must survive a crash. serviceTables are those of the service.
+// durableTables are the engine's tables whose rows must survive a crash. serviceTables are the tables of the service.
 var (
 	durableTables = []string{"outbox", "outbox_cursor", "outbox_parked", "leases", "inbox", "dead_letters", "subscriber_lanes"}
 	serviceTables = []string{"orders", "request_keys", "idempotency_keys", "customer_totals"}

@@ -2,7 +2,8 @@
 // Open, bring the tables up to date with MigrateUp, and make the ports with the New functions, or with Module in an fx graph.
 //
 // Statements go through bun and need no session state, so PgBouncer may be used in transaction mode. The read of the log uses pgx directly,
-// because every new event waits for that read. The read is a prepared statement if the connection leads to Postgres itself.
+// because every new event waits for that read. If a connection leads to Postgres itself, this read and the statements of the type prepared
+// are prepared statements.
 //
 // A file's name begins with the port that the file serves: orders, log, relay, inbox or operations. The files connection, session, check
 // and migrate serve all ports.

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// How a connection notices that its other end is gone. If the server's machine is gone, or a network drops everything, the connection
+// These limits decide when a connection counts as broken. If the server's machine is gone, or a network drops everything, the connection
 // receives nothing, not even an error.
 const (
 	keepAliveIdle     = 15 * time.Second // time without traffic before the first probe

@@ -15,7 +15,7 @@ import (
 var ErrBusy = fault.New(fault.Unavailable, "database_busy",
 	"all connections to the database were in use for too long; nothing was done")
 
-// errWaited is ErrBusy as a context reports it: it also wraps context.DeadlineExceeded.
+// errWaited is ErrBusy for the error of a context. So errWaited also wraps context.DeadlineExceeded.
 var errWaited = ErrBusy.Wrap(context.DeadlineExceeded)
 
 // poolWait is the context of a statement. While the statement waits for a free connection, poolWait has a deadline of its own, and reports
@@ -40,7 +40,7 @@ type (
 	poolWaitLimitKey struct{}
 )
 
-// limitPoolWait returns a context whose statements wait for a free connection no longer than the time most.
+// limitPoolWait returns a context whose statements wait for a free connection for at most the duration most.
 func limitPoolWait(ctx context.Context, most time.Duration) context.Context {
 	return context.WithValue(ctx, poolWaitLimitKey{}, most)
 }

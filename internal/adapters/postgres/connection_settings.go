@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// Every session sets these settings itself, whatever the server, the database and the role say. They are in the startup message. There they
-// take precedence over all three, even if somebody changes a default later.
+// Every session sends these settings in its startup message. They take precedence over the settings of the server, the database and the
+// role, even if somebody changes a default later.
 //
 // A pooler accepts only the settings that it keeps for each client separately. Behind a pooler the other settings are left out, and the
 // statements do not depend on them: see openedStatement.
@@ -54,8 +54,8 @@ func isOff(value string) bool {
 	return slices.Contains([]string{"off", "false", "no", "0"}, strings.ToLower(value))
 }
 
-// applySettings completes the settings of DATABASE_URL. direct are the settings of a session that leads to Postgres itself, and pooled
-// those of a session that leads to a pooler.
+// applySettings completes the settings of DATABASE_URL. direct are the settings of a session that leads to Postgres itself. pooled are the
+// settings of a session that leads to a pooler.
 func applySettings(config *pgx.ConnConfig) (direct, pooled map[string]string, err error) {
 	given, err := givenSettings(config.RuntimeParams)
 	if err != nil {

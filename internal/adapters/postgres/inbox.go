@@ -66,7 +66,7 @@ func (i *Inbox) Apply(
 	return outcome, nil
 }
 
-// application is one batch in its transaction.
+// application applies one batch in one transaction.
 type application struct {
 	tx         bun.Tx
 	subscriber string

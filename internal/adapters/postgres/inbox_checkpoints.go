@@ -17,10 +17,10 @@ import (
 var _ inbox.Checkpoints = (*Inbox)(nil)
 
 // beginStatement locks the subscriber's row. Then it inserts the first lane, and the other lanes only if it inserted the first. A program
-// of an earlier version may be inserting the lanes without that lock; the insert of the first lane waits for it.
+// of an earlier version may insert the lanes at the same time without that lock. Then the insert of the first lane waits for that program.
 //
-// The lanes begin at the number of the transaction as their revision. No lane of a forgotten subscriber of the same name has had this
-// revision: each transaction has a higher number than those before it, and each new revision takes a transaction.
+// The first revision of the lanes is the number of the transaction. A subscriber of the same name may have been forgotten. Its lanes never
+// had this revision: each transaction has a higher number than earlier transactions, and each new revision takes a transaction.
 const beginStatement = `
 WITH known AS (
 	INSERT INTO subscribers AS s (subscriber) VALUES (?0)
@@ -134,12 +134,11 @@ func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks [
 }
 
 // moveLane locks the lane of a checkpoint, and moves the lane. ?0 to ?6 are the subscriber and its checkpoint. ?7 to ?10 are the stream and
-// the place to which the lane moves. moveLane does not move a lane that is locked, or that is not exactly at the checkpoint. It never
+// the position to which the lane moves. moveLane does not move a lane that is locked, or that is not exactly at the checkpoint. It never
 // waits.
 //
-// A lane that moveLane finds has the checkpoint's revision in the statement's snapshot, and still has it when the row is locked: Postgres
-// checks the condition on the snapshot's row first, and after the lock on the newest row. So the snapshot has everything that earlier
-// transactions in this lane did.
+// Postgres checks the condition twice: on the row of the statement's snapshot, and after the lock on the newest row. If moveLane finds the
+// lane, both rows have the checkpoint's revision. Therefore the snapshot has everything that earlier transactions in this lane did.
 const moveLane = `
 UPDATE subscriber_lanes SET stream = ?7, sequence = ?8, stored_ns = ?9, progress = ?10::bigint, revision = revision + 1, moved_at = clock_timestamp()
 WHERE ctid = (
@@ -191,8 +190,8 @@ func movedTo(from inbox.Checkpoint, stream string, to inbox.StreamPosition) inbo
 
 // takeStatement also returns whether the subscriber has letters that the batch has to look at. Its snapshot has every letter that holds an
 // aggregate of the lane, because only the lane's own transactions insert such letters. (Programs of earlier versions insert them too: see
-// recognize.) A letter may have ended since the snapshot. Then an event of its aggregate becomes a letter without need, and is the next one
-// to be redelivered.
+// recognize.) A letter may have ended since the snapshot. Then the next event of its aggregate becomes a letter without need. Redeliver
+// soon handles this letter.
 const takeStatement = moveLane + `set_config('idle_in_transaction_session_timeout', ?11, true) AS timeout,
 	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded') AS letters`
 
@@ -285,7 +284,7 @@ func nanoseconds(storedAt time.Time) int64 {
 	return storedAt.UnixNano()
 }
 
-// progress returns the progress of a place as the table keeps it: NULL if the progress is unknown.
+// progress returns the progress of a stream position as the table keeps it: NULL if the progress is unknown.
 func progress(at inbox.StreamPosition) any {
 	if at.Progress == 0 {
 		return nil

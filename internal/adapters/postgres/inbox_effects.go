@@ -16,9 +16,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// effects is the transaction of handlers, or their savepoint. It collects what the handlers write, and writes all of it at once. So the
-// locks of shared rows are taken in one order and held for a short time, also by handlers of different aggregates. If each event had
-// statements of its own, the locks would come in the order of the events, and two lanes would wait for each other.
+// effects is the inbox.Tx that handlers get, for a transaction or a savepoint. It collects the writes of the handlers, and sends all of
+// them at once. So every transaction locks shared rows in the same order, and holds the locks for a short time. If each event had
+// statements of its own, the order of the locks would be the order of the events, and two lanes could wait for each other.
 //
 // A handler may keep its Tx after the transaction has ended, so effects is safe for concurrent use.
 type effects struct {
@@ -37,7 +37,7 @@ type collector interface {
 	// rank says when the collector is written, among the collectors of a transaction. Each collector has a different rank. So all
 	// transactions take locks in the same order.
 	rank() int
-	// flush writes, in a transaction, what was collected for a subscriber. It is called once.
+	// flush sends the collected writes of a subscriber in tx. It is called once.
 	flush(ctx context.Context, tx bun.Tx, subscriber string) error
 }
 
@@ -89,8 +89,8 @@ func effectsOf(tx inbox.Tx) (*effects, error) {
 	return e, nil
 }
 
-// flush writes what was collected since the last flush. Handlers may collect more afterwards. If flush fails, what was collected is
-// dropped, because the transaction or its savepoint is then rolled back. The errors are those of classifyEffect.
+// flush sends the writes that were collected since the last flush. Handlers may collect more afterwards. If flush fails, the collected
+// writes are lost: the caller must roll back the transaction or the savepoint. flush returns the errors of classifyEffect.
 func (e *effects) flush(ctx context.Context) error {
 	collectors := e.drop()
 	slices.SortFunc(collectors, func(a, b collector) int { return cmp.Compare(a.rank(), b.rank()) })
@@ -105,7 +105,7 @@ func (e *effects) flush(ctx context.Context) error {
 	return nil
 }
 
-// drop removes what was collected, and returns it.
+// drop removes the collectors, and returns them.
 func (e *effects) drop() []collector {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -114,7 +114,7 @@ func (e *effects) drop() []collector {
 	return collectors
 }
 
-// end drops what was collected and not written. After end, a handler that has kept its Tx gets an error.
+// end drops the writes that were collected and not sent. After end, a handler that has kept its Tx gets an error.
 func (e *effects) end() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -122,7 +122,7 @@ func (e *effects) end() {
 }
 
 // handleSafely calls handler for entry. A panic becomes an error with the handler's stack. An error that does not come from Postgres stays
-// as it is, unless ctx has ended: a timeout of the handler's own does not mean that the database is down.
+// as it is, unless ctx has ended. For example, a timeout inside the handler does not mean that the database is down.
 func handleSafely(ctx context.Context, handler inbox.Handler, tx inbox.Tx, entry outbox.Entry) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {

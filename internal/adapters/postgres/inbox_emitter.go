@@ -16,7 +16,7 @@ type Emitter struct{}
 
 var _ inbox.Emitter = (*Emitter)(nil)
 
-// errNoRight is an outage, because it says nothing about the events. They wait until the program has the right.
+// errNoRight counts as an outage, because the events themselves are correct. The events wait until the program has the right.
 var errNoRight = fault.New(fault.Unavailable, "no_right_to_emit", "the program has no right to append to the log: run this subscriber as outboxie_emitter")
 
 // NewEmitter returns the emitter.

@@ -15,6 +15,9 @@ import (
 
 var _ inbox.Log = (*Inbox)(nil)
 
+// The statements in this file look for the events of a hole: a part of the stream whose messages were removed before the lane read them.
+// See inbox.Hole.
+
 // reachedStatement returns whether this log fills the stream, the position up to which retention has removed rows, and the cursor's
 // position if the cursor stands between two sequences.
 const reachedStatement = `
@@ -22,8 +25,9 @@ SELECT coalesce(bool_or(stream_created = ?0), false), coalesce(max(purged_to), 0
 	max(position) FILTER (WHERE stream_created = ?0 AND stream_sequence BETWEEN ?1 AND ?2)
 FROM outbox_cursor`
 
-// boundsStatement returns two positions: the last event between the positions ?3 and ?4 that is not present behind the hole, and the last
-// event that was redriven into the hole. An event that is present behind the hole and comes before the first of the two is a copy.
+// boundsStatement returns two positions. The first is the position of the last event between ?3 and ?4 that is neither in the parking lot
+// nor behind the hole. The second is the position of the last event that was redriven into the hole. If a message behind the hole has a
+// lower position than the first, it is a copy of an earlier message.
 const boundsStatement = `
 SELECT coalesce((SELECT o.position FROM outbox AS o WHERE o.position > ?3 AND o.position < ?4` + unheldRow + `
 		ORDER BY o.position DESC LIMIT 1), 0),
@@ -52,9 +56,9 @@ const holeRows = `
 	FROM outbox_parked AS p JOIN outbox AS o ON o.position = p.position AND o.event_id = p.event_id
 	WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2 AND p.position > ?6`
 
-// lostStatement looks at the next ?7 rows of the log. It returns the rows whose messages were in the hole, and that the subscriber wants
-// and has not dealt with. Each row also says whether there may be more rows, and up to which position the statement has looked. The limit
-// applies before everything else, so that a large hole is not read again and again.
+// lostStatement looks at the next ?7 rows of the log. It returns the rows whose messages were in the hole, if the subscriber wants the
+// event and has not handled it. Each row also says whether there may be more rows, and up to which position the statement has looked. The
+// limit applies before everything else, so that a large hole is not read again and again.
 const lostStatement = `
 WITH page AS MATERIALIZED (
 	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id FROM outbox AS o
@@ -75,7 +79,8 @@ FROM reach LEFT JOIN (
 ) AS h ON true
 ORDER BY h.position`
 
-// goneStatement returns two numbers: how many positions up to ?7 hold no known event, and how many messages of the hole the log has.
+// goneStatement returns two numbers. The first is the number of positions after ?3 and up to ?7 whose event is neither in the log, nor
+// behind the hole, nor in the inbox. The second is the number of messages of the hole that the log still has.
 const goneStatement = `
 SELECT ?7 - ?3
 	- (SELECT count(*) FROM outbox AS o WHERE o.position > ?3 AND o.position <= ?7)
@@ -195,7 +200,7 @@ func (l *lostRead) bound(ctx context.Context) error {
 	return err
 }
 
-// elsewhere returns what is known if the log is in another database.
+// elsewhere returns the contents of the hole for a log in another database. The events cannot be read there.
 func (l *lostRead) elsewhere(ctx context.Context) (inbox.HoleContents, error) {
 	met := 0
 	err := l.tx.QueryRowContext(ctx, "SELECT count(*) FROM inbox WHERE subscriber = ? AND sequence BETWEEN ? AND ?",
@@ -214,7 +219,7 @@ func (l *lostRead) args(after outbox.Position, more ...any) []any {
 	}, more...)
 }
 
-// unknown returns how many messages of the hole nobody knows.
+// unknown returns how many messages of the hole may have held events that neither the log nor the inbox has.
 func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, error) {
 	last := min(purgedTo, l.hole.Before-1)
 	if last <= l.hole.After {
@@ -230,7 +235,7 @@ func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, 
 	return l.hole.MaxUnknown(gone, known), nil
 }
 
-// choose returns the positions of the first events that the lane must get. Up to the position through there are no others.
+// choose returns the positions of the first events that the lane must get. The lane needs no other event up to the position through.
 func (l *lostRead) choose(ctx context.Context) (chosen []int64, through outbox.Position, more bool, err error) {
 	after := outbox.Position(0)
 	for range lostPages {
@@ -283,7 +288,7 @@ func (l *lostRead) page(ctx context.Context, after outbox.Position) (page lostRo
 	return page, rows.Err()
 }
 
-// events returns the first of the events at positions, as many as the limit allows.
+// events reads the events at these positions, in order, until they reach the limit of bytes. It always reads the first event.
 func (l *lostRead) events(ctx context.Context, positions []int64) (events []inbox.Event, err error) {
 	if len(positions) == 0 {
 		return nil, nil

@@ -39,7 +39,7 @@ type letterRow struct {
 	Sequence         int64             `bun:"_sequence,nullzero"` // where the lane read the event last, in the stream; not in letterColumns
 	NoHandler        bool              `bun:"_no_handler,nullzero"`
 	Behind           int               `bun:"behind,scanonly"`
-	Shown            inbox.LetterState `bun:"shown,scanonly"` // the state that follows from the other letters; empty: not read
+	Shown            inbox.LetterState `bun:"shown,scanonly"` // the state, computed from the other letters; empty: not read
 }
 
 // newLetterRow returns the row of a new failing letter. It turns everything into text that Postgres accepts, because anybody may have

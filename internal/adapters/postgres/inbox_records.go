@@ -30,8 +30,8 @@ type recordRows struct {
 	known map[string]int // by id: its index in the columns
 }
 
-// rows chooses the first event of each id. Its sequence is that of the last event of the id, because a row keeps where its event was read
-// last.
+// rows chooses the first event of each id. If an id comes several times, the row gets the sequence of the last message, because a row of
+// inbox keeps the sequence at which its event was read last.
 func (a *application) rows() recordRows {
 	r := recordRows{known: make(map[string]int, len(a.batch.Events))}
 	for i, event := range a.batch.Events {
@@ -144,8 +144,9 @@ func (a *application) recognize(ctx context.Context, r recordRows) error {
 	return err
 }
 
-// meet updates, for the events that were recorded before, where the lane read them last. It runs after the effects. Redeliveries too change
-// rows of totals before they change rows that inbox already has. So neither waits for the other.
+// meet updates the sequences of the events that were recorded before: each row keeps the sequence at which its event was read last. meet
+// runs after the effects. Redeliveries, too, change rows of totals before they change existing rows of inbox. So lanes and redeliveries do
+// not wait for each other.
 func (a *application) meet(ctx context.Context) error {
 	if len(a.met.ids) == 0 {
 		return nil

@@ -27,12 +27,13 @@ var _ inbox.DeadLetters = (*Inbox)(nil)
 //
 // The lane inserts letters of the aggregate at any time, and ignores locks. It holds an event if its snapshot has a pending letter of the
 // aggregate. If Redeliver has ended the last such letter and committed before that snapshot, the lane applies the event, after the effects
-// of the letters. Otherwise the event becomes a letter. Later events of the aggregate cannot pass this letter, because the snapshot of each
-// later transaction of the lane has it. The letter's state may still be 'waiting' when no letter is before it any more; promoteHeads finds
-// such letters. An event that has a letter also has a row in inbox, so the lane drops the event when it comes again.
+// of the letters. Otherwise the event becomes a letter. Later events of the aggregate cannot pass this letter, because each later
+// transaction of the lane sees the letter in its snapshot. The letter's state may still be 'waiting' when no letter is before it any more;
+// promoteHeads finds such letters. An event that has a letter also has a row in inbox, so the lane drops the event when it comes again.
 //
-// Discard and Retry, of one letter or many, lock the letter. If they lock the letter first, it is discarded or dead when Redeliver gets the
-// lock, and Redeliver leaves it out. If Redeliver locks it first, they wait. Then they find no letter, or the letter that failed.
+// Discard and Retry, of one letter or many, lock the letter. If Discard locks the letter first, Redeliver finds it discarded and leaves it
+// out. If Retry locks the letter first, Redeliver finds it pending, and may handle it. If Redeliver locks the letter first, Discard and
+// Retry wait. Then they find no letter, or the letter that failed.
 //
 // Programs of earlier versions lock a letter before they apply, change or end it, and before they write the event's row in inbox. After
 // this transaction they find no letter, and then do nothing, because the row in inbox is there. They apply any letter whose state is
@@ -227,8 +228,8 @@ func (d *redelivery) handleEach(ctx context.Context) error {
 	return nil
 }
 
-// handleAlone handles a letter within a savepoint. failed is why the handler failed, or why its effects could not be written. In both cases
-// the effects are undone.
+// handleAlone handles a letter within a savepoint. failed is the error of the handler, or of the write of its effects. In both cases the
+// effects are undone.
 func (d *redelivery) handleAlone(ctx context.Context, letter inbox.Letter) (failed, err error) {
 	if err := d.exec(ctx, "SAVEPOINT letter"); err != nil {
 		return nil, err

@@ -87,7 +87,7 @@ func (i *Inbox) Subscribe(ctx context.Context, subscriber, handler string, types
 	})
 }
 
-// yieldsFor is how long a subscriber yields at most, because the process for which it yields may have died.
+// yieldsFor is the longest time for which a subscriber yields. After that it works again, because the process that asked may have died.
 const yieldsFor = 15 * time.Second
 
 // withYield runs a transaction that locks a subscriber's row and lanes. First it makes the subscriber yield, in a transaction of its own.
@@ -117,7 +117,7 @@ func withYield(ctx context.Context, db *bun.DB, subscriber string, do func(ctx c
 	return err
 }
 
-// subscriberRow is what an operator or a copy has decided about a subscriber.
+// subscriberRow holds the decisions of operators and copies about a subscriber.
 type subscriberRow struct {
 	subscriber string
 	handler    sql.NullString

@@ -12,8 +12,8 @@ import (
 
 var _ inbox.Sweeper = (*Inbox)(nil)
 
-// lookedAt is how many times its limit Candidates looks at. So Candidates is cheap while the log keeps everything. The oldest events leave
-// the log first, so a younger candidate does not wait for long behind older ones.
+// lookedAt bounds the rows that Candidates reads of each table: lookedAt times its limit. So Candidates is cheap while the log keeps
+// everything. The oldest events leave the log first, so a younger candidate does not wait for long behind older ones.
 const lookedAt = 4
 
 const (

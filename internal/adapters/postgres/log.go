@@ -117,7 +117,7 @@ func (l *Log) read(ctx context.Context, from outbox.Progress, limit relay.ReadLi
 func (l *Log) verifiedRows(ctx context.Context, from outbox.Progress, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
-	if l.foundEmpty { // a leader that has nothing to do with an empty log sends one statement instead of two
+	if l.foundEmpty { // with an empty log, an idle leader sends one statement instead of two
 		purgedTo, last, err := l.extent(ctx)
 		if err == nil && from.Position <= purgedTo && (last == 0 || last < from.Position) {
 			return page, nil

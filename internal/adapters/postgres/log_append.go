@@ -88,7 +88,7 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	return nil
 }
 
-// errDealtTwice reports that a position is taken. The event itself is in order.
+// errDealtTwice reports that a position is taken. The event itself is correct.
 var errDealtTwice = relay.ErrSequenceBehind.With("the sequence of outbox.position went back and deals positions that are taken, " +
 	"so nothing can be recorded: repair it with `outboxie outbox adopt --yes`")
 

@@ -29,11 +29,11 @@ FROM outbox AS o WHERE o.position BETWEEN (SELECT $1::bigint) AND (SELECT $2::bi
 
 const readName = "outboxie_log_"
 
-// rows reads the row at a position and the rows after it. The limit applies to the rows after it. Rows beyond the limit are dropped.
+// rows reads the row at a position and the rows after that position. The limit applies only to the rows after the position.
 //
-// A read of a full slice is a prepared statement if the connection leads to Postgres itself, because planning takes longer than running.
-// Behind a pooler each statement may run in another backend, so there the text is sent. The backend's id in the answer shows whether a
-// pooler is in between.
+// If a read asks for limit.Count entries and the connection leads to Postgres itself, the read is a prepared statement, because planning
+// takes longer than running. Behind a pooler each statement may run in another backend, so rows sends the text. The backend's id in the
+// answer shows whether a pooler is in between.
 func (l *Log) rows(ctx context.Context, at outbox.Position, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	conn, err := l.db.Conn(ctx)
 	if err != nil {

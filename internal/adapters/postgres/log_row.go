@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// validTime is true for a time whose year has four digits in every time zone. Postgres also has other times, some of them infinite. Drivers
-// cannot read them, and neither could subscribers.
+// validTime is true for a time whose year has four digits in every time zone. Postgres also has other times, some of them infinite. Neither
+// drivers nor subscribers can read those times.
 const validTime = `(o.recorded_at >= '0001-01-02 00:00:00+00' AND o.recorded_at < '9999-12-31 00:00:00+00')`
 
 // Why a row can never be published.
@@ -23,10 +23,10 @@ const (
 )
 
 // sizes remembers how large payloads are. Postgres has to read all of a payload to know how long its text is. So a statement should not ask
-// for the size of many more entries than fit into the slice.
+// for many more entries than fit into the limit of bytes.
 type sizes struct {
-	typical atomic.Int64 // of an entry in the last slice; 0: none was read yet
-	count   atomic.Int64 // of entries in the last slice
+	typical atomic.Int64 // of an entry in the last read; 0: none was read yet
+	count   atomic.Int64 // of entries in the last read
 }
 
 // minCandidates is how many entries a read asks for at least, however large the last ones were. candidates has the exceptions.

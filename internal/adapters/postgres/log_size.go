@@ -64,8 +64,8 @@ func payloadUpTo(largest string) string {
 		WHEN octet_length(o.payload::text) <= %[1]s THEN o.payload`, largest, mostByAny, mostByPGLZ)
 }
 
-// explainStatement names the first part of each row that is too large, and the size of that part. If the part is a compressed payload whose
-// stored size is already too large, the statement returns only a least size.
+// explainStatement names the first part of each row that is too large, and the size of that part. If the part is compressed and its stored
+// size is already too large, the statement returns only a lower bound: "more than …".
 var explainStatement = `
 SELECT o.position, ` + shortened("o.aggregate_type") + `, ` + shortened("o.aggregate_id") + `, ` + shortened("o.event_type") + `,
 	` + shortened("o.subject") + `,

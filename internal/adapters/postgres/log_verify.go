@@ -44,8 +44,9 @@ const (
 		+ (SELECT count(*) FROM outbox AS o WHERE ` + recordedLater + ` AND ` + notParked + `))`
 )
 
-// excess is an SQL expression for how many more rows than messages there are between the cursor and a place. If no transaction was rolled
-// back in between, every position is needed for a message. Then there is no room for such a row, and Postgres reads no row.
+// excess is an SQL expression that counts misplaced rows between the cursor and a position. It returns the number of rows minus the number
+// of messages. If there are as many messages as positions, every position belongs to a message. Then no row can be misplaced, and Postgres
+// reads no row.
 func excess(position, sequence string) string {
 	messages := `(` + sequence + ` - c.stream_sequence)`
 	return `CASE WHEN c.stream_created IS NOT NULL AND ` + messages + ` BETWEEN 0 AND ` + position + ` - c.position - 1
@@ -72,8 +73,8 @@ type verification struct {
 
 const verifyAgainAfter = 30 * time.Second
 
-// known returns the next position of the last verification, if that verification was for the same place and is recent. Otherwise it returns
-// 0, and Verify looks at everything.
+// known returns the next position of the last verification, if that verification was for the same arguments and is recent. Otherwise it
+// returns 0, and Verify looks at everything.
 func (s verification) known(reached outbox.Progress, sequence uint64) outbox.Position {
 	if s.reached != reached || s.sequence != sequence || time.Since(s.at) >= verifyAgainAfter {
 		return 0
@@ -81,7 +82,7 @@ func (s verification) known(reached outbox.Progress, sequence uint64) outbox.Pos
 	return s.next
 }
 
-// Verify must not be called concurrently; nor must After.
+// Verify and After must not be called concurrently.
 func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()

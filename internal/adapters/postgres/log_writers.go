@@ -60,9 +60,9 @@ func (l *Log) writers(ctx context.Context) (writers, error) {
 	return found, nil
 }
 
-// awaitWriters returns when every transaction has ended that was writing to the outbox at the time of the call. A transaction that began
-// later cannot fill a gap below seen. A prepared transaction counts whenever it appears: its id changes when it is prepared, or when the
-// server restarts.
+// awaitWriters lists the transactions that write to the outbox at the time of the call, and returns when all of them have ended. A
+// transaction that began later cannot fill a gap below seen. awaitWriters also waits for each prepared transaction that appears later. Such
+// a transaction may be an earlier one with a new id: the id changes when the transaction is prepared, or when the server restarts.
 func (l *Log) awaitWriters(ctx context.Context, seen outbox.Position) error {
 	open, err := l.writers(ctx)
 	if err != nil || len(open) == 0 {

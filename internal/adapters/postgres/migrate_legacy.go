@@ -65,15 +65,15 @@ func (s Set) legacyArgs() []any {
 	return []any{pgdialect.Array(versions), pgdialect.Array(tables), pgdialect.Array(columns)}
 }
 
-// versions is what is known about the versions of a set before they are read.
+// versions describes the version tables of a set.
 type versions struct {
 	exists    bool  // the set's own table exists
 	legacy    bool  // the old table exists, this role may read it, and it is ours
 	takenBack int64 // a version that the set's own table still has, and the old table does not; 0: none
 }
 
-// versions reads, and changes nothing. A version table is created together with its first rows, so whoever sees the table sees these rows
-// too.
+// versions looks at the version tables of the set. It changes nothing. A version table and its first rows are created in one transaction,
+// so versions never sees the table without these rows.
 func (m *migrator) versions(ctx context.Context) (versions, error) {
 	var known versions
 	var there, readable bool

@@ -66,7 +66,7 @@ var (
 	dropLine = regexp.MustCompile(`^\s*DROP TABLE (?:IF EXISTS )?(\w+);`)
 )
 
-// lossOf reads from the Down part of a migration what is lost.
+// lossOf reads the loss from the Down part of a migration: its description, and the tables that are dropped.
 func lossOf(text []byte) (what string, dropped []string) {
 	_, down, _ := bytes.Cut(text, []byte("-- +goose Down"))
 	for lines := bufio.NewScanner(bytes.NewReader(down)); lines.Scan(); {

@@ -147,7 +147,7 @@ func (l migrationLocks) Unlock(ctx context.Context, db *sql.DB) error {
 	return errors.Join(failed...)
 }
 
-// tableLock is goose's lock in a table. It also logs for what it waits.
+// tableLock is goose's lock in a table. While it waits, it also logs who holds the lock.
 type tableLock struct {
 	lock.Locker
 	db     *bun.DB
@@ -191,7 +191,7 @@ func (l *tableLock) retry(err error) bool {
 	return true
 }
 
-// wait decides when the log mentions a wait: after next, and then each time that the wait has doubled.
+// wait decides when a wait is logged: first after the duration next, and again whenever the wait has doubled, or after lastNotice.
 type wait struct {
 	ctx   context.Context
 	since time.Time

@@ -12,8 +12,8 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 )
 
-// How a migration waits for tables that are in use. While a statement waits for an exclusive lock, everybody who comes after it waits too.
-// So the statement waits only briefly, and the others get through during the pause.
+// These limits say how a migration waits for tables that are in use. While a statement waits for an exclusive lock, later statements on the
+// table wait behind it. So the migration waits only briefly, and other transactions go on during the pause.
 const (
 	lockTimeout      = "100ms" // how long a statement of a migration waits for a lock
 	migrationPause   = 400 * time.Millisecond

@@ -17,7 +17,7 @@ import (
 var _ operations.DeadLetterAdmin = (*Inbox)(nil)
 
 const (
-	// shownState is the state of a letter that follows from the other letters.
+	// shownState computes the state of a letter from the other letters.
 	shownState = `CASE WHEN state IN ('waiting', 'retrying') THEN CASE WHEN ` + earlier + ` THEN 'waiting' ELSE 'retrying' END ELSE state END AS shown`
 
 	// behind counts the letters that wait behind a pending letter.
@@ -54,7 +54,7 @@ func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (inbox.Letter
 	return row.letter(), err
 }
 
-// readLetter reads a letter with the state that follows from the other letters. It returns inbox.ErrNoLetter if there is none.
+// readLetter reads a letter, and computes its state from the other letters. If there is no letter, readLetter returns inbox.ErrNoLetter.
 func readLetter(ctx context.Context, query *bun.SelectQuery, subscriber, id string) (letterRow, error) {
 	var row letterRow
 	err := query.Model(&row).ColumnExpr(letterColumns).ColumnExpr(shownState).ColumnExpr(behind).
@@ -138,7 +138,7 @@ func recordDiscarded(ctx context.Context, tx bun.Tx, subscriber string, entry ou
 	return applied, classify(ctx, err)
 }
 
-// changeLetter stores what was decided about a letter. If the letter is retried, it is due after wait.
+// changeLetter stores a decision about a letter. If the letter will be tried again, it is due after wait.
 func changeLetter(
 	ctx context.Context, tx bun.Tx, subscriber string, letter inbox.Letter, wait time.Duration,
 ) (deadAt time.Time, err error) {

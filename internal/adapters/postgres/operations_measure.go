@@ -58,8 +58,8 @@ func (a *RelayAdmin) measureRelay(
 	return measures, position, err
 }
 
-// oldestStatement looks only at the next thousand rows. One of them is not parked, unless the cursor is far behind the relay. The statement
-// asks for the position and the parking lot as readStatement does, and for the same reasons.
+// oldestStatement looks only at the next thousand rows. If the cursor is not far behind the relay, at least one of them is not parked. The
+// statement looks up the parking lot as readStatement does, for the same reason.
 const oldestStatement = `
 SELECT extract(epoch FROM clock_timestamp() - o.recorded_at)
 FROM (SELECT position, recorded_at FROM outbox WHERE position > ? ORDER BY position LIMIT 1000) AS o

@@ -100,14 +100,15 @@ const behindStatement = `
 SELECT count(*), min(o.recorded_at) FILTER (WHERE ` + validTime + `)
 FROM outbox AS o WHERE o.position > ? AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)`
 
-// countBehind counts the entries after position that are not in the parking lot. oldest is when the first of them was recorded.
+// countBehind counts the entries after position that are not in the parking lot. oldest is the earliest time at which one of them was
+// recorded.
 func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (count int64, oldest time.Time, err error) {
 	var first sql.NullTime
 	err = db.QueryRowContext(ctx, behindStatement, int64(position)).Scan(&count, &first)
 	return count, first.Time, err
 }
 
-// List reads at most one payload more than it returns.
+// List keeps in memory at most one payload more than it returns.
 func (a *RelayAdmin) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
 	ctx = allow(ctx, counting)
 	largest := 0

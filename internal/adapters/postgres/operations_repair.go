@@ -78,7 +78,7 @@ func (a *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int6
 
 // adoptStatement writes the cursor without a lease. Only the revision protects the write. If the cursor goes back, retention's mark goes
 // back with it. If the stream is another one, the mark is removed and retention waits its full time again, because nobody knows since when
-// that stream holds its messages. From now on all rows before the place count as passed, whenever they were recorded.
+// that stream holds its messages. From now on all rows up to the position count as passed, whenever they were recorded.
 const adoptStatement = `
 WITH written AS (
 	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at,

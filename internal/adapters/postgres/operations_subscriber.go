@@ -25,8 +25,8 @@ func NewOperator(db *bun.DB) *Operator { return &Operator{db: db, idleTimeout: d
 
 const (
 	// lockKnownStatement locks the row of a subscriber. If a program of an earlier version began the subscriber, the row is missing, and
-	// the statement inserts it. Redeliveries hold a key share of the row. So the statement waits for them, and no other begins until the
-	// commit.
+	// the statement inserts it. The statement sets the key column. Therefore it waits for redeliveries, which hold a key share of the row,
+	// and no other redelivery begins until the commit.
 	lockKnownStatement = `
 INSERT INTO subscribers AS s (subscriber) SELECT ?0
 WHERE EXISTS (SELECT FROM subscribers WHERE subscriber = ?0) OR EXISTS (SELECT FROM subscriber_lanes WHERE subscriber = ?0)
@@ -103,7 +103,7 @@ func (o *Operator) Pause(ctx context.Context, subscriber string) error {
 	})
 }
 
-// Resume finds no batch and no redelivery under way.
+// Resume seldom waits, because a paused subscriber begins no batch and no redelivery.
 func (o *Operator) Resume(ctx context.Context, subscriber string) error {
 	return o.decide(ctx, subscriber, func(ctx context.Context, tx bun.Tx, _ []inbox.Checkpoint) error {
 		return run(ctx, tx, resumeSubscriber, subscriber)

@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	// sendLanesStatement moves the lanes ?1 to a place. The caller has locked the lanes, and revises them afterwards.
+	// sendLanesStatement moves the lanes ?1 to a stream position. The caller has locked the lanes, and revises them afterwards.
 	sendLanesStatement = `
 UPDATE subscriber_lanes SET sequence = ?2, stored_ns = ?3, progress = ?4::bigint, moved_at = clock_timestamp()
 WHERE subscriber = ?0 AND lane = ANY (?1::int[])`
 
-	// removeMarksStatement removes the marks at the place and after it. It runs before markPlaceStatement.
+	// removeMarksStatement removes the marks at the position and after it. It runs before markPlaceStatement.
 	removeMarksStatement = "DELETE FROM subscriber_marks WHERE subscriber = ?0 AND lane = ANY (?1::int[]) AND sequence >= ?2"
 
-	// markPlaceStatement makes the place a mark of each lane.
+	// markPlaceStatement makes the position a mark of each lane.
 	markPlaceStatement = `
 INSERT INTO subscriber_marks (subscriber, lane, sequence, stored_ns, progress)
 SELECT ?0, lane, ?2, ?3, ?4::bigint FROM unnest(?1::int[]) AS lane WHERE ?3::bigint > 0`
@@ -35,8 +35,8 @@ INSERT INTO subscriber_marks (subscriber, lane, sequence, stored_ns, progress)
 SELECT ?0, lane, sequence, stored_ns, nullif(progress, 0)
 FROM generate_series(0, ?1 - 1) AS lane, unnest(?2::bigint[], ?3::bigint[], ?4::bigint[]) AS mark (sequence, stored_ns, progress)`
 
-	// makeLanesStatement inserts ?1 lanes at a place. ?6 is the highest revision of the old lanes. decide raises it before the commit, so
-	// the new lanes begin at a revision that no lane of the subscriber has had.
+	// makeLanesStatement inserts ?1 lanes at a stream position. ?6 is the highest revision of the old lanes. decide raises it before the
+	// commit, so the new lanes begin at a revision that no lane of the subscriber has had.
 	makeLanesStatement = `
 INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, progress, revision)
 SELECT ?0, lane, ?1, ?2, ?3, ?4, ?5::bigint, ?6 FROM generate_series(0, ?1 - 1) AS lane`
@@ -95,7 +95,7 @@ func (o *Operator) SetLanes(ctx context.Context, subscriber string, lanes int, p
 	return before, nil
 }
 
-// replaceLanes replaces lanes by new ones. These begin where every old lane has handled its events.
+// replaceLanes replaces lanes by new ones. The new lanes begin at the last position up to which every old lane has handled its events.
 func replaceLanes(ctx context.Context, tx bun.Tx, subscriber string, present []inbox.Checkpoint, lanes int) error {
 	from := inbox.Checkpoint{Stream: present[0].Stream, StreamPosition: inbox.HandledByAll(present)}
 	for _, lane := range present {

@@ -25,7 +25,7 @@ var _ orders.Keys = (*keys)(nil)
 
 // claimStatement waits for any other transaction that is claiming the key. Then it inserts the claim if there is none, or takes the row
 // over if the row has expired. It locks the row in each case, so that the row cannot be swept. It returns a row only if the claim is now
-// ours. Others wait for the key, so the statement also sets how long this transaction may be idle.
+// ours. Other requests wait for the key, so the statement also sets how long this transaction may be idle.
 const claimStatement = `
 INSERT INTO request_keys AS held (scope, key, digest, order_id)
 SELECT ?0, ?1, ?2::bytea, ?3::uuid FROM set_config('idle_in_transaction_session_timeout', ?4, true)
@@ -84,7 +84,7 @@ type ExpiredKeys struct{ db *bun.DB }
 
 var _ orders.ExpiredKeys = (*ExpiredKeys)(nil)
 
-// NewExpiredKeys returns the expired keys of db.
+// NewExpiredKeys returns an ExpiredKeys for the tables in db.
 func NewExpiredKeys(db *bun.DB) *ExpiredKeys { return &ExpiredKeys{db: db} }
 
 // deleteStatement reads only the rows that it deletes. now() is constant within a statement, so the index can find the rows; with

@@ -28,7 +28,7 @@ func (Totals) Add(_ context.Context, tx inbox.Tx, customer order.CustomerID, amo
 	})
 }
 
-// totals are the collected orders. Each field is a column.
+// totals are the collected amounts, one for each order. Each field is a column.
 type totals struct {
 	customers  []string
 	currencies []string
@@ -58,7 +58,7 @@ GROUP BY customer::uuid, currency ORDER BY customer::uuid, currency` + addToTota
 
 var addPrepared = prepare("add", addStatement)
 
-// flush writes what was collected.
+// flush writes the collected amounts.
 func (t *totals) flush(ctx context.Context, tx bun.Tx, subscriber string) error {
 	if len(t.customers) == 1 {
 		args := []any{subscriber, t.customers[0], t.currencies[0], t.amounts[0]}

@@ -53,9 +53,10 @@ func (s *CursorStore) Load(ctx context.Context) (relay.Cursor, error) {
 // mostRecorded is the largest number of positions over which the statement computes recorded_to. With more it might not answer in time.
 const mostRecorded = 1_000_000
 
-// recordedCTE reads the cursor as it is before the save (before the first save it stands at 0), and computes recorded_to as it is after the
-// save. Its part sound has a row only if no event came at a position that the relay had passed. One sign of such an event is a row that was
-// recorded between the two times. It must be found now, because after the save nobody could tell it from the other rows.
+// recordedCTE reads the cursor before the save. Before the first save, the cursor is at 0. recordedCTE also computes recording_to, which is
+// recorded_to after the save. The part sound has a row only if no event came at a position that the relay had passed. One sign of such an
+// event is a row that the relay had passed and whose time is between recorded_to and recording_to. After the save such a row looks like any
+// other row, so the save has to find it.
 var recordedCTE = `, before AS (
 	SELECT coalesce(c.revision, 0) AS revision, coalesce(c.position, 0) AS position, c.stream_created, coalesce(c.stream_sequence, 0) AS stream_sequence,
 		coalesce(c.purged_to, 0) AS purged_to, coalesce(c.recorded_position, 0) AS recorded_position,

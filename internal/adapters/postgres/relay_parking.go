@@ -31,9 +31,10 @@ func NewParking(db *bun.DB, relay string) *Parking {
 // fencedRevision is a fenced write that only raises the revision.
 var fencedRevision = fencedWrite("", "", "")
 
-// reconcileStatement does three things. It parks the event of the last control message. It marks events as redriven that the stream now
-// has. It marks events to be redriven again that the stream has lost. The statement reads the waiting events before it changes anything. So
-// it may report events that no longer wait, but never misses one. It locks the log row, so that retention cannot remove the row meanwhile.
+// reconcileStatement does three things. It parks the event of the last control message. If the stream now has an event that waited to be
+// redriven, it marks the event as redriven. If the stream has lost a redriven event, it marks the event to be redriven again. The statement
+// reads the waiting events before it changes anything. So it may report events that no longer wait, but never misses one. It locks the row
+// of the log, so that retention cannot remove the row meanwhile.
 var reconcileStatement = fencedRevision + `, taken AS (
 	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type
 	FROM written, outbox AS o WHERE ?5 AND o.position = ?3 AND o.event_id::text = ?4 FOR KEY SHARE OF o
@@ -134,9 +135,9 @@ func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries 
 	return positions(inLot), nil
 }
 
-// redriveStatement looks at the events to be redriven in order, until it finds one that may be published. It does so whatever the planner
-// knows about the lot. It leaves out events whose log row was deleted by hand, so that they do not delay other aggregates. A row with a
-// part that is too large ends the slice.
+// redriveStatement looks at the events to be redriven in order, until it finds one that may be published. OFFSET 0 keeps this order,
+// whatever the planner knows about the lot. The statement skips events whose log row was deleted by hand, so that they do not delay other
+// aggregates. A row with a part that is too large ends the list.
 var redriveStatement = `
 WITH first AS (
 	SELECT p.aggregate_type, p.aggregate_id

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// session is a connection whose statements end by themselves: when their context ends, or when no answer comes in time. Then Postgres is
-// asked to cancel the statement, and the connection is closed.
+// session is a connection with a time limit for each statement. If the context of a statement ends, or no answer comes in time, the session
+// asks Postgres to cancel the statement, and closes the connection.
 type session struct {
 	*stdlib.Conn
 	pool       *sessions
@@ -160,9 +160,9 @@ func (c *call) end(err error) error {
 	return err
 }
 
-// judge retires the pool's connections of this time if err says that no answer came: a deadline of the caller or of the session passed, or
-// the kernel gave the connection up. It also retires them if the server takes no writes; see outdated. If the caller cancels, that says
-// nothing about the server.
+// judge retires the pool's connections of this generation if err says that no answer came: a deadline of the caller or of the session
+// passed, or the kernel gave the connection up. judge also retires them if the server takes no writes; see outdated. If the caller cancels,
+// judge retires nothing, because the server may be healthy.
 func (c *call) judge(err error) error {
 	if err == nil {
 		return nil

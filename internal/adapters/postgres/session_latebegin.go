@@ -83,7 +83,7 @@ func (t *lateTransaction) Rollback() error {
 	return call.end(err)
 }
 
-// unsent drops a BEGIN that has not been sent yet. It reports whether there was one. Then there is no transaction to end.
+// unsent drops a BEGIN that has not been sent yet. It reports whether there was such a BEGIN. If so, there is no transaction to end.
 func (t *lateTransaction) unsent() bool {
 	waits := t.session.lateBegin != ""
 	t.session.lateBegin = ""

@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// readOnlyFor is the age from which a session without writes may be outdated. A younger session still shows the server's present state.
-	// So if the database really is read-only, the pool opens its sessions again at most once in this time.
+	// readOnlyFor is the least age of a read-only session that counts as outdated. A younger session still shows the server's present
+	// state. So if the database really is read-only, the pool replaces its sessions at most once in this time.
 	readOnlyFor = time.Second
 
 	// standbyFor is how long the pool treats a server as a standby without connecting to it again.
 	standbyFor = 250 * time.Millisecond
 )
 
-// sessions opens the connections of one pool. Each statement on them has a deadline. If a deadline passes without an answer, the other
-// connections of that time are not used again, because they lead through the same network to the same server. So if all connections of a
-// pool are dead, that costs one timeout, not one for each connection. The connections are also not used again if one of them leads to a
-// server that takes no writes any more. Then it leads to the former primary, or was opened while the database was read-only.
+// sessions opens the connections of one pool. Each statement on them has a deadline. If a deadline passes without an answer, the pool never
+// again uses the connections that are open now, because they lead through the same network to the same server. So if all connections of a
+// pool are dead, the pool loses one timeout, not one for each connection. The pool also drops its open connections if one of them leads to
+// a server that takes no writes any more. Such a connection leads to the former primary, or was opened while the database was read-only.
 type sessions struct {
-	direct, pooler driver.Connector // open tries direct first; pooler is for a server that refuses its settings
+	direct, pooler driver.Connector // open tries direct first; pooler is for a server that refuses the settings of direct
 	pooled         atomic.Bool      // a pooler stands in between
 	within         time.Duration    // the limit of a statement
 	generation     atomic.Int64     // rises when the open connections must not be used again
@@ -59,10 +59,10 @@ func newSessions(config *pgx.ConnConfig, within time.Duration) (*sessions, error
 	return &sessions{direct: connector(direct, true), pooler: connector(pooled, false), within: within}, nil
 }
 
-// Driver returns pgx's.
+// Driver returns the driver of pgx.
 func (s *sessions) Driver() driver.Driver { return s.direct.Driver() }
 
-// Connect opens a connection to a server that is not a standby, the first such of DATABASE_URL.
+// Connect opens a connection to the first server of DATABASE_URL that is not a standby.
 func (s *sessions) Connect(ctx context.Context) (driver.Conn, error) {
 	if last := s.standby.Load(); last != nil && time.Since(last.at) < standbyFor {
 		return nil, last.err
@@ -141,8 +141,8 @@ type keepBackend struct{}
 var errBackendEnded = errors.New("the pooler's connection to Postgres took no writes, and was ended")
 
 // endBackend ends the pooler's connection to a server that takes no writes. Otherwise the pooler keeps that connection for up to an hour.
-// When it has ended, the pooler opens another connection, to the server to which the name leads now, with the present settings. Our
-// connection to the pooler ends too.
+// Afterwards the pooler opens another connection with the present settings. The new connection leads to the server to which the name leads
+// now. Our connection to the pooler ends too.
 func endBackend(ctx context.Context, conn *pgconn.PgConn) error {
 	if ctx.Value(keepBackend{}) != nil {
 		return nil

@@ -21,7 +21,7 @@ const (
 type allowance int
 
 const (
-	// ordinary ends an allowance.
+	// ordinary is the usual limit. It ends an earlier allowance of the context.
 	ordinary allowance = 1
 	// counting is for operators. Their statements may count or search all of a large table. One minute.
 	counting allowance = 4
