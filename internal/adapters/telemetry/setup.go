@@ -119,8 +119,8 @@ func (t *Telemetry) Propagator() propagation.TextMapPropagator {
 	return propagation.NewCompositeTextMapPropagator(fromClients{propagation.TraceContext{}}, propagation.Baggage{})
 }
 
-// Shutdown exports the remaining spans and metrics. It returns after FlushTimeout at the latest, with an error if the collector does not answer. The program need
-// not fail because of that error. Spans that end after Shutdown are dropped.
+// Shutdown exports the remaining spans and metrics. It returns after FlushTimeout at the latest, with an error if the collector does not
+// answer. The program need not fail because of that error. Spans that end after Shutdown are dropped.
 func (t *Telemetry) Shutdown(ctx context.Context) error { return t.shutdown(ctx) }
 
 // newResource returns a resource without a schema URL, because the libraries that add attributes use different versions of the conventions.
