@@ -31,7 +31,7 @@ type Config struct {
 	built *buildInfo // nil if code made the Config; a pointer, so printing a Config never shows the content
 }
 
-// buildInfo is what a Builder knows about the Config that it made.
+// buildInfo records from what a Builder made a Config.
 type buildInfo struct {
 	origins   map[Name]origin
 	telemetry []Setting // OTEL_*, which the OpenTelemetry SDK reads by itself
@@ -128,7 +128,7 @@ type Log struct {
 	Format Format     `env:"LOG_FORMAT"`
 }
 
-// Dev is for the command that runs everything in one process.
+// Dev configures the commands of playground. By default, DataDir also has the file with the token of the admin listener.
 type Dev struct {
 	DataDir      string `env:"OUTBOXIE_DATA_DIR"` // where Postgres and NATS keep their data
 	PostgresHome string `env:"OUTBOXIE_PG_HOME"`  // the folder above bin/postgres; empty: look for it

@@ -322,5 +322,5 @@ func identifier(text string) bool {
 	return text != "" && len(text) <= 200 && !strings.ContainsFunc(text, invisible)
 }
 
-// jetStreamName matches the name of a stream: NATS uses it as a token of subjects, and its file store as the name of a folder.
+// jetStreamName reports whether text can be the name of a stream. NATS uses the name as a token of subjects, and as the name of a folder.
 func jetStreamName(text string) bool { return identifier(text) && !strings.ContainsAny(text, `.*>/\`) }
