@@ -105,7 +105,7 @@ type Subscriber struct {
 	IdleTimeout    time.Duration `env:"SUBSCRIBER_IDLE_TIMEOUT"` // Postgres ends a transaction after so long without a statement
 	ReadAhead      int           `env:"SUBSCRIBER_READ_AHEAD"`   // bytes of events that wait in memory
 	OnLoss         LossPolicy    `env:"SUBSCRIBER_ON_LOSS"`      // what to do if messages were removed and the log does not have their events
-	Webhook        Secret        `env:"WEBHOOK_URL"`             // where the handler webhook sends events; the path may be a secret too; empty: none given
+	Webhook        Secret        `env:"WEBHOOK_URL"`             // where the handler webhook sends events; the path may be secret; empty: none
 }
 
 // LossPolicy is what a subscriber does when the stream has removed messages before it read them, and the log does not have their events.

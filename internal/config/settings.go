@@ -314,7 +314,7 @@ func address(text string) bool {
 	return err == nil
 }
 
-// clash reports whether both listeners want the same port. Port 0 never clashes, because it picks a free port.
+// clash reports whether both listeners have the same address. Port 0 never clashes, because it picks a free port.
 func (h HTTP) clash() bool { return h.Addr == h.AdminAddr && !strings.HasSuffix(h.Addr, ":0") }
 
 func identifier(text string) bool {
