@@ -12,7 +12,7 @@ import (
 )
 
 // bound has the listeners of a process. The process listens before it does anything else. So if a port is in use, the process changes
-// nothing in the database. Clients that connect before the server serves wait.
+// nothing in the database. If a client connects early, the client waits until the server serves.
 type bound struct {
 	api, admin net.Listener // nil: not served
 }

@@ -17,7 +17,7 @@ import (
 // does not wait for a database that refuses it.
 const databasePatience = 30 * time.Second
 
-// serveTables returns the sets of tables that serve uses. An instance without the API does not use those of the service.
+// serveTables returns the sets of tables that serve uses. An instance without the API does not use the tables of the service.
 func serveTables(c config.Config) []postgres.Set {
 	if c.Roles.API {
 		return postgres.Sets()

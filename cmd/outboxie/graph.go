@@ -75,7 +75,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		fx.WithLogger(func() fxevent.Logger {
 			events := &fxevent.SlogLogger{Logger: logger}
 			events.UseLogLevel(slog.LevelDebug)
-			events.UseErrorLevel(slog.LevelDebug) // the start and the stop return their errors
+			events.UseErrorLevel(slog.LevelDebug) // not twice: the start and the stop return their errors, and the program prints them
 			return events
 		}),
 		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
@@ -114,7 +114,7 @@ func brokerOptions(c config.Config, logger *slog.Logger) jetstream.Options {
 func serving(c config.Config) fx.Option {
 	graph := fx.Options(
 		fx.Provide(newOrdering, ordering.NewSweep, newRelay, apiOptions, servingChecks),
-		fx.Invoke(runNotifier), // before the relay, so it stops after the relay: a relay that resigns notifies the others
+		fx.Invoke(runNotifier), // before the relay, so the notifier stops after the relay: a relay that resigns notifies the others
 	)
 	if c.Roles.Relay {
 		graph = fx.Options(graph, fx.Invoke(observeRelay, observeShared, runRelay))

@@ -22,7 +22,7 @@ var decorators = fx.Decorate(
 	decorateHandlers,
 )
 
-// decorateRelay wraps the ports of a relay together, because their spans share incidents.
+// decorateRelay wraps the ports of a relay together, because an incident at one port is shown on the spans of another port.
 func decorateRelay(
 	c config.Config, tp trace.TracerProvider, mp metric.MeterProvider,
 	log relay.Log, cursors relay.CursorStore, publisher relay.Publisher, elector relay.Elector, retention relay.Retention,

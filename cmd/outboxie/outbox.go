@@ -36,7 +36,7 @@ func (p *program) outboxCommand() *cobra.Command {
 type outboxPorts struct {
 	operations.RelayInspector
 	operations.ParkingAdmin
-	subscribers operations.SubscriberAdmin // knows the database only, not the stream
+	subscribers operations.SubscriberAdmin // reads only the database, not the stream
 }
 
 // withOutbox runs work on the relay and the parking lot of the configured stream.

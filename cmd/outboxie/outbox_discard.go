@@ -47,7 +47,7 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 	return cmd
 }
 
-// discard shows the event first, if the log still has it.
+// discard gives up the event at a position. If the log still has the event, discard prints the event first.
 func (p *program) discard(ctx context.Context, ports outboxPorts, position outbox.Position, c choice) error {
 	found, err := ports.List(ctx, operations.EventFilter{Position: position, Limit: 1})
 	if err != nil {

@@ -27,7 +27,7 @@ const (
 	exitUsage  = 2
 )
 
-// program is what the commands need of their process.
+// program has the environment and the outputs of the process, for all commands.
 type program struct {
 	environment []string
 	stdout      io.Writer // escapes everything except visible characters, line breaks and tabs

@@ -89,7 +89,7 @@ func withListHint(err error, id string) error {
 	return err
 }
 
-// lossAdvice says how a subscriber goes on without the lost messages, which end at a sequence.
+// lossAdvice returns the advice for a subscriber that waits for lost messages. The last lost message has the sequence to.
 func lossAdvice(subscriber string, to uint64) string {
 	return "to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: " +
 		console.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", "sequence:"+strconv.FormatUint(to, 10), "--yes")

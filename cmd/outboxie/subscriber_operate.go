@@ -21,7 +21,7 @@ import (
 
 // withSubscribers runs work on all subscribers. NATS is not needed unless the work asks for the stream.
 func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func(ctx context.Context, admin operations.SubscriberAdmin) error) error {
-	logger := slog.New(slog.DiscardHandler) // a log would go to standard output; the command returns its failure
+	logger := slog.New(slog.DiscardHandler) // standard output belongs to the command; an error is returned, not logged
 	nc, err := jetstream.Connect(brokerOptions(c, logger))
 	if err != nil {
 		return err

@@ -74,7 +74,7 @@ func (p *program) trace(ctx context.Context, c config.Config, key outbox.Key) er
 			return err
 		}
 		if i > 0 {
-			_, _ = fmt.Fprintln(p.stdout) // the next write fails too
+			_, _ = fmt.Fprintln(p.stdout) // if this write fails, the next write fails too
 		}
 		if err := drawTrace(p.stdout, trace, linked, client.Page(trace.ID)); err != nil {
 			return err

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// choice has the flags that choose undecided events.
+// choice has the flags that choose undecided events. An undecided event is a dead letter, or the first parked event of an aggregate.
 type choice struct {
 	group, eventType, aggregate string
 	all, yes, asJSON            bool
@@ -46,7 +46,7 @@ func (c *choice) read() (operations.Choice, error) {
 // decision is what a command does with the chosen events.
 type decision struct {
 	thing    string // the noun for the events in the output: dead letter
-	groups   string // the command that lists what there is
+	groups   string // the command that lists the groups
 	change   func(ctx context.Context, choice operations.Choice) (int, error)
 	final    bool // the change needs --yes for a single event too
 	readable bool // the change skips messages that are not readable events
@@ -79,7 +79,7 @@ func (p *program) decide(ctx context.Context, c choice, undecided operations.Und
 	return p.sayDecision(c, d, found, changed)
 }
 
-// sayDecision prints how many events were found and changed. -1 means that the change is not confirmed.
+// sayDecision prints how many events were found and changed. changed is -1 if the command has changed nothing yet.
 func (p *program) sayDecision(c choice, d decision, found operations.ChoiceCount, changed int) error {
 	if c.asJSON {
 		return printJSON(p.stdout, httpapi.Decision{Chosen: found.Events, Behind: found.Behind, Changed: max(changed, 0)})
@@ -101,7 +101,7 @@ func (p *program) sayDecision(c choice, d decision, found operations.ChoiceCount
 	return err
 }
 
-// printGroups prints the groups and then the text more. If there is no group, it prints the text none.
+// printGroups prints the groups, and more as the last line. If there are no groups, printGroups prints only the text in none.
 func printGroups(out io.Writer, groups operations.Groups, now time.Time, none, more string) error {
 	if groups.All == 0 {
 		_, err := fmt.Fprintln(out, none)
@@ -127,7 +127,7 @@ func printGroups(out io.Writer, groups operations.Groups, now time.Time, none, m
 	return err
 }
 
-// typesOf names the type of a group's events, and how many others there are.
+// typesOf returns the first type of a group's events, and the number of the other types.
 func typesOf(g operations.Group) string {
 	switch len(g.Types) {
 	case 0:

@@ -61,9 +61,9 @@ type demoServers struct {
 
 var _ demo.Servers = (*demoServers)(nil)
 
-// Start implements demo.Servers.
+// Start starts a Postgres with temporary data, and a NATS. It returns a description of both.
 func (s *demoServers) Start(ctx context.Context, folder string, note demo.Note) (string, error) {
-	logger := telemetry.NewLogger(note, slog.LevelInfo, "text") // what is downloaded, for example
+	logger := telemetry.NewLogger(note, slog.LevelInfo, "text") // logs, for example, which Postgres is downloaded
 	var err error
 	s.postgres, err = embedded.StartPostgres(ctx, embedded.PostgresOptions{
 		DataDir: embedded.PostgresFolder(folder), Temporary: true, Home: s.postgresHome, Logger: logger,
@@ -79,11 +79,11 @@ func (s *demoServers) Start(ctx context.Context, folder string, note demo.Note) 
 		s.postgres.Version(), s.postgres.Home(), s.DatabaseURL(), s.BrokerURL()), nil
 }
 
-// Stop implements demo.Servers.
+// Stop stops the servers that Start has started.
 func (s *demoServers) Stop() error { return s.stop() }
 
-// DatabaseURL implements demo.Servers.
+// DatabaseURL returns the URL of the Postgres, with its password.
 func (s *demoServers) DatabaseURL() string { return s.postgres.URL() }
 
-// BrokerURL implements demo.Servers.
+// BrokerURL returns the URL of the NATS.
 func (s *demoServers) BrokerURL() string { return s.nats.URL() }

@@ -22,7 +22,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/playground/processes"
 )
 
-// The exit codes, as those of outboxie.
+// The exit codes are the same as those of outboxie.
 const (
 	exitClean  = 0
 	exitFailed = 1
@@ -31,7 +31,7 @@ const (
 
 var errUsage = fault.New(fault.Invalid, "usage", "the command line cannot be used")
 
-// playground is what every command needs of its process.
+// playground has the environment and the outputs of the process, for all commands.
 type playground struct {
 	environment []string
 	program     string    // the file of outboxie

@@ -121,7 +121,8 @@ func stop(members []*member) {
 	processes.Stop(started...)
 }
 
-// watch returns when ctx ends. It returns an error if a server or a process ends by itself that the others need.
+// watch returns when ctx ends. If a server or process that the others need ends by itself, watch returns
+// an error.
 func (p *playground) watch(ctx context.Context, servers *servers, members []*member) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return servers.watch(ctx) })

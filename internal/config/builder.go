@@ -16,7 +16,7 @@ type Builder struct {
 	required    []Name
 }
 
-// NewBuilder returns a Builder that knows the defaults only.
+// NewBuilder returns a Builder that has only the defaults.
 func NewBuilder() *Builder { return &Builder{} }
 
 // Environment takes settings from variables of the form NAME=value, as os.Environ returns them. A variable with an empty value is not set.
@@ -25,7 +25,8 @@ func (b *Builder) Environment(variables []string) *Builder {
 	return b
 }
 
-// Flags takes settings from the flags in set that AddFlags added and the user gave. Flags win over the environment.
+// Flags takes settings from the flags of set. AddFlags must have added these flags. A flag counts only if the user has given the flag. Flags
+// win over the environment.
 func (b *Builder) Flags(set *pflag.FlagSet) *Builder {
 	b.flags = set
 	return b

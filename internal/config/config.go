@@ -31,7 +31,7 @@ type Config struct {
 	built *buildInfo // nil if code made the Config; a pointer, so printing a Config never shows the content
 }
 
-// buildInfo is what a Builder knows about the Config that it made.
+// buildInfo records from what a Builder made a Config.
 type buildInfo struct {
 	origins   map[Name]origin
 	telemetry []Setting // OTEL_*, which the OpenTelemetry SDK reads by itself
@@ -105,7 +105,7 @@ type Subscriber struct {
 	IdleTimeout    time.Duration `env:"SUBSCRIBER_IDLE_TIMEOUT"` // Postgres ends a transaction after so long without a statement
 	ReadAhead      int           `env:"SUBSCRIBER_READ_AHEAD"`   // bytes of events that wait in memory
 	OnLoss         LossPolicy    `env:"SUBSCRIBER_ON_LOSS"`      // what to do if messages were removed and the log does not have their events
-	Webhook        Secret        `env:"WEBHOOK_URL"`             // where the handler webhook sends events; the path may be a secret too; empty: none given
+	Webhook        Secret        `env:"WEBHOOK_URL"`             // where the handler webhook sends events; the path may be secret; empty: none
 }
 
 // LossPolicy is what a subscriber does when the stream has removed messages before it read them, and the log does not have their events.
@@ -128,7 +128,7 @@ type Log struct {
 	Format Format     `env:"LOG_FORMAT"`
 }
 
-// Dev is for the command that runs everything in one process.
+// Dev configures the commands of playground. By default, DataDir also has the file with the token of the admin listener.
 type Dev struct {
 	DataDir      string `env:"OUTBOXIE_DATA_DIR"` // where Postgres and NATS keep their data
 	PostgresHome string `env:"OUTBOXIE_PG_HOME"`  // the folder above bin/postgres; empty: look for it

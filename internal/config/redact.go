@@ -36,7 +36,7 @@ func redactedQuery(query url.Values) (shown url.Values, changed bool) {
 }
 
 // harmlessTelemetry has the ends of the names of OTEL_* variables whose values may be shown: names, numbers, choices and files. A value
-// with an @ or a line break is none of these.
+// with an @ or a line break is hidden in any case.
 var harmlessTelemetry = []string{
 	"OTEL_SDK_DISABLED", "OTEL_SERVICE_NAME", "OTEL_LOG_LEVEL", "OTEL_PROPAGATORS", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG",
 	"_EXPORTER", "_PROTOCOL", "_TIMEOUT", "_COMPRESSION", "_INSECURE", "_CERTIFICATE", "_CLIENT_KEY", "_DELAY", "_SIZE", "_INTERVAL",

@@ -314,7 +314,7 @@ func address(text string) bool {
 	return err == nil
 }
 
-// clash reports whether both listeners want the same port. Port 0 never clashes, because it picks a free port.
+// clash reports whether both listeners have the same address. Port 0 never clashes, because it picks a free port.
 func (h HTTP) clash() bool { return h.Addr == h.AdminAddr && !strings.HasSuffix(h.Addr, ":0") }
 
 func identifier(text string) bool {
@@ -322,5 +322,5 @@ func identifier(text string) bool {
 	return text != "" && len(text) <= 200 && !strings.ContainsFunc(text, invisible)
 }
 
-// jetStreamName matches the name of a stream: NATS uses it as a token of subjects, and its file store as the name of a folder.
+// jetStreamName reports whether text can be the name of a stream. NATS uses the name as a token of subjects, and as the name of a folder.
 func jetStreamName(text string) bool { return identifier(text) && !strings.ContainsAny(text, `.*>/\`) }

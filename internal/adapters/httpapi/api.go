@@ -63,7 +63,7 @@ func NewAPI(options Options) *API {
 	}, engine)}
 }
 
-// refuseParameter answers a request whose parameters the generated code cannot read. That can only be an empty id, because all parameters
+// refuseParameter answers a request whose parameters the generated code cannot read. The only such parameter is an empty id: all parameters
 // are texts, and readParameters has refused a parameter that is given twice.
 func refuseParameter(c *gin.Context, _ error, _ int) {
 	var in fieldErrors

@@ -18,7 +18,7 @@ import (
 const (
 	// maxBody is in bytes: ten times the longest body that the contract allows.
 	maxBody = 64 << 10
-	// shortBody is the longest body that does not count as long. The body of every order, payment and shipment is shorter, in any notation.
+	// shortBody is the size from which a body counts as long. The body of every order, payment and shipment is shorter, in any notation.
 	shortBody = 8 << 10
 	// maxLongBodies is how many requests with a long body may be in work at a time, from the arrival of the body to the answer.
 	maxLongBodies = 32
@@ -128,12 +128,12 @@ type object struct {
 	names   []string // the keys of members, in the order of the text
 }
 
-// maxMembers is how many members of an object are read. No valid object has more than 10, and each further member is an error, so the read
-// members already fill the answer with maxFieldErrors errors.
+// maxMembers is the number of members after which UnmarshalJSON stops. A valid object has at most 10 members, and each further member is an
+// error. So the members that were read have at least maxFieldErrors errors, which is as many as an answer names.
 const maxMembers = 10 + maxFieldErrors
 
 // UnmarshalJSON reads an object. A member that is given twice is an error. If an object has too many members, UnmarshalJSON skips the last
-// ones: the others already have more errors than an answer names.
+// members: the first ones already have as many errors as an answer names.
 func (o *object) UnmarshalJSON(text []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -172,7 +172,8 @@ func (o *object) allowOnly(known ...string) {
 	}
 }
 
-// text returns a member that must be a string. ok is false if the member is absent, or if it is not a string. Only the second is an error.
+// text returns a member that must be a string. ok is false if the member is absent or not a string. An absent member is
+// not an error.
 func (o *object) text(name string) (text string, ok bool) {
 	value, given := o.members[name]
 	if !given {

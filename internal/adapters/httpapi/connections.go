@@ -34,7 +34,7 @@ type connections struct {
 
 	mu   sync.Mutex
 	open int
-	idle []net.Conn // the one that has been idle the longest is first
+	idle []net.Conn // the connection that has been idle the longest is first
 }
 
 func newConnections(listener net.Listener, most int, name string, logger *slog.Logger) *connections {
@@ -71,7 +71,7 @@ func (l *connections) admit() bool {
 	}
 	l.mu.Unlock()
 	if given != nil {
-		_ = given.Close() // Close reduces l.open, which was raised for the new connection
+		_ = given.Close() // Close lowers l.open by one, after the new connection has raised it by one
 	}
 	return !full || given != nil
 }
@@ -113,7 +113,7 @@ func answerOverload(conn *net.TCPConn) {
 	}
 }
 
-// connection is an open connection of the listener of. Close lowers the number of open connections once.
+// connection is an open connection that a listener has admitted. Close lowers the number of open connections of that listener once.
 type connection struct {
 	*net.TCPConn
 	of   *connections

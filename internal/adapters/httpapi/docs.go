@@ -13,7 +13,7 @@ import (
 //go:embed openapi.yaml docs.html docs
 var documents embed.FS
 
-// contentTypes of the documents.
+// contentTypes has the content types of the documents, by file extension.
 var contentTypes = map[string]string{
 	".html":    "text/html; charset=utf-8",
 	".js":      "text/javascript; charset=utf-8",

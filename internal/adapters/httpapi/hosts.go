@@ -13,8 +13,8 @@ import (
 const AnyHost = "*"
 
 // hosts has the host names that requests to a listener may use. It protects against DNS rebinding: a foreign page makes a browser send
-// requests to a foreign name that resolves to this listener. Only this machine or its network can reach the listener, and the browser is
-// there. Such a request has the foreign name in its Host header.
+// requests to a foreign name that resolves to this listener. The page's author cannot reach the listener, but a browser in the same network
+// can. Such a request has the foreign name in its Host header.
 type hosts struct {
 	any   bool
 	names map[string]bool

@@ -31,8 +31,8 @@ var (
 	errBug      = fault.New(fault.Internal, "internal", "something went wrong on our side; the trace id helps to find out what")
 )
 
-// statusOf and statusOfCode give the status of every fault. The code decides if HTTP has a special status for the fault. Otherwise the kind
-// decides. The contract lists all codes.
+// statusOf and statusOfCode give the status of every fault. If statusOfCode has the fault's code, the code decides. Otherwise the fault's
+// kind decides. The contract lists all codes.
 var (
 	statusOf = map[fault.Kind]int{
 		fault.Invalid:     http.StatusBadRequest,

@@ -65,7 +65,7 @@ func newRefusals(server string, logger *slog.Logger, mp metric.MeterProvider, ki
 		quietUntil: make(map[refusal]time.Time), suppressed: make(map[refusal]int),
 	}
 	for _, kind := range kinds {
-		r.count(context.Background(), kind, 0) // shows 0, so the first refusal is an increase
+		r.count(context.Background(), kind, 0) // shows 0, so a scrape sees the first refusal as an increase
 	}
 	return r
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Timeouts bounds how long a client or a request may take. A zero stands for the default.
+// Timeouts bounds how long a client or a request may take. A zero stands for the default, which is the last word of each comment.
 type Timeouts struct {
 	ReadHeader time.Duration // until the request's headers are in; 5s
 	Read       time.Duration // until its body is in too; 15s
@@ -67,8 +67,8 @@ const (
 	AdminName = "admin listener"
 )
 
-// Bind listens on an address for the server with a name. The server may be made later. Clients can connect from now on. They get answers
-// when the server serves.
+// Bind listens on addr for a server that may be made later. name is the name of the server in errors. Clients can connect from now on. They
+// get answers when the server serves.
 func Bind(ctx context.Context, name, addr string) (net.Listener, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {

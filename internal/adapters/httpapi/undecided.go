@@ -9,7 +9,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// undecidedRoutes serves, over HTTP, the commands of `outboxie outbox` and `outboxie subscriber` for groups of events.
+// undecidedRoutes serves, over HTTP, the commands of `outboxie outbox` and `outboxie subscriber` for groups of undecided events. See
+// operations.UndecidedEvents.
 type undecidedRoutes struct {
 	parked      operations.UndecidedEvents
 	deadLetters operations.DeadLetterFinder

@@ -143,7 +143,8 @@ func (w wireTrace) read() Trace {
 	return trace
 }
 
-// read returns the tags with the types that Jaeger names. Jaeger sends an int64 that JavaScript cannot hold as a string.
+// read returns the tags with the types that Jaeger names. If JavaScript cannot hold an int64, Jaeger sends the
+// number as a string.
 func (w wireTags) read() map[string]any {
 	tags := make(map[string]any, len(w))
 	for _, tag := range w {

@@ -170,7 +170,8 @@ func (i *Inbox) Rewind(
 	return moved.Checkpoint, nil
 }
 
-// takeLane locks a lane if it is as from says and no other transaction works on it. Otherwise it fails with inbox.ErrLaneMoved, at once.
+// takeLane locks a lane if its checkpoint is still from, and no other transaction works on the lane. Otherwise takeLane fails with
+// inbox.ErrLaneMoved, at once.
 func (s *session) takeLane(key laneKey, from inbox.Checkpoint) (lane, error) {
 	row, found := s.inbox.lanes[key]
 	if !found || !s.locks(key) || !same(row.Checkpoint, from) {
@@ -179,7 +180,7 @@ func (s *session) takeLane(key laneKey, from inbox.Checkpoint) (lane, error) {
 	return row, nil
 }
 
-// same reports whether a checkpoint is as a caller knows it.
+// same reports whether a lane still has the checkpoint that a caller has read.
 func same(row, from inbox.Checkpoint) bool {
 	return row.Stream == from.Stream && row.Sequence == from.Sequence && row.Lanes == from.Lanes && row.StoredAt.Equal(from.StoredAt) &&
 		row.Revision == from.Revision

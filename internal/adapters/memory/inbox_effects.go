@@ -144,7 +144,7 @@ func (e *effects) handle(ctx context.Context, entry outbox.Entry) (err error) {
 	return ctx.Err()
 }
 
-// apply handles the event at an index of the batch. The event is not suspect.
+// apply handles the event at an index of the batch, without a savepoint. If the event fails, the transaction fails.
 func (e *effects) apply(ctx context.Context, index int, entry outbox.Entry) error {
 	if err := e.handle(ctx, entry); err != nil {
 		return &inbox.EventError{Index: index, Err: err}

@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// Emitter appends what handlers emit to the log of an Inbox's database.
+// Emitter appends the events that handlers emit. They go to the log of the Inbox's database.
 type Emitter struct{}
 
 var _ inbox.Emitter = (*Emitter)(nil)

@@ -15,5 +15,5 @@ func (i *Inbox) KnowNothing() { i.faults.knowNothing = true }
 // LettersApart commits the letter of a failed event at once, without the event's record, even if the batch fails.
 func (i *Inbox) LettersApart() { i.faults.lettersApart = true }
 
-// ReviseNothing lets operators' decisions about a subscriber keep the revisions of its lanes.
+// ReviseNothing gives lanes no new revisions when an operator or Subscribe changes their subscriber.
 func (i *Inbox) ReviseNothing() { i.faults.reviseNothing = true }

@@ -105,9 +105,11 @@ func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []out
 	for _, purged := range l.purged {
 		known[purged.Position] = dealt(purged.ID)
 	}
+	// last becomes the position of the last event that is not in Present. An event in Present at a lower position is a copy, so the hole had
+	// the event too.
 	last := hole.Before - 1
 	for last > hole.After && !l.missing(hole, last) {
-		last-- // an event in Present before the last event of the hole is a copy
+		last--
 	}
 	end := hole.Before
 	for position := range l.lot { // an event that was redriven into the hole may have a later position
@@ -127,14 +129,14 @@ func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []out
 	return entries, gone
 }
 
-// missing reports whether the log has an event at a position that is not in the parking lot, and that the stream does not show behind the
-// hole.
+// missing reports whether the log has an event at a position that only the hole can have had. Such an event is not in the parking lot, and
+// the stream does not have it after the hole.
 func (l *Log) missing(hole inbox.Hole, position outbox.Position) bool {
 	return l.committed(position) != nil && l.lot[position] == nil && !slices.Contains(hole.Present, position)
 }
 
-// earliest returns the position from which to the hole's end the log has as many events as the hole has messages. The position itself is
-// left out.
+// earliest counts missing events backwards from the end of the hole, until there are as many events as the hole has messages. It returns
+// the position before these events, or 0 if the log has fewer events.
 func (l *Log) earliest(hole inbox.Hole) outbox.Position {
 	count := 0
 	for position := hole.Before - 1; position > 0; position-- {

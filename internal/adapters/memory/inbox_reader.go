@@ -111,7 +111,7 @@ func (r *Reader) State(ctx context.Context) (inbox.StreamState, error) {
 // Stored returns a channel that is signaled at once.
 func (r *Reader) Stored() <-chan struct{} { return r.stored }
 
-// LegacyConsumer returns the consumer that LeaveFormer has left.
+// LegacyConsumer returns the consumer that LeaveFormer has added.
 func (r *Reader) LegacyConsumer(ctx context.Context) (inbox.LegacyConsumer, bool, error) {
 	r.stream.mu.Lock()
 	defer r.stream.mu.Unlock()
@@ -122,7 +122,7 @@ func (r *Reader) LegacyConsumer(ctx context.Context) (inbox.LegacyConsumer, bool
 	return former, found, nil
 }
 
-// LeaveFormer leaves the consumer of an earlier version of the program.
+// LeaveFormer adds a consumer to the stream, as an earlier version of the program has left it.
 func (s *Stream) LeaveFormer(subscriber string, former inbox.LegacyConsumer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

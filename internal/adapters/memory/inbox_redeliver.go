@@ -16,7 +16,7 @@ type redelivery struct {
 	effects
 	inbox.Redelivery
 	letters   []letter
-	applied   map[string]bool   // before
+	applied   map[string]bool   // events that were applied before, by id
 	sequences map[string]uint64 // where the events were read last
 	done      inbox.Redelivered
 }
@@ -64,8 +64,8 @@ func (r *redelivery) stand(ctx context.Context) (works bool, err error) {
 	return works, err
 }
 
-// choose locks a first letter of an aggregate. Of the letters that are due and that no other transaction has locked, it takes the one that
-// has been due for the longest time.
+// choose locks the first letter of an aggregate. If several of these letters are due and not locked, choose takes the letter that has been
+// due for the longest time.
 func (r *redelivery) choose(ctx context.Context) (found bool, err error) {
 	err = r.do(ctx, "choose a letter", func() error {
 		var due []letterKey
@@ -96,7 +96,7 @@ func (r *redelivery) waited(l letter) bool {
 	return l.State == inbox.Dead && l.NoHandler && slices.Contains(r.Types, l.Type)
 }
 
-// follow locks the letters behind the first one, in order. redelivery.letters gets those up to the first dead one.
+// follow locks the letters behind the first letter, in order. It appends the letters before the next dead letter to redelivery.letters.
 func (r *redelivery) follow(ctx context.Context) error {
 	head := r.letters[0]
 	var behind []letterKey

@@ -12,7 +12,7 @@ type session struct {
 	restarts int         // restarts of the database when the transaction began
 	ended    error       // why the transaction has ended; nil: it is open
 	resting  bool        // no statement is under way
-	idle     *time.Timer // ends the transaction
+	idle     *time.Timer // ends the transaction if it is idle for too long
 	waitsFor *session
 	changes  []func()  // that the commit makes, in order
 	writers  []*Writer // of the log
@@ -171,7 +171,7 @@ func (s *session) share(ctx context.Context, key any) error {
 	})
 }
 
-// await tries to lock a row until that succeeds.
+// await waits until take has locked a row. In a deadlock, await ends the transaction.
 func (s *session) await(ctx context.Context, key any, take func(key any) bool) error {
 	s.busy()
 	s.inbox.mu.Lock()
@@ -195,7 +195,7 @@ func (s *session) await(ctx context.Context, key any, take func(key any) bool) e
 	}
 }
 
-// locks locks a row unless another transaction holds it, and reports whether it has.
+// locks locks a row unless another transaction holds the row. It reports whether it has locked the row.
 func (s *session) locks(key any) bool {
 	if s.inbox.holder(key, s) != nil {
 		return false

@@ -88,11 +88,11 @@ func (i *Inbox) Subscribe(ctx context.Context, name, handler string, types []str
 	return s.commit(ctx)
 }
 
-// yieldsFor is how long a subscriber makes way at most, even if the process that asked for way has died.
+// yieldsFor bounds how long a subscriber yields. So the subscriber goes on even if the process for which it yields has died.
 const yieldsFor = 15 * time.Second
 
-// openYielding makes the subscriber yield, and then opens a transaction. The caller locks the subscriber and its lanes in it. Until done is
-// called, or until yieldsFor is over, no redelivery begins, and copies release their lanes.
+// openYielding makes the subscriber yield, and then opens a transaction. In this transaction, the caller locks the subscriber
+// and its lanes. Until done is called, or until yieldsFor is over, no redelivery begins, and copies release their lanes.
 func (i *Inbox) openYielding(ctx context.Context, name string) (s *session, done func(), err error) {
 	until := time.Now().Add(yieldsFor)
 	if err := i.once(ctx, "ask for way", func(*session) error {
@@ -121,7 +121,7 @@ func (i *Inbox) yield(name string, until time.Time) {
 	}
 }
 
-// missing returns those of the types that the subscriber does not want.
+// missing returns the types that the subscriber does not want yet.
 func (s subscriber) missing(types []string) (missing []string) {
 	for _, eventType := range types {
 		if !s.types[eventType] {

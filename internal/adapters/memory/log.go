@@ -2,8 +2,8 @@
 // the use cases and the engine without servers, in any order of events. A test makes a Log, a Stream and a Lease, or an Inbox, and then the
 // ports that use them.
 //
-// The methods beyond the ports do to a database or a broker what can happen to it: it loses its connection, an operator deletes a row, a
-// stream goes back to an older copy. A file's name begins with the port that it serves.
+// The methods that are not in a port simulate failures, and changes by operators: a database loses its connection, an operator deletes a
+// row, a stream goes back to an older copy. A file that implements ports of one package begins with the name of that package.
 package memory
 
 import (

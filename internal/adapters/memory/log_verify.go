@@ -57,7 +57,8 @@ func (l *Log) allMisplaced() []*row {
 	return slices.DeleteFunc(l.unparked(0, max(l.cursor.position, l.purgedTo)), func(r *row) bool { return !l.misplaced(r.entry) })
 }
 
-// excess returns how many more rows than messages of the stream there are between the cursor and a place.
+// excess compares the log with the stream after the cursor, up to a position and a sequence. It returns the number of rows that are not
+// parked, minus the number of messages. If the result is above 0, some of the rows are misplaced.
 func (l *Log) excess(place outbox.Position, sequence uint64) int {
 	if l.cursor.created == "" || sequence < l.cursor.sequence || place <= l.cursor.position {
 		return 0
@@ -184,7 +185,8 @@ func (s *CursorStore) Realign(ctx context.Context, r operations.Realignment) (in
 	return int64(len(moving)), nil
 }
 
-// chosen returns the rows that get new positions, and the rows that are removed because retention had removed their positions before.
+// chosen returns the rows that get new positions, and the rows that are removed. A removed row is published already, and its position is
+// one that retention has removed before.
 func (l *Log) chosen(r operations.Realignment) (moving, dropped []*row) {
 	candidates := l.allMisplaced()
 	if r.Complete {

@@ -11,7 +11,7 @@ import (
 
 var _ operations.EventLog = (*CursorStore)(nil)
 
-// List reads at most one payload more than the payloads that it returns.
+// List leaves out all later payloads after the first payload for which the list has no room.
 func (s *CursorStore) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
 	cursor, err := s.Load(ctx)
 	if err != nil {

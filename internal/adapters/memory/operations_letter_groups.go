@@ -67,7 +67,7 @@ func (i *Inbox) Undecided(
 	return found, mark, err
 }
 
-// chosen locks the letters that are dead and belong to the choice, in order of position, and changes them.
+// chosen locks the dead letters with the ids, in order of position. It changes the letters that are still dead and belong to the choice.
 func (i *Inbox) chosen(
 	ctx context.Context, subscriber string, ids []string, choice operations.Choice, change func(s *session, keys []letterKey) error,
 ) error {

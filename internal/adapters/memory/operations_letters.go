@@ -128,7 +128,7 @@ func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
 	return inbox.ErrNoLetter.With("event %s was applied by subscriber %s before", id, subscriber)
 }
 
-// discard ends a letter whose event was applied, and discards any other one.
+// discard removes a letter whose event was applied, and discards any other letter.
 func (i *Inbox) discard(key letterKey, applied bool) {
 	l := i.letters[key]
 	if applied {

@@ -15,7 +15,7 @@ var _ operations.RelayRepair = (*CursorStore)(nil)
 // Cursor returns the same as Load.
 func (s *CursorStore) Cursor(ctx context.Context) (relay.Cursor, error) { return s.Load(ctx) }
 
-// HasEvents returns the events among places that the log holds.
+// HasEvents returns the elements of places whose events the log has.
 func (s *CursorStore) HasEvents(_ context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()

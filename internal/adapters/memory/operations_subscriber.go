@@ -15,7 +15,7 @@ type Operator struct{ inbox *Inbox }
 
 var _ inbox.Operator = (*Operator)(nil)
 
-// NewOperator returns an operator of the subscribers in the inbox kept.
+// NewOperator returns an operator for the subscribers of an inbox.
 func NewOperator(kept *Inbox) *Operator { return &Operator{kept} }
 
 // known reports whether there is a subscriber with this name.
@@ -173,7 +173,8 @@ func (o *Operator) SetLanes(ctx context.Context, name string, lanes int, proof i
 	return before, nil
 }
 
-// replaceLanes makes new lanes where every old lane has handled its events, with the marks that all old lanes have passed.
+// replaceLanes replaces the lanes. The new lanes begin at the position up to which every old lane has handled its events. They keep the
+// marks up to this position.
 func (i *Inbox) replaceLanes(name string, present []inbox.Checkpoint, lanes int) {
 	from := inbox.Checkpoint{Stream: present[0].Stream, StreamPosition: inbox.HandledByAll(present)}
 	kept := make(map[uint64]inbox.StreamPosition)

@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Stream is a broker's stream with compare-and-swap appends. Its methods beyond the ports do to the stream what can happen to one.
+// Stream is a broker's stream with compare-and-swap appends. Its methods that are not in a port simulate failures, and changes by operators.
 type Stream struct {
 	mu          sync.Mutex
 	made        int // number of the last stream that the broker made
@@ -49,7 +49,7 @@ var (
 	_ relay.Finder       = (*Stream)(nil)
 )
 
-// prefix is what every subject of the stream begins with.
+// prefix is the beginning of every subject of the stream.
 const prefix = "orders."
 
 // NewStream returns a broker without the stream; Open creates it. It takes payloads up to 1 MiB under orders.
@@ -94,7 +94,7 @@ func (s *Stream) has(sequence uint64) bool {
 	return s.base < sequence && sequence <= s.last() && !s.message(sequence).deleted
 }
 
-// make makes a new stream.
+// make makes a new stream. Its first message gets the sequence first.
 func (s *Stream) make(first uint64) {
 	s.made++
 	s.exists, s.incarnation, s.base = true, s.made, first-1

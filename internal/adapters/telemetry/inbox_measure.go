@@ -143,7 +143,7 @@ func newInboxMeasures(m metric.Meter, subscriber, stream string) *inboxMeasures 
 	return i
 }
 
-// begin shows each counter with 0, so the first event is a rise.
+// begin shows each counter with 0, so a scrape sees the first event as an increase.
 func (i *inboxMeasures) begin(ctx context.Context) {
 	i.consumed.Add(ctx, 0, i.received...)
 	i.duplicates.Add(ctx, 0, i.whoseAdd...)
@@ -263,8 +263,8 @@ func (l *measuredLetters) Redeliver(
 type measuredHandler struct {
 	inbox.Handler
 	*inboxMeasures
-	// record records one duration, in the context of the transaction. It does not use the handler's context: that has the span of the batch,
-	// which would become an exemplar for each event.
+	// record records one duration, in the context of the transaction. It does not use the handler's context, because the handler's context
+	// has a span. The span would become an exemplar for each event.
 	record func(took time.Duration, how ...metric.RecordOption)
 }
 

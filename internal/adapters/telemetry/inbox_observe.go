@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// lanesShown is the largest number of lanes of a subscriber whose lanes are shown one by one.
+// lanesShown is a limit: if a subscriber has more lanes, the sequences of its lanes are not shown.
 const lanesShown = 16
 
 // standing has the instruments that show the state of subscribers, as it is in their database.

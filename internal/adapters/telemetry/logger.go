@@ -70,7 +70,7 @@ func newTextHandler(w io.Writer, options *slog.HandlerOptions) textHandler {
 	return textHandler{fields: slog.NewTextHandler(&out.buffer, options), out: out}
 }
 
-// Enabled asks the level.
+// Enabled reports whether records of the level are written.
 func (h textHandler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.fields.Enabled(ctx, level)
 }

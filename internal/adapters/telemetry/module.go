@@ -7,7 +7,7 @@ import (
 )
 
 // Module provides the Telemetry made from Options, its TracerProvider, its MeterProvider and its TextMapPropagator. When the program stops,
-// the users of these stop first. Then Module exports the rest.
+// the users of these values stop first. Then Module exports the remaining spans and metrics.
 //
 // fx can use the Trace functions as decorators: fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork).
 var Module = fx.Module("telemetry",

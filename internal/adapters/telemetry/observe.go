@@ -15,8 +15,8 @@ import (
 // The Observe functions make instruments that are read only at a collection. Each returns a registration. The caller must unregister it
 // before the source of the values is closed. If a value cannot be read, that collection leaves it out: a gauge is either true or absent.
 
-// A server is asked for the values of instruments at most once in askEvery, however many collections there are. A collection waits for the
-// answer at most answerWithin.
+// The Observe functions ask a server at most once in askEvery, even if collections are more frequent. A collection waits for the answer at
+// most answerWithin.
 const (
 	askEvery     = time.Second
 	answerWithin = 2 * time.Second
@@ -119,7 +119,7 @@ func ObserveDeadLetters(
 	}, dead)
 }
 
-// ObserveLoss shows the number of lost messages because of which a subscriber has stopped. count returns the number.
+// ObserveLoss shows how many lost messages keep the lanes of a subscriber waiting. count returns the number.
 func ObserveLoss(mp metric.MeterProvider, subscriber string, count func() int) (metric.Registration, error) {
 	m := meter(mp)
 	lost := made(m.Int64ObservableGauge("outboxie.subscriber.lost", metric.WithUnit("{message}"),

@@ -37,7 +37,7 @@ func measurePublisher(mp metric.MeterProvider, stream string, next relay.Publish
 		conflicts: made(m.Int64Counter("outboxie.relay.conflicts", metric.WithUnit("{conflict}"),
 			metric.WithDescription("Appends that were refused because the stream did not end where this relay believed."))),
 	}
-	p.conflicts.Add(context.Background(), 0) // shows 0, so the first conflict is a rise
+	p.conflicts.Add(context.Background(), 0) // shows 0, so a scrape sees the first conflict as an increase
 	p.sent.AddSet(context.Background(), 0, p.attributes("send", nil))
 	return p
 }

@@ -120,7 +120,7 @@ func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, e
 			o.ObserveInt64(backlog, found.Backlog)
 			o.ObserveFloat64(oldest, found.Oldest.Seconds())
 			o.ObserveInt64(kept, found.Retained)
-			// The database may hide a transaction of another role, except that it delays the relay. Then only the relay's wait is known.
+			// The database may hide a transaction of another role. Then only the wait of the relay shows that there is one.
 			o.ObserveFloat64(writer, max(found.OldestTransaction, from.Waiting()).Seconds())
 			o.ObserveInt64(events, found.ParkedEvents)
 			o.ObserveInt64(aggregates, found.ParkedAggregates)

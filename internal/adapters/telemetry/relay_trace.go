@@ -29,7 +29,7 @@ const (
 	logWaited     = "log waited"
 )
 
-// longRead is the duration from which on a read of the log is an incident: the read waited for an open transaction, or the database is
+// longRead is a limit: a read of the log that takes this long is an incident. The read waited for an open transaction, or the database is
 // slow.
 const longRead = 100 * time.Millisecond
 
@@ -117,8 +117,8 @@ func (e *elector) recordChange(ctx context.Context, name, detail string, began t
 	span.End()
 }
 
-// cursors learns of halts from the calls that report and load them: a loaded cursor shows that a halt goes on, or that an operator has
-// ended it. One relay uses cursors, so its calls do not overlap.
+// cursors traces halts. Report and Load show a halt: a loaded cursor shows that a halt goes on, or that an operator has ended the halt. One
+// relay uses cursors, so calls do not overlap.
 type cursors struct {
 	relay.CursorStore
 	tracer    trace.Tracer
@@ -155,7 +155,7 @@ func (c *cursors) Report(ctx context.Context, fence relay.WriteFence, halt *rela
 	return err
 }
 
-// observe records the begin and the end of a halt, each as a trace of its own. A halt that goes on is an incident.
+// observe records the start and the end of a halt, each as a trace of its own. While a halt goes on, the halt is an incident.
 func (c *cursors) observe(ctx context.Context, halt *relay.Halt, began time.Time) {
 	before := c.halt
 	c.halt = halt

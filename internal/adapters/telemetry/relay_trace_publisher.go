@@ -14,8 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// longBatch is the number of messages from which on the spans of a batch are recorded while the next batch is published. To record the
-// spans of a thousand messages takes half as long as to publish them, and publishing mostly waits for the broker.
+// longBatch is a limit: if a batch has so many messages, its spans are recorded while the next batch is published. To record the spans of a
+// thousand messages takes half as long as to publish the messages, and publishing mostly waits for the broker.
 const longBatch = 100
 
 // maxLinks is how many links a span has at most; OpenTelemetry drops more.

@@ -11,8 +11,8 @@ import (
 // newSampler reads OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG as OpenTelemetry defines them. It returns an error for other values.
 // Without these variables, a span with a parent is sampled if the parent is. A span without a parent is sampled only if spans are exported.
 //
-// With a sampler that is based on the parent, a batch is sampled if one of its messages is, as a child is if its parent is. Otherwise a
-// ratio would leave out the batch of almost every order that it samples.
+// If the sampler is based on the parent, a batch is sampled if one of its messages is sampled. A batch has no parent, so a ratio alone would
+// leave out the batch of almost every sampled order.
 //
 // If clients are not trusted, the parents that clients send decide nothing, with any sampler.
 func newSampler(exporting, trustClients bool) (sdktrace.Sampler, error) {

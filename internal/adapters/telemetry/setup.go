@@ -63,7 +63,7 @@ type Telemetry struct {
 
 // Setup reads the OTEL_* environment. Spans are exported only if OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT,
 // OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or Options.Endpoint is set. Without an export, traces still have ids. The ids are passed on and appear
-// in logs. Such traces are sampled only if the trace of a trusted caller is, or if OTEL_TRACES_SAMPLER says so. Metrics are always
+// in logs. Such a trace is sampled only if a trusted caller has sampled the trace, or if OTEL_TRACES_SAMPLER says so. Metrics are always
 // measured. They are pushed only if OTEL_METRICS_EXPORTER or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set. With OTEL_SDK_DISABLED=true there
 // are no ids either.
 //
@@ -119,8 +119,8 @@ func (t *Telemetry) Propagator() propagation.TextMapPropagator {
 	return propagation.NewCompositeTextMapPropagator(fromClients{propagation.TraceContext{}}, propagation.Baggage{})
 }
 
-// Shutdown exports the rest. It returns after FlushTimeout at the latest, with an error if the collector does not answer. The program need
-// not fail because of that error. Spans that end after Shutdown are dropped.
+// Shutdown exports the remaining spans and metrics. It returns after FlushTimeout at the latest, with an error if the collector does not
+// answer. The program need not fail because of that error. Spans that end after Shutdown are dropped.
 func (t *Telemetry) Shutdown(ctx context.Context) error { return t.shutdown(ctx) }
 
 // newResource returns a resource without a schema URL, because the libraries that add attributes use different versions of the conventions.
@@ -140,7 +140,7 @@ func newResource(ctx context.Context, options Options) *resource.Resource {
 	if err != nil { // some attributes of the environment are broken; detected has the others
 		otel.Handle(err)
 	}
-	return resource.NewSchemaless(append(attributes, detected.Attributes()...)...) // of two values for a key the later one wins
+	return resource.NewSchemaless(append(attributes, detected.Attributes()...)...) // if a key has two values, the later value wins
 }
 
 func env(name string) string { return strings.TrimSpace(os.Getenv(name)) }

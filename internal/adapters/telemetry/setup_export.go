@@ -92,13 +92,13 @@ func (b both) Shutdown(ctx context.Context) error {
 	return errors.Join(b.metrics.Shutdown(ctx), <-traces)
 }
 
-// sameLevel is a handler that takes the records that the handler as takes.
+// sameLevel is a handler that accepts the same levels as another handler. The other handler is in the field as.
 type sameLevel struct {
 	slog.Handler
 	as slog.Handler
 }
 
-// Enabled asks the handler as.
+// Enabled reports whether the other handler accepts the level.
 func (h sameLevel) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.as.Enabled(ctx, level)
 }

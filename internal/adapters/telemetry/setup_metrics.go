@@ -75,10 +75,10 @@ func views() []sdkmetric.View {
 	}
 }
 
-// scrapeErrors passes on the errors of a scrape. The scrape shows all metrics without an error.
+// scrapeErrors passes the errors of a scrape to OpenTelemetry's error handler. The scrape leaves out only the metrics that have an error.
 type scrapeErrors struct{}
 
-// Println implements promhttp.Logger.
+// Println passes on one error.
 func (scrapeErrors) Println(problem ...any) {
 	otel.Handle(fmt.Errorf("show the metrics: %s", fmt.Sprint(problem...)))
 }

@@ -49,7 +49,7 @@ func tracer(tp trace.TracerProvider) trace.Tracer {
 	return tp.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))
 }
 
-// messageAttributes returns the attributes that describe one message, and the attributes more.
+// messageAttributes returns the attributes that describe one message, and the further attributes in more.
 func messageAttributes(m *outbox.Message, more ...attribute.KeyValue) trace.SpanStartOption {
 	attributes := make([]attribute.KeyValue, 0, 6+len(more))
 	if m.ID != "" {

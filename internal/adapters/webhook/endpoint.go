@@ -1,4 +1,5 @@
-// Package webhook posts events to an HTTP endpoint, as CloudEvents in binary mode. A program makes one Endpoint for all its handlers.
+// Package webhook posts events to an HTTP endpoint, as CloudEvents in binary mode. A program makes an Endpoint for each
+// handler that calls the URL.
 package webhook
 
 import (
@@ -40,7 +41,7 @@ type Options struct {
 // Endpoint posts events to a URL.
 //
 // A status of 2xx means that the endpoint accepted the event. 408, 429 and 5xx are failures of the event. An answer that does not come in
-// time is a failure of the event too. 503 with Retry-After is an outage, and so is an endpoint that cannot be connected. Any other status
+// time is a failure of the event too. 503 with Retry-After is an outage, and so is an endpoint that cannot be reached. Any other status
 // is a refusal. A redirect is followed only if it is 307 or 308, which repeat the request unchanged, and only to the same host by the same
 // scheme.
 type Endpoint struct {
@@ -85,7 +86,7 @@ func checkRedirect(next *http.Request, former []*http.Request) error {
 // Deliver posts an event. The transport may send the request again on another connection if the first one was closed before an answer
 // came; the key is the same.
 func (e *Endpoint) Deliver(ctx context.Context, entry outbox.Entry) error {
-	connected := false // whether there was a connection the last time that one was needed
+	connected := false // whether the latest attempt to get a connection succeeded
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	tracing := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{

@@ -22,8 +22,8 @@ const (
 	retryPause     = 50 * time.Millisecond
 )
 
-// client places orders, as many clients of the API would, and records the answers. It does not give up: if no answer comes, it sends the
-// order again, to the next instance, with the same Idempotency-Key.
+// client places orders, as many clients of the API would, and records the answers. If no answer or a server error comes, client sends the
+// order again, to the next instance, with the same Idempotency-Key. It gives up after processes.WaitTimeout.
 type client struct {
 	api    func(instance string) string
 	ledger *checker.Ledger
@@ -61,7 +61,7 @@ func (p placement) body() string {
 	return fmt.Sprintf(`{"customer_id": %q, "amount": %d.%02d}`, p.Customer, p.Minor/100, p.Minor%100)
 }
 
-// placed is an order as an answer names it.
+// placed is an order that an instance has accepted.
 type placed struct {
 	ID       string `json:"id"`
 	traceID  string

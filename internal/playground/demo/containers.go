@@ -28,7 +28,7 @@ type Containers struct {
 
 var _ Fleet = (*Containers)(nil)
 
-// String implements Fleet.
+// String returns the description for the heading of the demo.
 func (f *Containers) String() string {
 	return "Docker containers, with a Postgres, a NATS and a Jaeger of their own"
 }
@@ -54,7 +54,7 @@ func NewContainers(environment []string, version string) (*Containers, error) {
 	})}, nil
 }
 
-// Steps implements Fleet.
+// Steps returns the steps that build the image and start all containers.
 func (f *Containers) Steps() []Step {
 	return []Step{
 		{"Clean up", f.clean},
@@ -123,7 +123,7 @@ func (f *Containers) start(ctx context.Context, note Note) (string, error) {
 	return strings.Join(append(urls, f.DatabaseURL(), f.BrokerURL(), f.Traces().Jaeger), "\n"), nil
 }
 
-// Stop implements Fleet.
+// Stop removes the containers with their volumes, if Docker can be used.
 func (f *Containers) Stop(ctx context.Context) error {
 	if !f.usable {
 		return nil
@@ -136,16 +136,16 @@ func (f *Containers) remove(ctx context.Context, note Note) error {
 	return err
 }
 
-// API implements Fleet.
+// API returns the published address of the container.
 func (f *Containers) API(instance string) string { return "http://" + f.addresses[instance] }
 
-// Kill implements Fleet.
+// Kill sends SIGKILL to the container.
 func (f *Containers) Kill(ctx context.Context, instance string) error {
 	_, err := f.compose(ctx, nil, "kill", "--signal", "SIGKILL", instance)
 	return err
 }
 
-// Restart implements Fleet.
+// Restart starts the container, and waits until its health check succeeds.
 func (f *Containers) Restart(ctx context.Context, instance string) error {
 	if _, err := f.compose(ctx, nil, "start", instance); err != nil {
 		return err
@@ -161,20 +161,20 @@ func (f *Containers) Restart(ctx context.Context, instance string) error {
 	return nil
 }
 
-// Log implements Fleet.
+// Log returns what the container has printed.
 func (f *Containers) Log(ctx context.Context, member string) (string, error) {
 	return f.compose(ctx, nil, "logs", "--no-log-prefix", "--no-color", member)
 }
 
-// DatabaseURL implements Fleet.
+// DatabaseURL returns the published address of the container postgres.
 func (f *Containers) DatabaseURL() string {
 	return "postgres://outboxie:outboxie@" + f.addresses["postgres"] + "/outboxie?sslmode=disable"
 }
 
-// BrokerURL implements Fleet.
+// BrokerURL returns the published address of the container nats.
 func (f *Containers) BrokerURL() string { return "nats://" + f.addresses["nats"] }
 
-// Traces implements Fleet.
+// Traces returns the Jaeger of the fleet.
 func (f *Containers) Traces() Traces {
 	return Traces{Jaeger: "http://" + f.addresses["jaeger"], Own: true}
 }

@@ -22,7 +22,7 @@ import (
 const stopTimeout = 2 * time.Minute
 
 // Run runs all steps on fleet and shows them on out, which may be a terminal. It ends with the first step that fails, or when ctx ends. In
-// any case it stops and removes the fleet. With stay, it does so only when ctx ends.
+// any case it stops and removes the fleet. If all steps succeed and stay is true, Run first waits until ctx ends.
 func Run(ctx context.Context, fleet Fleet, out io.Writer, stay bool) error {
 	began, c, s := time.Now(), newConsole(out), newScenario(fleet)
 	c.say("Outboxie demo: three instances and three subscribers as\n%s\n", fleet)

@@ -7,7 +7,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/playground/processes"
 )
 
-// The members of every fleet. An instance holds the lease under its name, a subscriber keeps its inbox under its own.
+// The names of the members of every fleet. The lease has the name of the instance that leads. An inbox has the name of its subscriber.
 var (
 	Instances   = []string{"app1", "app2", "app3"}
 	Subscribers = []string{"subscriber1", "subscriber2", "subscriber3"}
@@ -16,7 +16,7 @@ var (
 // Fleet is three instances, three subscribers, and the Postgres and the NATS that they share, at the default STREAM_NAME.
 // The demo calls one method at a time, except API, which may be called at any time.
 type Fleet interface {
-	// String says in what the members run.
+	// String describes how the members run, for example as processes.
 	String() string
 	// Steps bring the fleet up from nothing, in this order, after removing what an earlier demo left behind.
 	Steps() []Step

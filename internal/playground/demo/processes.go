@@ -44,20 +44,20 @@ type Processes struct {
 
 var _ Fleet = (*Processes)(nil)
 
-// String implements Fleet.
+// String returns the description for the heading of the demo.
 func (f *Processes) String() string {
 	return "processes, with a Postgres and a NATS of their own"
 }
 
-// NewProcesses returns a fleet of processes of a program. Its instances listen on port and the two that follow it, or on free ones if port
-// is 0. Environment is passed on to every process.
+// NewProcesses returns a fleet of processes of a program. Its instances listen on port, port+1 and port+2. If port is 0, they listen on free
+// ports. Every process gets environment.
 func NewProcesses(program string, environment []string, port int, servers Servers) *Processes {
 	return &Processes{
 		program: program, environment: environment, port: port, servers: servers, members: make(map[string]*processes.Process),
 	}
 }
 
-// Steps implements Fleet.
+// Steps returns the steps that start the servers and all processes.
 func (f *Processes) Steps() []Step {
 	return []Step{
 		{"Clean up", f.clean},
@@ -214,13 +214,13 @@ func (f *Processes) awaitReady(ctx context.Context, name string) error {
 	return nil
 }
 
-// API implements Fleet.
+// API returns the address that the instance has logged.
 func (f *Processes) API(instance string) string {
 	addr, _ := f.member(instance).Said("server=API addr=")
 	return "http://" + addr
 }
 
-// Kill implements Fleet.
+// Kill fails if the process has ended by itself.
 func (f *Processes) Kill(_ context.Context, instance string) error {
 	p := f.member(instance)
 	if err := p.Failure(); err != nil {
@@ -230,7 +230,7 @@ func (f *Processes) Kill(_ context.Context, instance string) error {
 	return nil
 }
 
-// Restart implements Fleet.
+// Restart starts a new process with the same name.
 func (f *Processes) Restart(ctx context.Context, instance string) error {
 	if err := f.startInstance(instance); err != nil {
 		return err
@@ -238,22 +238,22 @@ func (f *Processes) Restart(ctx context.Context, instance string) error {
 	return f.awaitReady(ctx, instance)
 }
 
-// Log implements Fleet.
+// Log returns what the process has printed.
 func (f *Processes) Log(_ context.Context, member string) (string, error) {
 	p := f.member(member)
 	return p.Log(), p.Failure()
 }
 
-// DatabaseURL implements Fleet.
+// DatabaseURL returns the address of the Postgres of the fleet.
 func (f *Processes) DatabaseURL() string { return f.servers.DatabaseURL() }
 
-// BrokerURL implements Fleet.
+// BrokerURL returns the address of the NATS of the fleet.
 func (f *Processes) BrokerURL() string { return f.servers.BrokerURL() }
 
-// Traces implements Fleet.
+// Traces returns the Jaeger of this machine, if there is one.
 func (f *Processes) Traces() Traces { return f.traces }
 
-// Stop implements Fleet.
+// Stop ends the processes, then the servers, and removes the temporary folder.
 func (f *Processes) Stop(context.Context) error {
 	f.stopMembers()
 	var err error

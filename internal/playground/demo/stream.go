@@ -73,7 +73,7 @@ func (f *follower) count() int {
 	return len(f.stored)
 }
 
-// longest returns the longest time between two successive messages. The later one is not among the first n messages.
+// longest returns the longest time between two successive messages. The second of the two is not among the first n messages.
 func (f *follower) longest(n int) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()

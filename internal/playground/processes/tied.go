@@ -11,8 +11,8 @@ import (
 // tiedCommand is the hidden first argument that makes this program run another one for as long as its own standard input is open.
 const tiedCommand = "tied"
 
-// RunTiedIfAsked runs another program, and exits with that program's code, if Start started this process for that. Otherwise it returns at
-// once. Call it first in the main of every program that calls Start.
+// RunTiedIfAsked runs another program if Start has started this process to do so, and exits with the code of the other program. Otherwise it
+// returns at once. Call RunTiedIfAsked first in the main of every program that calls Start.
 //
 // The other program ends when standard input closes. The end of the process that called Start always closes standard input.
 func RunTiedIfAsked() {
@@ -22,8 +22,8 @@ func RunTiedIfAsked() {
 }
 
 func runTied(program string, args []string) (code int) {
-	// The other program gets the same signals, and this process must not end by them. It catches them, because the other program would inherit
-	// ignored signals, but does not inherit caught ones.
+	// The other program gets the same signals, so this process must not end by them. This process catches the signals instead of ignoring
+	// them: the other program would inherit ignored signals, but does not inherit caught signals.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
