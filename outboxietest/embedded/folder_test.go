@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
-// kept is what two servers leave in a data folder when they stop.
+// kept has the files that two servers leave in a data folder when they stop.
 var kept = []string{
 	"postgres/lock", "postgres/pgpass", "postgres/data/PG_VERSION", "postgres/run/x", "postgres/tmp/x", "nats/lock", "nats/password",
 	"nats/jetstream/$G/x",

@@ -25,7 +25,8 @@ type HoleStore struct {
 	Purge func(t *testing.T, upTo outbox.Position)
 }
 
-// TestLog checks what inbox.Log promises: the log fills holes of the stream, and what it cannot fill is counted. open returns an empty store.
+// TestLog checks what inbox.Log promises: the log fills holes of the stream, and events that it cannot fill are counted. open returns an empty
+// store.
 func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
 	runSuite(t, func(t *testing.T) *holes {
 		store := open(t)

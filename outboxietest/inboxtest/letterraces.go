@@ -224,8 +224,8 @@ func (p pairing) together(t *testing.T, calls ...func(ctx context.Context, p pai
 	both.Wait()
 }
 
-// requireNothingLeft retries what is dead and tries what is due. It requires that then each event was applied or discarded, and the third one
-// applied.
+// requireNothingLeft retries all dead letters and tries all due letters. After that, it requires that each event was applied or discarded, and
+// that the third event was applied.
 func (p pairing) requireNothingLeft(t *testing.T, name string) {
 	t.Helper()
 	_, err := RetryAll(t.Context(), p.Letters, p.subscriber)

@@ -246,8 +246,8 @@ var testLibraries = []string{"github.com/stretchr/testify", "pgregory.net/rapid"
 
 const fx = "go.uber.org/fx"
 
-// engine are the packages that work with the events of any service. service are those of the order service: all other packages of domain, ports
-// and app.
+// engine has the packages that work with the events of any service. service has the packages of the order service: all other packages of domain,
+// ports and app.
 var (
 	engine = []string{
 		module + "internal/domain/fault", module + "internal/domain/outbox",
