@@ -19,8 +19,8 @@ type EmitStore struct {
 	Log     relay.Log
 }
 
-// TestEmitter checks what inbox.Emitter promises: the messages of a handler are in the log if, and only if, its effect is committed. open returns
-// an empty store.
+// TestEmitter checks what inbox.Emitter promises: the messages of a handler are in the log if, and only if, its effect is committed. open
+// returns an empty store.
 func TestEmitter(t *testing.T, open func(t *testing.T) EmitStore) {
 	runSuite(t, func(t *testing.T) *emission {
 		store := open(t)

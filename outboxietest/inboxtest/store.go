@@ -1,5 +1,5 @@
-// Package inboxtest holds the contract suites of the ports in package inbox, one for each port. The name of each test says what the port promises.
-// The tests of an adapter call the suites of the ports that the adapter implements, with a function that opens an empty store:
+// Package inboxtest holds the contract suites of the ports in package inbox, one for each port. The name of each test says what the port
+// promises. The tests of an adapter call the suites of the ports that the adapter implements, with a function that opens an empty store:
 //
 //	func TestCheckpoints(t *testing.T) {
 //		inboxtest.TestCheckpoints(t, func(t *testing.T) inboxtest.Store { return newStore(t) })

@@ -74,7 +74,7 @@ func (e *events) check(path string, value any) error {
 }
 
 // CheckEvent returns how an event differs from the contract, or nil. A field that the contract does not have is a difference too, although
-// subscribers must accept such fields.
+// subscribers must ignore such fields.
 func CheckEvent(subject, kind string, payload []byte) error {
 	e, err := asyncAPI()
 	if err != nil {
