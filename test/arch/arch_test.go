@@ -36,7 +36,7 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 	plants := []struct {
 		rule   string
 		folder string
-		file   string // planted.go unless given
+		file   string // empty: a name with a number, such as planted0.go
 		source string // the import
 		alias  string // of the import; empty: _
 		code   string // behind the import
