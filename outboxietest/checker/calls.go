@@ -8,7 +8,7 @@ type callWalk struct {
 	place     map[ID]int // of the events in the log
 	called    []bool     // for each row of the log
 	succeeded []bool
-	under     []int // by aggregate: the log index of the event that was called last, plus one
+	under     []int // by aggregate: the log index of the latest event that had a call, plus one; 0: no call yet
 }
 
 // readCalls compares the calls that an endpoint received with the log and the effects. The first call for an event comes after a successful

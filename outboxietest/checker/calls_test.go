@@ -12,8 +12,8 @@ func call(e checker.Event, succeeded bool) checker.Call {
 	return checker.Call{Subscriber: subscriber, ID: e.ID, Aggregate: e.Aggregate, Version: e.Version, Type: e.Type, Payload: e.Payload, Succeeded: succeeded}
 }
 
-// runWithCalls is a run of a subscriber with external effects. Version 2 of order 1 was called for twice, and hung the first time, so it and
-// version 3 had letters. The call for version 1 of order 2 was repeated late.
+// runWithCalls is a run of a subscriber with external effects. The first call for version 2 of order 1 hung. So versions 2 and 3 of order 1
+// had letters, and version 2 was called for again. The call for version 1 of order 2 was repeated late.
 func runWithCalls() *testRun {
 	r := saneRun()
 	r.external, r.totals = []string{subscriber}, nil
@@ -30,7 +30,7 @@ func runWithCalls() *testRun {
 	return r
 }
 
-// TestALifeWithCallsPasses checks that failed and repeated calls are no violation, nor are events that cannot be decoded.
+// TestALifeWithCallsPasses checks that failed calls, repeated calls and calls for events that other subscribers cannot handle are no violation.
 func TestALifeWithCallsPasses(t *testing.T) {
 	r := runWithCalls()
 	r.ledger.Poisoned(id(5))
@@ -39,7 +39,7 @@ func TestALifeWithCallsPasses(t *testing.T) {
 	require.Empty(t, verdict.Failed(), "%s", verdict)
 }
 
-// TestEachViolationOfCallsIsNoticed checks that each broken promise about calls fails the check that is named for it.
+// TestEachViolationOfCallsIsNoticed checks that each broken promise about calls fails exactly the listed checks.
 func TestEachViolationOfCallsIsNoticed(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -80,7 +80,8 @@ func TestEachViolationOfCallsIsNoticed(t *testing.T) {
 	}
 }
 
-// TestUnknownTypesHaveLetters checks that an event of a type that some copies do not know may have a letter, and no other one.
+// TestUnknownTypesHaveLetters checks that an event may have a letter if some copies of its subscriber do not know the type. Otherwise the
+// letter is a violation.
 func TestUnknownTypesHaveLetters(t *testing.T) {
 	r := saneRun()
 	r.letters = []checker.Letter{letter(3, ""), letter(6, "")}

@@ -118,7 +118,7 @@ type Parked struct {
 	State    string // parked, redrive, redriven, discard, discarded
 }
 
-// Recovery is the time that relay and subscribers took to catch up after the last fault. It names those that had not caught up within
+// Recovery is the time that relay and subscribers took to catch up after the last fault. Behind names those that had not caught up within
 // Bound.
 type Recovery struct {
 	Took, Bound time.Duration

@@ -65,7 +65,7 @@ func effect(e checker.Event) checker.Effect {
 	return checker.Effect{Subscriber: subscriber, ID: e.ID, Position: e.Position, Aggregate: e.Aggregate, Version: e.Version}
 }
 
-// saneRun is a run in which nothing went wrong: orders 1 and 2 of three and two versions. Position 4 was rolled back.
+// saneRun is a run in which nothing went wrong. Order 1 has three versions, and order 2 has two. Position 4 was rolled back.
 func saneRun() *testRun {
 	r := &testRun{ledger: checker.NewLedger(), recovery: checker.Recovery{Took: time.Second, Bound: time.Minute}}
 	for sequence, e := range []checker.Event{event(1, 1, 1), event(2, 2, 1), event(3, 1, 2), event(5, 2, 2), event(6, 1, 3)} {
@@ -87,7 +87,7 @@ func saneRun() *testRun {
 	return r
 }
 
-// runWithParked is a run with a parked aggregate: version 2 of order 1, position 3, was discarded, and version 3 redriven.
+// runWithParked is a run with a parked aggregate. Version 2 of order 1, position 3, was discarded. Version 3 was redriven.
 func runWithParked() *testRun {
 	r := saneRun()
 	r.parked = []checker.Parked{{Position: 3, ID: id(3), State: "discarded"}, {Position: 6, ID: id(6), State: "redriven"}}
@@ -136,7 +136,8 @@ func runWithWaiting() *testRun {
 	return r
 }
 
-// runWithRewind is runWithParked after the stream lost the redriven event, which follows a notice where the stream ended.
+// runWithRewind is runWithParked after the stream lost the redriven event. A control message names the end of the stream. The event was
+// redriven again behind that message.
 func runWithRewind() *testRun {
 	r := runWithParked()
 	end := notice(5, r.log[3])
@@ -146,8 +147,7 @@ func runWithRewind() *testRun {
 	return r
 }
 
-// TestEachViolationIsNoticed checks that each broken promise fails the check that is named for it, which stands first, and the others
-// listed.
+// TestEachViolationIsNoticed checks that each broken promise fails exactly the listed checks.
 func TestEachViolationIsNoticed(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -319,7 +319,7 @@ func TestEachViolationIsNoticed(t *testing.T) {
 	}
 }
 
-// TestManyViolationsAreCountedAndSomeShown checks that all violations are counted, and only the first ones described.
+// TestManyViolationsAreCountedAndSomeShown checks that all violations are counted, and that only the first ones are described.
 func TestManyViolationsAreCountedAndSomeShown(t *testing.T) {
 	r := saneRun()
 	for n := range 50 {
@@ -332,7 +332,7 @@ func TestManyViolationsAreCountedAndSomeShown(t *testing.T) {
 	require.Contains(t, verdict.String(), "and 30 more")
 }
 
-// TestWhatCannotBeReadIsNoVerdict checks that a history that cannot be read is an error and gives no verdict.
+// TestWhatCannotBeReadIsNoVerdict checks that Verify returns an error if the history cannot be read.
 func TestWhatCannotBeReadIsNoVerdict(t *testing.T) {
 	h := saneRun().history()
 	broken := errors.New("broken")

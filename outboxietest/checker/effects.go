@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// readEffects compares the inbox with the log. For each subscriber, each event took effect once or has a dead letter. The effects are in
-// the order of their aggregates.
+// readEffects compares the inbox with the log. For each subscriber, each event took effect once or has a dead letter. The effects of an
+// aggregate's events are in the order of its versions.
 func (r *run) readEffects(h History) error {
 	walks := make(map[string]*walk)
 	for _, subscriber := range h.Subscribers {

@@ -8,7 +8,7 @@ type Placement struct {
 	Minor    int64
 }
 
-// Ledger records the knowledge of the clients of a run: their requests, and the acknowledgements. Several goroutines may write a Ledger at
+// Ledger records what the clients of a run know: their requests, and the answers. Several goroutines may write a Ledger at
 // the same time. Verify reads it after the run.
 type Ledger struct {
 	mu         sync.Mutex
@@ -104,7 +104,7 @@ func (l *Ledger) Orders() int {
 	return len(l.orders)
 }
 
-// Transactions returns how many events of plain SQL were acknowledged, and how many were rolled back.
+// Transactions returns the number of events whose commit was acknowledged, and the number of events that were rolled back.
 func (l *Ledger) Transactions() (committed, rolledBack int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -30,8 +30,9 @@ func (r *run) discarded(subscriber string) map[version]struct{} {
 	return given
 }
 
-// judgeEffects finds events that a subscriber did not apply although it could. An event that cannot be handled has a dead letter, and so
-// have the later events of its aggregate. No other event ever had a letter. A call can fail for any event, but not for ever.
+// judgeEffects finds events that a subscriber did not apply although it could. An event that cannot be handled has a dead letter. The later
+// events of its aggregate have dead letters too. No other event ever had a letter. If the subscriber has external effects, the call for any
+// event can fail, but not for ever.
 func (r *run) judgeEffects(subscriber string, external bool) {
 	letters, lettered := r.letters[subscriber], make([]bool, len(r.names)) // lettered: aggregates with a letter
 	known := 0

@@ -39,7 +39,7 @@ func TestALifeWithLettersPasses(t *testing.T) {
 	}
 }
 
-// TestEachViolationOfLettersIsNoticed checks that each broken promise about dead letters fails the check that is named for it.
+// TestEachViolationOfLettersIsNoticed checks that each broken promise about dead letters fails exactly the listed checks.
 func TestEachViolationOfLettersIsNoticed(t *testing.T) {
 	for _, c := range []struct {
 		name  string

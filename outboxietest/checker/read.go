@@ -52,8 +52,8 @@ func has(ctx context.Context, db *sql.DB, table string) (there bool, err error) 
 	return there, err
 }
 
-// ReadEffects reads the inbox. The effects of each subscriber are in the order in which they were applied. Without Record, they are in the
-// order in which rows were written; that is the same order as long as there are no letters.
+// ReadEffects reads the inbox. The effects of each subscriber are in the order in which they were applied. If Record was not called, the
+// effects are in the order in which their rows were written. Both orders are the same as long as there are no letters.
 func ReadEffects(ctx context.Context, db *sql.DB) iter.Seq2[Effect, error] {
 	statement := effectsStatement
 	if recorded, err := has(ctx, db, "checker_effects"); err != nil {

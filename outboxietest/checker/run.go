@@ -14,7 +14,7 @@ import (
 const (
 	typeNotice    = "outboxie.event.parked.v1"
 	typeAdopted   = "outboxie.log.adopted.v1"
-	typeConfirmed = "outboxie.stream.confirmed.v1" // a leader proved that the stream ended there
+	typeConfirmed = "outboxie.stream.confirmed.v1" // a leader proved where the stream ends
 	typeCreated   = "outboxie.order.created.v1"
 
 	discarded = "discarded"
@@ -30,13 +30,13 @@ type row struct {
 	body      uint64 // a hash of the payload
 	kind      string // its type
 	aggregate int32
-	stored    bool    // the stream has it
+	stored    bool    // the event is in the stream
 	parked    bool    // it has a row in the parking lot
 	exempt    bool    // it is still parked or was discarded, so the stream need not have it
-	order     *placed // the order that it adds to a total; nil: none
+	order     *placed // the order that the event created; nil: none
 }
 
-// placed is the part of a created order that its customer's total counts.
+// placed has the data of a created order that count in its customer's total.
 type placed struct {
 	purse account
 	minor int64
@@ -149,7 +149,7 @@ func (r *run) readLog(h History) error {
 	return err
 }
 
-// order reads a created order, and records it under the request that created it.
+// order returns the order of a created event. If a client recorded the request for this order, order records the order under that request.
 func (r *run) order(event Event) *placed {
 	var body struct {
 		Customer string `json:"customer_id"`

@@ -18,7 +18,7 @@ func (r *run) readStream(h History) error {
 			at, _ = strconv.ParseInt(place, 10, 64)
 			id, _ = ParseID(event)
 		}
-		adopted := m.Type == typeAdopted || m.Type == typeConfirmed // it names where a leader found the end of a stream that had gone back
+		adopted := m.Type == typeAdopted || m.Type == typeConfirmed // the message names the end of the log that was published; 0: nothing was
 		if _, is := r.find(at, id); !is && (!adopted || at > 0) {
 			r.found(Ghosts, "sequence %d: it says that the log has event %s at position %d", m.Sequence, id, at)
 			return

@@ -23,7 +23,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
-// downloading are options with which no installed Postgres is found.
+// downloading returns options with which no installed Postgres is found.
 func downloading(t *testing.T, url, version string) embedded.PostgresOptions {
 	opts := options(folder(t))
 	opts.Search = []string{}

@@ -27,7 +27,7 @@ func NATSFolder(dir string) string { return filepath.Join(dir, natsFolder) }
 // Prepare makes a data folder ready for its Postgres and its NATS. Neither of them may run. With fresh, Prepare removes the data of both.
 // It refuses a folder that has the data of one without the other.
 //
-// Prepare refuses a folder that a running server uses before it removes anything. The next Prepare or FinishWipe finishes an interrupted
+// Before Prepare removes anything, it refuses a folder that a running server uses. The next Prepare or FinishWipe finishes an interrupted
 // removal, so no start ever finds half of the data.
 func Prepare(dir string, fresh bool) error {
 	if fresh {
@@ -116,8 +116,8 @@ func lockPair(postgres, nats string) (release func(), err error) {
 	}, nil
 }
 
-// checkPair refuses a Postgres without its NATS, and a NATS without its Postgres. It allows an empty folder for NATS: whoever made that
-// folder wants to keep the database, and the relay says how to go on.
+// checkPair refuses a Postgres without its NATS, and a NATS without its Postgres. It allows an empty folder for NATS. An operator makes such a
+// folder to keep the database, and the relay then reports what to do.
 func checkPair(dir string) error {
 	postgres, nats := PostgresFolder(dir), NATSFolder(dir)
 	database, streams := there(filepath.Join(resolve(postgres), "data", "PG_VERSION")), there(filepath.Join(nats, "jetstream"))

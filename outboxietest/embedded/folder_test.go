@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
-// kept is what two servers leave in a data folder when they stop.
+// kept has the files that two servers leave in a data folder when they stop.
 var kept = []string{
 	"postgres/lock", "postgres/pgpass", "postgres/data/PG_VERSION", "postgres/run/x", "postgres/tmp/x", "nats/lock", "nats/password",
 	"nats/jetstream/$G/x",
@@ -59,7 +59,8 @@ func TestFreshRemovesWhatBothServersHold(t *testing.T) {
 	requireFiles(t, kind, kept...)
 }
 
-// TestWipeThatIsInterrupted checks that a removal that ends before any of its steps, as after kill -9, is finished by the next start.
+// TestWipeThatIsInterrupted checks that the next start finishes a removal that was interrupted, as by kill -9. The test interrupts the removal
+// before each of its steps.
 func TestWipeThatIsInterrupted(t *testing.T) {
 	t.Parallel()
 	killed := errors.New("killed")

@@ -107,7 +107,8 @@ func resolve(path string) string {
 }
 
 // The file of a lock names the process that holds the lock. After an instance was killed, its supervisor may still hold the lock for a
-// moment. The supervisor gets time to notice the end of its owner, and then time to finish the work that it has written into the file.
+// moment. acquire waits for noticeWait, so that the supervisor can notice the end of its owner. If the supervisor has written stopping into
+// the file, acquire waits for stoppedWait.
 const (
 	stopping    = "stopping"
 	noticeWait  = time.Second
@@ -145,7 +146,7 @@ func (l *layout) acquire() error {
 	return nil
 }
 
-// inscribe writes into the lock's file the id of this process, and what. If what is stopping, the lock will soon be free.
+// inscribe writes the id of this process and the word what into the lock's file. The word stopping means that the lock will soon be free.
 func (l *layout) inscribe(what string) error {
 	text := strings.TrimSpace(strconv.Itoa(os.Getpid()) + " " + what)
 	if err := os.WriteFile(filepath.Join(l.root, "lock"), []byte(text), 0o600); err != nil {
@@ -242,8 +243,8 @@ func serverUser(root string) (account, error) {
 		"add one, or run as a normal user")
 }
 
-// settle returns the folder to use for root, and gives the folder to the account. It is root itself, unless the account cannot reach root
-// because a folder above is closed. Then it is a folder under /var/lib/outboxie, and root becomes a link to it.
+// settle returns the folder to use for root, and gives this folder to the account. If the account can reach root, the folder is root itself.
+// Otherwise it is a folder under /var/lib/outboxie, and root becomes a link to that folder.
 func (a account) settle(root string) (string, error) {
 	closed := a.barrier(root)
 	if closed == "" {

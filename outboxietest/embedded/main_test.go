@@ -106,7 +106,7 @@ func folder(t *testing.T) string {
 	return filepath.Join(top, "postgres")
 }
 
-// seed returns the folder of a server that was started before. The folder is made once, because making it takes longer than everything
+// seed has the folder of a server that was started before. The folder is made once, because making it takes longer than everything
 // else.
 var seed = struct {
 	sync.Once

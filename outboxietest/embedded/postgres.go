@@ -1,8 +1,8 @@
 // Package embedded starts a real Postgres and a real NATS server for development and tests. A program calls SuperviseIfAsked first in main or
 // TestMain, and then StartPostgres and StartNATS.
 //
-// Postgres runs under a supervisor, which is the same program started again. The supervisor gives up the rights of root, with which Postgres
-// refuses to run, and stops Postgres as soon as the process that started it is gone. NATS runs inside the process.
+// Postgres runs under a supervisor, which is the same program started again. Postgres refuses to run as root, so the supervisor gives up the
+// rights of root. It stops Postgres as soon as the process that started the supervisor is gone. NATS runs inside the process.
 package embedded
 
 import (
@@ -152,7 +152,7 @@ func (p *Postgres) listen(stdout io.Reader, started chan<- ready) (server ready,
 	}
 }
 
-// sweep does the cleaning up that a killed supervisor could not do, or that a supervisor may not do.
+// sweep stops a server that a killed supervisor left behind. It removes temporary data, also files that the supervisor has no right to remove.
 func sweep(server ready, opts PostgresOptions) error {
 	var err error
 	if server.PID != 0 {

@@ -101,7 +101,7 @@ func TestPostgresOfAKilledSupervisorIsStopped(t *testing.T) {
 	stop(t, again)
 }
 
-// TestTerminalSignalsLeavePostgresToItsOwner checks that the signals of a terminal do not end the server: its owner does.
+// TestTerminalSignalsLeavePostgresToItsOwner checks that the signals of a terminal do not end the server. Only its owner ends it.
 func TestTerminalSignalsLeavePostgresToItsOwner(t *testing.T) {
 	t.Parallel()
 	opts := options(seeded(t))
@@ -129,7 +129,7 @@ func TestPostgresThatCrashesIsNoticed(t *testing.T) {
 		t.Fatal("Done was not closed")
 	}
 	require.ErrorContains(t, server.Stop(), "died")
-	stop(t, start(t, opts)) // though processes of the dead one may linger for a moment
+	stop(t, start(t, opts)) // although processes of the dead server may run for a moment longer
 }
 
 // TestPostgresInterruptedWhileItWasMadeIsMadeAnew checks that a data folder whose creation was interrupted is created again.
@@ -213,7 +213,7 @@ func TestPostgresAsANormalUser(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	if os.Geteuid() != 0 {
-		owner := startOwner(t, options(dir), nil) // the tests run as one
+		owner := startOwner(t, options(dir), nil) // the tests run as a normal user
 		require.EqualValues(t, os.Geteuid(), serverUser(t, dir))
 		require.NoError(t, owner.stdin.Close())
 		require.NoError(t, owner.cmd.Wait())

@@ -79,8 +79,8 @@ func secureRoles(ctx context.Context, port int, p passwords) (err error) {
 	return nil
 }
 
-// rolesSQL may run any number of times. It leaves out sequences that belong to a column, and objects of an extension, which follow their
-// owners.
+// rolesSQL may run any number of times. It leaves out sequences that belong to a column, because they get the owner of their table. It also
+// leaves out the objects of an extension.
 const rolesSQL = `
 DO $$
 BEGIN

@@ -178,7 +178,7 @@ func command(pid int) string {
 	return string(line)
 }
 
-// stopStale ends the server of a data folder if the server's supervisor was killed. No other process may run that server.
+// stopStale ends the server of a data folder if the server's supervisor was killed. Do not call it while a supervisor still runs the server.
 func stopStale(data string) error {
 	pid, err := postmasterPID(data)
 	if errors.Is(err, fs.ErrNotExist) {

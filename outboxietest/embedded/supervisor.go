@@ -53,8 +53,8 @@ func SuperviseIfAsked() {
 	}
 }
 
-// supervise reads the options from standard input, starts the server, and stops the server when standard input closes. The owner closes it,
-// or the owner has died.
+// supervise reads the options from standard input, starts the server, and stops the server when standard input closes. Standard input closes
+// when the owner closes it, or when the owner dies.
 func supervise() int {
 	// The signals of the terminal are for the owner, which stops the supervisor later. SIGPIPE is caught too, so the supervisor goes on if
 	// nobody reads its reports.

@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestCheckpoints checks what inbox.Checkpoints promises: lanes are created once, copies see each other, and a checkpoint moves back only from exactly
-// where it stands. open returns an empty store.
+// TestCheckpoints checks what inbox.Checkpoints promises: lanes are created once, copies see each other, and Rewind moves a checkpoint only if
+// the caller knows the checkpoint exactly. open returns an empty store.
 func TestCheckpoints(t *testing.T, open func(t *testing.T) Store) {
 	runSuite(t, open, []promise[Store]{
 		{"lanes are made once", checkpointsBegin},

@@ -69,7 +69,7 @@ func adminList(t *testing.T, l *letters) {
 	require.Equal(t, 2, dead)
 }
 
-// adminStates has a letter that is dead behind another one.
+// adminStates checks the states of letters if a letter behind another letter is dead too.
 func adminStates(t *testing.T, l *letters) {
 	l.begin(t)
 	l.limit = 1
@@ -189,7 +189,7 @@ func adminRetryAll(t *testing.T, l *letters) {
 	shipping.requireList(t, "1 dead 0")
 }
 
-// adminRetryAllTogether retries many letters at once, while others are discarded one by one.
+// adminRetryAllTogether checks that operators may retry many letters at once, while other operators discard letters one by one.
 func adminRetryAllTogether(t *testing.T, l *letters) {
 	l.begin(t)
 	events := newEvents(0, 150, "a", "b", "c", "d", "e")
@@ -221,7 +221,7 @@ func adminRetryAllTogether(t *testing.T, l *letters) {
 	require.GreaterOrEqual(t, len(l.handled), len(events)-6)
 }
 
-// adminLongID has the letter of a message whose id is too long for an index.
+// adminLongID checks the letter of a message whose id is too long for an index.
 func adminLongID(t *testing.T, l *letters) {
 	l.begin(t)
 	long := newEvents(0, 2, "a")

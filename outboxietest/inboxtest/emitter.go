@@ -19,7 +19,8 @@ type EmitStore struct {
 	Log     relay.Log
 }
 
-// TestEmitter checks what inbox.Emitter promises: what a handler emits is in the log exactly if its effect is committed. open returns an empty store.
+// TestEmitter checks what inbox.Emitter promises: the messages of a handler are in the log if, and only if, its effect is committed. open
+// returns an empty store.
 func TestEmitter(t *testing.T, open func(t *testing.T) EmitStore) {
 	runSuite(t, func(t *testing.T) *emission {
 		store := open(t)
@@ -39,8 +40,8 @@ func TestEmitter(t *testing.T, open func(t *testing.T) EmitStore) {
 	})
 }
 
-// emission is a lane whose handler emits two events for each event: of one aggregate that is named after the event's, with the event's
-// version, and of one that is named after the event's id.
+// emission is a lane whose handler emits two events for each event. The first one belongs to an aggregate that is named after the event's
+// aggregate, and has the event's version. The second one belongs to an aggregate that is named after the event's id.
 type emission struct {
 	EmitStore
 	*lane
@@ -62,7 +63,7 @@ func followers(entry outbox.Entry, offset int64) []outbox.Message {
 	return messages
 }
 
-// requireLog requires that the log holds what follows from these events, and nothing else, with the versions of each aggregate in order.
+// requireLog requires that the log has exactly the followers of these events. The versions of each aggregate must ascend.
 func (e *emission) requireLog(t *testing.T, events ...inbox.Event) {
 	t.Helper()
 	want := make(map[string]outbox.Message)
@@ -187,7 +188,7 @@ func emitFromLetter(t *testing.T, e *emission) {
 	e.requireLog(t, events...)
 }
 
-// emitInvalid emits an invalid message with valid ones: all are refused, and the handler may emit others.
+// emitInvalid checks that valid messages are refused together with an invalid one, and that the handler may then emit others.
 func emitInvalid(t *testing.T, e *emission) {
 	event, goesOn, refused := newEvent(1, "a"), false, error(nil)
 	e.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {

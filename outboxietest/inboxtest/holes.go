@@ -25,7 +25,8 @@ type HoleStore struct {
 	Purge func(t *testing.T, upTo outbox.Position)
 }
 
-// TestLog checks what inbox.Log promises: the log fills holes of the stream, and what it cannot fill is counted. open returns an empty store.
+// TestLog checks what inbox.Log promises: the log fills holes of the stream, and events that it cannot fill are counted. open returns an empty
+// store.
 func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
 	runSuite(t, func(t *testing.T) *holes {
 		store := open(t)
@@ -118,7 +119,7 @@ func holeCopied(t *testing.T, g *holes) {
 	require.EqualValues(t, 3, lost.CompleteTo)
 }
 
-// holeUnsure has a lane that does not know its progress.
+// holeUnsure checks a lane that does not know its progress. The number of removed messages limits the number of unknown events.
 func holeUnsure(t *testing.T, g *holes) {
 	h := hole(8)
 	h.First, h.After = 7, 0
@@ -138,7 +139,8 @@ func holeUnsure(t *testing.T, g *holes) {
 	require.Equal(t, 5, lost.Unknown)
 }
 
-// holeWithoutAHole has a lane at a removed message. The next message does not continue the lane's progress.
+// holeWithoutAHole checks a lane whose own message was removed. No message is missing after it, but the next message does not continue the
+// lane's progress.
 func holeWithoutAHole(t *testing.T, g *holes) {
 	h := hole(6)
 	h.First, h.Last, h.After = 5, 4, 2

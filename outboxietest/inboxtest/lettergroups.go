@@ -56,7 +56,7 @@ func (l *letters) walk(t *testing.T, limit int) (all []operations.UndecidedEvent
 	}
 }
 
-// requireUndecided requires that these letters are undecided, with what waits behind each, in order of position.
+// requireUndecided requires that exactly these letters are undecided, in order of position, with the number of letters behind each.
 func (l *letters) requireUndecided(t *testing.T, want ...string) {
 	t.Helper()
 	for _, limit := range []int{1, 2, 100} {
@@ -114,7 +114,7 @@ func groupsList(t *testing.T, l *letters) {
 	require.Empty(t, page)
 }
 
-// groupsBehind has an aggregate with two dead letters.
+// groupsBehind checks an aggregate with two dead letters: a waiting letter counts only behind the second one.
 func groupsBehind(t *testing.T, l *letters) {
 	l.begin(t)
 	l.limit = 1
@@ -130,7 +130,7 @@ func groupsBehind(t *testing.T, l *letters) {
 	l.requireUndecided(t, "1: 0 behind", "3: 2 behind")
 }
 
-// groupsLongReason has a reason that is so long that only its beginning is read.
+// groupsLongReason checks a reason that is too long, so that only its beginning is read.
 func groupsLongReason(t *testing.T, l *letters) {
 	l.begin(t)
 	reason := strings.Repeat("é", 3*fault.LongestReason)
@@ -142,7 +142,7 @@ func groupsLongReason(t *testing.T, l *letters) {
 	require.Equal(t, 1, retried)
 }
 
-// groupsDieAgain has letters that die again while an operator reads the pages.
+// groupsDieAgain checks that each letter is read once, even if letters die again while an operator reads the pages.
 func groupsDieAgain(t *testing.T, l *letters) {
 	l.begin(t)
 	l.limit = 1
@@ -159,7 +159,7 @@ func groupsDieAgain(t *testing.T, l *letters) {
 		}
 		mark = next
 		seen[page[0].EventID]++
-		time.Sleep(2 * time.Millisecond) // it dies later than the walk began, on a clock of milliseconds too
+		time.Sleep(2 * time.Millisecond) // so that it dies after the walk began, even on a clock of milliseconds
 		require.NoError(t, l.Letters.Retry(t.Context(), subscriber, page[0].EventID))
 		require.NotNil(t, l.redeliver(t, careful).Failed)
 	}
@@ -206,7 +206,7 @@ func groupsRetry(t *testing.T, l *letters) {
 	l.requireOrders(t, 5)
 }
 
-// groupsPresentReason has a letter that fails for another reason after the operator has read it.
+// groupsPresentReason checks a letter that fails for another reason after the operator has read it.
 func groupsPresentReason(t *testing.T, l *letters) {
 	l.begin(t)
 	l.limit = 1
@@ -256,7 +256,7 @@ func groupsDiscard(t *testing.T, l *letters) {
 	l.requireOrders(t, 2)
 }
 
-// groupsTogether changes many letters at once, in chunks that overlap, while others are decided one by one and tried.
+// groupsTogether checks that operators may change overlapping sets of letters at once, while single letters are discarded and tried.
 func groupsTogether(t *testing.T, l *letters) {
 	l.begin(t)
 	var events []inbox.Event

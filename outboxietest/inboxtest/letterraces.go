@@ -23,7 +23,7 @@ type letterRace struct {
 
 	mu    sync.Mutex
 	calls int
-	last  map[string]int // by event: when the handler was called last, which is the call that was committed
+	last  map[string]int // by event: the number of the last call of its handler, which is the committed one
 }
 
 // Handle fails for some events, now and then.
@@ -41,7 +41,7 @@ func (r *letterRace) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry
 	return nil
 }
 
-// policy makes letters that are retried and letters that are dead.
+// policy makes some letters retried, and others dead.
 func (r *letterRace) policy(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Limit: 2, Permanent: rand.IntN(3) == 0}, nil
 }
@@ -61,7 +61,7 @@ func redeliverRaces(t *testing.T, l *letters) {
 	others.Go(func() { r.until(done, t, r.operate) })
 	for at := 0; at < len(r.events); at += 4 {
 		_, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(r.events[at:at+4]...), r, r.policy)
-		if fault.KindOf(err) == fault.Unavailable { // one of two that waited for each other
+		if fault.KindOf(err) == fault.Unavailable { // two transactions waited for each other, and this one was ended
 			at -= 4
 			continue
 		}
@@ -172,9 +172,9 @@ type pairedCall struct {
 	call func(ctx context.Context, p pairing) error
 }
 
-// TestLetterPairs checks what inbox.DeadLetters and operations.DeadLetterAdmin promise together: whatever two calls happen at the same time, no letter
-// is left behind. It runs each pair of calls many times. Pairs with Discard(e2) once left a letter behind, so they get all rounds, and the others a
-// fifth. open returns an empty store.
+// TestLetterPairs checks what inbox.DeadLetters and operations.DeadLetterAdmin promise together: no two calls at the same time leave a letter
+// behind. It runs each pair of calls many times. Pairs with Discard(e2) once left a letter behind, so they run all rounds. The other pairs run a
+// fifth of the rounds. open returns an empty store.
 func TestLetterPairs(t *testing.T, rounds int, open func(t *testing.T) LetterStore) {
 	for first, one := range pairedCalls {
 		t.Run(one.name, func(t *testing.T) {
@@ -224,8 +224,8 @@ func (p pairing) together(t *testing.T, calls ...func(ctx context.Context, p pai
 	both.Wait()
 }
 
-// requireNothingLeft retries what is dead and tries what is due. It requires that then each event was applied or discarded, and the third one
-// applied.
+// requireNothingLeft retries all dead letters and tries all due letters. After that, it requires that each event was applied or discarded, and
+// that the third event was applied.
 func (p pairing) requireNothingLeft(t *testing.T, name string) {
 	t.Helper()
 	_, err := RetryAll(t.Context(), p.Letters, p.subscriber)

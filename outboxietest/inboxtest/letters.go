@@ -27,7 +27,7 @@ type letters struct {
 	limit        int           // of failures
 	wait         time.Duration // after a failure
 
-	deadAtOnce bool // no retry helps what says so
+	deadAtOnce bool // a permanent error makes a letter dead at once
 }
 
 func newLetters(s LetterStore) *letters {
@@ -98,7 +98,7 @@ func (l *letters) try(ctx context.Context, r inbox.Redelivery) (inbox.Redelivere
 	return l.DeadLetters.Redeliver(ctx, l.subscriber, r, l, l.policy)
 }
 
-// redeliver tries letters again, and requires which of them are applied.
+// redeliver tries letters again, and requires that exactly the wanted ones are applied.
 func (l *letters) redeliver(t *testing.T, r inbox.Redelivery, want ...inbox.Event) inbox.Redelivered {
 	t.Helper()
 	done, found, err := l.try(t.Context(), r)
@@ -147,7 +147,7 @@ func (l *letters) requireEnded(t *testing.T, events ...inbox.Event) {
 	}
 }
 
-// requireList requires what the list shows: positions, states, and how many wait behind.
+// requireList requires what the list shows for each letter: its position, its state, and the number of letters behind it.
 func (l *letters) requireList(t *testing.T, want ...string) {
 	t.Helper()
 	listed, err := l.Letters.Letters(t.Context(), l.subscriber, 100)

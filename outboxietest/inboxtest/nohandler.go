@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// without marks events that have no handler here.
+// without marks events as events without a handler, and returns them.
 func without(events ...inbox.Event) []inbox.Event {
 	for i := range events {
 		events[i].NoHandler, events[i].Type = true, "new's ?0"
@@ -16,7 +16,7 @@ func without(events ...inbox.Event) []inbox.Event {
 	return events
 }
 
-// knowing tries letters again with a handler of the type.
+// knowing is a redelivery by a program that has a handler for the type.
 var knowing = inbox.Redelivery{Limit: 100, Types: []string{"another", "new's ?0"}}
 
 func setAsideWithoutHandler(t *testing.T, l *lane) {
@@ -43,7 +43,7 @@ func setAsideWithoutHandler(t *testing.T, l *lane) {
 	require.Equal(t, []inbox.Result{inbox.Held}, l.results(t, held...))
 }
 
-// withoutHandler sets an event aside that has no handler, and those behind it in its aggregate.
+// withoutHandler applies n events of one aggregate. The first one has no handler and is set aside. The others are held behind it.
 func (l *letters) withoutHandler(t *testing.T, n int) []inbox.Event {
 	t.Helper()
 	events := newEvents(l.at.Sequence, n, "a")
@@ -75,7 +75,7 @@ func redeliverWithoutHandler(t *testing.T, l *letters) {
 	l.redeliver(t, all, events...)
 }
 
-// redeliverMeetsNoHandler has letters that come to be tried by a program without a handler of their type: they wait for another program.
+// redeliverMeetsNoHandler checks a letter that a program without a handler of its type tries. The letter waits for another program.
 func redeliverMeetsNoHandler(t *testing.T, l *letters) {
 	l.begin(t)
 	events := l.retried(t, 0, 3, "a")
@@ -95,7 +95,7 @@ func redeliverMeetsNoHandler(t *testing.T, l *letters) {
 	l.requireEnded(t, events...)
 }
 
-// redeliverWithoutHandlerBehind has such a letter behind a letter that is tried.
+// redeliverWithoutHandlerBehind checks a letter without a handler behind another letter that is tried.
 func redeliverWithoutHandlerBehind(t *testing.T, l *letters) {
 	l.begin(t)
 	events := newEvents(0, 3, "a")
@@ -112,7 +112,7 @@ func redeliverWithoutHandlerBehind(t *testing.T, l *letters) {
 	l.redeliver(t, knowing, events[1:]...)
 }
 
-// retryWithoutHandler has an operator retry such a letter: any program tries it then.
+// retryWithoutHandler checks that any program tries a letter without a handler after an operator has retried the letter.
 func retryWithoutHandler(t *testing.T, l *letters) {
 	l.begin(t)
 	events := l.withoutHandler(t, 2)

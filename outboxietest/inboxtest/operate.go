@@ -25,8 +25,8 @@ type operatedSubscriber struct {
 	inbox.Operator
 }
 
-// TestOperator checks what inbox.Operator promises: each change waits for the transactions under way, and nothing older commits after it. open returns
-// an empty store.
+// TestOperator checks what inbox.Operator promises: each change waits for the transactions under way, and no transaction from before the change
+// commits after it. open returns an empty store.
 func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
 	runSuite(t, func(t *testing.T) *operatedSubscriber {
 		store := open(t)
@@ -59,7 +59,7 @@ func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
 	})
 }
 
-// noObjection is the check of a stream that shows every lane as it is known.
+// noObjection is a LaneCheck that accepts all lanes.
 func noObjection(context.Context, []inbox.Checkpoint) error { return nil }
 
 func moveBack(to inbox.StreamPosition) inbox.Move { return inbox.Move{Stream: stream, To: to} }
@@ -114,7 +114,8 @@ func operatePause(t *testing.T, o *operatedSubscriber) {
 	o.requireOrders(t, 3)
 }
 
-// during runs a verb while a handler works, and requires that the verb waits for what is under way. It returns what the verb returns.
+// during makes the next call of the handler start verb. It requires that verb does not return while the handler works. The channel gets the
+// error of verb.
 func (o *operatedSubscriber) during(t *testing.T, verb func() error) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
@@ -317,7 +318,7 @@ func operateFewerLanes(t *testing.T, o *operatedSubscriber) {
 	o.requireMarks(t)
 }
 
-// operateDuringAFill has lanes at the same message with different progress in the log.
+// operateDuringAFill checks that lanes at the same message are compared by their progress in the log.
 func operateDuringAFill(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	place := positionAt(inbox.MarkEvery)
@@ -342,7 +343,8 @@ func operateDuringAFill(t *testing.T, o *operatedSubscriber) {
 	require.Equal(t, []inbox.StreamPosition{place}, marks)
 }
 
-// operateDuringTwoFills has a lane at an earlier message than another lane, and later in the log.
+// operateDuringTwoFills checks where new lanes begin: at the earliest message of all lanes, and at the lowest progress of all lanes. The message
+// and the progress may come from different lanes.
 func operateDuringTwoFills(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
 	earlier, later := positionAt(inbox.MarkEvery), positionAt(inbox.MarkEvery+10)

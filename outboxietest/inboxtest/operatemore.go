@@ -14,7 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// operateBesideLetters has copies that try letters all the time, so that at each moment at least one is under way.
+// operateBesideLetters checks that the changes of an operator succeed while copies try letters all the time. At each moment at least one letter
+// is under way.
 func operateBesideLetters(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	o.subscribe(t, "b")
@@ -141,8 +142,8 @@ func operateForget(t *testing.T, o *operatedSubscriber) {
 	require.Greater(t, o.at.Revision, former.Revision, "a copy that was frozen all the time finds no lane as it knows it")
 }
 
-// operateForgetLetters has a subscriber that was forgotten and begins again with another handler. A copy of the former subscriber, which was frozen
-// meanwhile, tries none of its letters.
+// operateForgetLetters checks a subscriber that was forgotten and began again with another handler. A copy of the former subscriber, which was
+// frozen all the time, tries no letters of the new subscriber.
 func operateForgetLetters(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	o.subscribe(t, "a")
@@ -276,7 +277,7 @@ func operateOutage(t *testing.T, o *operatedSubscriber) {
 	o.requireAsKnown(t)
 }
 
-// operateTogether has operators decide different things at the same time, beside a copy that applies events.
+// operateTogether checks that operators may make different changes at the same time, while a copy applies events.
 func operateTogether(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	o.subscribe(t, "a")

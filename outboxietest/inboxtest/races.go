@@ -129,13 +129,14 @@ type race struct {
 	done []applied
 }
 
-// applied is what one transaction applied.
+// applied has the events that one transaction applied.
 type applied struct {
 	revision int64 // of its lane afterwards
 	ids      []string
 }
 
-// applyRaces lets copies take lanes at random, from checkpoints that may be stale, with rewinds and handlers that fail.
+// applyRaces checks that each event takes effect once, in order, while several copies work on lanes at random. Their checkpoints may be stale,
+// they rewind lanes, and their handlers fail.
 func applyRaces(t *testing.T, l *lane) {
 	const copies, lanes, n = 6, 3, 200
 	r := &race{lanes: lanes, events: newEvents(0, n, "a", "b", "c", "d", "e", "f", "g", "h")}
@@ -164,7 +165,7 @@ func applyRaces(t *testing.T, l *lane) {
 	require.Equal(t, want, got)
 }
 
-// run is one copy. It ends when all lanes are at the end.
+// run runs one copy. It returns when all lanes are at the end of the stream.
 func (r *race) run(t *testing.T, l *lane, random *rand.Rand) {
 	for {
 		view, err := l.Checkpoints.Heartbeat(t.Context(), subscriber, "copy")
@@ -188,7 +189,7 @@ func (r *race) run(t *testing.T, l *lane, random *rand.Rand) {
 	}
 }
 
-// step applies some of what follows in the lane.
+// step applies the next events of the lane, at most four.
 func (r *race) step(ctx context.Context, l *lane, fail bool) error {
 	batch := inbox.Batch{From: l.at, To: l.at.StreamPosition}
 	for _, event := range r.events[l.at.Sequence:] {

@@ -115,7 +115,8 @@ func redeliverToDead(t *testing.T, l *letters) {
 	}
 }
 
-// redeliverEarlier has an event that comes in the stream after events with later positions, as after a repair of the log.
+// redeliverEarlier checks that an event with an earlier position is tried first, even if it comes later in the stream, as after a repair of
+// the log.
 func redeliverEarlier(t *testing.T, l *letters) {
 	l.begin(t)
 	events := l.retried(t, 1, 2, "a")
@@ -263,7 +264,7 @@ func redeliverPanic(t *testing.T, l *letters) {
 	l.begin(t)
 	events := l.retried(t, 0, 2, "a")
 	l.inHandler = func(context.Context, inbox.Tx, outbox.Entry) error { panic("it's mine") }
-	for range 30 { // each of which would keep its connection and its locks
+	for range 30 { // a panic must not keep its connection or its locks
 		_, _, err := l.try(t.Context(), all)
 		require.ErrorContains(t, err, "it's mine")
 	}

@@ -42,7 +42,7 @@ func redeliverWait(t *testing.T, l *letters) {
 
 	other := l.retried(t, l.at.Sequence, 1, "b")
 	l.poison(other...)
-	l.wait = 20 * soon // long enough that a busy machine asks before it is over
+	l.wait = 20 * soon // long enough for requireNothingDue, even on a busy machine
 	begun := time.Now()
 	l.redeliver(t, careful)
 	l.requireNothingDue(t)
@@ -195,7 +195,7 @@ func redeliverDiscarded(t *testing.T, l *letters) {
 	l.redeliver(t, all, events[1:]...)
 }
 
-// redeliverApart lets copies try letters while the handler of another one is at work.
+// redeliverApart checks that a second copy can try the letters of another aggregate while the handler of the first copy works.
 func redeliverApart(t *testing.T, l *letters) {
 	l.begin(t)
 	a, b := l.retried(t, 0, 3, "a"), l.retried(t, 3, 3, "b")
@@ -216,7 +216,7 @@ func redeliverApart(t *testing.T, l *letters) {
 	l.requireOrders(t, 6)
 }
 
-// redeliverBesideLane lets the lane meet events of the aggregate while its letters are tried. The lane does not wait.
+// redeliverBesideLane checks that the lane does not wait if it meets an event of an aggregate whose letters are being tried.
 func redeliverBesideLane(t *testing.T, l *letters) {
 	l.begin(t)
 	for _, r := range []inbox.Redelivery{{Limit: 1}, all, careful} {
@@ -240,7 +240,7 @@ func redeliverBesideLane(t *testing.T, l *letters) {
 	}
 }
 
-// redeliverBesideDiscard discards letters while they, or letters before them, are tried.
+// redeliverBesideDiscard checks that Discard waits while its letter, or an earlier letter of the aggregate, is being tried.
 func redeliverBesideDiscard(t *testing.T, l *letters) {
 	l.begin(t)
 	for _, r := range []inbox.Redelivery{all, careful} {

@@ -29,7 +29,7 @@ func (l *lane) requireNoLetter(t *testing.T, event inbox.Event) {
 	require.ErrorIs(t, err, inbox.ErrNoLetter)
 }
 
-// requireSame requires that a letter is the event as it was.
+// requireSame requires that a letter has the unchanged event.
 func requireSame(t *testing.T, event inbox.Event, letter inbox.Letter) {
 	t.Helper()
 	require.WithinDuration(t, event.RecordedAt, letter.RecordedAt, 0)
@@ -37,7 +37,7 @@ func requireSame(t *testing.T, event inbox.Event, letter inbox.Letter) {
 	require.Equal(t, event.Entry, letter.Entry)
 }
 
-// setAsideSuspect has suspects in the middle of a batch, two of which fail.
+// setAsideSuspect checks a batch with three suspects, of which two fail.
 func setAsideSuspect(t *testing.T, l *lane) {
 	l.begin(t)
 	events := newEvents(0, 7, "a", "b", "c", "d", "e", "f", "g")
@@ -82,7 +82,7 @@ func setAsideNothing(t *testing.T, l *lane) {
 	l.requireApplied(t, events, events...)
 }
 
-// setAsideCollected has a suspect whose effect cannot be written, and one that panics.
+// setAsideCollected checks that a suspect is set aside if its effect cannot be written, and if its handler panics.
 func setAsideCollected(t *testing.T, l *lane) {
 	l.begin(t)
 	events := []inbox.Event{newEvent(1, "a"), suspect(newEvent(2, "b")), suspect(newEvent(3, "c")), newEvent(4, "d")}
@@ -145,7 +145,7 @@ func setAsideRefused(t *testing.T, l *lane) {
 	l.requireNothingKept(t, events...)
 }
 
-// setAsideOutage loses the connection while a suspect is handled, so that there is nothing to judge.
+// setAsideOutage checks that a suspect is not judged if the connection is lost while the handler works.
 func setAsideOutage(t *testing.T, l *lane) {
 	l.begin(t)
 	events := []inbox.Event{newEvent(1, "a"), suspect(newEvent(2, "b"))}
@@ -160,7 +160,7 @@ func setAsideOutage(t *testing.T, l *lane) {
 	l.requireNothingKept(t, events...)
 }
 
-// setAsideHeld has a letter, and events of its aggregate in the same batch and in a later one.
+// setAsideHeld checks that the later events of an aggregate are held behind its letter, in the same batch and in a later one.
 func setAsideHeld(t *testing.T, l *lane) {
 	l.begin(t)
 	events := newEvents(0, 8, "it's ?0", "b")
@@ -258,7 +258,7 @@ func setAsideUnreadable(t *testing.T, l *lane) {
 	l.requireLetter(t, stray, inbox.Discarded)
 }
 
-// setAsideForeign has messages that look like events, with ids that no event of the engine has.
+// setAsideForeign checks messages that look like events, but have ids that no event of the engine has.
 func setAsideForeign(t *testing.T, l *lane) {
 	l.begin(t)
 	events := newEvents(0, 5, "a")
@@ -277,7 +277,7 @@ func setAsideForeign(t *testing.T, l *lane) {
 	}
 }
 
-// setAsideOdd has events with text that databases do not keep as it is.
+// setAsideOdd checks events with text that databases cannot store unchanged.
 func setAsideOdd(t *testing.T, l *lane) {
 	l.begin(t)
 	odd := newEvents(0, 3, "\x00\xff")

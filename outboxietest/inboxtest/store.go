@@ -1,5 +1,5 @@
-// Package inboxtest is the executable contract of the ports in package inbox: a suite for each port, whose test names say what the port promises. An
-// adapter calls the suites of the ports that it implements in its own tests, with a function that opens an empty store:
+// Package inboxtest holds the contract suites of the ports in package inbox, one for each port. The name of each test says what the port
+// promises. The tests of an adapter call the suites of the ports that the adapter implements, with a function that opens an empty store:
 //
 //	func TestCheckpoints(t *testing.T) {
 //		inboxtest.TestCheckpoints(t, func(t *testing.T) inboxtest.Store { return newStore(t) })
@@ -74,7 +74,7 @@ func newEvent(sequence uint64, aggregate string) inbox.Event {
 	}}
 }
 
-// newEvents returns n events whose aggregates take turns.
+// newEvents returns n events with the sequences after+1, after+2, and so on. The events belong to the aggregates in turn.
 func newEvents(after uint64, n int, aggregates ...string) []inbox.Event {
 	events := make([]inbox.Event, n)
 	for i := range events {
@@ -143,7 +143,7 @@ func (l *lane) Types() []string { return nil }
 // External returns false.
 func (*lane) External() bool { return false }
 
-// Handle counts an order, unless the event is to fail: then it fails after it has counted.
+// Handle counts an order. If failing has an error for the event, Handle then returns that error.
 func (l *lane) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	l.mu.Lock()
 	l.handled = append(l.handled, entry.ID)
@@ -184,7 +184,7 @@ func (l *lane) apply(t *testing.T, events ...inbox.Event) error {
 	return err
 }
 
-// results applies events, and returns what became of them.
+// results applies events, and returns the result of each event.
 func (l *lane) results(t *testing.T, events ...inbox.Event) []inbox.Result {
 	t.Helper()
 	outcome, err := l.try(t.Context(), events...)
@@ -201,7 +201,7 @@ func (l *lane) move(t *testing.T, to inbox.StreamPosition) {
 	l.at = outcome.Checkpoint
 }
 
-// awaitFree waits until a transaction whose context has ended, or whose connection broke, has let go of the lane.
+// awaitFree waits until the lane is free. A transaction whose context has ended, or whose connection broke, may hold the lane a little longer.
 func (l *lane) awaitFree(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -221,12 +221,12 @@ func (l *lane) rewind(t *testing.T, to inbox.StreamPosition) {
 	l.at = moved
 }
 
-// deadAtFirstFailure is a policy by which an event is dead after one failure.
+// deadAtFirstFailure is a policy: an event is dead after one failure.
 func deadAtFirstFailure(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Limit: 1}, nil
 }
 
-// requireAsKnown requires that the lane stands where the copy believes.
+// requireAsKnown requires that the stored checkpoint is the one that the copy knows.
 func (l *lane) requireAsKnown(t *testing.T) {
 	t.Helper()
 	want := l.at
@@ -244,7 +244,7 @@ func (l *lane) requireOrders(t *testing.T, n int64) {
 	require.Equal(t, want, l.Total(t, l.subscriber, l.customer, l.amount.Currency()))
 }
 
-// requireApplied requires that of the events exactly want were applied.
+// requireApplied requires that, among events, exactly those in want were applied.
 func (l *lane) requireApplied(t *testing.T, events []inbox.Event, want ...inbox.Event) {
 	t.Helper()
 	require.ElementsMatch(t, idsOf(want), l.WasApplied(t, l.subscriber, idsOf(events)...))

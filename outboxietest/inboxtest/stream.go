@@ -18,7 +18,7 @@ import (
 // StreamHarness is a broker without a stream, and with a subscriber that never had a durable consumer.
 type StreamHarness interface {
 	Publisher() relay.StreamRepair
-	Reader(t *testing.T) inbox.Stream // another copy's
+	Reader(t *testing.T) inbox.Stream // each call returns that of another copy
 	AppendForeign(t *testing.T)       // "hello" on orders.stray, without headers
 	Delete(t *testing.T, sequence uint64)
 	Drop(t *testing.T) // the stream
@@ -126,7 +126,7 @@ func readsSoMany(t *testing.T, h StreamHarness) {
 	requireSequences(t, read(t, reader, 2, inbox.ReadLimit{Count: 4, Bytes: 1 << 20}), 2, 3, 4, 5)
 }
 
-// readsSoMuch accepts a read with or without the message that reaches the limit.
+// readsSoMuch checks that a read stops at the limit. The message that reaches the limit may be in the read or not.
 func readsSoMuch(t *testing.T, h StreamHarness) {
 	publisher, _ := filled(t, h, 0)
 	entries := relaytest.NewEntries(0, 10)
@@ -198,7 +198,7 @@ func readsControlMessages(t *testing.T, h StreamHarness) {
 	}
 }
 
-// readsForeignMessages also checks that they have no progress.
+// readsForeignMessages also checks that such a message has an id of its own, and no other data than its subject and payload.
 func readsForeignMessages(t *testing.T, h StreamHarness) {
 	filled(t, h, 1)
 	h.AppendForeign(t)
@@ -259,11 +259,11 @@ func streamIdentity(t *testing.T, h StreamHarness) {
 	}
 }
 
-// streamSignals appends one event after the other, each after the signal for the one before it.
+// streamSignals checks that each append is signaled. It waits for the signal before it appends again.
 func streamSignals(t *testing.T, h StreamHarness) {
 	publisher, _ := filled(t, h, 0)
 	reader, other := h.Reader(t), h.Reader(t)
-	_, err := reader.State(t.Context()) // the broker knows by now who listens
+	_, err := reader.State(t.Context()) // after the answer, the broker knows the reader
 	require.NoError(t, err)
 	_, err = other.State(t.Context())
 	require.NoError(t, err)

@@ -51,7 +51,7 @@ func checkpointsSubscribe(t *testing.T, s Store) {
 	require.Zero(t, subscriptionOf(t, s, "another"))
 }
 
-// checkpointsSubscribeLate has a subscriber that an earlier version of the program began, without types.
+// checkpointsSubscribeLate checks a subscriber that began without types, as in an earlier version of the program.
 func checkpointsSubscribeLate(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
 	require.Zero(t, subscriptionOf(t, s, subscriber))
@@ -74,7 +74,8 @@ func checkpointsOtherHandler(t *testing.T, s Store) {
 	require.Equal(t, lanes, lanesOf(t, s, subscriber))
 }
 
-// checkpointsSubscribeDuring adds a type while a batch is under way: the batch commits, and the next one does not.
+// checkpointsSubscribeDuring checks that adding a type waits for the batch under way. That batch commits. The next batch, which was made before
+// the type was added, does not commit.
 func checkpointsSubscribeDuring(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
 	l.subscribe(t, "a")

@@ -80,7 +80,7 @@ func (s *sweeper) forgettable(t *testing.T, age time.Duration, limit int, want .
 	}
 }
 
-// forget sweeps events, and requires how many of their records go.
+// forget sweeps events, and requires that want of their records are removed.
 func (s *sweeper) forget(t *testing.T, first, passed uint64, want int, events ...inbox.Event) {
 	t.Helper()
 	s.forgetIn(t, stream, first, passed, want, events...)
@@ -93,7 +93,7 @@ func (s *sweeper) forgetIn(t *testing.T, stream string, first, passed uint64, wa
 	require.Equal(t, want, forgotten)
 }
 
-// again returns what becomes of events when they come again.
+// again lets events come again, and returns their results.
 func (s *sweeper) again(t *testing.T, events ...inbox.Event) []inbox.Result {
 	t.Helper()
 	s.rewind(t, inbox.StreamPosition{})
@@ -153,7 +153,7 @@ func sweepForget(t *testing.T, s *sweeper) {
 	s.requireOrders(t, 7)
 }
 
-// sweepPassed has a lane that stays behind, in one stream or another.
+// sweepPassed checks that nothing is forgotten while a lane is behind, or is in another stream.
 func sweepPassed(t *testing.T, s *sweeper) {
 	s.SweepStore.Fill(t, stream)
 	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))

@@ -239,7 +239,7 @@ func applyPanic(t *testing.T, l *lane) {
 		}
 		return nil
 	}
-	for range 30 { // each of which would keep its connection and its locks
+	for range 30 { // a panic must not keep its connection or its locks
 		err := l.apply(t, events...)
 		var ofEvent *inbox.EventError
 		require.ErrorAs(t, err, &ofEvent)
@@ -269,7 +269,8 @@ func applyEnded(t *testing.T, l *lane) {
 	l.requireNothingKept(t, events...)
 }
 
-// disturb makes the handler call a function when it gets an event: early, before it counts the order, or afterwards.
+// disturb makes the handler call a function when the handler gets an event. With early, the call comes before the order is counted, otherwise
+// after it.
 func (l *lane) disturb(event inbox.Event, early bool, disturb func()) {
 	l.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		if entry.ID != event.ID {

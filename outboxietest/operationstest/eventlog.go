@@ -44,7 +44,7 @@ func TestEventLog(t *testing.T, open func(t *testing.T) EventLogHarness) {
 	}
 }
 
-// list is the positions of the listed events.
+// list returns the positions of the listed events.
 func list(t *testing.T, log operations.EventLog, filter operations.EventFilter) []outbox.Position {
 	t.Helper()
 	found, err := log.List(t.Context(), filter)
@@ -187,7 +187,7 @@ func listPayloads(t *testing.T, w *fixture, log operations.EventLog) {
 	require.Equal(t, messages[2].Key, found[1].Key)
 }
 
-// listAll demands that the newest payloads are listed, up to what a list may hold.
+// listAll checks that a list has the payloads of the newest events, up to MaxListedBytes. It lists the other events without a payload.
 func listAll(t *testing.T, w *fixture, log operations.EventLog) {
 	const size = operations.MaxListedPayload
 	writer, err := w.Begin(t.Context())

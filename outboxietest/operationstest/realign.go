@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// come records one version of an aggregate at a position, and lets the sequence go on after another one.
+// recordAt records one version of an aggregate at a position. Then it sets the last assigned position to then.
 func (w *fixture) recordAt(aggregate string, version int64, at, then outbox.Position) outbox.Entry {
 	w.t.Helper()
 	w.SetSequence(w.t, at-1)
@@ -60,7 +60,7 @@ func (w *fixture) realign(want int64, r operations.Realignment) {
 	require.Equal(w.t, want, moved)
 }
 
-// saveAs lets the relay come to an entry of the old stream, as the message at its position.
+// saveAs saves the cursor at an entry. In the old stream, the sequence of its message equals its position.
 func (w *fixture) saveAs(entry outbox.Entry) {
 	w.t.Helper()
 	cursor := relay.Cursor{
@@ -70,7 +70,7 @@ func (w *fixture) saveAs(entry outbox.Entry) {
 	require.NoError(w.t, err)
 }
 
-// requireLog demands the log's events after a position, which are otherwise as they were.
+// requireLog requires that the log has exactly the wanted events after a position, without a gap. Only their positions may have changed.
 func (w *fixture) requireLog(after outbox.Position, want ...outbox.Entry) {
 	w.t.Helper()
 	var found []outbox.Entry
@@ -132,7 +132,7 @@ func realignVersions(t *testing.T, w *fixture) {
 	entries := w.append("a", 4)
 	w.saveAs(entries[3])
 	w.Purge(t, 4)
-	second, first := w.recordAt("b", 2, 1, 1), w.recordAt("b", 1, 2, 5) // the database does not mind
+	second, first := w.recordAt("b", 2, 1, 1), w.recordAt("b", 1, 2, 5) // the database accepts versions in any order
 	other, third := w.recordAt("c", 1, 6, 6), w.recordAt("b", 3, 7, 7)
 	w.requireSequence(2, 8, 7)
 	w.realign(3, operations.Realignment{Position: 4})

@@ -54,7 +54,7 @@ func TestRelayRepair(t *testing.T, open func(t *testing.T) RelayRepairHarness) {
 	}
 }
 
-// fixture is a harness with a leader, which writes what a relay writes.
+// fixture is a harness with a leader. The leader writes what a relay writes.
 type fixture struct {
 	RelayRepairHarness
 	t    *testing.T
@@ -75,7 +75,7 @@ func (w *fixture) fence() relay.WriteFence {
 	return relay.WriteFence{Token: w.term.Token, Revision: w.cursor().Revision}
 }
 
-// append records the first versions of an aggregate.
+// append records the first versions of an aggregate, and returns the entries.
 func (w *fixture) append(aggregate string, versions int64) []outbox.Entry {
 	w.t.Helper()
 	writer, err := w.Begin(w.t.Context())
@@ -89,7 +89,7 @@ func (w *fixture) append(aggregate string, versions int64) []outbox.Entry {
 	return page.Entries[len(page.Entries)-int(versions):]
 }
 
-// saveAt lets the relay come to a place in the old stream.
+// saveAt saves the cursor of the old stream with this progress.
 func (w *fixture) saveAt(place outbox.Progress) relay.Cursor {
 	w.t.Helper()
 	cursor := old
@@ -109,7 +109,7 @@ func (w *fixture) park(entry outbox.Entry) {
 	w.settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large", LastOwnSequence: 9}, 10)
 }
 
-// redrive parks an event and redrives it, as the message at a sequence.
+// redrive parks an event and redrives it. The redriven event is the message at the given sequence.
 func (w *fixture) redrive(entry outbox.Entry, sequence uint64) {
 	w.t.Helper()
 	w.park(entry)
@@ -125,7 +125,7 @@ func (w *fixture) settle(tail relay.MessageMeta, sequence uint64) {
 	require.NoError(w.t, err)
 }
 
-// waiting is what waits in the parking lot, by position.
+// waiting returns the states of the events that wait in the parking lot, by position.
 func (w *fixture) waiting() map[outbox.Position]relay.ParkedState {
 	w.t.Helper()
 	events, err := w.ParkingAdmin().Waiting(w.t.Context(), 1000)

@@ -137,7 +137,8 @@ func appendVersionTaken(t *testing.T, h Harness) {
 	do(t, h, appending(relaytest.NewMessage("a", 2), relaytest.NewMessage("b", 1)))
 }
 
-// appendPositionTaken shows that a writer gets an answer of its own when the sequence went back: it can do nothing about that.
+// appendPositionTaken checks that a writer gets ErrSequenceBehind, not ErrVersionTaken, if the sequence went back. The messages of the writer
+// are correct.
 func appendPositionTaken(t *testing.T, h Harness) {
 	do(t, h, appending(relaytest.NewMessage("a", 1), relaytest.NewMessage("a", 2)))
 	before := h.Entries(t)

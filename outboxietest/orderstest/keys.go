@@ -14,14 +14,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// scope is whose keys they are where it does not matter.
+// scope is the scope of the keys in tests that do not compare scopes.
 const scope = orders.Scope("550e8400-e29b-41d4-a716-446655440000")
 
 func newClaim(key orders.Key, request string) orders.KeyClaim {
 	return orders.KeyClaim{Scope: scope, Key: key, Digest: orders.DigestOf(request), Order: order.ID(newUUID())}
 }
 
-// claiming is a transaction that claims a key and finds that want holds.
+// claiming returns the body of a transaction that claims a key. The transaction fails unless the claim want holds the key.
 func claiming(mine, want orders.KeyClaim) work {
 	return func(ctx context.Context, tx orders.Tx) error {
 		holds, err := tx.Keys.Claim(ctx, mine)
@@ -32,7 +32,7 @@ func claiming(mine, want orders.KeyClaim) work {
 	}
 }
 
-// claimed is a claim that was committed.
+// claimed commits a claim of a key, and returns the claim.
 func claimed(t *testing.T, h Harness, key orders.Key) orders.KeyClaim {
 	t.Helper()
 	mine := newClaim(key, "first")
@@ -48,7 +48,7 @@ func requireHolds(t *testing.T, h Harness, want orders.KeyClaim) {
 	do(t, h, claiming(asking, want))
 }
 
-// holding is a transaction that finds that want holds, nil for no claim.
+// holding returns the body of a transaction that looks up a key. It fails unless the claim want holds the key; nil: no claim may hold it.
 func holding(scope orders.Scope, key orders.Key, want *orders.KeyClaim) work {
 	return func(ctx context.Context, tx orders.Tx) error {
 		holds, found, err := tx.Keys.Find(ctx, scope, key)
@@ -139,7 +139,7 @@ func claimGivenUp(t *testing.T, h Harness) {
 	claimed(t, h, "k")
 }
 
-// claimRace checks that of several claims for a key one holds, also if some of the claimers roll back.
+// claimRace checks that exactly one of several claims holds a key, even if some of the claimers roll back.
 func claimRace(t *testing.T, h Harness) {
 	const claimers = 16
 	for giveUp := range 4 {
@@ -195,7 +195,8 @@ func raceFor(t *testing.T, h Harness, key orders.Key, claimers, giveUp int) {
 	requireHolds(t, h, held[0])
 }
 
-// claimWaits checks that the second to claim a key waits for the first. Then it gets the key if the first rolled back, else the first one's claim.
+// claimWaits checks that a second claim of a key waits for the transaction of the first. If that transaction rolls back, the second claim
+// holds. If it commits, the first claim holds.
 func claimWaits(t *testing.T, h Harness) {
 	for _, expired := range []bool{false, true} {
 		for _, outcome := range []error{errMine, nil} {

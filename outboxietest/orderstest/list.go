@@ -14,7 +14,7 @@ import (
 
 var morning = time.Date(2024, 2, 29, 8, 0, 0, 0, time.UTC)
 
-// placedAt is an order of a customer that was committed, after verbs.
+// placedAt commits an order of a customer, changes the order with verbs, and returns it.
 func placedAt(
 	t *testing.T, h Harness, customer order.CustomerID, at time.Time, verbs ...func(*order.Order, time.Time) error,
 ) order.Snapshot {
@@ -38,7 +38,7 @@ func listed(t *testing.T, h Harness, filter orders.Filter) (found []order.Snapsh
 	return found
 }
 
-// newestFirst sorts as the contract says.
+// newestFirst sorts orders as List does.
 func newestFirst(orders []order.Snapshot) []order.Snapshot {
 	slices.SortFunc(orders, func(a, b order.Snapshot) int {
 		if order := b.CreatedAt.Compare(a.CreatedAt); order != 0 {
@@ -119,12 +119,13 @@ func listFilter(t *testing.T, h Harness) {
 	}
 }
 
-// listPages places orders between pages, newer ones and some of the very time that was read last.
+// listPages checks that pages neither repeat nor leave out an order while new orders are placed. Some of the new orders have the same time as
+// the newest order of the first page.
 func listPages(t *testing.T, h Harness) {
 	customer := order.CustomerID(newUUID())
 	var all []order.Snapshot
 	for n := range 25 {
-		all = append(all, placedAt(t, h, customer, morning.Add(time.Duration(n/4)*time.Second))) // four at a time
+		all = append(all, placedAt(t, h, customer, morning.Add(time.Duration(n/4)*time.Second))) // four orders have the same time
 	}
 	all = newestFirst(all)
 	var read []order.Snapshot

@@ -87,7 +87,7 @@ func orderUnpulled(t *testing.T, h Harness) {
 	requireNoOrder(t, h, o.Snapshot().ID)
 }
 
-// orderRace lets everybody read before anybody saves.
+// orderRace checks that one of several savers wins. All of them read the order before the first one saves it.
 func orderRace(t *testing.T, h Harness) {
 	const savers = 8
 	for range 5 {
@@ -126,7 +126,8 @@ func orderRace(t *testing.T, h Harness) {
 	}
 }
 
-// orderLocked checks that the second to save an order waits for the first: it succeeds if the first rolls back, and fails if the first commits.
+// orderLocked checks that a second transaction waits when it saves an order that a first transaction has saved. If the first one rolls back,
+// the second one succeeds. If the first one commits, the second one fails.
 func orderLocked(t *testing.T, h Harness) {
 	for _, outcome := range []struct{ first, second error }{{errMine, nil}, {nil, orders.ErrOrderChanged}} {
 		first, second := outcome.first, outcome.second
@@ -134,7 +135,7 @@ func orderLocked(t *testing.T, h Harness) {
 		answer := make(chan error, 1)
 		err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 			require.NoError(t, changing(kept.ID, pay)(ctx, tx))
-			read := make(chan struct{}) // so that the other one has not seen what this one does
+			read := make(chan struct{}) // closed when the second transaction has read the order
 			go func() {
 				answer <- h.UnitOfWork().Do(t.Context(), changing(kept.ID, func(o *order.Order, now time.Time) error {
 					close(read)
@@ -164,7 +165,8 @@ func orderLocked(t *testing.T, h Harness) {
 	}
 }
 
-// appendVersions lets several writers drive the same orders as far as they go.
+// appendVersions checks that the versions of each order ascend without a gap, with ascending positions. Several writers pay and ship the same
+// orders.
 func appendVersions(t *testing.T, h Harness) {
 	const orders, writers = 6, 4
 	var ids []order.ID

@@ -24,12 +24,12 @@ type Harness interface {
 	ExpiredKeys() orders.ExpiredKeys
 	SetSequence(t *testing.T, position outbox.Position)                 // as relaytest.LogHarness does
 	AgeKeys(t *testing.T, by time.Duration)                             // makes all committed claims older
-	FailNextCommit(t *testing.T)                                        // of a transaction that saves or appends something
+	FailNextCommit(t *testing.T)                                        // fails the next commit of a transaction that saves or appends something
 	Order(t *testing.T, id order.ID) (state order.Snapshot, found bool) // as it was committed last
 	Entries(t *testing.T) []outbox.Entry                                // all that were committed, in order of position
 }
 
-// patience is how long a test waits for what must happen, and soon how long it waits for what must not.
+// patience is the longest wait for something that must happen. soon is how long a test watches that something does not happen.
 const (
 	patience = 30 * time.Second
 	soon     = 100 * time.Millisecond
@@ -98,7 +98,7 @@ func newOrder(t *testing.T) *order.Order {
 	return o
 }
 
-// save does what a use case does: first the order, which locks it, then its events.
+// save saves an order and then appends its events, in the order of a use case. Saving locks the order.
 func save(ctx context.Context, tx orders.Tx, o *order.Order) error {
 	var messages []outbox.Message
 	for _, event := range o.PullEvents() {
@@ -111,12 +111,12 @@ func save(ctx context.Context, tx orders.Tx, o *order.Order) error {
 	return tx.Outbox.Append(ctx, messages...)
 }
 
-// saving is a transaction that saves o.
+// saving returns the body of a transaction that saves o.
 func saving(o *order.Order) work {
 	return func(ctx context.Context, tx orders.Tx) error { return save(ctx, tx, o) }
 }
 
-// The verbs, with something to say.
+// Changes of an order, with fixed arguments.
 func pay(o *order.Order, now time.Time) error {
 	_, err := o.Pay("P-1", now)
 	return err
@@ -132,7 +132,7 @@ func cancel(o *order.Order, now time.Time) error {
 	return err
 }
 
-// changing is a transaction that reads an order, changes it and saves it.
+// changing returns the body of a transaction that reads an order, changes it and saves it.
 func changing(id order.ID, verb func(*order.Order, time.Time) error) work {
 	return func(ctx context.Context, tx orders.Tx) error {
 		o, err := tx.Orders.Get(ctx, id)
@@ -151,7 +151,7 @@ func do(t *testing.T, h Harness, fn work) {
 	require.NoError(t, h.UnitOfWork().Do(t.Context(), fn))
 }
 
-// placed is an order that was committed with its event.
+// placed commits a new order with its event, and returns the order.
 func placed(t *testing.T, h Harness) order.Snapshot {
 	t.Helper()
 	o := newOrder(t)
@@ -159,7 +159,7 @@ func placed(t *testing.T, h Harness) order.Snapshot {
 	return o.Snapshot()
 }
 
-// requireOnly requires that nothing was kept but the orders, as they were placed.
+// requireOnly requires that the store has these orders unchanged, and exactly one entry for each of them.
 func requireOnly(t *testing.T, h Harness, kept ...order.Snapshot) {
 	t.Helper()
 	var keys, want []string
@@ -226,7 +226,7 @@ func failure(t *testing.T, h Harness) {
 
 func panics(t *testing.T, h Harness) {
 	kept, o := placed(t, h), newOrder(t)
-	for range 30 { // each of which would keep its connection and its locks
+	for range 30 { // a panic must not keep its connection or its locks
 		require.PanicsWithValue(t, "mine", func() {
 			_ = h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 				require.NoError(t, changing(kept.ID, pay)(ctx, tx))
@@ -283,7 +283,7 @@ func endedBefore(t *testing.T, h Harness) {
 	requireOnly(t, h)
 }
 
-// midway is the points at which a test disturbs a transaction.
+// midway has the points at which a test disturbs a transaction.
 var midway = []struct {
 	name string
 	step func(disturb func(), o *order.Order) work

@@ -48,7 +48,7 @@ func save(t *testing.T, h CursorHarness, term relay.Term, cursor relay.Cursor) r
 	saved, err := h.Store().Save(t.Context(), fence(t, h, term), cursor)
 	require.NoError(t, err)
 	require.NotZero(t, saved.RecordedTo)
-	saved.RecordedTo = time.Time{} // see cursorRecorded
+	saved.RecordedTo = time.Time{} // sequenceRecordedTo checks it
 	return saved
 }
 

@@ -1,5 +1,5 @@
 // Package relaytest holds the contract suites of the ports in internal/ports/relay. A suite checks that an adapter keeps the
-// promises in the port's comments, outages, ended contexts and concurrent callers included.
+// promises in the port's comments, also in outages, with ended contexts and with concurrent callers.
 //
 // A test of an adapter implements the port's harness, and passes a function that opens a new one:
 //
@@ -7,6 +7,6 @@
 //		relaytest.TestLog(t, func(t *testing.T) relaytest.LogHarness { return newLogHarness(t) })
 //	}
 //
-// Each subtest gets a harness of its own, and is named by one promise. The subtests of a suite run in a fixed order. The adapters
-// in memory pass the same suites as the real ones, so tests of the relay may use either.
+// Each subtest checks one promise, which is its name, on a new harness. The subtests of a suite run in a fixed order. The adapters
+// in memory pass the same suites as the real adapters, so tests of the relay may use either.
 package relaytest

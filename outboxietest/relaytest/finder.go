@@ -72,7 +72,7 @@ func findEach(t *testing.T, h FinderHarness) {
 	}
 }
 
-// findAmong puts each other kind of message into the stream too.
+// findAmong checks that events are found between foreign messages, redriven events and control messages.
 func findAmong(t *testing.T, h FinderHarness) {
 	publisher, _ := openStream(t, h)
 	h.AppendForeign(t)

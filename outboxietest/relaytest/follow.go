@@ -48,16 +48,16 @@ const (
 type writerGroup struct {
 	h          LogHarness
 	aggregates [aggregatesCount]struct {
-		sync.Mutex // locked until after the commit, as an aggregate is that was saved
+		sync.Mutex // held until after the commit, like the lock of a saved aggregate
 		version    int64
 	}
 	mu        sync.Mutex
 	committed []string
 }
 
-// FollowWriters lets one reader follow 32 concurrent writers that pause, roll back and commit out of order. It returns what the reader got
-// wrong: events that were lost, doubled, out of order, or never committed. It is exported for tests of broken logs: for a log that does
-// not wait for open transactions it must return something.
+// FollowWriters lets one reader follow 32 concurrent writers that pause, roll back and commit out of order. It returns the reader's errors:
+// events that were lost, doubled, out of order, or never committed. FollowWriters is exported for tests of broken logs. If a log does not
+// wait for open transactions, FollowWriters must return at least one error.
 func FollowWriters(t *testing.T, h LogHarness) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -42,7 +42,7 @@ func parkingInvalid(t *testing.T, h ParkingHarness) {
 	require.Empty(t, due.Redrive[1].Invalid)
 }
 
-// streamInvalid checks that no entry is stored that no subscriber could read.
+// streamInvalid checks that the publisher refuses an entry if no subscriber could read it.
 func streamInvalid(t *testing.T, h StreamHarness) {
 	publisher, _ := openStream(t, h)
 	tail := uint64(0)
@@ -61,7 +61,7 @@ func streamInvalid(t *testing.T, h StreamHarness) {
 		"a line feed":          func(e *outbox.Entry) { e.Headers = map[string]string{"a": "b\nc"} },
 		"a carriage return":    func(e *outbox.Entry) { e.Headers = map[string]string{"a": "b\rc"} },
 	} {
-		for _, before := range []int{1, 12} { // an adapter may publish a few one by one, and many together
+		for _, before := range []int{1, 12} { // an adapter may publish a few entries one by one, and many entries together
 			entries := NewEntries(outbox.Position(tail), before+2)
 			spoil(&entries[before])
 			last, err := publisher.Publish(t.Context(), tail, entries)

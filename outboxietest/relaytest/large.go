@@ -65,7 +65,7 @@ func logLarge(t *testing.T, h LogHarness) {
 	require.Equal(t, whole[3].Message, read()[3].Message)
 }
 
-// logHeaders checks the same for headers.
+// logHeaders checks that headers count in the limit of a read.
 func logHeaders(t *testing.T, h LogHarness) {
 	var messages []outbox.Message
 	for version := range int64(8) {
@@ -81,7 +81,8 @@ func logHeaders(t *testing.T, h LogHarness) {
 	require.True(t, page.More)
 }
 
-// parkingLarge checks that an event which the broker does not accept is due without its payload, and with it once the broker accepts it.
+// parkingLarge checks that an event is due without its payload if the broker does not accept the payload. Once the broker accepts the payload,
+// the event is due with it.
 func parkingLarge(t *testing.T, h ParkingHarness) {
 	l := lead(t, h)
 	messages := []outbox.Message{NewMessage("a", 1), NewMessage("a", 2), NewMessage("a", 3)}

@@ -20,15 +20,15 @@ type LogWriter interface {
 	Rollback() // after Commit it does nothing
 }
 
-// LogHarness is an empty log, with everything that the suite does to it. At least 32 transactions may be open at once.
+// LogHarness is an empty log, with the operations that the suite needs. At least 32 transactions may be open at once.
 type LogHarness interface {
 	Outages
 	Log() relay.Log
 	Begin(ctx context.Context) (LogWriter, error)
 	Purge(t *testing.T, upTo outbox.Position) // removes rows as retention does, and sets PurgedTo
-	// SetSequence sets the last assigned position, as a restore of data alone does. 0: none was assigned.
+	// SetSequence sets the last assigned position, as a restore of the rows without the sequence does. 0: none was assigned.
 	SetSequence(t *testing.T, position outbox.Position)
-	Forget(t *testing.T, after outbox.Position) // removes rows like a failover that loses commits
+	Forget(t *testing.T, after outbox.Position) // removes the rows after a position, like a failover that loses commits
 	Spoil(t *testing.T, at outbox.Position)     // changes a row so that it can never be published, as a statement by hand can
 }
 

@@ -58,7 +58,7 @@ func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 	})
 }
 
-// leader does what a relay does with the parking lot, each time with the fence for the next write.
+// leader uses the parking lot as a relay does. Each of its writes has the fence for the next write.
 type leader struct {
 	ParkingHarness
 	t    *testing.T
@@ -79,7 +79,7 @@ func (l *leader) reconcile(tail relay.MessageMeta, sequence uint64) bool {
 	return summary.Waiting
 }
 
-// park parks entries one by one, at the end of a long stream.
+// park parks entries one by one. The control messages have a very high sequence, so that no redriven event counts as lost.
 func (l *leader) park(entries ...outbox.Entry) {
 	l.t.Helper()
 	for _, entry := range entries {
@@ -183,7 +183,7 @@ func parkingOf(entry outbox.Entry, reason string) relay.MessageMeta {
 	return relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: reason, LastOwnSequence: math.MaxUint64}
 }
 
-// redrivenEvent returns what is written on the message of entry if it was redriven when the relay had dealt with the log up to last.
+// redrivenEvent returns the meta data of a message that redrives entry. last is the last row that the relay had dealt with at that time.
 func redrivenEvent(entry, last outbox.Entry) relay.MessageMeta {
 	return relay.MessageMeta{Own: true, Progress: last.Progress(), Event: entry.Position, Redriven: true}
 }
@@ -280,7 +280,8 @@ func parkingInherits(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[4]), parked(log[5]), toRedrive(log[6]), toRedrive(log[8]), parked(log[9]))
 }
 
-// parkingRace checks that events which are set aside while an operator redrives their aggregates are redriven too, in either order.
+// parkingRace checks that events are redriven too if they are set aside while an operator redrives their aggregate. SetAside and Redrive may
+// take effect in either order.
 func parkingRace(t *testing.T, h ParkingHarness) {
 	l := lead(t, h)
 	for round := range 20 {

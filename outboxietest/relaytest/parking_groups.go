@@ -41,7 +41,7 @@ func (l *leader) requireUndecided(want map[outbox.Position]int) {
 	}
 }
 
-// parkFor parks an event for a reason.
+// parkFor parks events for a reason.
 func (l *leader) parkFor(reason string, entries ...outbox.Entry) {
 	l.t.Helper()
 	for _, entry := range entries {

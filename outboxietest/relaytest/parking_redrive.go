@@ -95,7 +95,7 @@ func parkingCountBack(t *testing.T, h ParkingHarness) {
 		require.True(t, l.reconcile(redrivenEvent(log[4], last), 20))
 		l.requireWaiting(all[0], all[3], all[5])
 	}
-	// Their sequences show when the stream gets shorter.
+	// If the stream gets shorter, the events above its end wait again.
 	l.reconcile(relay.MessageMeta{}, 19)
 	l.requireWaiting(all[0], all[3], all[4], all[5])
 	l.reconcile(relay.MessageMeta{}, 18)
@@ -123,7 +123,7 @@ func parkingLost(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 }
 
-// parkingEnd checks that an end of the stream which is not certain does not redrive anything again: it may be an old one.
+// parkingEnd checks that nothing is redriven again if the end of the stream is not certain. The known end may be an old one.
 func parkingEnd(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c")
 	last := log[2]
@@ -150,7 +150,7 @@ func parkingEnd(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[1]))
 }
 
-// parkingKept checks that redriven events count as lost if others wrote at their sequences, and a later control message tells so.
+// parkingKept checks that redriven events count as lost if their sequences are above the LastOwnSequence of a later control message.
 func parkingKept(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d")
 	last := log[3]
@@ -264,7 +264,7 @@ func parkingList(t *testing.T, h ParkingHarness) {
 	}
 }
 
-// writes returns the fenced writes of Parking. Each of them changes something in a prepared lot.
+// writes returns the fenced writes of Parking. Each of them changes the lot that prepared returns.
 func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Context, relay.WriteFence) error {
 	return map[string]func(context.Context, relay.WriteFence) error{
 		"Settle": func(ctx context.Context, fence relay.WriteFence) error {
@@ -285,7 +285,7 @@ func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Contex
 	}
 }
 
-// prepared returns a lot in which each of writes changes something.
+// prepared returns a leader, its log, and the waiting events. Each of the writes changes this parking lot.
 func prepared(t *testing.T, h ParkingHarness) (*leader, []outbox.Entry, []relay.ParkedEvent) {
 	t.Helper()
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d", "e", "e")

@@ -13,11 +13,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// StreamHarness is a broker without the stream, with everything that the suite does to it. Reconnect returns when every publisher works
+// StreamHarness is a broker without the stream, with the operations that the suite needs. Reconnect returns when every publisher works
 // again.
 type StreamHarness interface {
 	Outages
-	Publisher() relay.StreamRepair      // of another instance with each call; the suite uses several concurrently
+	Publisher() relay.StreamRepair      // each call returns that of another instance; the suite uses several concurrently
 	AppendForeign(t *testing.T)         // stores a message that somebody else wrote
 	Delete(t *testing.T, seq uint64)    // deletes a message
 	Drop(t *testing.T)                  // deletes the stream
@@ -59,7 +59,7 @@ func TestPublisher(t *testing.T, open func(t *testing.T) StreamHarness) {
 	})
 }
 
-// NewEntries returns n entries with the positions that follow after.
+// NewEntries returns n entries. Their positions are after+1, after+2, and so on.
 func NewEntries(after outbox.Position, n int) []outbox.Entry {
 	entries := make([]outbox.Entry, n)
 	recorded := time.Now().Truncate(time.Microsecond).UTC()

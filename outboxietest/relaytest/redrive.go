@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// redriveAt is the progress of the log in redriven events.
+// redriveAt is the progress of the log that redriven events carry.
 var redriveAt = outbox.Progress{Position: 5000, EventID: "50% \"off\"/ü"}
 
 func requireMeta(t *testing.T, h StreamHarness, sequence uint64, want relay.MessageMeta) {
@@ -30,7 +30,7 @@ func redriveMeta(t *testing.T, h StreamHarness) {
 	last, err := publisher.Redrive(t.Context(), 2, redriveAt, nil)
 	require.NoError(t, err)
 	require.Equal(t, uint64(2), last)
-	// One, a few and many at once. A progress without an id is that of a row that retention has removed.
+	// One event, a few and many at once. A progress has no id if retention has removed its row.
 	unknown := outbox.Progress{Position: redriveAt.Position}
 	for _, step := range []struct {
 		from, to int
@@ -92,7 +92,7 @@ func controlMeta(t *testing.T, h StreamHarness) {
 	for _, control := range []relay.ControlMessage{
 		{Progress: entries[1].Progress(), Parked: "it takes 70000 bytes, and the broker takes at most 65536", LastOwnSequence: 1},
 		{Progress: redriveAt, Parked: "its subject \"a\\r\\nb\" is 100% füßen's,\n\tnot one of orders.>"},
-		{Progress: entries[11].Progress(), LastOwnSequence: 2}, // an adoption,
+		{Progress: entries[11].Progress(), LastOwnSequence: 2}, // an adoption
 		{Progress: entries[11].Progress(), Confirms: true, LastOwnSequence: 3},
 		{Progress: outbox.Progress{Position: 12}},
 		{}, // an adoption before the first event

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// RetentionHarness is a log of which nothing was removed, with its parking lot, cursor and lease.
+// RetentionHarness is a log from which nothing was removed, with its parking lot, cursor and lease.
 type RetentionHarness interface {
 	ParkingHarness
 	Retention() relay.Retention

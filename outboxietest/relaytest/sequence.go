@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestSequence runs what Log.Verify and CursorStore.Save promise about a log whose sequence went back. Each call of open returns a new
+// TestSequence runs the contract of Log.Verify and CursorStore.Save for a log whose sequence went back. Each call of open returns a new
 // log, parking lot, cursor and lease.
 func TestSequence(t *testing.T, open func(t *testing.T) ParkingHarness) {
 	runSuite(t, func(t *testing.T) *leader { return lead(t, open(t)) }, []promise[*leader]{
@@ -44,7 +44,7 @@ func withGap(t *testing.T, h LogHarness) []outbox.Entry {
 	return readAll(t, h)
 }
 
-// come sets the sequence to at, appends an event, and sets the sequence to then.
+// come appends an event at position at. Then it sets the last assigned position to then.
 func (l *leader) come(aggregate string, at, then outbox.Position) outbox.Entry {
 	l.t.Helper()
 	l.SetSequence(l.t, at-1)

@@ -36,7 +36,7 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 	plants := []struct {
 		rule   string
 		folder string
-		file   string // planted.go unless given
+		file   string // empty: a name with a number, such as planted0.go
 		source string // the import
 		alias  string // of the import; empty: _
 		code   string // behind the import
@@ -84,7 +84,7 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 		{rule: testsStayTests, folder: "internal/adapters/codec", source: module + "outboxietest/relaytest"},
 		{rule: fxStaysInModules, folder: "internal/adapters/memory", source: "go.uber.org/fx"},
 		{rule: fxStaysInModules, folder: "internal/domain/fault", source: "go.uber.org/fx"},
-		// Seen through what is imported, and on a platform that this is not.
+		// One is found through an indirect import, and the other in a file for another platform.
 		{
 			rule: noTechnologyInside, folder: "internal/domain/outbox", source: "database/sql",
 			caught: violation{importer: "internal/app/relaying", imported: "database/sql"},
@@ -114,7 +114,7 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 		require.True(t, slices.Contains(found, v), "not caught: %s", v)
 	}
 	for _, v := range found {
-		// What is planted in the domain or in an adapter is reached from elsewhere; anything else must be reported where it is.
+		// These two rules also report packages that reach a planted import indirectly. Every other violation must be a planted one.
 		require.True(t, v.rule == noTechnologyInside || v.rule == theServiceIsAlone || slices.Contains(want, v), "not planted: %s", v)
 	}
 	for _, rule := range rules {

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// link is a link of Markdown, without those to other sites.
+// link matches a link of Markdown to a file of this repository, not to another site.
 var link = regexp.MustCompile(`\]\(([^)\s:]+)\)`)
 
 // TestLinksLeadSomewhere checks that each link of a document leads to a file of the repository, and to a heading of it if the link names one.

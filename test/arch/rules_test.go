@@ -38,7 +38,7 @@ const (
 	unknown    layer = "" // a folder that no rule knows
 )
 
-// layers are all that must exist: a rule about a layer without packages would approve of everything.
+// layers has the layers that must have packages. A rule about a layer without packages would never fail.
 var layers = []layer{domain, port, suite, app, adapter, config, migrations, cmd, playground, outside, test}
 
 func layerOf(importPath string) layer {
@@ -91,8 +91,8 @@ type pkg struct {
 	words   map[string][]string // of a port: words of technology by file, without tests
 }
 
-// load lists the module's packages. overlay replaces or adds files, as `go build -overlay` does; IgnoredGoFiles (other
-// platforms, other build tags) are read as well.
+// load lists the module's packages. overlay replaces or adds files, as `go build -overlay` does. load also reads IgnoredGoFiles, the files for
+// other platforms and build tags.
 func load(root string, overlay map[string]string) ([]pkg, error) {
 	args := []string{"list", "-e", "-json=ImportPath,Dir,Name,GoFiles,CgoFiles,IgnoredGoFiles,TestGoFiles,XTestGoFiles,Deps"}
 	if len(overlay) > 0 {
@@ -193,9 +193,9 @@ func technicalWordsIn(file *ast.File) (words []string) {
 	return words
 }
 
-// violation is one import that a rule forbids. The file is empty if the package imports it indirectly.
+// violation is one import that a rule forbids. file is empty if importer reaches imported only indirectly.
 type violation struct {
-	rule, importer, file, imported string // imported is the word, where a word is forbidden
+	rule, importer, file, imported string // if the rule forbids a word, imported is that word
 }
 
 func (v violation) String() string {
@@ -229,10 +229,10 @@ var rules = []string{
 	theServiceIsAlone, noTechnologyInside, noAliases, portsSpeakPlainly,
 }
 
-// show are the import path prefixes of the packages that demonstrate and test the service.
+// show has the import path prefixes of the packages that demonstrate and test the service.
 var show = []string{module + "internal/playground", module + "outboxietest", "github.com/nats-io/nats-server", "github.com/fergusstrange/embedded-postgres"}
 
-// technologies are import path prefixes.
+// technologies has the import path prefixes of drivers and frameworks.
 var technologies = []string{
 	"database/sql", "net/http", "github.com/uptrace/bun", "github.com/jackc/pgx", "github.com/pressly/goose",
 	"github.com/nats-io", "github.com/synadia-io", "github.com/gin-gonic/gin", "github.com/spf13", "go.uber.org/fx",
@@ -246,8 +246,8 @@ var testLibraries = []string{"github.com/stretchr/testify", "pgregory.net/rapid"
 
 const fx = "go.uber.org/fx"
 
-// engine are the packages that work with the events of any service. service are those of the order service: all other packages of domain, ports
-// and app.
+// engine has the packages that work with the events of any service. service has the packages of the order service: all other packages of domain,
+// ports and app.
 var (
 	engine = []string{
 		module + "internal/domain/fault", module + "internal/domain/outbox",

@@ -16,7 +16,8 @@ import (
 // pinned matches an action at a commit, with the version of that commit in a comment for people and dependabot.
 var pinned = regexp.MustCompile(`^(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
 
-// unpinned returns the lines of a workflow that use an action by a name, which its author can move to other code, and the number of all uses.
+// unpinned returns the lines of a workflow that use an action by a name, and the number of all uses. The action's author can move a name to
+// other code.
 func unpinned(workflow string) (lines []string, uses int) {
 	for line := range strings.Lines(workflow) {
 		line = strings.TrimSpace(line)

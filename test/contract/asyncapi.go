@@ -31,12 +31,12 @@ var asyncAPI = sync.OnceValues(func() (*events, error) {
 	if err := yaml.Unmarshal(text, &e.document); err != nil {
 		return nil, err
 	}
-	e.schemas.DefaultDraft(jsonschema.Draft7) // which AsyncAPI's are
+	e.schemas.DefaultDraft(jsonschema.Draft7) // the draft of the schemas in AsyncAPI
 	e.schemas.AssertFormat()
 	return e, e.schemas.AddResource(eventsURL, e.document)
 })
 
-// at is what a path such as components/messages leads to; $ref is followed.
+// at returns the node at a path such as components/messages. It follows $ref.
 func (e *events) at(path string) map[string]any {
 	node := e.document
 	for name := range strings.SplitSeq(path, "/") {
@@ -51,7 +51,7 @@ func (e *events) at(path string) map[string]any {
 	return node
 }
 
-// message finds the message that is sent on a subject, as a path.
+// message returns the path and the name of the message that is sent on a subject.
 func (e *events) message(subject string) (path, name string, err error) {
 	for channel := range e.at("channels") {
 		path := "channels/" + channel
@@ -73,8 +73,8 @@ func (e *events) check(path string, value any) error {
 	return schema.Validate(value)
 }
 
-// CheckEvent says how an event differs from what the contract promises, nil if it does not. A payload has no other fields
-// than those of the contract, though subscribers must not rely on that.
+// CheckEvent returns how an event differs from the contract, or nil. A field that the contract does not have is a difference too, although
+// subscribers must ignore such fields.
 func CheckEvent(subject, kind string, payload []byte) error {
 	e, err := asyncAPI()
 	if err != nil {
@@ -107,7 +107,7 @@ func CheckEvent(subject, kind string, payload []byte) error {
 	return nil
 }
 
-// fields are the names of a schema's properties, also of those that it is made of.
+// fields returns the names of a schema's properties, and of the properties of the schemas in its allOf.
 func (e *events) fields(schema map[string]any) []string {
 	properties, _ := schema["properties"].(map[string]any)
 	names := slices.Collect(maps.Keys(properties))
@@ -122,7 +122,7 @@ func (e *events) fields(schema map[string]any) []string {
 	return names
 }
 
-// CheckMessage is CheckEvent for a message of the stream, headers included.
+// CheckMessage checks a message of the stream as CheckEvent does, and also its headers.
 func CheckMessage(subject string, headers map[string][]string, payload []byte) error {
 	e, err := asyncAPI()
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 )
 
-// file is a file of this repository.
+// file returns the path of a file of this repository.
 func file(name string) string {
 	_, here, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(here), "../..", name)
@@ -36,23 +36,23 @@ var OpenAPI = sync.OnceValues(func() (*openapi3.T, error) {
 })
 
 func init() {
-	for _, kind := range []string{"text/html", "text/javascript"} { // of which the library knows nothing
+	for _, kind := range []string{"text/html", "text/javascript"} { // the library has no decoder for these
 		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.FileBodyDecoder)
 	}
 }
 
 var parameter = regexp.MustCompile(`\{(\w+)\}`)
 
-// Operation is one of the contract's.
+// Operation is an operation of openapi.yaml.
 type Operation struct {
 	ID, Method, Path string
 	Admin            bool // on the admin listener
-	Careless         bool // it takes nothing that could be wrong
+	Careless         bool // it has neither parameters nor a body, so a request cannot be invalid
 	Parameters       []*openapi3.Parameter
-	Body             *openapi3.Schema // nil: it takes none
+	Body             *openapi3.Schema // nil: it has none
 }
 
-// Operations are all of the contract's, in the order of their ids.
+// Operations returns all operations of the contract, in the order of their ids.
 func Operations() ([]Operation, error) {
 	doc, err := OpenAPI()
 	if err != nil {
@@ -78,7 +78,7 @@ func Operations() ([]Operation, error) {
 	return all, nil
 }
 
-// operation finds what the contract says of a request, nil if it does not know the path or the method.
+// operation returns the operation of the contract for a request, or nil if the contract does not have the path or the method.
 func operation(request *http.Request) (*openapi3filter.RequestValidationInput, error) {
 	doc, err := OpenAPI()
 	if err != nil {
@@ -105,8 +105,8 @@ func operation(request *http.Request) (*openapi3filter.RequestValidationInput, e
 	return nil, nil
 }
 
-// CheckAnswer says how an answer differs from what the contract promises, nil if it does not. Outside of the contract there
-// is nothing but refusals.
+// CheckAnswer returns how an answer differs from the contract, or nil. If the contract does not have the request, the answer must be an error
+// with a problem document.
 func CheckAnswer(request *http.Request, status int, header http.Header, body string) error {
 	if request.Method == http.MethodHead {
 		if body != "" {
@@ -145,7 +145,7 @@ func checkProblem(body string) error {
 	return doc.Components.Schemas["Problem"].Value.VisitJSON(document)
 }
 
-// CheckRequest says why the contract alone refuses a request, nil if it does not. It reads the body.
+// CheckRequest returns why the contract refuses a request, or nil. It reads the body.
 func CheckRequest(request *http.Request) error {
 	input, err := operation(request)
 	if err != nil {
@@ -155,7 +155,7 @@ func CheckRequest(request *http.Request) error {
 		return fmt.Errorf("%s %s is outside of the contract", request.Method, request.URL.Path)
 	}
 	input.Options = &openapi3filter.Options{
-		SkipSettingDefaults: true, // or else null would be the default
+		SkipSettingDefaults: true, // otherwise the library would set null as a default
 		AuthenticationFunc:  openapi3filter.NoopAuthenticationFunc,
 	}
 	return openapi3filter.ValidateRequest(request.Context(), input)

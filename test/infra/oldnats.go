@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// OldNATSVersion is the version of the server that OldNATS builds. It knows no atomic batches.
+// OldNATSVersion is the version of the server that OldNATS builds. This version does not have atomic batches.
 const OldNATSVersion = "2.11.4"
 
 // oldNATS is that server, built once for all tests of a process.
@@ -45,8 +45,8 @@ func OldNATS(t testing.TB) string {
 	return filepath.Join(oldNATS.folder, "nats-server")
 }
 
-// StartOldNATS starts an old server on a port of loopback, on the folder of another server that does not run. It returns when the old
-// server accepts connections.
+// StartOldNATS starts an old server on a port of loopback. store may be the folder of another server, which must not run. StartOldNATS returns
+// when the old server accepts connections.
 func StartOldNATS(t testing.TB, port int, store string) *Process {
 	t.Helper()
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))

@@ -43,7 +43,7 @@ type OTLP struct {
 	spans   []Span
 	logs    []LogRecord
 	points  map[string]Point // by series
-	changed chan struct{}    // closed and replaced at every arrival
+	changed chan struct{}    // closed and replaced when spans or metrics arrive
 }
 
 // Collector starts a collector on a free port of loopback. The collector stops with the test.

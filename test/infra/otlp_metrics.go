@@ -33,8 +33,8 @@ func (p Point) series() string {
 	return p.Instance + " " + p.Name + "{" + strings.Join(attributes, ",") + "}"
 }
 
-// Points returns the last values of the series received so far, of the series with this name if name is not empty. A program sends metrics
-// only if its environment says so, for example with OTEL_METRICS_EXPORTER=otlp.
+// Points returns the last value of each series received so far. If name is not empty, it returns only series with this name. A program sends
+// metrics only if its environment says so, for example with OTEL_METRICS_EXPORTER=otlp.
 func (o *OTLP) Points(name string) []Point {
 	o.mu.Lock()
 	defer o.mu.Unlock()

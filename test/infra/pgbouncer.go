@@ -36,8 +36,8 @@ logfile = %s
 // olderThanPrepared matches the versions before 1.21, which do not support prepared statements.
 var olderThanPrepared = regexp.MustCompile(`PgBouncer 1\.(\d|1\d|20)\.`)
 
-// PgBouncer starts a PgBouncer in transaction mode before a server, and returns the server's URL through PgBouncer. PgBouncer knows the
-// URL's user, and users with their passwords. It ends with the test.
+// PgBouncer starts a PgBouncer in transaction mode in front of a server, and returns the server's URL through PgBouncer. PgBouncer accepts the
+// user of the URL, and each user in users, which has passwords by name. PgBouncer ends with the test.
 func PgBouncer(t testing.TB, address string, users map[string]string) string {
 	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
@@ -55,7 +55,7 @@ func PgBouncer(t testing.TB, address string, users map[string]string) string {
 	if version, err := exec.Command(program, "--version").Output(); err != nil {
 		t.Fatal(err)
 	} else if bytes.Contains(version, []byte("PgBouncer 1.")) && !olderThanPrepared.Match(version) {
-		more = "max_prepared_statements = 0" // as most people run it, and as older versions work
+		more = "max_prepared_statements = 0" // no prepared statements: the common configuration, and all that older versions can do
 	}
 	log, known, config := filepath.Join(folder, "log"), filepath.Join(folder, "users"), filepath.Join(folder, "pgbouncer.ini")
 	password, _ := server.User.Password()

@@ -67,8 +67,8 @@ type Process struct {
 // AdminToken is the token of the admin listeners in tests.
 const AdminToken = "0123456789abcdef"
 
-// Launch starts outboxie in an empty folder. Its environment is that of the test, environment, and AdminToken. The program is killed when
-// the test ends, unless it has ended before.
+// Launch starts outboxie in an empty folder. The program gets the variables of the test, AdminToken, and the variables in environment. It is
+// killed when the test ends, unless it has ended before.
 func Launch(t testing.TB, environment []string, args ...string) *Process {
 	t.Helper()
 	return launch(t, Binary(t), environment, args)

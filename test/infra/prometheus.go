@@ -65,7 +65,7 @@ scrape_configs: [{job_name: all, authorization: {credentials: %q}, file_sd_confi
 	return p
 }
 
-// Scrape adds admin listeners, under a job of their own.
+// Scrape adds admin listeners as the targets of a job.
 func (p *PrometheusServer) Scrape(job string, addresses ...string) {
 	p.t.Helper()
 	text, err := json.Marshal([]map[string]any{{"targets": addresses, "labels": map[string]string{"job": job}}})

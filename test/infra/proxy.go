@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Proxy stands in front of a TCP server, and can become a black hole. A black hole stays connected, accepts data and never answers, as if a
-// firewall had forgotten the connection or the machine were gone.
+// Proxy stands in front of a TCP server, and can turn connections into black holes. A black hole stays connected, accepts data and never
+// answers, as if a firewall had forgotten the connection or the machine were gone.
 type Proxy struct {
 	listener net.Listener
 	target   atomic.Pointer[string]
@@ -118,7 +118,8 @@ func (p *Proxy) serve(client net.Conn) {
 	}
 }
 
-// pipe passes on the data of from, and its end, until the link is a black hole. After that it drops the data.
+// pipe passes data on, from one connection to the other, until one of them ends. Then it closes the link. If the link is a black hole, pipe
+// drops the data and leaves the link open.
 func (l *link) pipe(to, from net.Conn) {
 	buffer := make([]byte, 64<<10)
 	for {

@@ -22,7 +22,7 @@ type Sample struct {
 	Name         string
 	Labels       map[string]string
 	Value        float64
-	Metric, Kind string // that it belongs to: counter, gauge, histogram or untyped; only in a scrape
+	Metric, Kind string // name and kind of the metric: counter, gauge, histogram or untyped; only in a scrape
 }
 
 // Samples has the samples of one scrape.
