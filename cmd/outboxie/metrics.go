@@ -54,7 +54,7 @@ func observeRelay(lifecycle fx.Lifecycle, mp metric.MeterProvider, r *relaying.R
 	}))
 }
 
-// sharedParts is the ports for measuring outbox, parking lot and subscribers.
+// sharedParts has the ports that measure outbox, parking lot and subscribers.
 type sharedParts struct {
 	fx.In
 	Relay     *relaying.Relay

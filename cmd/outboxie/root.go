@@ -27,7 +27,7 @@ const (
 	exitUsage  = 2
 )
 
-// program is what the commands need of their process.
+// program has what the commands need from their process.
 type program struct {
 	environment []string
 	stdout      io.Writer // escapes everything except visible characters, line breaks and tabs

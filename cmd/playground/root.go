@@ -31,7 +31,7 @@ const (
 
 var errUsage = fault.New(fault.Invalid, "usage", "the command line cannot be used")
 
-// playground is what every command needs of its process.
+// playground has what the commands need from their process.
 type playground struct {
 	environment []string
 	program     string    // the file of outboxie
@@ -61,7 +61,7 @@ func run(args, environment []string, stdout, stderr io.Writer) int {
 	_, _ = fmt.Fprintf(stderr, "playground: %s\n", said)
 	var ended *processes.EndedError
 	if errors.As(err, &ended) && ended.Code == exitUsage {
-		return exitUsage // the process has said what is wrong
+		return exitUsage // the process has already printed the mistake
 	}
 	var problems *config.Error
 	if !p.began || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {

@@ -76,7 +76,7 @@ func OpenBehindPooler(options Options) (*bun.DB, error) {
 // ReadOptions exports readOptions.
 var ReadOptions = readOptions
 
-// The ages from which a pooled session may be outdated.
+// For how long the pool's knowledge about a server counts: see these constants in session_pool.go.
 const (
 	ReadOnlyFor = readOnlyFor
 	StandbyFor  = standbyFor
