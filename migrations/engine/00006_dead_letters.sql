@@ -15,7 +15,7 @@ DO $$ BEGIN
         state             text NOT NULL CHECK (state IN ('failing', 'dead', 'waiting', 'retrying', 'discarded')),
         error             text NOT NULL,
         attempts          integer NOT NULL, -- failures since it came, or since its last retry
-        aggregate_type    text, -- this and the next four are NULL when the message cannot be read
+        aggregate_type    text, -- this and the next five are NULL when the message cannot be read
         aggregate_id      text,
         aggregate_version bigint,
         position          bigint,

@@ -57,7 +57,7 @@ func TestAFrozenLeaderIsNotGone(t *testing.T) {
 }
 
 // TestALeaderThatReconnectsIsBackSoon cuts the leader's connection again and again. It checks that the median absence is
-// shorter than 100 ms (relay.goneFor), after which a follower takes over. A rare longer absence costs only a change of
+// shorter than 100 ms (relaying.minGoneTime), after which a follower takes over. A rare longer absence costs only a change of
 // leadership.
 func TestALeaderThatReconnectsIsBackSoon(t *testing.T) {
 	b := newBroker(t)
