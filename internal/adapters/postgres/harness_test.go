@@ -102,7 +102,7 @@ func (h *harness) desk() *postgres.RelayAdmin {
 	return postgres.NewRelayAdmin(h.db, relayName, "STREAM")
 }
 
-// Advance makes the lease older. That has the same effect as a later clock.
+// Advance moves the expiry of the lease back. That has the same effect as a later clock.
 func (h *harness) Advance(t *testing.T, by time.Duration) {
 	exec(t, h.others, "UPDATE leases SET expires_at = expires_at - ? * interval '1 microsecond'", by.Microseconds())
 }
