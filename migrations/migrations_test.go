@@ -22,7 +22,7 @@ var (
 	checkedAtOnce = regexp.MustCompile(`ADD CONSTRAINT[^;]*CHECK[^;]*\)[^;]*;`)
 )
 
-// problems returns what in a migration would hold up the program that serves meanwhile.
+// problems returns the statements of a migration that would block the program that serves at the same time.
 func problems(text string) (found []string) {
 	up, down, _ := strings.Cut(text, "-- +goose Down")
 	if !strings.Contains(down, "\n-- Lost: ") {
@@ -58,7 +58,7 @@ func problems(text string) (found []string) {
 	return found
 }
 
-// TestFiles reads every migration: what holds a lock is short, and what takes long locks nobody out.
+// TestFiles checks every migration: a change that holds a lock is short, and a change that takes long holds no lock.
 func TestFiles(t *testing.T) {
 	numbers := make(map[string]string)
 	for folder, files := range map[string]embed.FS{"engine": migrations.Engine, "service": migrations.Service} {
@@ -67,7 +67,7 @@ func TestFiles(t *testing.T) {
 		require.GreaterOrEqual(t, len(names), 4)
 		for _, name := range names {
 			number, _, _ := strings.Cut(strings.TrimPrefix(name, folder+"/"), "_")
-			if number != "00003" { // of both sets, since their first version
+			if number != "00003" { // both sets have used this number since their first version
 				require.Empty(t, numbers[number], "%s has the number of another migration", name)
 			}
 			numbers[number] = name
@@ -78,7 +78,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// TestFilesNotices shows problems to the check.
+// TestFilesNotices checks that problems finds each kind of problem.
 func TestFilesNotices(t *testing.T) {
 	const down = "\n-- +goose Down\n-- Lost: nothing.\n"
 	for text, problem := range map[string]string{

@@ -117,8 +117,8 @@ func TestOutboxStatus(t *testing.T) {
 
 const orderOfNobody = "01a208ab-0000-7000-8000-00000000000c"
 
-// TestOutboxStatusOfASequenceThatWentBack checks that the status reads this from the database, whatever a relay says, and that it counts
-// the misplaced events.
+// TestOutboxStatusOfASequenceThatWentBack checks that the status finds this state in the database, whatever a relay has
+// reported, and that the status counts the misplaced events.
 func TestOutboxStatusOfASequenceThatWentBack(t *testing.T) {
 	o := newOperators(t)
 	o.five()

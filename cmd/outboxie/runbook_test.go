@@ -72,8 +72,8 @@ func TestRunbookIsComplete(t *testing.T) {
 	}
 }
 
-// TestWhatTheDocumentsNameExists checks that the program accepts each command in the documents. It also checks that each metric, incident
-// and damage in the operator's documents exists, the incidents and damages in a test.
+// TestWhatTheDocumentsNameExists checks that the program accepts each command in the documents. It also checks that each metric
+// in the operator's documents exists, and that a test has each incident and each damage.
 func TestWhatTheDocumentsNameExists(t *testing.T) {
 	commands, metrics := 0, metricNames(t)
 	for _, role := range regexp.MustCompile(`TO (outboxie_[a-z]+);`).FindAllStringSubmatch(read(t, "docker/roles.sql"), -1) {

@@ -43,7 +43,8 @@ func setAside(t *testing.T, db *bun.DB, events []inbox.Event, handle failing) {
 	require.NoError(t, err)
 }
 
-// TestSubscriberCommands checks that the output says what was wrong, and that the exit code says whose fault it was.
+// TestSubscriberCommands checks that an error names the mistake, and that the exit code tells a wrong command line from a
+// failed command.
 func TestSubscriberCommands(t *testing.T) {
 	address := infra.Database(t)
 	db, err := postgres.Open(postgres.Options{URL: address})

@@ -22,7 +22,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// handlerParts is what the handlers of subscribers work with.
+// handlerParts has the values that the handlers of subscribers use.
 type handlerParts struct {
 	fx.In
 	Config  config.Config

@@ -18,7 +18,8 @@ func TestMain(m *testing.M) {
 	infra.Main(m)
 }
 
-// TestRefusedCommandLines checks that what cannot work is refused before anything is started, with the cure.
+// TestRefusedCommandLines checks that a command that cannot work fails before anything is started, and that its error says what
+// to do.
 func TestRefusedCommandLines(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -87,7 +87,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.Equal(t, config.Roles{Relay: true}, c.Roles)
 	for _, s := range c.Settings() {
 		if s.Name == config.AdminToken {
-			continue // is given instead of ADMIN_TOKEN_FILE
+			continue // the test sets ADMIN_TOKEN_FILE instead
 		}
 		require.Contains(t, []config.Source{config.FromEnvironment, config.FromFlag}, s.Source, "%s: nothing is left out above", s.Name)
 	}

@@ -20,7 +20,7 @@ func TestFiles(t *testing.T) {
 	_, other := authority.Client("other")
 	for name, c := range map[string]struct {
 		environment []string
-		problems    []string // each begins like this
+		problems    []string // the beginning of each expected problem
 	}{
 		"no such file": {
 			[]string{"NATS_CREDS=/no/such", "NATS_TLS_CA=/no/such"},

@@ -17,7 +17,7 @@ CREATE TABLE outbox (
     CHECK (jsonb_typeof(headers) = 'object' AND NOT jsonb_path_exists(headers, 'strict $.* ? (@.type() != "string")'))
 );
 
--- Who may try to lead. The token rises with every leadership and fences the leader's writes.
+-- Which instance leads, and until when. The token rises with each term, and fences the leader's writes.
 CREATE TABLE leases (
     name        text PRIMARY KEY,
     holder      text,
@@ -31,7 +31,7 @@ CREATE TABLE outbox_cursor (
     relay           text PRIMARY KEY,
     position        bigint NOT NULL,
     stream          text,
-    stream_created  text, -- the broker's time has nanoseconds, timestamptz has not
+    stream_created  text, -- text, because the broker's time has nanoseconds, and timestamptz has only microseconds
     stream_sequence bigint NOT NULL,
     purged_to       bigint NOT NULL DEFAULT 0,
     token           bigint NOT NULL,

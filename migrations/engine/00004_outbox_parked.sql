@@ -1,7 +1,7 @@
 -- +goose Up
 
--- Events that the broker can never take, and those of the same aggregate behind them. A row waits while its state is parked or
--- redrive; it stays until retention removes its event from the log, and the relay skips every event that has one.
+-- Events that the broker can never take, and the later events of the same aggregate. A row waits while its state is parked or
+-- redrive. The row stays until retention removes its event from the log. The relay skips every event that has a row here.
 CREATE TABLE outbox_parked (
     position        bigint PRIMARY KEY,
     event_id        uuid NOT NULL,
@@ -10,7 +10,7 @@ CREATE TABLE outbox_parked (
     event_type      text NOT NULL,
     reason          text NOT NULL,
     state           text NOT NULL CHECK (state IN ('parked', 'redrive', 'redriven', 'discarded')),
-    stream_sequence bigint, -- of the message that it was redriven as
+    stream_sequence bigint, -- the sequence of the message with the redriven event
     parked_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     changed_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     CHECK ((state = 'redriven') = (stream_sequence IS NOT NULL))
@@ -23,8 +23,9 @@ CREATE INDEX outbox_parked_parked_of ON outbox_parked (aggregate_type, aggregate
 CREATE INDEX outbox_parked_redriven ON outbox_parked (stream_sequence) WHERE state = 'redriven';
 CREATE INDEX outbox_parked_done ON outbox_parked (changed_at) WHERE state IN ('redriven', 'discarded');
 
--- revision counts the relay's writes: one that comes late finds another number and does nothing. The first may be one that
--- says nothing about the stream. Retention counts ages from passed_at, when the cursor had passed what is up to passed.
+-- revision counts the relay's writes: a late write finds another number, and changes nothing. The first write may know nothing
+-- of the stream, hence the two defaults. At passed_at, the cursor had reached passed. Retention counts the ages of these events
+-- from passed_at.
 ALTER TABLE outbox_cursor
     ADD COLUMN revision bigint NOT NULL DEFAULT 0,
     ADD COLUMN passed bigint,

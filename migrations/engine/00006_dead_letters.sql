@@ -1,8 +1,9 @@
 -- +goose NO TRANSACTION
 -- +goose Up
 
--- What a subscriber could not handle, and what waits behind it. An event that was set aside has a row in inbox too, with
--- applied_at NULL: that row's key decides, whatever happens at the same time, whether an event takes effect once or not.
+-- Events that a subscriber could not handle, and later events that wait behind them. An event that was set aside also has a row
+-- in inbox, with applied_at NULL. The key of that row makes sure, also under concurrency, that the event takes effect only
+-- once.
 -- +goose StatementBegin
 DO $$ BEGIN
     SET LOCAL lock_timeout = '100ms';
@@ -10,11 +11,11 @@ DO $$ BEGIN
 
     CREATE TABLE IF NOT EXISTS dead_letters (
         subscriber        text NOT NULL,
-        event_id          text NOT NULL, -- of a message that cannot be read: its sequence in the stream, and a digest
+        event_id          text NOT NULL, -- if the message cannot be read: made of its sequence in the stream and a digest
         state             text NOT NULL CHECK (state IN ('failing', 'dead', 'waiting', 'retrying', 'discarded')),
         error             text NOT NULL,
         attempts          integer NOT NULL, -- failures since it came, or since its last retry
-        aggregate_type    text, -- this and the next four are NULL when the message cannot be read
+        aggregate_type    text, -- this and the next five are NULL when the message cannot be read
         aggregate_id      text,
         aggregate_version bigint,
         position          bigint,
@@ -25,8 +26,8 @@ DO $$ BEGIN
         payload           bytea NOT NULL,
         first_failed_at   timestamptz NOT NULL DEFAULT clock_timestamp(), -- or was set aside
         dead_at           timestamptz,
-        due_at            timestamptz NOT NULL DEFAULT clock_timestamp(), -- when a retrying one is tried, at the earliest
-        changed_at        timestamptz NOT NULL DEFAULT clock_timestamp(), -- the state
+        due_at            timestamptz NOT NULL DEFAULT clock_timestamp(), -- the earliest time of the next try of a retrying letter
+        changed_at        timestamptz NOT NULL DEFAULT clock_timestamp(), -- when the state changed
         PRIMARY KEY (subscriber, event_id)
     );
     CREATE INDEX IF NOT EXISTS dead_letters_aggregates ON dead_letters (subscriber, aggregate_type, aggregate_id, position)

@@ -1,9 +1,9 @@
 -- +goose NO TRANSACTION
 -- +goose Up
 
--- Rows up to recorded_position were recorded no later than recorded_to, but for those that came there after the relay had
--- passed: after the sequence of outbox.position went back. NULL: not known. A relay of an earlier version leaves both as they
--- are, and they stay true.
+-- When the relay passed recorded_position, all rows up to there had been recorded at recorded_to or earlier. A newer row there
+-- means that the sequence of outbox.position went back. NULL: not known. A relay of an earlier version does not change these
+-- columns, and they stay true.
 -- +goose StatementBegin
 DO $$ BEGIN
     SET LOCAL lock_timeout = '100ms';
@@ -20,8 +20,8 @@ FROM (
 ) AS seen
 WHERE c.relay = seen.relay;
 
--- It finds what was recorded lately, and costs a writer next to nothing. With the
--- positions, it leaves a backlog out, however long that is. One that was left unfinished is made again.
+-- This index finds rows that were recorded lately, and costs writers next to nothing. The positions in the index let a search
+-- skip a backlog of any length. An index that a failed attempt left behind is dropped first.
 DROP INDEX CONCURRENTLY IF EXISTS outbox_recorded;
 CREATE INDEX CONCURRENTLY outbox_recorded ON outbox USING brin (recorded_at, (position + 0)) WITH (autosummarize = on);
 

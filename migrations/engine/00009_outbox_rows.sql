@@ -1,14 +1,14 @@
 -- +goose Up
 
--- What cannot be relayed: a time that cannot be written in every time zone with a year of four digits, and a position before
--- the first one. The relay parks rows with such times that are there already, so they need not go: NOT VALID.
+-- Rows that cannot be published: with a time whose year does not have four digits in every time zone, or with a position below
+-- 1. NOT VALID: rows with such times that are already there may stay, because the relay parks them.
 ALTER TABLE outbox
     ADD CONSTRAINT outbox_recorded_at_check
         CHECK (recorded_at >= '0001-01-02 00:00:00+00' AND recorded_at < '9999-12-31 00:00:00+00') NOT VALID,
     ADD CONSTRAINT outbox_position_check CHECK (position > 0) NOT VALID;
 
--- Rows are never changed: a relay that has published one does not look at it again. The trigger fires once for each
--- statement, and never for an INSERT.
+-- Rows never change, because a relay does not read a published row again. The trigger fires once for each UPDATE statement, and
+-- never for an INSERT.
 -- +goose StatementBegin
 CREATE FUNCTION outbox_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

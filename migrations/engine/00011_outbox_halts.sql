@@ -1,7 +1,7 @@
 -- +goose Up
 
--- Which instances are halted, as each of them reports about itself: for operators only. A report that is older than a minute
--- is one of a dead instance.
+-- Which instances are halted, as each instance reports about itself. Only operators read this. A report that is older than a
+-- minute comes from a dead instance.
 CREATE TABLE outbox_halts (
     relay       text NOT NULL,
     instance    text NOT NULL,

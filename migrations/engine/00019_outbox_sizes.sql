@@ -1,9 +1,10 @@
 -- +goose Up
 
--- What no broker takes, or no index. The sizes are those of internal/domain/outbox/size.go. The value of an INSERT is not compressed
--- yet, so pg_column_size is its size, which costs nothing; a payload has four bytes of length besides. INSERT … SELECT may bring a
--- value that another table has compressed, which is decompressed to measure it. concat takes any type, so that the column's type can be
--- repaired. The relay parks larger rows that are there already without reading them, so they need not go: NOT VALID.
+-- Limits for values that no broker, or no index, can take. The sizes are those of internal/domain/outbox/size.go. The value of
+-- a plain INSERT is not compressed yet, so pg_column_size is its real size and costs nothing. A payload has four more bytes for
+-- its length. INSERT … SELECT may bring a value that another table has compressed; such a value is decompressed to measure it.
+-- concat takes any type, so that the column's type can be repaired. NOT VALID: larger rows that are already there may stay,
+-- because the relay parks them without reading them.
 ALTER TABLE outbox
     ADD CONSTRAINT outbox_aggregate_type_at_most_255_bytes CHECK (octet_length(aggregate_type) <= 255) NOT VALID,
     ADD CONSTRAINT outbox_aggregate_id_at_most_1024_bytes CHECK (octet_length(aggregate_id) <= 1024) NOT VALID,

@@ -1,21 +1,21 @@
 -- +goose Up
 
--- How far each subscriber has come in each of its lanes. The row changes in the transaction that applies the events before its place.
--- fillfactor: each change finds room in the row's own page, so that no index changes.
+-- The checkpoint of each lane of each subscriber. The row changes in the transaction that applies the events up to the
+-- checkpoint. fillfactor: each change finds room in the row's own page, so that no index changes.
 CREATE TABLE subscriber_lanes (
     subscriber text NOT NULL,
     lane       integer NOT NULL,
     lanes      integer NOT NULL CHECK (lanes BETWEEN 1 AND 1024), -- of the subscriber; an aggregate's lane depends on it
-    stream     text NOT NULL, -- when it was created, as in outbox_cursor
+    stream     text NOT NULL, -- when the stream was created, as in outbox_cursor
     sequence   bigint NOT NULL CHECK (sequence >= 0), -- every event of the lane up to here was dealt with
-    stored_ns  bigint NOT NULL, -- when the stream stored the message there, in nanoseconds since 1970, which timestamptz has not; 0: not known
+    stored_ns  bigint NOT NULL, -- when the stream stored that message, in nanoseconds since 1970 (timestamptz: microseconds); 0: not known
     revision   bigint NOT NULL DEFAULT 1,
     moved_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (subscriber, lane),
     CHECK (lane >= 0 AND lane < lanes)
 ) WITH (fillfactor = 50);
 
--- Former places of the lanes, to which a lane goes back when the stream has lost its end.
+-- Earlier checkpoints of the lanes. If the stream has lost its last messages, a lane goes back to one of them.
 CREATE TABLE subscriber_marks (
     subscriber text NOT NULL,
     lane       integer NOT NULL,
@@ -32,9 +32,10 @@ CREATE TABLE subscriber_copies (
     PRIMARY KEY (subscriber, instance)
 ) WITH (fillfactor = 50);
 
--- Where in the stream the subscriber met the event last; NULL: a program of before recorded it.
+-- The sequence at which the subscriber met the event last. NULL: an earlier version of the program recorded the event.
 ALTER TABLE inbox ADD COLUMN sequence bigint;
--- The underscore: programs of before read all columns of a letter, and fail for a name that they do not know and that begins otherwise.
+-- Earlier versions of the program read all columns of a letter. They fail for an unknown column, unless its name begins with an
+-- underscore.
 ALTER TABLE dead_letters ADD COLUMN _sequence bigint;
 
 -- +goose Down

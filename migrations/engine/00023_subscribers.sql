@@ -1,16 +1,17 @@
 -- +goose Up
 
--- What is decided about each subscriber. A transaction that changes it locks the row first, and then all of the subscriber's lanes in
--- order, and gives each lane a new revision. A row with forgotten_at is a tombstone: no copy works or begins.
+-- What is decided about each subscriber. A transaction that changes a decision locks this row first, and then all of the
+-- subscriber's lanes in order, and gives each lane a new revision. A row with forgotten_at is a tombstone: no copy works or
+-- begins.
 CREATE TABLE subscribers (
     subscriber   text PRIMARY KEY,
-    handler      text, -- its name; NULL: begun by a program of before, which has one handler
+    handler      text, -- its name; NULL: the subscriber began with an earlier version of the program, which had one handler
     paused_at    timestamptz,
     forgotten_at timestamptz,
-    yields_until timestamptz, -- somebody wants to decide, and waits for what is under way: nothing begins until then
+    yields_until timestamptz, -- until then, copies begin nothing new, because somebody waits to decide about the subscriber
     filled       bigint NOT NULL DEFAULT 0, -- events that the stream lost before the subscriber saw them, and that came from the log
     missed       bigint NOT NULL DEFAULT 0, -- messages that the stream lost before the subscriber saw them, and that the log does not have
-    missed_stream    text, -- of the latest of these, and their sequences in it, so that each counts once for all lanes
+    missed_stream    text, -- the stream of the latest of these messages, and their sequences in it, so that each counts once for all lanes
     missed_sequences int8multirange NOT NULL DEFAULT '{}'
 );
 
@@ -21,11 +22,13 @@ CREATE TABLE subscriber_types (
     PRIMARY KEY (subscriber, event_type)
 );
 
--- The position up to which the log was dealt with when the stream stored the message at the place; NULL: not known.
+-- The position up to which the log was published or parked when the stream stored the message at the checkpoint. NULL: not
+-- known.
 ALTER TABLE subscriber_lanes ADD COLUMN progress bigint;
 ALTER TABLE subscriber_marks ADD COLUMN progress bigint;
 
--- The letter waits for a program that has a handler of its type. Its state is 'dead', for programs of before. The underscore: see 00020.
+-- The letter waits for a program that has a handler for its type. Earlier versions see the state 'dead'. The underscore: see
+-- 00020.
 ALTER TABLE dead_letters ADD COLUMN _no_handler boolean;
 
 -- +goose Down

@@ -1,7 +1,7 @@
 -- +goose NO TRANSACTION
 -- +goose Up
 
--- What was said about a change; empty: nothing.
+-- The details of each change. Empty: none were given.
 -- +goose StatementBegin
 DO $$ BEGIN
     SET LOCAL lock_timeout = '100ms';

@@ -1,13 +1,13 @@
 -- +goose Up
 
--- Which request made which order, or changed it, so that a request that is sent again gets the first answer. The row commits
--- together with the change. After 24 hours it is void: it may be taken over by another request, and is deleted some time later.
--- It replaces idempotency_keys, whose keys are those of all customers together.
+-- Which request made or changed which order, so that a request that is sent again gets the first answer. The row commits
+-- together with the change. After 24 hours the key is void: another request may take it over, and it is deleted some time
+-- later. This table replaces idempotency_keys, in which a key is unique for all customers together.
 CREATE TABLE request_keys (
     scope      text NOT NULL CHECK (length(scope) BETWEEN 1 AND 255), -- whose key it is: the customer's id
     key        text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
     digest     bytea NOT NULL CHECK (length(digest) = 32),            -- SHA-256 of what was asked for, however it was written
-    order_id   uuid NOT NULL,                                         -- it is answered with this order
+    order_id   uuid NOT NULL,                                         -- the request is answered with this order
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (scope, key)
 );
@@ -29,10 +29,10 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- A program of an earlier version claims its keys in idempotency_keys while this one claims them here. The trigger claims each
--- of them here, too, and waits for whoever claims it at the moment. If a request of this program holds the key, the trigger
--- lets the earlier program find that: with the order that answers the request, or, if it was another request, with a
--- fingerprint that is no request's.
+-- While this version claims keys here, a program of an earlier version still claims its keys in idempotency_keys. The trigger
+-- claims each of those keys here, too, and waits for a transaction that claims the same key. If a request of this version holds
+-- the key, the trigger shows this to the earlier program. The same request gets the order in the answer. For another request,
+-- the fingerprint is empty, which matches no request.
 -- +goose StatementBegin
 CREATE FUNCTION idempotency_keys_claim() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,6 +1,6 @@
 -- +goose Up
 
--- The keys of the last 24 hours. What is claimed meanwhile comes here by the trigger of 00016.
+-- The keys of the last 24 hours. The trigger of 00016 copies keys that are claimed during this migration.
 INSERT INTO request_keys (scope, key, digest, order_id, created_at)
 SELECT o.customer_id::text, k.key, sha256(convert_to(k.fingerprint, 'UTF8')), k.order_id, k.created_at
 FROM idempotency_keys AS k JOIN orders AS o ON o.id = k.order_id

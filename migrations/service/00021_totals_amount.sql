@@ -1,7 +1,8 @@
 -- +goose Up
 
--- What a customer ordered may exceed the 64 bits of amount_minor. The sum is amount_minor + amount: programs of before add to amount_minor,
--- this one adds to amount. Changing the type of amount_minor would rewrite the table under a lock.
+-- The sum of a customer's orders may exceed the 64 bits of amount_minor. The sum is amount_minor + amount: earlier versions of
+-- the program add to amount_minor, and this version adds to amount. Changing the type of amount_minor would rewrite the table
+-- under a lock.
 ALTER TABLE customer_totals ADD COLUMN amount numeric NOT NULL DEFAULT 0;
 
 -- +goose Down

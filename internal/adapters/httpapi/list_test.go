@@ -89,7 +89,7 @@ func TestWrongFiltersAreRefused(t *testing.T) {
 		parameter(strings.Repeat("é", 32)+"…", known))
 }
 
-// FuzzCursor checks that any text is either refused, or read as a place from which a page can be read.
+// FuzzCursor checks that any text is either refused, or read as the cursor of a page and written back with the same meaning.
 func FuzzCursor(f *testing.F) {
 	f.Add("AAZfhqd1QgAAAAAAAABwAIAAAAAAAAAB")
 	f.Add("AAZfhqd1QgAAAAAAAABwAIAAAAAAAAAB\n")

@@ -31,7 +31,7 @@ func TestParseAggregate(t *testing.T) {
 	}
 }
 
-// TestParseMoveTarget checks which texts name a place in the stream.
+// TestParseMoveTarget checks which texts name a target of a move in the stream.
 func TestParseMoveTarget(t *testing.T) {
 	at := time.Date(2026, 11, 29, 10, 0, 0, 5, time.UTC)
 	for text, want := range map[string]operations.MoveTarget{

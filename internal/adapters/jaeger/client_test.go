@@ -85,7 +85,8 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-// TestParent checks that the parent is found: Jaeger merges a parent and a link to it into one FOLLOWS_FROM, and keeps both apart else.
+// TestParent checks how Parent finds the parent of a span. If a span also links to its parent, Jaeger returns one FOLLOWS_FROM
+// reference for both. Otherwise it returns one reference for each.
 func TestParent(t *testing.T) {
 	child, link := jaeger.Reference{Kind: jaeger.ChildOf, TraceID: "t", SpanID: "parent"},
 		jaeger.Reference{Kind: jaeger.FollowsFrom, TraceID: "t", SpanID: "linked"}

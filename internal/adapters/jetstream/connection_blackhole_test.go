@@ -21,19 +21,19 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// within is for how long the broker may keep a call waiting, and slack how much longer an answer may take on a busy machine.
+// Every call that waits for the broker returns after at most within. On a busy machine, an answer may take up to slack longer.
 const (
 	within = 5 * time.Second
 	slack  = 3 * time.Second
 )
 
-// drivenPorts are the ports that NATS serves.
+// drivenPorts are the ports that the NATS adapter implements.
 var drivenPorts = []reflect.Type{
 	reflect.TypeFor[relay.StreamRepair](), reflect.TypeFor[relay.Finder](), reflect.TypeFor[relay.Notifier](), reflect.TypeFor[relay.Listener](),
 	reflect.TypeFor[inbox.Stream](),
 }
 
-// silence is a broker that has gone silent, with a client of each kind that was connected before.
+// silence has one client of each kind, all connected before the broker stops answering.
 type silence struct {
 	publisher *jetstream.Publisher
 	finder    *jetstream.Finder
@@ -68,7 +68,7 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 	return quiet, proxy
 }
 
-// calls are all methods of the ports. Those that only send, or do not ask the broker at all, answer nil.
+// calls returns a call of every method of the ports. A call that asks the broker nothing, or only sends, returns nil.
 func (s *silence) calls() map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
 		"relay.StreamRepair.Open":  func(ctx context.Context) error { _, err := s.publisher.Open(ctx, 1); return err },
@@ -103,8 +103,8 @@ func (s *silence) calls() map[string]func(ctx context.Context) error {
 // sends are the calls that wait for no answer.
 var sends = []string{"relay.Notifier.Notify", "relay.Listener.Notifications", "inbox.Stream.Stored"}
 
-// TestEveryCallEnds makes a black hole of the connection to the broker, and calls every method of every port. Each answers in
-// time that the broker is unavailable, or that what it has to say was sent.
+// TestEveryCallEnds checks that every method of every port returns in time when the connection to the broker is a black hole. A
+// call that waits for an answer reports that the broker is unavailable.
 func TestEveryCallEnds(t *testing.T) {
 	quiet, proxy := newSilence(t)
 	calls := quiet.calls()

@@ -8,7 +8,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 )
 
-// TestInboxPrefix shows on which subjects answers come: those of the user, below _INBOX, which older permissions allow.
+// TestInboxPrefix checks the subjects on which answers arrive. By default they begin with _INBOX and the user's name, so that
+// permissions for _INBOX.> cover them.
 func TestInboxPrefix(t *testing.T) {
 	for _, test := range []struct{ prefix, url, want string }{
 		{"", "nats://relay:secret@127.0.0.1:1", "_INBOX.relay."},

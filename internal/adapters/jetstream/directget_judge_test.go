@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sent are the headers that a server sends with a message whose stored headers are given, as its source code has it.
+// sent builds the headers that a server sends with a message whose stored headers are kept. It copies the server's source code.
 func sent(kept []byte, stream, subject string, sequence uint64, at time.Time, pending, previous uint64) []byte {
 	header := bytes.NewBuffer(nil)
 	if len(kept) > len("\r\n") {
@@ -35,7 +35,8 @@ func sent(kept []byte, stream, subject string, sequence uint64, at time.Time, pe
 	return header.Bytes()
 }
 
-// forgeries are headers that somebody could store so that a reader takes a message for another one, or for a server's status.
+// forgeries are headers that anybody could store. With them, a reader could take a message for another message, or for a status
+// of the server.
 var forgeries = []string{
 	"", "\r\n", "NATS/1.0\r\n\r\n", "NATS/1.0\r\nA: b\r\n\r\n",
 	"NATS/1.0 100\r\n\r\n", "NATS/1.0 404 Message Not Found\r\n\r\n", "NATS/1.0 503\r\n\r\n", "NATS/1.0\r\nStatus: 404\r\n\r\n",
@@ -53,8 +54,8 @@ var forgeries = []string{
 	"NATS/1.0\r\nnats-sequence: 3\r\nNATS-SEQUENCE: 4\r\n\r\n", "NATS/1.0\r\nNats-Sequence: \r\n\r\n",
 }
 
-// FuzzJudge checks that whatever headers somebody stores, a reader learns what the server says about the message, or that it is
-// doubtful. It never takes the message for a status, and never takes anything from the stored headers.
+// FuzzJudge checks the answers to direct gets whose messages have arbitrary stored headers. A reader either takes the sequence,
+// time and subject from the server's own headers, or finds the answer doubtful. It never takes the message for a status.
 func FuzzJudge(f *testing.F) {
 	for _, kept := range forgeries {
 		f.Add([]byte(kept), "ORDERS", uint64(7), uint64(6), int64(1_800_000_000_000_000_001))
@@ -66,7 +67,7 @@ func FuzzJudge(f *testing.F) {
 		}
 		at := time.Unix(0, nanos).UTC()
 		raw := sent(kept, stream, "orders.created", sequence, at, 3, previous)
-		header, _ := nats.DecodeHeadersMsg(raw) // the client passes a message on whose headers it cannot read, without them
+		header, _ := nats.DecodeHeadersMsg(raw) // if the client cannot read the headers, it delivers the message without headers
 		message, last, known := newDirect(nil, stream).judge(header, len(raw))
 		own, err := nats.DecodeHeadersMsg(kept)
 		formed := len(kept) == 0 || err == nil && bytes.HasSuffix(kept, []byte("\r\n\r\n")) &&
@@ -87,7 +88,8 @@ func FuzzJudge(f *testing.F) {
 	})
 }
 
-// TestOrdinaryMessagesAreKnown checks that the leader is not asked about what publishers write.
+// TestOrdinaryMessagesAreKnown checks that the headers of ordinary publishers are never doubtful, so that the reader need not
+// ask the stream's leader.
 func TestOrdinaryMessagesAreKnown(t *testing.T) {
 	for headers := range 36 {
 		kept := nats.Header{}
@@ -109,7 +111,7 @@ func TestOrdinaryMessagesAreKnown(t *testing.T) {
 	}
 }
 
-// TestStatusesAreKnown checks that a server's own answers are never doubtful, also with headers that a later version may add.
+// TestStatusesAreKnown checks that a server's own answers are never doubtful, even with headers that a later version may add.
 func TestStatusesAreKnown(t *testing.T) {
 	for _, raw := range []string{
 		"NATS/1.0 204 EOB\r\nNats-Num-Pending: 18446744073709551615\r\nNats-Last-Sequence: 18446744073709551615\r\n\r\n",

@@ -2,13 +2,13 @@ package jetstream
 
 import natsjs "github.com/nats-io/nats.go/jetstream"
 
-// Decision is a rule about a setting, for tests.
+// Decision is the program's rule about one setting, for tests.
 type Decision struct {
 	Name, Value, Verdict, Meaning, Repair string
-	Checked                               bool // the program looks for it
+	Checked                               bool // whether the program has a check for this rule
 }
 
-// The verdicts.
+// The verdicts, as texts.
 const (
 	Ours     = string(ours)
 	Harmless = string(harmless)

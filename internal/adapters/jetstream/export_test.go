@@ -9,7 +9,7 @@ import (
 // Decode reads a message as a subscriber does.
 var Decode = decode
 
-// Encode makes a message as the publisher does, and says how large its headers are.
+// Encode makes a message as the publisher does, and returns the size of its headers.
 func Encode(entry outbox.Entry) (*nats.Msg, int) { return newHeaders().encode(entry, nil) }
 
 // EncodeRedriven makes a message as the publisher does when it redrives.
@@ -17,14 +17,14 @@ func EncodeRedriven(entry outbox.Entry, at outbox.Progress) (*nats.Msg, int) {
 	return newHeaders().encode(entry, &at)
 }
 
-// StampOf reads what the engine wrote on a message.
+// StampOf reads the relay's headers of a message.
 var StampOf = metaOf
 
-// Covers reports whether a pattern matches all that a subject matches.
+// Covers reports whether the first pattern matches every subject that the second one matches.
 var Covers = covers
 
-// ReconnectDelay is how long the client waits before a try.
+// ReconnectDelay returns how long the client waits before a try to reconnect.
 var ReconnectDelay = reconnectDelay
 
-// Forgeries are headers that look like a server's.
+// Forgeries are stored headers that look like a server's headers.
 var Forgeries = forgeries

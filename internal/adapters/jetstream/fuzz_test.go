@@ -23,7 +23,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// wire is what a broker receives of messages, byte for byte.
+// wire is a broker that only receives. It keeps each message byte for byte.
 type wire struct {
 	nc       *nats.Conn
 	received chan [2][]byte // headers and payload
@@ -39,7 +39,7 @@ func newWire(f *testing.F) *wire {
 	return w
 }
 
-// Dial connects the client to a broker that only listens.
+// Dial connects the client to the wire.
 func (w *wire) Dial(string, string) (net.Conn, error) {
 	client, server := net.Pipe()
 	go func() {
@@ -65,7 +65,7 @@ func (w *wire) Dial(string, string) (net.Conn, error) {
 	return client, nil
 }
 
-// written reads headers as the fuzzer writes them, a line each.
+// written parses the headers that the fuzzer makes, one on each line.
 func written(lines string) map[string]string {
 	var headers map[string]string
 	for line := range strings.SplitSeq(lines, "\n") {
@@ -79,7 +79,7 @@ func written(lines string) map[string]string {
 	return headers
 }
 
-// send returns what the broker receives of message.
+// send publishes message and returns what the broker receives.
 func (w *wire) send(t *testing.T, message *nats.Msg) (header nats.Header, size int, payload []byte) {
 	t.Helper()
 	require.NoError(t, w.nc.PublishMsg(message))
@@ -89,9 +89,9 @@ func (w *wire) send(t *testing.T, message *nats.Msg) (header nats.Header, size i
 	return header, len(sent[0]), sent[1]
 }
 
-// Whatever a writer may append, and the publisher does not refuse, the client sends, in its place or redriven where the log
-// is dealt with up to another place; its headers are as large on the wire as was judged, a subscriber reads the same entry,
-// and the engine how far it had come. Only blanks around a header's value are no part of it.
+// FuzzEncode checks the messages of all entries that the publisher does not refuse, published or redriven. Their headers have
+// the computed size. A subscriber reads the same entry, and the relay reads the progress again. Only blanks around a header's
+// value get lost.
 func FuzzEncode(f *testing.F) {
 	at := time.Date(2026, 11, 24, 8, 0, 0, 123456000, time.UTC).UnixMicro()
 	for _, headers := range []string{
@@ -147,8 +147,8 @@ func FuzzEncode(f *testing.F) {
 	})
 }
 
-// Whatever a notice says, the engine reads it again, as much of the reason as was kept, and at least its beginning; its size
-// was known, its body is JSON, and no subscriber takes it for an event.
+// FuzzEncodeNotice checks control messages with any content. Their size is computed exactly, and their body is JSON. The relay
+// reads the same values again, and of a long reason as much as fits. No subscriber reads a control message as an event.
 func FuzzEncodeNotice(f *testing.F) {
 	for _, reason := range []string{"", "too large", "100% \"sure\"", "ü\r\nNats-Msg-Id: 1", "\x00\xff", strings.Repeat("日", 400), "🎉", "\u2028</script>"} {
 		f.Add(int64(7), "01934567-89ab-7def-8123-456789abcdef", uint64(1), reason, 500)
@@ -183,7 +183,7 @@ func FuzzEncodeNotice(f *testing.F) {
 
 var escapes = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 
-// unescaped is the text that a header says, and whether it can be read.
+// unescaped decodes the text of a header, and reports whether the text is well formed.
 func unescaped(value string) (string, bool) {
 	if strings.Contains(escapes.ReplaceAllString(value, ""), "%") {
 		return "", false
@@ -195,7 +195,7 @@ func unescaped(value string) (string, bool) {
 	return text, true
 }
 
-// positive is the number from 1 to 2^63-1 that a header says, 0 if it says none.
+// positive returns the number in a header, if it is from 1 to 2^63-1, and otherwise 0.
 func positive(value string) int64 {
 	if number, ok := new(big.Int).SetString(value, 10); ok && number.Sign() > 0 && number.IsInt64() {
 		return number.Int64()
@@ -205,7 +205,8 @@ func positive(value string) int64 {
 
 var digits = regexp.MustCompile(`^[0-9]+$`)
 
-// stamped is what the engine has to read on a message whose own position is position, 0 if that is none.
+// stamped returns what the relay must read from a message. position is the number in Outbox-Position, or 0 if there is no valid
+// one.
 func stamped(header nats.Header, position int64) relay.MessageMeta {
 	_, hasPosition := header["Outbox-Position"]
 	text, hasProgress := header["Outbox-Progress"]
@@ -238,8 +239,8 @@ func stamped(header nats.Header, position int64) relay.MessageMeta {
 	return stamp
 }
 
-// Whatever headers a message has, a subscriber reads what they say, or ErrUnreadable when they do not say it all; and the
-// engine takes for its own what says a position and an event.
+// FuzzDecode checks messages with any headers. A subscriber reads the values of the headers, or gets ErrUnreadable if one is
+// missing or not valid. The relay takes a message for its own only if its position and its event's id can be read.
 func FuzzDecode(f *testing.F) {
 	const whole = "ce-id: 1\r\nce-type: a%20b\r\nce-subject: 7\r\nce-time: 2026-11-24T09:00:00+01:00\r\n" +
 		"Outbox-Aggregate-Type: order\r\nOutbox-Aggregate-Version: 1\r\nOutbox-Position: 5\r\n"

@@ -32,7 +32,7 @@ var everything = inbox.ReadLimit{Count: 1000, Bytes: 16 << 20}
 
 var silent = slog.New(slog.DiscardHandler)
 
-// broker is a NATS server with everything that tests do to it.
+// broker is a NATS server that tests can misconfigure, stop and start again.
 type broker struct {
 	t      *testing.T
 	server *infra.NATSServer
@@ -75,7 +75,7 @@ func (b *broker) publisher(o jetstream.PublisherOptions) *jetstream.Publisher {
 	return publisher
 }
 
-// opened is a publisher whose stream exists.
+// opened returns a publisher whose stream exists.
 func (b *broker) opened() *jetstream.Publisher {
 	b.t.Helper()
 	publisher := b.publisher(jetstream.PublisherOptions{})
@@ -154,7 +154,7 @@ func (b *broker) Misconfigure(t *testing.T) (repair func()) {
 func (b *broker) TooLarge() int          { return maxSize }
 func (b *broker) ForeignSubject() string { return "invoices.created" }
 
-// Stored reads the stream as any consumer would that does not filter. Notices cannot be read as events.
+// Stored reads all events of the stream, as a consumer without a filter does. Control messages cannot be read as events.
 func (b *broker) Stored(t *testing.T) []outbox.Entry {
 	t.Helper()
 	var entries []outbox.Entry

@@ -15,7 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestHeadersRoundTrip checks that, whatever a log may hold, a subscriber reads the same, and its size was known.
+// TestHeadersRoundTrip checks that a subscriber reads every valid entry as the log holds it, and that the message has the
+// computed size.
 func TestHeadersRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringN(1, 20, -1)

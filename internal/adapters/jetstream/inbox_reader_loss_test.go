@@ -21,7 +21,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// answer is what a server says to a direct get: a message, or a status.
+// answer is a server's answer to a direct get: a message, or a status.
 type answer struct {
 	sequence, previous uint64
 	status             string
@@ -39,8 +39,8 @@ func (a answer) message(to string) *nats.Msg {
 	return &nats.Msg{Subject: to, Header: header, Data: []byte("x")}
 }
 
-// TestReadNoticesWhatIsLost lets somebody else answer direct gets. A read fails unless each message names the one before it, and the
-// end names the last.
+// TestReadNoticesWhatIsLost checks reads whose answers come from the test instead of the server. A read fails unless each
+// message names the sequence of the message before, and the end names the last sequence.
 func TestReadNoticesWhatIsLost(t *testing.T) {
 	b := newBroker(t)
 	var given []answer
@@ -84,8 +84,8 @@ func TestReadNoticesWhatIsLost(t *testing.T) {
 	require.Empty(t, messages)
 }
 
-// TestMirrorShowsNoHoles lets a mirror that has some of the messages only answer for the stream. No read shows holes that the stream does
-// not have.
+// TestMirrorShowsNoHoles checks reads that a mirror may answer instead of the stream. The mirror has only some of the messages.
+// Still, no read shows a hole that the stream does not have.
 func TestMirrorShowsNoHoles(t *testing.T) {
 	r := newReading(t)
 	r.Append(t, relaytest.NewEntries(0, 10)...)
@@ -128,8 +128,8 @@ authorization { users = [
   {user: mute, password: secret, permissions: {publish = ["$JS.API.>", "orders.>", "outboxie.ORDERS.notices"], subscribe = [">"]}}
 ] }`
 
-// TestDenied checks that a reader soon says which right its user lacks, and that it begins without the right to look for a former
-// consumer.
+// TestDenied checks that a reader soon reports which right its user lacks. It also checks that a reader starts without the
+// right to look for the durable consumer of an earlier version.
 func TestDenied(t *testing.T) {
 	port := infra.Port(t)
 	infra.StartNATSProcess(t, fmt.Sprintf(users, port, filepath.Join(t.TempDir(), "nats")))
@@ -181,9 +181,9 @@ func TestDenied(t *testing.T) {
 	require.Equal(t, 1, denials.lines("outboxie.ORDERS.stored"))
 }
 
-// TestRestoredStream puts an old copy of the stream back, and lets it grow again with something else. What was lost and what came
-// instead have the same sequences, and other stored times. What remained has the same. The stream's identity stays, so only the
-// stored times tell.
+// TestRestoredStream checks a stream that is restored from an old copy and then gets other messages. The new messages have the
+// sequences of the lost ones, and the stream looks the same. Only the stored times differ: those of the remaining messages are
+// unchanged.
 func TestRestoredStream(t *testing.T) {
 	store, old := filepath.Join(t.TempDir(), "nats"), filepath.Join(t.TempDir(), "copy")
 	server := infra.NATS(t, func(o *embedded.NATSOptions) { o.StoreDir = store })

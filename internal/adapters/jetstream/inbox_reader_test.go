@@ -24,7 +24,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestSubscriberIDs checks which names a subscriber cannot have.
+// TestSubscriberIDs checks which names are refused as subscriber ids.
 func TestSubscriberIDs(t *testing.T) {
 	for _, id := range []string{"", "a b", "a.b", "a*", "a>", "ü", strings.Repeat("x", 65)} {
 		_, err := jetstream.NewReader(nil, jetstream.ReaderOptions{Stream: stream, Subscriber: id, Logger: silent})
@@ -32,7 +32,7 @@ func TestSubscriberIDs(t *testing.T) {
 	}
 }
 
-// TestUnreadableIDs checks that an unreadable message has the id that programs of before gave it: their letters name it.
+// TestUnreadableIDs checks that an unreadable message has the same id as in earlier versions, whose dead letters carry that id.
 func TestUnreadableIDs(t *testing.T) {
 	r := newReading(t)
 	r.AppendForeign(t)
@@ -47,7 +47,7 @@ func TestUnreadableIDs(t *testing.T) {
 	require.Equal(t, map[string]string{"A": "1\n2", "Nats-Sequence": "9"}, messages[1].Event.Headers)
 }
 
-// TestReaderOverRestarts checks that a reader goes on when the broker is back, with its signals.
+// TestReaderOverRestarts checks that a reader reads and gets signals again after the broker is back.
 func TestReaderOverRestarts(t *testing.T) {
 	r := newReading(t)
 	reader := r.reader(t)
@@ -95,7 +95,7 @@ func TestReaderHearsItsOwnProcess(t *testing.T) {
 	}
 }
 
-// TestRings checks that the publisher rings once for each append that stored something, and for nothing else.
+// TestRings checks that the publisher sends one notification for each append that stored something, and otherwise none.
 func TestRings(t *testing.T) {
 	r := newReading(t)
 	rings, err := r.connect().SubscribeSync("outboxie.ORDERS.stored")
@@ -116,7 +116,7 @@ func TestRings(t *testing.T) {
 	require.EqualValues(t, 2006, r.info().State.LastSeq, "rings are not stored")
 }
 
-// logged is a logger that counts its lines.
+// logged keeps what a logger writes.
 type logged struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -134,8 +134,8 @@ func (l *logged) lines(about string) int {
 	return strings.Count(l.text.String(), about)
 }
 
-// TestDirectGetsNotYet checks what a reader says of the stream of a relay of before, once in its log, and that the next leader
-// repairs that.
+// TestDirectGetsNotYet checks a stream without direct gets, as earlier versions made it. Each read fails, and the reader logs
+// this once. The next leader allows direct gets.
 func TestDirectGetsNotYet(t *testing.T) {
 	r := newReading(t)
 	r.Append(t, relaytest.NewEntries(0, 1)...)
@@ -161,7 +161,7 @@ func TestDirectGetsNotYet(t *testing.T) {
 	require.Len(t, messages, 1)
 }
 
-// TestFormer checks what a reader learns of the durable consumer of a former version.
+// TestFormer checks what a reader reports about the durable consumer of an earlier version.
 func TestFormer(t *testing.T) {
 	r := newReading(t)
 	reader := r.reader(t)
@@ -196,8 +196,8 @@ func TestFormer(t *testing.T) {
 	require.Error(t, <-waits)
 }
 
-// TestForgedHeadersOnTheWire stores messages with forged headers, byte for byte, between events. Each read shows all of them in
-// their places, with the time that the stream's leader says, and as many reads as it takes get to the end.
+// TestForgedHeadersOnTheWire stores messages with forged headers, byte for byte, between events. Reads of every size return all
+// messages in order, with the times that the stream's leader has, and reach the end.
 func TestForgedHeadersOnTheWire(t *testing.T) {
 	r := newReading(t)
 	wire := rawConnection(t, r.server.URL)
@@ -246,8 +246,8 @@ func TestForgedHeadersOnTheWire(t *testing.T) {
 	}
 }
 
-// kept is a message as the stream's leader has it. The client's own GetMsg asks any server, shows the headers that the server adds, and
-// takes a stored status for an answer of the server.
+// kept is a message as the stream's leader has it. The client's own GetMsg is no help: it asks any server, adds headers of the
+// server, and takes a stored status for an answer of the server.
 type kept struct {
 	Subject string
 	Header  []byte `json:"hdrs"`
@@ -255,7 +255,7 @@ type kept struct {
 	Time    time.Time
 }
 
-// headers returns what the client reads.
+// headers returns the headers as the client parses them.
 func (k kept) headers(t *testing.T) nats.Header {
 	t.Helper()
 	header, err := nats.DecodeHeadersMsg(k.Header)
@@ -300,7 +300,7 @@ func (w *rawWire) send(t *testing.T, text string) {
 	require.NoError(t, err)
 }
 
-// publish publishes whatever bytes as headers, and waits until the server has taken them.
+// publish sends bytes as headers, valid or not, and waits until the server has accepted them.
 func (w *rawWire) publish(t *testing.T, header, body string) {
 	t.Helper()
 	w.send(t, fmt.Sprintf("HPUB orders.stray %d %d\r\n%s%s\r\n", len(header), len(header)+len(body), header, body))

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// former is the durable consumer that a program of before kept for a subscriber.
+// former creates the durable consumer that an earlier version kept for a subscriber.
 func (b *broker) former(t *testing.T) natsjs.Consumer {
 	t.Helper()
 	consumer, err := b.admin.CreateConsumer(t.Context(), stream, natsjs.ConsumerConfig{
@@ -24,7 +24,7 @@ func (b *broker) former(t *testing.T) natsjs.Consumer {
 	return consumer
 }
 
-// take gets the next event from a former consumer.
+// take gets the next event from the durable consumer of an earlier version.
 func take(t *testing.T, consumer natsjs.Consumer) natsjs.Msg {
 	t.Helper()
 	message, err := consumer.Next(natsjs.FetchMaxWait(patience))
@@ -39,7 +39,7 @@ func lags(t *testing.T, consumers *jetstream.SubscriberLags) []operations.Lag {
 	return found
 }
 
-// TestLags checks the lags of subscribers of former versions.
+// TestLags checks the lags of subscribers that run an earlier version.
 func TestLags(t *testing.T) {
 	b := newBroker(t)
 	consumers, err := jetstream.NewSubscriberLags(b.connect(), stream)
@@ -75,7 +75,8 @@ func TestLags(t *testing.T) {
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 }
 
-// TestLagOf checks the lags of subscribers whose places stand in a database: notices and what was removed do not count.
+// TestLagOf checks the lags of subscribers whose checkpoints are in a database. Control messages and removed messages do not
+// count.
 func TestLagOf(t *testing.T) {
 	b := newBroker(t)
 	consumers, err := jetstream.NewSubscriberLags(b.connect(), stream)

@@ -20,7 +20,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// permitted is a server under docker/nats-permissions.conf, with an administrator besides.
+// permitted is a server with the permissions of docker/nats-permissions.conf, and an administrator.
 type permitted struct {
 	port    int
 	process *infra.NATSProcess
@@ -48,7 +48,7 @@ func (p *permitted) as(t *testing.T, user string) *nats.Conn {
 	return nc
 }
 
-// TestSubscribersRights reads, and does whatever else a subscriber does, under docker/nats-permissions.conf.
+// TestSubscribersRights checks that docker/nats-permissions.conf lets a subscriber do all that it needs.
 func TestSubscribersRights(t *testing.T) {
 	p := newPermitted(t)
 	relay := p.as(t, "relay")
@@ -89,7 +89,7 @@ func TestSubscribersRights(t *testing.T) {
 	require.True(t, found)
 	_, err = admin.Publish(t.Context(), "orders.stray", nil)
 	require.NoError(t, err)
-	many := &nats.Msg{Subject: "orders.stray", Header: nats.Header{}} // so many headers that the leader is asked
+	many := &nats.Msg{Subject: "orders.stray", Header: nats.Header{}} // enough headers that the reader asks the stream's leader
 	for i := range 200 {
 		many.Header.Set(fmt.Sprint("Header-", i), "x")
 	}

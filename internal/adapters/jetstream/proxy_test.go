@@ -11,14 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// proxy stands between a client and the broker, and makes the network misbehave.
+// proxy sits between a client and the broker, and can make the network misbehave.
 type proxy struct {
 	URL string
 
 	mu     sync.Mutex
 	conns  []net.Conn
-	word   []byte // the broker's answers are swallowed after word was seen often enough
-	left   int    // how often it may still pass; -1: for ever
+	word   []byte // once word was seen often enough, the broker's answers are swallowed
+	left   int    // how often word may still pass; -1: always
 	muted  bool
 	worked sync.WaitGroup
 }
@@ -91,14 +91,14 @@ func (p *proxy) passes(answer []byte) bool {
 	return true
 }
 
-// MuteAfter swallows everything that the broker says after it has said word n times; n 0 begins at once.
+// MuteAfter swallows all answers of the broker after word has passed n times. With n 0, it swallows everything from now on.
 func (p *proxy) MuteAfter(n int, word string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.word, p.left, p.muted = []byte(strings.Clone(word)), n, n == 0
 }
 
-// Cut closes every connection; new ones work.
+// Cut closes every connection. New connections work.
 func (p *proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

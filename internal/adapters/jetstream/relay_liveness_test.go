@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// processes each have a connection of their own to one broker.
+// processes are two processes, each with its own connection to the broker.
 type processes struct {
 	*broker
 	connections map[relay.Liveness]*nats.Conn
@@ -30,7 +30,7 @@ func (p *processes) Process() relay.Liveness {
 
 func (p *processes) Kill(_ *testing.T, process relay.Liveness) { p.connections[process].Close() }
 
-// behind is a process whose connection goes through a proxy.
+// behind returns a process whose connection goes through a proxy.
 func (b *broker) behind(t *testing.T, p *proxy) (*jetstream.Liveness, *nats.Conn) {
 	t.Helper()
 	nc, err := jetstream.Connect(jetstream.Options{URL: p.URL, Name: t.Name(), Logger: silent})
@@ -39,7 +39,8 @@ func (b *broker) behind(t *testing.T, p *proxy) (*jetstream.Liveness, *nats.Conn
 	return jetstream.NewLiveness(nc, stream, silent), nc
 }
 
-// TestAFrozenLeaderIsNotGone shows that a leader that hears nothing and says nothing, but whose connection stands, has to be waited for.
+// TestAFrozenLeaderIsNotGone checks that a leader that is frozen, but still connected, is not reported as gone. Its followers
+// wait for the lease.
 func TestAFrozenLeaderIsNotGone(t *testing.T) {
 	b := newBroker(t)
 	p := newProxy(t, b.server.URL)
@@ -55,9 +56,9 @@ func TestAFrozenLeaderIsNotGone(t *testing.T) {
 	}
 }
 
-// TestALeaderThatReconnectsIsBackSoon cuts the leader's connection again and again. It is back before it has been gone for as
-// long as a follower waits (relay.goneFor, 100 ms) nearly always; and nearly is enough, because a follower that is wrong costs a
-// change of leadership.
+// TestALeaderThatReconnectsIsBackSoon cuts the leader's connection again and again. It checks that the median absence is
+// shorter than 100 ms (relaying.minGoneTime), after which a follower takes over. A rare longer absence costs only a change of
+// leadership.
 func TestALeaderThatReconnectsIsBackSoon(t *testing.T) {
 	b := newBroker(t)
 	p := newProxy(t, b.server.URL)
@@ -79,7 +80,7 @@ func TestALeaderThatReconnectsIsBackSoon(t *testing.T) {
 	require.Less(t, away[10], 100*time.Millisecond)
 }
 
-// TestReconnectDelays shows that the tries are quick at first, and never more than five tries a second afterwards.
+// TestReconnectDelays checks that the first tries to reconnect are quick, and that later ones are at most five in a second.
 func TestReconnectDelays(t *testing.T) {
 	for try, least := range map[int]time.Duration{
 		1: 10 * time.Millisecond, 2: 20 * time.Millisecond, 4: 80 * time.Millisecond, 5: 100 * time.Millisecond,

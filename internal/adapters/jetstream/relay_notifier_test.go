@@ -27,7 +27,7 @@ func TestWakeUpsAreNotStored(t *testing.T) {
 	require.Zero(t, info.LastSequence)
 }
 
-// TestWakeUpsAreFew checks that there is at most one message in two milliseconds, and the last ring is not lost.
+// TestWakeUpsAreFew checks that many calls of Notify send at most one message every two milliseconds.
 func TestWakeUpsAreFew(t *testing.T) {
 	b := newBells(t)
 	heard, err := b.connect().SubscribeSync("outboxie.ORDERS.wake")
@@ -49,7 +49,8 @@ func TestWakeUpsAreFew(t *testing.T) {
 	require.LessOrEqual(t, count, most)
 }
 
-// TestCallerWakesTheRelays checks that a process without a bell rings those of the others, and does not wait when it is cut off.
+// TestCallerWakesTheRelays checks that a RemoteNotifier wakes all relays, and that it does not block when its connection is
+// closed.
 func TestCallerWakesTheRelays(t *testing.T) {
 	b := newBells(t)
 	nc := b.connect()
@@ -61,7 +62,8 @@ func TestCallerWakesTheRelays(t *testing.T) {
 	caller.Notify()
 }
 
-// TestBellDoesNotHearItself checks that a call to the other instances does not ring the caller's own bell once more.
+// TestBellDoesNotHearItself checks that a notification wakes the notifier's own relay only once, although NATS delivers it to
+// all instances.
 func TestBellDoesNotHearItself(t *testing.T) {
 	b := newBells(t)
 	b.Notifier().Notify()
@@ -102,7 +104,7 @@ func TestConnectSaysWhatIsWrong(t *testing.T) {
 
 func TestModule(t *testing.T) {
 	b := newBroker(t)
-	b.opened() // the server's own goroutines of a stream are not ours
+	b.opened() // the goroutines of the server for the stream are not under test
 	before := goleak.IgnoreCurrent()
 	var nc *nats.Conn
 	app := fxtest.New(t, jetstream.Module,

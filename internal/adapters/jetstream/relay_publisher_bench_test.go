@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// typical returns entries of the size of orders.
+// typical returns entries of the size of order events.
 func typical(n int) []outbox.Entry {
 	entries := relaytest.NewEntries(0, n)
 	for i := range entries {
@@ -29,7 +29,7 @@ func typical(n int) []outbox.Entry {
 	return entries
 }
 
-// BenchmarkRead reads a stream again and again, in batches of several sizes.
+// BenchmarkRead reads a stream to its end, in batches of several sizes.
 func BenchmarkRead(b *testing.B) {
 	const events = 20_000
 	server := infra.NATS(b)
@@ -62,8 +62,8 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// BenchmarkLoneEvent measures the way of a lone event from the publisher to a subscriber: by the bell and a direct get, and, to compare
-// with, pushed by an ordered consumer.
+// BenchmarkLoneEvent measures the time of one event from the publisher to a subscriber. One way is a notification and a direct
+// get; the other way, for comparison, is an ordered consumer.
 func BenchmarkLoneEvent(b *testing.B) {
 	server := infra.NATS(b)
 	connect := func() *nats.Conn {
@@ -115,8 +115,8 @@ func BenchmarkLoneEvent(b *testing.B) {
 	})
 }
 
-// BenchmarkPublish compares the publisher with raw atomic batches of the same payloads. The headers alone cost something:
-// raw messages have none but an id.
+// BenchmarkPublish compares the publisher with raw atomic batches of the same payloads. The raw messages have no header but an
+// id, so that a part of the difference is the cost of the headers.
 func BenchmarkPublish(b *testing.B) {
 	server := infra.NATS(b)
 	nc, err := jetstream.Connect(jetstream.Options{URL: server.URL, Name: "bench", Logger: silent})

@@ -31,7 +31,8 @@ func (b *broker) message(sequence uint64) (string, map[string]string, string) {
 	return message.Subject, header, string(message.Data)
 }
 
-// TestNoticesOnTheWire checks the public contract of a control message, as a stranger reads it.
+// TestNoticesOnTheWire checks the subject, headers and body of control messages byte for byte, because other programs rely on
+// them.
 func TestNoticesOnTheWire(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
@@ -74,7 +75,8 @@ func TestNoticesOnTheWire(t *testing.T) {
 	}
 }
 
-// TestNoticeIsNoEvent checks that no subscriber gets a notice, and that a notice cannot be read as an event.
+// TestNoticeIsNoEvent checks that no subscriber gets a control message as an event, and that a control message cannot be read
+// as an event.
 func TestNoticeIsNoEvent(t *testing.T) {
 	r := newReading(t)
 	last, err := r.publisher.PublishControl(t.Context(), 0, relay.ControlMessage{Progress: outbox.Progress{Position: 7, EventID: "e"}, Parked: "too large"})
@@ -119,7 +121,8 @@ func TestRedrivenEventOnTheWire(t *testing.T) {
 	}
 }
 
-// TestWhatIsPublishedCanBeRedriven checks that an event that just fits has room for what it says when it is redriven.
+// TestWhatIsPublishedCanBeRedriven checks that the largest event that can be published still fits with the additional headers
+// of a redrive.
 func TestWhatIsPublishedCanBeRedriven(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
@@ -143,7 +146,8 @@ func TestWhatIsPublishedCanBeRedriven(t *testing.T) {
 	require.False(t, fits(largest+2, redriven), "positions have 19 digits of the 20 that there is room for")
 }
 
-// TestNoticeFitsSmallStreams checks that a control message fits. Otherwise an event that blocks the relay could not be parked.
+// TestNoticeFitsSmallStreams checks that a control message fits into a stream with a small limit. Otherwise an event that
+// blocks the relay could not be parked.
 func TestNoticeFitsSmallStreams(t *testing.T) {
 	for _, limit := range []int32{512, 600, 1000, 2000, 4000} {
 		b := newBroker(t)

@@ -13,7 +13,7 @@ import (
 
 var writeTables = flag.Bool("write", false, "write the tables of settings into docs/operations.md")
 
-// TestTablesOfSettings compares the tables in docs/operations.md with what the program decides. With -write it writes them.
+// TestTablesOfSettings checks that the tables in docs/operations.md show the program's rules. With -write it writes the tables.
 func TestTablesOfSettings(t *testing.T) {
 	const file = "../../../docs/operations.md"
 	content, err := os.ReadFile(file)

@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// settingsOf returns the names of all settings in a configuration of the client.
+// settingsOf returns the names of all settings in a configuration of the NATS client.
 func settingsOf(config any) (names []string) {
 	for field := range reflect.TypeOf(config).Fields() {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
@@ -33,7 +33,7 @@ func decided(decisions []jetstream.Decision) (names []string) {
 	return names
 }
 
-// odd is a value of a setting that somebody else could choose, and what the program does about it.
+// odd is an unusual value of a setting, with the verdict that the program must give.
 type odd[C any] struct {
 	setting string
 	change  func(c *C)
@@ -42,7 +42,7 @@ type odd[C any] struct {
 
 type oddStream = odd[natsjs.StreamConfig]
 
-// oddStreams has one or more values of each setting of a stream.
+// oddStreams has one or more unusual values of each setting of a stream.
 var oddStreams = []oddStream{
 	{"name", nil, jetstream.Ours},
 	{"description", func(c *natsjs.StreamConfig) { c.Description = "mine" }, jetstream.Harmless},
@@ -65,7 +65,7 @@ var oddStreams = []oddStream{
 	{"max_msgs_per_subject", func(c *natsjs.StreamConfig) { c.MaxMsgsPerSubject = 100 }, jetstream.Warned},
 	{"max_msg_size", func(c *natsjs.StreamConfig) { c.MaxMsgSize = 10_000 }, jetstream.Harmless},
 	{"storage", func(c *natsjs.StreamConfig) { c.Storage = natsjs.MemoryStorage }, jetstream.Warned},
-	{"num_replicas", func(c *natsjs.StreamConfig) { c.Replicas = 1 }, jetstream.Harmless}, // more take a cluster: TestStreamRules
+	{"num_replicas", func(c *natsjs.StreamConfig) { c.Replicas = 1 }, jetstream.Harmless}, // more replicas need a cluster: TestStreamRules
 	{"no_ack", func(c *natsjs.StreamConfig) { c.NoAck = true }, jetstream.Refused},
 	{"duplicate_window", func(c *natsjs.StreamConfig) { c.Duplicates = time.Hour }, jetstream.Harmless},
 	{"placement", func(c *natsjs.StreamConfig) { c.Placement = &natsjs.Placement{Tags: []string{}} }, jetstream.Harmless},
@@ -94,7 +94,7 @@ var oddStreams = []oddStream{
 	{"consumer_limits", func(c *natsjs.StreamConfig) { c.ConsumerLimits.InactiveThreshold = time.Hour }, jetstream.Harmless},
 	{"consumer_limits", func(c *natsjs.StreamConfig) { c.ConsumerLimits.MaxAckPending = 5 }, jetstream.Harmless},
 	{"metadata", func(c *natsjs.StreamConfig) { c.Metadata = map[string]string{"owner": "me"} }, jetstream.Harmless},
-	{"template_owner", nil, jetstream.Harmless}, // no server takes it any more
+	{"template_owner", nil, jetstream.Harmless}, // no supported server accepts it
 	{"allow_msg_ttl", func(c *natsjs.StreamConfig) { c.AllowMsgTTL = true }, jetstream.Harmless},
 	{"subject_delete_marker_ttl", func(c *natsjs.StreamConfig) {
 		c.SubjectDeleteMarkerTTL, c.AllowMsgTTL, c.AllowRollup = time.Hour, true, true
@@ -108,8 +108,8 @@ var oddStreams = []oddStream{
 	{"allow_batched", func(c *natsjs.StreamConfig) { c.AllowBatchPublish = true }, jetstream.Harmless},
 }
 
-// TestEveryStreamSetting gives a stream each of the settings that there are, on a real server, and compares what becomes of that
-// with what docs/operations.md says. A setting that a new version of the client brings fails the test until it is decided.
+// TestEveryStreamSetting checks the verdict about each setting of a stream on a real server. If a new version of the client
+// adds a setting, the test fails until the program has a rule for it.
 func TestEveryStreamSetting(t *testing.T) {
 	t.Parallel()
 	var tried []string
@@ -139,7 +139,7 @@ func requireVerdict(t *testing.T, b *broker, example oddStream) {
 	require.NoError(t, err)
 	config := b.info().Config
 	example.change(&config)
-	if _, err = b.admin.UpdateStream(t.Context(), config); err != nil { // what cannot be changed is there from the beginning
+	if _, err = b.admin.UpdateStream(t.Context(), config); err != nil { // a setting that cannot be changed is set when the stream is created
 		b.Drop(t)
 		_, err = b.admin.CreateStream(t.Context(), config)
 	}
@@ -171,7 +171,7 @@ func requireVerdict(t *testing.T, b *broker, example oddStream) {
 	requireReadable(t, b, 30)
 }
 
-// requireReadable checks that a subscriber reads everything that the stream holds, up to the event at last.
+// requireReadable checks that a subscriber reads all events in the stream, and that the last one has position last.
 func requireReadable(t *testing.T, b *broker, last outbox.Position) {
 	t.Helper()
 	messages, err := b.reader(t).Read(t.Context(), 1, everything)
@@ -186,7 +186,7 @@ func requireReadable(t *testing.T, b *broker, last outbox.Position) {
 	}
 }
 
-// TestStreamRules tries what takes a cluster, or settings of the program.
+// TestStreamRules checks the rules that depend on a cluster or on the program's own settings.
 func TestStreamRules(t *testing.T) {
 	good := natsjs.StreamConfig{AllowDirect: true, Subjects: []string{"orders.>"}, Replicas: 3, MaxBytes: 1000, MaxAge: time.Hour}
 	options := jetstream.PublisherOptions{Stream: stream, Replicas: 3, MaxBytes: 1000, MaxAge: time.Hour}

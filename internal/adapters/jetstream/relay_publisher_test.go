@@ -48,8 +48,8 @@ func (b *broker) proxied(timeout time.Duration) (*jetstream.Publisher, *proxy) {
 
 const pubAck = `"stream":"ORDERS"`
 
-// cutShort publishes entries whose acknowledgements are swallowed after the first ones, waits until the broker has stored
-// as many as it ever will, and then does what ends the wait.
+// cutShort publishes entries on a network that swallows some acknowledgements. When the broker has stored the given number of
+// messages, cutShort calls end, which must end the wait, and returns the result of Publish.
 func (b *broker) cutShort(publisher *jetstream.Publisher, entries int, stored uint64, end func(cancel func())) (uint64, error) {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(b.t.Context())
@@ -149,7 +149,8 @@ func TestPublisherStartsWithoutABroker(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestLargestMessage checks that what is judged to fit is taken, alone and in a batch, and one byte more is not tried.
+// TestLargestMessage searches the largest payload that the publisher sends, alone and in a batch. The broker stores that
+// message, and the publisher refuses one byte more.
 func TestLargestMessage(t *testing.T) {
 	limits := map[string]struct {
 		maxMsgSize int32
@@ -234,7 +235,8 @@ func TestEntriesThatCanNeverBeSent(t *testing.T) {
 	require.Zero(t, b.info().State.LastSeq)
 }
 
-// TestHeadersOnTheWire checks the public contract of a message, as a stranger reads it.
+// TestHeadersOnTheWire checks the subject, headers and body of an event's message byte for byte, because other programs rely on
+// them.
 func TestHeadersOnTheWire(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
@@ -246,7 +248,7 @@ func TestHeadersOnTheWire(t *testing.T) {
 		"Nats-Msg-Id": "stray", "ce-id": "stray", "outbox-position": "7", "Content-Type": "text/plain",
 	}
 	tail := uint64(0)
-	for _, batch := range [][]outbox.Entry{entries[4:5], entries} { // alone, and in a batch
+	for _, batch := range [][]outbox.Entry{entries[4:5], entries} { // alone and in a batch
 		last, err := publisher.Publish(t.Context(), tail, batch)
 		require.NoError(t, err)
 		sequence := last
@@ -277,8 +279,8 @@ func TestHeadersOnTheWire(t *testing.T) {
 	}
 }
 
-// TestWithoutCompareAndSwapEventsAreDoubled is the mutant: what every other test relies on. The publisher's own messages,
-// sent without the sequence that they expect, are stored twice, one by one and as a batch.
+// TestWithoutCompareAndSwapEventsAreDoubled checks the mutant without compare-and-swap, which the other tests rely on. If the
+// publisher's messages are sent without an expected sequence, the stream stores them twice, one by one and as a batch.
 func TestWithoutCompareAndSwapEventsAreDoubled(t *testing.T) {
 	b := newBroker(t)
 	entries := relaytest.NewEntries(0, 20)

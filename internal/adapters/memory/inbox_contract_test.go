@@ -48,7 +48,7 @@ func openLetters(*testing.T) inboxtest.LetterStore {
 	return inboxtest.LetterStore{Store: newStore(kept), DeadLetters: kept}
 }
 
-// connections are the outages of an Inbox.
+// connections disconnects and reconnects an Inbox.
 type connections struct{ *memory.Inbox }
 
 func (c connections) Disconnect(*testing.T) { c.Inbox.Disconnect() }
@@ -133,7 +133,7 @@ func TestInboxLog(t *testing.T) {
 	})
 }
 
-// park puts an event of the log into its parking lot, as a leader does.
+// park parks an event of the log, as a leader does.
 func (e *engine) park(t *testing.T, event outbox.Entry) {
 	t.Helper()
 	term, err := e.Elector("leader").Acquire(t.Context(), 0)

@@ -20,7 +20,8 @@ func readAll(t *testing.T, reader *memory.Reader, from uint64) []inbox.Message {
 	return messages
 }
 
-// TestStoredTimesAreUnique checks that what replaces a lost message has another time, although fake time stands still.
+// TestStoredTimesAreUnique checks that a message that replaces a lost one has another stored time, even if fake time stands
+// still.
 func TestStoredTimesAreUnique(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stream := memory.NewStream()
@@ -42,7 +43,7 @@ func TestStoredTimesAreUnique(t *testing.T) {
 	})
 }
 
-// TestLaggingServer checks that a server that lags shows a prefix of the stream.
+// TestLaggingServer checks that a server that lags behind shows only the beginning of the stream.
 func TestLaggingServer(t *testing.T) {
 	stream := memory.NewStream()
 	_, err := stream.Open(t.Context(), 1)

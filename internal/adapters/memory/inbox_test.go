@@ -44,12 +44,12 @@ func (counting) External() bool  { return false }
 
 func (counting) Applied(context.Context, outbox.Entry) {}
 
-// retried is a policy by which each event that fails is tried again at once, at most three times.
+// retried is a failure policy that lets a failed event be tried again at once, at most three times.
 func retried(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Permanent: inbox.Permanent(err), Limit: 3}, nil
 }
 
-// begun returns an inbox whose only lane stands before the first message, and the checkpoint there.
+// begun returns an inbox with one lane before the first message, and the checkpoint of this lane.
 func begun(t *testing.T) (*memory.Inbox, inbox.Checkpoint) {
 	t.Helper()
 	applied := memory.NewInbox()
@@ -66,7 +66,7 @@ func looked(t *testing.T, applied *memory.Inbox) inbox.Checkpoint {
 	return view.Lanes[0]
 }
 
-// batchOf returns a batch of n events of ten aggregates after a checkpoint.
+// batchOf returns a batch after a checkpoint. Its n events belong to ten aggregates.
 func batchOf(from inbox.Checkpoint, n int) inbox.Batch {
 	batch := inbox.Batch{From: from, To: inbox.StreamPosition{Sequence: from.Sequence + uint64(n), StoredAt: time.Now()}}
 	for i, entry := range relaytest.NewEntries(outbox.Position(from.Sequence), n) {
@@ -81,8 +81,8 @@ func requireUnavailable(t *testing.T, err error) {
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), err.Error())
 }
 
-// TestIdleTransactionIsEnded checks that a copy that stalls loses its transaction: another copy applies the batch meanwhile, and
-// nothing of the first one is kept.
+// TestIdleTransactionIsEnded checks that a copy that stalls loses its transaction. Another copy applies the batch, and nothing
+// of the first copy's transaction is kept.
 func TestIdleTransactionIsEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		applied, from := begun(t)
@@ -109,7 +109,7 @@ func TestIdleTransactionIsEnded(t *testing.T) {
 	})
 }
 
-// TestDisconnectFreesRows checks that a broken connection ends a transaction whose copy has not noticed yet.
+// TestDisconnectFreesRows checks that a broken connection ends its transaction, even before the copy notices.
 func TestDisconnectFreesRows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		applied, from := begun(t)
@@ -133,7 +133,8 @@ func TestDisconnectFreesRows(t *testing.T) {
 	})
 }
 
-// TestCommitThatFailsOrIsLost checks that a failed commit keeps nothing, and that one without an answer keeps everything.
+// TestCommitThatFailsOrIsLost checks that a failed commit keeps nothing, and that a commit whose answer is lost keeps
+// everything.
 func TestCommitThatFailsOrIsLost(t *testing.T) {
 	applied, from := begun(t)
 	batch := batchOf(from, 1)
@@ -151,8 +152,8 @@ func TestCommitThatFailsOrIsLost(t *testing.T) {
 	require.ErrorIs(t, err, inbox.ErrLaneMoved)
 }
 
-// TestRecordsWaitForEachOther checks that an event which another lane's transaction has recorded waits for the end of that
-// transaction, and then is known.
+// TestRecordsWaitForEachOther checks two lanes that get the same event. The second transaction waits until the first one ends,
+// and then finds a duplicate.
 func TestRecordsWaitForEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		applied := memory.NewInbox()
@@ -178,7 +179,8 @@ func TestRecordsWaitForEachOther(t *testing.T) {
 	})
 }
 
-// TestStepsOfATransaction checks that other transactions run between the steps, and see no change before the commit.
+// TestStepsOfATransaction checks that other transactions can run between the steps, and that they see no change before the
+// commit.
 func TestStepsOfATransaction(t *testing.T) {
 	applied, from := begun(t)
 	batch := batchOf(from, 1)
@@ -202,8 +204,8 @@ func TestStepsOfATransaction(t *testing.T) {
 	require.Len(t, applied.History(billing), 1)
 }
 
-// TestSuspectEventIsSetAside checks that the failure of a suspect event leaves the rest of the batch alone: what comes after it of its
-// aggregate is held, and a redelivery applies both in order.
+// TestSuspectEventIsSetAside checks that a suspect event that fails does not stop its batch. Later events of its aggregate are
+// held. A redelivery applies all of them in order.
 func TestSuspectEventIsSetAside(t *testing.T) {
 	applied, from := begun(t)
 	batch := batchOf(from, 3)
@@ -244,7 +246,8 @@ func TestSuspectEventIsSetAside(t *testing.T) {
 	require.False(t, found)
 }
 
-// TestDiscardWaitsForTheRedelivery checks that a letter which is being tried cannot be discarded before its end.
+// TestDiscardWaitsForTheRedelivery checks that a letter cannot be discarded while a redelivery applies it: Discard waits, and
+// then finds no letter.
 func TestDiscardWaitsForTheRedelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		applied, from := begun(t)

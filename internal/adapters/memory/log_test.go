@@ -11,8 +11,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestAppendIsAllOrNone checks that no message of an Append is appended if the version of one is taken. The versions of the other messages
-// stay free.
+// TestAppendIsAllOrNone checks that Append appends no message if the version of one message is taken. The versions of the other
+// messages stay free.
 func TestAppendIsAllOrNone(t *testing.T) {
 	log := memory.NewLog()
 	writer := log.Begin()

@@ -57,7 +57,7 @@ func TestFinder(t *testing.T) {
 
 var errLine = fault.New(fault.Unavailable, "line_cut", "the line to memory is cut")
 
-// engine is every port of the engine at the end of a line that can be cut.
+// engine has all ports of a relay, behind a line that tests can cut.
 type engine struct {
 	log     *memory.Log
 	lease   *memory.Lease
@@ -67,7 +67,7 @@ type engine struct {
 
 	mu     sync.Mutex
 	live   context.Context
-	count  int // of lines
+	count  int // how many lines there were
 	cutOff context.CancelCauseFunc
 }
 
@@ -231,10 +231,10 @@ func (l line) do(ctx context.Context, call func(context.Context) error) error {
 	return err
 }
 
-// publisherLine notices when the line was cut since the stream was opened.
+// publisherLine notices that the line was cut after the stream was opened.
 type publisherLine struct {
 	e      *engine
-	opened int // which of the lines the stream was opened over, counted from 1; 0: none
+	opened int // the number of the line over which the stream was opened, from 1; 0: none
 }
 
 func (l *publisherLine) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
@@ -307,7 +307,7 @@ func TestWaker(t *testing.T) {
 	relaytest.TestNotifier(t, func(*testing.T) relaytest.NotifierHarness { return lonely{newEngine(), memory.NewNotifier()} })
 }
 
-// lonely is the only instance, so there is no line to cut between notifiers.
+// lonely is the only instance, so that no line between notifiers can be cut.
 type lonely struct {
 	*engine
 	bell *memory.Notifier

@@ -12,7 +12,7 @@ func TestLiveness(t *testing.T) {
 	relaytest.TestLiveness(t, func(*testing.T) relaytest.LivenessHarness { return &processes{broker: memory.NewPresence()} })
 }
 
-// processes are connected to one broker.
+// processes are processes that share a fake broker.
 type processes struct {
 	broker *memory.Presence
 	all    []*memory.Liveness

@@ -9,10 +9,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 )
 
-// unsafeSchemas are what somebody may have done to the tables, and what Check says about each.
+// unsafeSchemas are changes to the schema that break the outbox, with the finding that Check must report for each.
 var unsafeSchemas = map[string]struct {
 	statement, detail string
-	byHand            bool // no single statement repairs it
+	byHand            bool // there is no single statement that repairs it
 }{
 	"an unlogged outbox":    {statement: "ALTER TABLE outbox SET UNLOGGED", detail: "table outbox is not logged"},
 	"an unlogged cursor":    {statement: "ALTER TABLE outbox_cursor SET UNLOGGED", detail: "table outbox_cursor is not logged"},
@@ -105,7 +105,8 @@ var unsafeSchemas = map[string]struct {
 	},
 }
 
-// TestLogRefusesUnsafeSchemas shows each finding to Check, runs the statement that the finding ends with, and checks again.
+// TestLogRefusesUnsafeSchemas checks that Check reports each unsafe schema, and that the statement at the end of the finding
+// repairs it.
 func TestLogRefusesUnsafeSchemas(t *testing.T) {
 	for name, unsafe := range unsafeSchemas {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +126,7 @@ func TestLogRefusesUnsafeSchemas(t *testing.T) {
 	}
 }
 
-// TestLogTakesOtherSchemas leaves alone what does no harm.
+// TestLogTakesOtherSchemas checks that Check accepts changes to the schema that do no harm.
 func TestLogTakesOtherSchemas(t *testing.T) {
 	h := newHarness(t)
 	for _, harmless := range []string{

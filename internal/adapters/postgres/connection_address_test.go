@@ -11,7 +11,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestTheEnvironmentDoesNotChangeACompleteURL sets every variable that clients of Postgres obey.
+// TestTheEnvironmentDoesNotChangeACompleteURL checks that a complete URL wins over every environment variable that Postgres
+// clients read.
 func TestTheEnvironmentDoesNotChangeACompleteURL(t *testing.T) {
 	url := infra.Database(t)
 	require.Contains(t, url, "sslmode=", "or the test is none")
@@ -34,7 +35,8 @@ func TestTheEnvironmentDoesNotChangeACompleteURL(t *testing.T) {
 	require.Len(t, postgres.IgnoredVariables(), 15, "all of them but the password and sslmode, which is in the URL")
 }
 
-// TestProtectionsOfTheEnvironmentAreNotLost checks that variables which ask for a safer connection than the URL are refused.
+// TestProtectionsOfTheEnvironmentAreNotLost checks that Open fails if an environment variable asks for a safer connection than
+// the URL does.
 func TestProtectionsOfTheEnvironmentAreNotLost(t *testing.T) {
 	for variable, setting := range map[string]string{
 		"PGSSLMODE": "sslmode=verify-full", "PGREQUIREAUTH": "require_auth=scram-sha-256", "PGCHANNELBINDING": "channel_binding=require",
@@ -51,7 +53,8 @@ func TestProtectionsOfTheEnvironmentAreNotLost(t *testing.T) {
 	}
 }
 
-// TestAPasswordMayStandElsewhere checks that a password missing in the URL is read from PGPASSWORD or from the password file.
+// TestAPasswordMayStandElsewhere checks that a password that is missing in the URL is read from PGPASSWORD or from the password
+// file.
 func TestAPasswordMayStandElsewhere(t *testing.T) {
 	url := infra.Database(t)
 	password, without := withoutPassword(t, url)

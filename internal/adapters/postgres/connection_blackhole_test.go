@@ -29,7 +29,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// drivenPorts are the ports that Postgres serves, with those of a transaction.
+// drivenPorts are the ports that the Postgres adapter implements, also those that are used inside a transaction.
 var drivenPorts = []reflect.Type{
 	reflect.TypeFor[relay.Log](), reflect.TypeFor[relay.CursorStore](), reflect.TypeFor[relay.Parking](),
 	reflect.TypeFor[operations.ParkingAdmin](), reflect.TypeFor[relay.Retention](), reflect.TypeFor[relay.Elector](),
@@ -42,13 +42,13 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[inbox.Operator](), reflect.TypeFor[inbox.Emitter](),
 }
 
-// What a statement may take in these tests, and how much longer an answer may take on a busy machine.
+// A statement times out after short in these tests. On a busy machine, an answer may take up to slack longer.
 const (
 	short = 3 * time.Second
 	slack = 3 * time.Second
 )
 
-// blackHoled is one call of a port, on a pool of its own.
+// blackHoled is one call of a port, with its own connection pool.
 type blackHoled struct {
 	name string
 	db   *bun.DB
@@ -56,9 +56,9 @@ type blackHoled struct {
 	most time.Duration
 }
 
-// TestEveryCallEnds makes a black hole of every connection, those that are pooled and those that are opened later, and calls
-// every method of every port. Each answers in time that the database is unavailable. When new connections work again, the
-// next call succeeds at once: it does not try the dead ones one after the other.
+// TestEveryCallEnds checks that every method of every port returns in time when no connection answers any more. First the
+// pooled connections are dead, then new ones, too. Each call reports that the database is unavailable. When new connections
+// work again, the next call succeeds at once, without a try on each dead connection.
 func TestEveryCallEnds(t *testing.T) {
 	proxy, address := newProxy(t)
 	calls := newBlackHoled(t, address)
@@ -73,7 +73,7 @@ func TestEveryCallEnds(t *testing.T) {
 		}
 		_ = all.Wait()
 	}
-	const few = 4 // connections take a while to open
+	const few = 4 // to open a connection takes a while
 	inside := newTransactions(t, address)
 	each(few, func(c *blackHoled) { warm(t, c.db) })
 	proxy.SilenceAll()
@@ -97,7 +97,7 @@ func TestEveryCallEnds(t *testing.T) {
 	})
 }
 
-// answered reports whether the database did what it was asked, or refused it for a reason of its own.
+// answered reports whether an answer came from the database: a success, or a refusal that is not an outage.
 func answered(err error) bool {
 	kind := fault.KindOf(err)
 	return err == nil || kind == fault.NotFound || kind == fault.Conflict
@@ -117,7 +117,7 @@ func newProxy(t *testing.T) (proxy *infra.Proxy, address string) {
 	return proxy, parsed.String()
 }
 
-// warm fills a pool of two connections.
+// warm opens both connections of a pool.
 func warm(t *testing.T, db *bun.DB) {
 	var both sync.WaitGroup
 	for range 2 {
@@ -144,7 +144,8 @@ func newBlackHoled(t *testing.T, address string) []*blackHoled {
 	return all
 }
 
-// transactions are open ones, one for each method of a port inside a transaction. They wait until the black hole is there.
+// transactions are open transactions, one for each method that a port has inside a transaction. They wait until no connection
+// answers.
 type transactions struct {
 	begin   chan struct{}
 	results map[string]chan error
@@ -199,7 +200,7 @@ func newTransactions(t *testing.T, address string) *transactions {
 	return all
 }
 
-// end makes the calls, and demands that the transactions end.
+// end lets the waiting transactions make their calls, and checks that each transaction ends in time.
 func (o *transactions) end(t *testing.T) {
 	t.Helper()
 	close(o.begin)
@@ -207,13 +208,14 @@ func (o *transactions) end(t *testing.T) {
 		select {
 		case err := <-result:
 			require.Equal(t, fault.Unavailable, fault.KindOf(err), "%s: %v", name, err)
-		case <-time.After(2*short + 2*slack): // the statement and ROLLBACK
+		case <-time.After(2*short + 2*slack): // the time for the statement and for ROLLBACK
 			t.Errorf("the transaction of %s still waits", name)
 		}
 	}
 }
 
-// A method that is new has to be given arguments here, and a port that is new a place.
+// TestEveryMethodOfEveryPortIsBlackHoled checks that TestEveryCallEnds covers every port and every method. A new method needs a
+// call with arguments, and a new port an entry in drivenPorts.
 func TestEveryMethodOfEveryPortIsBlackHoled(t *testing.T) {
 	known := slices.Sorted(maps.Keys(calls()))
 	known = slices.AppendSeq(known, maps.Keys(orderingCalls()))
@@ -231,7 +233,7 @@ func TestEveryMethodOfEveryPortIsBlackHoled(t *testing.T) {
 	require.ElementsMatch(t, asserted(t), interfaces, "the ports that the package's source says it implements")
 }
 
-// asserted are the ports of which the source says var _ port = (*adapter)(nil).
+// asserted returns the ports for which the package's source has an assertion var _ port = (*adapter)(nil).
 func asserted(t *testing.T) (found []string) {
 	t.Helper()
 	files, err := filepath.Glob("*.go")

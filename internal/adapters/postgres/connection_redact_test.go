@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 )
 
-// TestURLsAreNotRepeated checks that errors about a URL do not contain the URL.
+// TestURLsAreNotRepeated checks that an error about a URL does not contain the URL, which may hold a password.
 func TestURLsAreNotRepeated(t *testing.T) {
 	for url, said := range map[string]string{
 		"postgres://me:s3cret@h/o?sslmode=verify-full&sslrootcert=/no": "unable to read CA file",

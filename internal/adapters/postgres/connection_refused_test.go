@@ -25,8 +25,8 @@ func withoutPassword(t *testing.T, address string) (password, without string) {
 	return password, parsed.String()
 }
 
-// TestRefusals connects in every way that the server refuses, and wants the cure. While the program runs, the same error only says
-// that the database is unavailable. A server that is not there is another thing.
+// TestRefusals checks that each way in which a server refuses a connection gets an error with a cure at the start. Later, the
+// same error only means that the database is unavailable. A server that cannot be reached is not a refusal.
 func TestRefusals(t *testing.T) {
 	h := newHarness(t)
 	t.Cleanup(func() {

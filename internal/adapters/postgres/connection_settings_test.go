@@ -21,8 +21,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// oddest are the values of those settings that are texts, and of numbers whose extremes would only make everything slow. Empty:
-// the setting is left alone, because a value would keep everybody out, or because another test has it.
+// oddest has unusual values for settings that are texts, and for numbers whose extreme values only slow everything down. An
+// empty value means that makeOdd skips the setting: a value would block every session, or another test covers the setting.
 var oddest = map[string]string{
 	"DateStyle": "German, DMY", "TimeZone": "Asia/Kathmandu", "client_encoding": "LATIN1", "timezone_abbreviations": "Australia",
 	"IntervalStyle": "iso_8601", "bytea_output": "escape", "extra_float_digits": "-15", "search_path": `"$user", public, pg_catalog`,
@@ -42,13 +42,13 @@ var oddest = map[string]string{
 	"vacuum_failsafe_age": "", "vacuum_multixact_failsafe_age": "",
 }
 
-// bounded are the settings that end statements and sessions. Behind a pooler they apply.
+// bounded are the settings that end statements and sessions. Behind a pooler, the program cannot override them.
 var bounded = map[string]bool{
 	"statement_timeout": true, "lock_timeout": true, "idle_in_transaction_session_timeout": true, "idle_session_timeout": true,
 	"transaction_timeout": true,
 }
 
-// makeOdd gives every setting of a session its oddest value for new sessions of the database.
+// makeOdd gives every setting an unusual value in new sessions of the database.
 func makeOdd(t *testing.T, admin *bun.DB, database string, leave map[string]bool) {
 	t.Helper()
 	var settings []struct{ Name, Vartype, Boot, Least, Most, Enum string }
@@ -89,8 +89,8 @@ func makeOdd(t *testing.T, admin *bun.DB, database string, leave map[string]bool
 	require.NoError(t, err)
 }
 
-// TestEverySettingAtItsOddest goes the main path, from an empty database on, while each of Postgres' settings for formats and
-// behavior has another value than usual. It also does so with no more settings of its own than poolers take.
+// TestEverySettingAtItsOddest checks that the main path works on an empty database in which each Postgres setting for formats
+// and behavior has an unusual value. It checks the same behind a pooler, where the program can set less.
 func TestEverySettingAtItsOddest(t *testing.T) {
 	t.Run("direct", func(t *testing.T) {
 		url := emptyDatabase(t)
@@ -123,8 +123,8 @@ func requireOdd(t *testing.T, db *bun.DB, want map[string]string) {
 	}
 }
 
-// mainPath migrates, places an order, reads it, reads the log, leads, saves the cursor, applies an event, sets one aside, and asks
-// what operators ask.
+// mainPath runs each kind of work once: migrations, an order, the log, a relay's lease and cursor, a subscriber with a dead
+// letter, and the queries of operators.
 func mainPath(t *testing.T, db *bun.DB) {
 	t.Helper()
 	ctx := t.Context()
@@ -181,7 +181,8 @@ func mainPath(t *testing.T, db *bun.DB) {
 	require.Len(t, listed, 1)
 }
 
-// subscriberPath applies an event, and sets one aside whose payload no text format prints as it is. That one is retried and applied.
+// subscriberPath applies an event, and sets aside another one, whose payload no text format prints unchanged. Then it retries
+// that event, which is applied.
 func subscriberPath(t *testing.T, in *postgres.Inbox, entry outbox.Entry) {
 	t.Helper()
 	ctx := t.Context()
@@ -227,7 +228,8 @@ func subscriberPath(t *testing.T, in *postgres.Inbox, entry outbox.Entry) {
 	require.Equal(t, 2, forgotten)
 }
 
-// TestSettingsOfTheURL lets DATABASE_URL choose what the program does not depend on, and refuses the rest.
+// TestSettingsOfTheURL checks that DATABASE_URL may set what the program does not depend on, and that Open refuses all other
+// settings.
 func TestSettingsOfTheURL(t *testing.T) {
 	url := infra.Database(t)
 	show := func(db *bun.DB, name string) (value string) {
@@ -262,7 +264,8 @@ func TestSettingsOfTheURL(t *testing.T) {
 	}
 }
 
-// TestKeywordsAreReadLikeAURL asks for a standby in the other way to write an address.
+// TestKeywordsAreReadLikeAURL checks that an address in keyword form (host=... dbname=...) is read like a URL. A standby is
+// refused in both.
 func TestKeywordsAreReadLikeAURL(t *testing.T) {
 	for _, wanted := range []string{"standby", "'prefer-standby'", "read-only"} {
 		_, err := postgres.Open(postgres.Options{URL: "host=127.0.0.1 dbname=db user=u target_session_attrs = " + wanted})
@@ -287,7 +290,8 @@ func TestReadOptions(t *testing.T) {
 	}
 }
 
-// TestTemporaryTablesShadowNothing makes a temporary table of the outbox's name in the program's own session.
+// TestTemporaryTablesShadowNothing checks that a temporary table named outbox in the program's own session does not hide the
+// real outbox.
 func TestTemporaryTablesShadowNothing(t *testing.T) {
 	db := open(t, postgres.Options{URL: infra.Database(t), MaxOpenConns: 1})
 	exec(t, db, "CREATE TEMP TABLE outbox (LIKE outbox)")
@@ -299,8 +303,8 @@ func TestTemporaryTablesShadowNothing(t *testing.T) {
 	require.Equal(t, 1, rows)
 }
 
-// TestSessionsCommitDurably turns synchronous_commit off while the program runs: its own sessions do not follow. At the start it is
-// refused, since others write the outbox, too.
+// TestSessionsCommitDurably checks that the program's sessions keep synchronous_commit on if the database's default is off.
+// Check still refuses such a database, because other programs write the outbox, too.
 func TestSessionsCommitDurably(t *testing.T) {
 	h := newHarness(t)
 	for _, c := range []struct{ set, is string }{{"off", "on"}, {"remote_write", "remote_write"}} {
@@ -311,7 +315,8 @@ func TestSessionsCommitDurably(t *testing.T) {
 	require.ErrorContains(t, postgres.NewLog(open(t, postgres.Options{URL: h.address}), relayName, quiet).Check(t.Context()), "synchronous_commit is off")
 }
 
-// TestCheckRefusesSettings refuses a database in which no trigger fires: nothing would keep outbox rows unchanged there.
+// TestCheckRefusesSettings checks that Check refuses a database in which no trigger fires: triggers keep outbox rows unchanged.
+// It also checks that a connection with an empty search_path is refused.
 func TestCheckRefusesSettings(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.admin, "ALTER DATABASE ? SET session_replication_role = replica", bun.Ident(h.name))
@@ -326,7 +331,8 @@ func TestCheckRefusesSettings(t *testing.T) {
 	require.NoError(t, open(t, postgres.Options{URL: h.address + "&search_path=public"}).PingContext(t.Context()), "the cure")
 }
 
-// TestEncodingsAreRefused refuses every encoding but UTF8: the others cannot hold each payload, or do not check it.
+// TestEncodingsAreRefused checks that only UTF8 is accepted as encoding. Other encodings cannot store every payload, or do not
+// check it.
 func TestEncodingsAreRefused(t *testing.T) {
 	url := infra.Database(t)
 	server, name := split(t, url)
@@ -342,7 +348,8 @@ func TestEncodingsAreRefused(t *testing.T) {
 	}
 }
 
-// TestTheMigrationLockIsNotWaitedForWithoutReason checks that an unreadable answer about the migration lock ends the migration.
+// TestTheMigrationLockIsNotWaitedForWithoutReason checks that a migration fails at once if the row of the migration lock cannot
+// be read.
 func TestTheMigrationLockIsNotWaitedForWithoutReason(t *testing.T) {
 	db := open(t, postgres.Options{URL: emptyDatabase(t)})
 	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet))

@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// TestServersThatAreTooOldAreRefused checks that the version is judged before the first statement.
+// TestServersThatAreTooOldAreRefused checks that a server's version is checked before the first statement.
 func TestServersThatAreTooOldAreRefused(t *testing.T) {
 	for version, refused := range map[string]bool{
 		"9.6.24": true, "13.23": true, "13.23 (Debian 13.23-1.pgdg12+1)": true,
@@ -33,7 +33,7 @@ func TestServersThatAreTooOldAreRefused(t *testing.T) {
 	}
 }
 
-// greet lets clients in as a Postgres of a version does, and leaves when they ask for something.
+// greet accepts clients as a Postgres server of that version does. It hangs up at the first statement.
 func greet(listener net.Listener, version string) {
 	for {
 		client, err := listener.Accept()

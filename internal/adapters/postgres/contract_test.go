@@ -45,7 +45,7 @@ func TestInstanceHalts(t *testing.T) {
 	relaytest.TestInstanceHalts(t, func(t *testing.T) relaytest.HaltsHarness { return haltsHarness{newHarness(t)} })
 }
 
-// haltsHarness ages reports, where a harness ages rows of the log.
+// haltsHarness is a harness whose Age makes the reports of halts older, not the rows of the log.
 type haltsHarness struct{ *harness }
 
 func (h haltsHarness) InstanceHalts(instance string) relay.InstanceHalts {
@@ -71,7 +71,8 @@ func TestJournal(t *testing.T) {
 	operationstest.TestEventLog(t, func(t *testing.T) operationstest.EventLogHarness { return newHarness(t) })
 }
 
-// The mutant "gap check off" must lose events, or the test that a reader follows the writers proves nothing.
+// TestFollowingNoticesALogThatDoesNotWait checks that the mutant "gap check off" loses events. Otherwise the test that a reader
+// follows the writers would prove nothing.
 func TestFollowingNoticesALogThatDoesNotWait(t *testing.T) {
 	h := newHarness(t)
 	h.log.IgnoreWriters()

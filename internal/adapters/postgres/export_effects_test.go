@@ -17,13 +17,13 @@ func NewEffects(tx bun.Tx, subscriber string) Effects {
 	return Effects{&effects{tx: tx, subscriber: subscriber, handler: "test"}}
 }
 
-// Tx is what a handler gets.
+// Tx returns the transaction that a handler gets.
 func (e Effects) Tx() inbox.Tx { return e.effects }
 
-// Flush writes what was collected.
+// Flush writes the collected effects.
 func (e Effects) Flush(ctx context.Context) error { return e.effects.flush(ctx) }
 
-// End ends the handlers' Tx.
+// End makes the handler's Tx unusable.
 func (e Effects) End() { e.effects.end() }
 
 // HandleSafely makes handleSafely testable.
@@ -31,5 +31,5 @@ func HandleSafely(ctx context.Context, handler inbox.Handler, tx inbox.Tx, entry
 	return handleSafely(ctx, handler, tx, entry)
 }
 
-// OpensLate is opensLate.
+// OpensLate is withLateBegin.
 var OpensLate = withLateBegin

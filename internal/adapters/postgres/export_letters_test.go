@@ -2,7 +2,7 @@ package postgres
 
 import "context"
 
-// The statements whose cost must not rise with the number of letters.
+// These statements must not cost more when there are more dead letters.
 const (
 	HeadStatement        = headStatement
 	LettersStatement     = lettersStatement
@@ -13,10 +13,10 @@ const (
 	UndecidedStatement   = undecidedStatement
 )
 
-// TurnsAtOnce is how many aggregates NoteTurns looks at.
+// TurnsAtOnce is how many aggregates NoteTurns looks at in one call.
 const TurnsAtOnce = headsAtOnce
 
-// NoteTurns makes noteTurns testable.
+// NoteTurns exports promoteHeads.
 func (i *Inbox) NoteTurns(ctx context.Context, subscriber string) (int, error) {
 	return i.promoteHeads(ctx, subscriber)
 }

@@ -10,61 +10,61 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// IgnoreWriters turns the wait for open writers off: the mutant that a test of the log must catch.
+// IgnoreWriters switches off the wait for open transactions. The tests of the log must fail with this mutant.
 func (l *Log) IgnoreWriters() {
 	l.await = func(context.Context, outbox.Position) error { return nil }
 }
 
-// WarnAfter changes after how long a wait is reported.
+// WarnAfter sets how long the log waits before it reports the wait.
 func (l *Log) WarnAfter(wait time.Duration) { l.warnAfter = wait }
 
-// AnswerWithin changes how long a statement may take.
+// AnswerWithin sets the time limit of a statement.
 func (l *Log) AnswerWithin(bound time.Duration) { l.within = bound }
 
-// AnswerWithin changes how long a statement may take.
+// AnswerWithin sets the time limit of a statement.
 func (s *CursorStore) AnswerWithin(bound time.Duration) { s.within = bound }
 
-// AnswerWithin changes how long a statement of the relay's may take.
+// AnswerWithin sets the time limit of a statement of the relay.
 func (p *Parking) AnswerWithin(bound time.Duration) { p.within = bound }
 
-// AnswerWithin changes how long the statement may take.
+// AnswerWithin sets the time limit of the statement.
 func (r *Retention) AnswerWithin(bound time.Duration) { r.within = bound }
 
-// Classify makes classify testable.
+// Classify exports classify.
 var Classify = classify
 
-// AbandonedAfter changes how long a transaction that has appended may lie idle.
+// AbandonedAfter sets how long a transaction that has appended may be idle.
 func (u *UnitOfWork) AbandonedAfter(idle time.Duration) { u.abandonedAfter = idle }
 
-// DeleteStatement is how expired keys are deleted.
+// DeleteStatement deletes expired keys.
 const DeleteStatement = deleteStatement
 
-// How the relay is measured.
+// The statements that measure the relay.
 const (
 	MeasureStatement = measureStatement
 	OldestStatement  = oldestStatement
 )
 
-// Patience is how long a transaction waits to begin.
+// Patience sets how long Do waits for a transaction to begin.
 func (u *UnitOfWork) Patience(wait time.Duration) { u.beginTimeout = wait }
 
-// NewDialer returns what dials the database.
+// NewDialer returns the dialer for connections to the database.
 var NewDialer = newDialer
 
-// Unacknowledged is for how long the kernel waits for what was sent to be acknowledged.
+// Unacknowledged is how long the kernel waits for the acknowledgement of sent data.
 const Unacknowledged = unacknowledged
 
-// AllowCounting lets statements take longer.
+// AllowCounting gives statements the longer time limit of statements that count.
 func AllowCounting(ctx context.Context) context.Context { return allow(ctx, counting) }
 
-// How a log whose sequence went back is noticed.
+// The statements that notice a sequence that went back.
 var (
 	VerifyStatement     = verifyStatement
 	DisorderStatement   = disorderStatement
 	SaveCursorStatement = saveCursorStatement
 )
 
-// OpenBehindPooler opens a pool that sets only what a pooler accepts.
+// OpenBehindPooler opens a pool that uses only the settings that a pooler accepts.
 func OpenBehindPooler(options Options) (*bun.DB, error) {
 	db, sessions, err := open(options)
 	if err == nil {
@@ -73,10 +73,10 @@ func OpenBehindPooler(options Options) (*bun.DB, error) {
 	return db, err
 }
 
-// ReadOptions makes readOptions testable.
+// ReadOptions exports readOptions.
 var ReadOptions = readOptions
 
-// How long what a session leads to counts as known.
+// For how long the pool's knowledge about a server counts: see these constants in session_pool.go.
 const (
 	ReadOnlyFor = readOnlyFor
 	StandbyFor  = standbyFor
@@ -85,7 +85,7 @@ const (
 // KeysOf returns the idempotency keys of a transaction.
 func KeysOf(tx bun.Tx) orders.Keys { return &keys{tx: tx, abandonedAfter: abandonedAfter} }
 
-// What a lane asks about letters.
+// The statements with which a lane asks about letters.
 const (
 	TakeStatement     = takeStatement
 	FindHeldStatement = findHeldStatement

@@ -23,13 +23,13 @@ func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
 const (
 	relayName = "ORDERS"
-	underTest = "under-test" // the application name of the connections that Disconnect takes away
+	underTest = "under-test" // the application name of the connections that Disconnect closes
 	leaseTTL  = time.Minute
 )
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// harness is a fresh database: the adapters under test on a pool of their own, and another pool for everybody else.
+// harness is a fresh database. The adapters under test use one pool, and all other work uses another pool.
 type harness struct {
 	address string
 	name    string
@@ -61,7 +61,7 @@ func newHarnessAt(t *testing.T, address string) *harness {
 	return h
 }
 
-// split returns another database of the same server, and the database's name.
+// split returns the address of another database on the same server, and the name of the database.
 func split(t *testing.T, address string) (server, name string) {
 	t.Helper()
 	parsed, err := url.Parse(address)
@@ -102,12 +102,12 @@ func (h *harness) desk() *postgres.RelayAdmin {
 	return postgres.NewRelayAdmin(h.db, relayName, "STREAM")
 }
 
-// Advance moves the lease against the database's clock, which is the same as moving the clock.
+// Advance moves the expiry of the lease back. That has the same effect as a later clock.
 func (h *harness) Advance(t *testing.T, by time.Duration) {
 	exec(t, h.others, "UPDATE leases SET expires_at = expires_at - ? * interval '1 microsecond'", by.Microseconds())
 }
 
-// Age moves what was written against the database's clock.
+// Age makes the rows of the log older. That has the same effect as a later clock.
 func (h *harness) Age(t *testing.T, by time.Duration) {
 	rewrite(t, h.others, "recorded_at = recorded_at - ? * interval '1 microsecond'", by.Microseconds())
 	exec(t, h.others, "UPDATE outbox_cursor SET passed_at = passed_at - ? * interval '1 microsecond'", by.Microseconds())
@@ -130,7 +130,7 @@ func (h *harness) Spoil(t *testing.T, at outbox.Position) {
 	rewrite(t, h.others, "recorded_at = 'infinity' WHERE position = ?", int64(at))
 }
 
-// rewrite updates rows of the outbox, which the schema does not let anybody do.
+// rewrite updates rows of the outbox. It has to work around the schema, which forbids updates.
 func rewrite(t *testing.T, db *bun.DB, set string, args ...any) {
 	t.Helper()
 	require.NoError(t, db.RunInTx(t.Context(), nil, func(_ context.Context, tx bun.Tx) error {

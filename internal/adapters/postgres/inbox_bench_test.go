@@ -14,8 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// BenchmarkApply applies events of aggregates of their own with the sample effect, for 20,000 customers. A batch of one is a lone event.
-// An operation is an event.
+// BenchmarkApply applies events with the sample effect, each of its own aggregate, for 20,000 customers. A batch of one is a
+// lone event. One operation is one event.
 func BenchmarkApply(b *testing.B) {
 	customers := make([]order.CustomerID, 20_000)
 	for i := range customers {

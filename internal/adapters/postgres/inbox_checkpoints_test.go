@@ -23,7 +23,7 @@ import (
 
 const emails = "emails"
 
-// beginLane begins the subscriber emails with one lane.
+// beginLane creates the subscriber emails with one lane.
 func beginLane(t *testing.T, in *postgres.Inbox) inbox.Checkpoint {
 	t.Helper()
 	require.NoError(t, in.Begin(t.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
@@ -38,7 +38,7 @@ func lookAt(t *testing.T, in *postgres.Inbox) inbox.Checkpoint {
 	return view.Lanes[0]
 }
 
-// eventOf returns an event of an aggregate, stored at a sequence.
+// eventOf returns an event of an aggregate. The number is its sequence, position and version.
 func eventOf(sequence uint64, aggregate string) inbox.Event {
 	return inbox.Event{Sequence: sequence, Entry: outbox.Entry{
 		Message: relaytest.NewMessage(aggregate, int64(sequence)), Position: outbox.Position(sequence), RecordedAt: time.Now(),
@@ -50,7 +50,8 @@ func batchOf(from inbox.Checkpoint, events ...inbox.Event) inbox.Batch {
 	return inbox.Batch{From: from, To: inbox.StreamPosition{Sequence: last, StoredAt: time.Unix(int64(last), 1)}, Events: events}
 }
 
-// applyAll applies a batch from where the lane stands, and returns what became of it. The handler fails for suspects.
+// applyAll applies a batch at the lane's checkpoint, and returns the outcome. The handler fails for events that are marked as
+// suspects.
 func applyAll(t *testing.T, in *postgres.Inbox, events ...inbox.Event) inbox.Outcome {
 	t.Helper()
 	suspects := make(map[string]bool)
@@ -68,15 +69,15 @@ func applyAll(t *testing.T, in *postgres.Inbox, events ...inbox.Event) inbox.Out
 	return outcome
 }
 
-// thrice judges that an event is dead after three failures, and tried again in an hour.
+// thrice makes an event dead at its third failure. After earlier failures, the event is tried again in an hour.
 func thrice(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Limit: 3, Wait: time.Hour}, nil
 }
 
 var ignore = handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { return nil })
 
-// TestFrozenCopyFreesItsLane checks that the lane of a copy that freezes in a transaction is free after the idle timeout, and that the
-// copy's late commit fails.
+// TestFrozenCopyFreesItsLane checks a copy that freezes inside a transaction. After the idle timeout, another copy can use the
+// lane, and the late commit of the frozen copy fails.
 func TestFrozenCopyFreesItsLane(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
@@ -104,8 +105,8 @@ func TestFrozenCopyFreesItsLane(t *testing.T) {
 	require.Equal(t, []string{fmt.Sprintf("emails %s USD 1 1", customer)}, readTotals(t, h))
 }
 
-// TestSlowHandlers checks that handlers of a batch may take longer than the idle timeout together, and that the error tells of a handler
-// that alone takes longer.
+// TestSlowHandlers checks that the handlers of a batch may together take longer than the idle timeout. If one handler alone
+// takes longer, the error names its event.
 func TestSlowHandlers(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{IdleTimeout: 500 * time.Millisecond})
@@ -126,7 +127,7 @@ func TestSlowHandlers(t *testing.T) {
 	require.ErrorContains(t, err, "raise the idle timeout")
 }
 
-// TestCopiesThatAreGone checks for how long a copy counts as being there, and that its announcement is deleted in the end.
+// TestCopiesThatAreGone checks how long a copy counts as present after its last heartbeat, and that its row is deleted later.
 func TestCopiesThatAreGone(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
@@ -144,7 +145,7 @@ func TestCopiesThatAreGone(t *testing.T) {
 		heartbeat("fresh")
 		require.Equal(t, want, heartbeat("me").Copies)
 	}
-	const slack = 2 * time.Second // for a machine that is busy
+	const slack = 2 * time.Second // for a busy machine
 	heartbeat("old")
 	age("old", inbox.CopyTimeout-slack)
 	see("fresh", "me", "old")
@@ -158,7 +159,8 @@ func TestCopiesThatAreGone(t *testing.T) {
 	see("fresh", "me", "old")
 }
 
-// TestCopiesLookTogether checks that copies whose announcements are all old do not wait for each other.
+// TestCopiesLookTogether checks that heartbeats of many copies do not block each other, even when all rows of copies are
+// outdated.
 func TestCopiesLookTogether(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
@@ -178,7 +180,8 @@ func TestCopiesLookTogether(t *testing.T) {
 	}
 }
 
-// TestStatementsOfABatch checks what a batch sends: as much as a lone event, while there are no letters and nothing comes twice.
+// TestStatementsOfABatch checks that a batch sends as many statements as a lone event, if there are no letters and no event
+// comes twice.
 func TestStatementsOfABatch(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
@@ -203,7 +206,7 @@ func TestStatementsOfABatch(t *testing.T) {
 	}
 }
 
-// verbs are the first words of statements.
+// verbs returns the first word of each statement.
 func verbs(statements []string) []string {
 	found := make([]string, len(statements))
 	for i, statement := range statements {
@@ -212,7 +215,8 @@ func verbs(statements []string) []string {
 	return found
 }
 
-// TestLettersAreFoundByTheirIndex checks the plans of what a lane asks about letters with each batch.
+// TestLettersAreFoundByTheirIndex checks that the statements with which a lane asks about letters, once for each batch, use an
+// index.
 func TestLettersAreFoundByTheirIndex(t *testing.T) {
 	h := newHarness(t)
 	plan := func(statement string, args ...any) (plan string) {
@@ -232,8 +236,8 @@ func TestLettersAreFoundByTheirIndex(t *testing.T) {
 	require.Regexp(t, `dead_letters_of.*\n?.*Index Cond: .*hashtextextended`, held)
 }
 
-// TestLaneWaitsForNoLetter checks that a lane holds events behind a letter that somebody works on, without waiting for it. When that
-// letter ends, the events are letters whose turn has come.
+// TestLaneWaitsForNoLetter checks a lane that meets a letter which another transaction has locked. The lane does not wait: it
+// holds the later events of the aggregate. After the letter has ended, these events can be redelivered.
 func TestLaneWaitsForNoLetter(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
@@ -257,7 +261,7 @@ func TestLaneWaitsForNoLetter(t *testing.T) {
 	require.Equal(t, []inbox.Result{inbox.Applied}, applyAll(t, in, eventOf(3, "a")).Results)
 }
 
-// TestPlaces checks what the relay's metrics show of subscribers.
+// TestPlaces checks the progress of subscribers that the relay's metrics show.
 func TestPlaces(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})

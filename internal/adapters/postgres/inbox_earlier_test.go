@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// failBefore leaves the letter of an event as programs of before did when the event had failed and was to come again.
+// failBefore inserts the letter that an earlier version wrote for an event that failed and would be delivered again.
 func failBefore(t *testing.T, h *harness, event inbox.Event) {
 	t.Helper()
 	exec(t, h.others, `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version,
@@ -22,14 +22,14 @@ func failBefore(t *testing.T, h *harness, event inbox.Event) {
 		emails, event.ID, event.Key.Type, event.Key.ID, event.Version, int64(event.Position), event.Type, event.Subject)
 }
 
-// recordBefore leaves the inbox row of an event as programs of before did.
+// recordBefore inserts the inbox row of an event as an earlier version wrote it.
 func recordBefore(t *testing.T, h *harness, event inbox.Event, appliedAt any) {
 	t.Helper()
 	exec(t, h.others, `INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, applied_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?)`, emails, event.ID, event.Key.Type, event.Key.ID, event.Version, int64(event.Position), appliedAt)
 }
 
-// inboxRow reads when an event was applied and where it was met last.
+// inboxRow returns when an event was applied, and the sequence at which a lane met the event last.
 func inboxRow(t *testing.T, h *harness, event inbox.Event) (found string) {
 	t.Helper()
 	require.NoError(t, h.others.QueryRowContext(t.Context(), `SELECT CASE WHEN applied_at IS NULL THEN 'set aside'
@@ -38,7 +38,8 @@ func inboxRow(t *testing.T, h *harness, event inbox.Event) (found string) {
 	return found
 }
 
-// TestFailingLettersOfBefore checks that a failing letter ends with its event, or becomes another letter with it.
+// TestFailingLettersOfBefore checks letters in the state failing, which earlier versions wrote. Such a letter ends when its
+// event is applied, and changes its state when its event is set aside.
 func TestFailingLettersOfBefore(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
@@ -49,7 +50,7 @@ func TestFailingLettersOfBefore(t *testing.T) {
 	}
 	other := eventOf(9, "a")
 	failBefore(t, h, other)
-	recordBefore(t, h, events[3], "2020-01-01") // applied by another copy
+	recordBefore(t, h, events[3], "2020-01-01") // another copy has applied this event
 	events[1].Suspect = true
 	exec(t, h.others, "UPDATE dead_letters SET state = 'discarded' WHERE event_id = ?", events[4].ID)
 	recordBefore(t, h, events[4], nil)
@@ -73,7 +74,8 @@ func TestFailingLettersOfBefore(t *testing.T) {
 	require.Equal(t, []string{"2 dead 3 it fails 2", "3 waiting 0  3", "5 discarded 2 before", "9 failing 2 before"}, letters)
 }
 
-// TestFailingLettersOfAppliedEventsEnd checks that Redeliver ends a failing letter that outlives the effect of its event, and no other one.
+// TestFailingLettersOfAppliedEventsEnd checks that Redeliver removes a failing letter whose event was applied, and keeps all
+// other failing letters.
 func TestFailingLettersOfAppliedEventsEnd(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
@@ -97,7 +99,8 @@ func TestFailingLettersOfAppliedEventsEnd(t *testing.T) {
 	}
 }
 
-// TestFailingLettersAreLockedFirst checks that the lane waits for an operator who discards a failing letter, and that the two do not deadlock.
+// TestFailingLettersAreLockedFirst checks that a lane waits while an operator discards a failing letter, and that lane and
+// operator do not deadlock.
 func TestFailingLettersAreLockedFirst(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
@@ -128,7 +131,8 @@ func TestFailingLettersAreLockedFirst(t *testing.T) {
 	require.Equal(t, "set aside 1", inboxRow(t, h, event))
 }
 
-// TestRowsOfBefore checks that a lane notes where it meets an event that a program of before recorded.
+// TestRowsOfBefore checks that a lane updates the inbox row of an earlier version with the sequence at which it meets the
+// event.
 func TestRowsOfBefore(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
@@ -149,7 +153,7 @@ func TestRowsOfBefore(t *testing.T) {
 	}
 }
 
-// TestOrphansTakeEffect checks that an event without a letter whose row says that it was not applied is not lost.
+// TestOrphansTakeEffect checks that an event is applied if its inbox row says that it was set aside, but no letter keeps it.
 func TestOrphansTakeEffect(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
@@ -169,7 +173,7 @@ func TestOrphansTakeEffect(t *testing.T) {
 	require.Equal(t, []inbox.Result{inbox.Duplicate}, applyAll(t, in, eventAt(events[3], 5)).Results)
 }
 
-// eventAt is an event that is stored again.
+// eventAt returns the same event, stored again at another sequence.
 func eventAt(event inbox.Event, sequence uint64) inbox.Event {
 	event.Sequence = sequence
 	return event

@@ -22,7 +22,7 @@ import (
 
 func newCustomer() order.CustomerID { return order.CustomerID(relaytest.NewMessage("", 1).ID) }
 
-// withEffects runs fn with the effects of a transaction, and writes them.
+// withEffects runs fn in a transaction, and then writes the effects that fn collected.
 func withEffects(ctx context.Context, h *harness, fn func(effects postgres.Effects) error) error {
 	return h.db.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
 		effects := postgres.NewEffects(tx, "billing")
@@ -34,7 +34,7 @@ func withEffects(ctx context.Context, h *harness, fn func(effects postgres.Effec
 	})
 }
 
-// readTotals reads all totals as text.
+// readTotals returns all rows of totals as text.
 func readTotals(t *testing.T, h *harness) (totals []string) {
 	t.Helper()
 	require.NoError(t, h.others.NewRaw(`SELECT concat_ws(' ', subscriber, customer_id, currency, amount_minor + amount, orders)
@@ -42,8 +42,8 @@ func readTotals(t *testing.T, h *harness) (totals []string) {
 	return totals
 }
 
-// TestEffectsAreWrittenAtOnce checks that nothing is written before the flush, that one statement writes everything, and that sums do
-// not overflow.
+// TestEffectsAreWrittenAtOnce checks that effects are written only by the flush, all in one statement, and that sums do not
+// overflow.
 func TestEffectsAreWrittenAtOnce(t *testing.T) {
 	h := newHarness(t)
 	const one, two = "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b"
@@ -82,7 +82,7 @@ func TestEffectsAreWrittenAtOnce(t *testing.T) {
 	}, readTotals(t, h))
 }
 
-// TestEffectsEnd checks that a Tx is dead after the end, also for a handler that has kept it and goes on beside.
+// TestEffectsEnd checks that a Tx refuses calls after its end, even from a handler that still runs in another goroutine.
 func TestEffectsEnd(t *testing.T) {
 	h := newHarness(t)
 	ctx, customer := t.Context(), newCustomer()
@@ -108,7 +108,7 @@ func TestEffectsEnd(t *testing.T) {
 	beside.Wait()
 }
 
-// TestEffectsDoNotDeadlock checks that transactions which collect the same rows in other orders do not wait for each other.
+// TestEffectsDoNotDeadlock checks that transactions that collect the same rows in different orders do not deadlock.
 func TestEffectsDoNotDeadlock(t *testing.T) {
 	h := newHarness(t)
 	const writers, rounds, events = 4, 25, 20
@@ -140,7 +140,7 @@ func TestEffectsDoNotDeadlock(t *testing.T) {
 	require.Equal(t, writers*rounds*events, count(t, h, "SELECT sum(orders)::int FROM customer_totals"))
 }
 
-// TestEffectsFailures checks how failures of what was collected are classified.
+// TestEffectsFailures checks how failures to write the effects are classified.
 func TestEffectsFailures(t *testing.T) {
 	h := newHarness(t)
 	ctx := t.Context()
@@ -177,7 +177,7 @@ type foreign struct{}
 
 func (foreign) Subscriber() string { return "billing" }
 
-// TestTotalsNeedATransactionOfPostgres checks that a transaction of another adapter is refused.
+// TestTotalsNeedATransactionOfPostgres checks that Totals refuses a transaction of another adapter.
 func TestTotalsNeedATransactionOfPostgres(t *testing.T) {
 	for _, tx := range []inbox.Tx{foreign{}, nil} {
 		require.ErrorContains(t, postgres.NewTotals().Add(t.Context(), tx, newCustomer(), order.NewMoney(1, "USD")), "not one of Postgres")
@@ -196,7 +196,7 @@ func (handlerFunc) External() bool  { return false }
 
 func (handlerFunc) Applied(context.Context, outbox.Entry) {}
 
-// TestHandleSafely checks what becomes of a handler's errors.
+// TestHandleSafely checks how errors and panics of a handler are returned.
 func TestHandleSafely(t *testing.T) {
 	postgresSays := func(state string) error {
 		return fmt.Errorf("insert a row: %w", &pgconn.PgError{Code: state, Message: "it says no"})

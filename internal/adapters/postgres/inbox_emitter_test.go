@@ -25,8 +25,8 @@ func TestEmitter(t *testing.T) {
 	})
 }
 
-// TestEmittedIsWrittenLast checks that one statement writes what was emitted, after everything else although it was collected first, in order
-// of the aggregate, and that the transaction keeps its idle timeout.
+// TestEmittedIsWrittenLast checks that one statement writes all emitted events, sorted by aggregate, after all other effects.
+// The transaction keeps its idle timeout.
 func TestEmittedIsWrittenLast(t *testing.T) {
 	h := newHarness(t)
 	sent := &statements{}
@@ -53,8 +53,8 @@ func TestEmittedIsWrittenLast(t *testing.T) {
 	require.Len(t, page.Entries, 6)
 }
 
-// TestEmittingWithoutTheRightIsAnOutage checks that a subscriber which may not append to the log waits until it may, and says what to do: its
-// events are not at fault.
+// TestEmittingWithoutTheRightIsAnOutage checks a subscriber that lacks the right to append to the log. The error counts as an
+// outage, because no event is at fault, and says what to do. With the right, the same batch is applied.
 func TestEmittingWithoutTheRightIsAnOutage(t *testing.T) {
 	h := newHarness(t)
 	address, err := url.Parse(h.address)

@@ -16,7 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// removed is a log of so many events of a thousand aggregates, whose messages the stream has removed.
+// removed fills the log with events of a thousand aggregates, and returns the hole that the stream has if all their messages
+// are removed.
 func (h *harness) removed(t *testing.T, in *postgres.Inbox, events int) inbox.Hole {
 	t.Helper()
 	beginLane(t, in)
@@ -30,8 +31,8 @@ func (h *harness) removed(t *testing.T, in *postgres.Inbox, events int) inbox.Ho
 	return inbox.Hole{Lanes: 1, Stream: "STREAM", First: 1, Last: uint64(events), Read: uint64(events)} //nolint:gosec // positive
 }
 
-// TestLargeHole checks that a hole of 100,000 messages is filled by few statements for each five hundred events, in order, and that no call
-// returns more than that, also on a lane that has a small part of the events.
+// TestLargeHole checks a hole of 100,000 messages. Each call returns at most 500 events, in order, with few statements. That is
+// also true for a lane that owns only a small part of the events.
 func TestLargeHole(t *testing.T) {
 	const events = 100_000
 	h := newHarness(t)
@@ -70,7 +71,7 @@ func TestLargeHole(t *testing.T) {
 	}
 }
 
-// purging lets retention remove the log after the first statement of a transaction that reads it.
+// purging deletes rows of the log after the first statement of a transaction that reads the log.
 type purging struct{ purge func() }
 
 func (p *purging) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context { return ctx }
@@ -82,7 +83,8 @@ func (p *purging) AfterQuery(_ context.Context, event *bun.QueryEvent) {
 	}
 }
 
-// TestLogIsPurgedWhileItIsAsked checks that an answer is of one moment: what retention removes between two of its statements is in it.
+// TestLogIsPurgedWhileItIsAsked checks that ReadHole reads one snapshot: it still returns rows that retention removes between
+// its statements.
 func TestLogIsPurgedWhileItIsAsked(t *testing.T) {
 	h := newHarness(t)
 	during := &purging{}

@@ -15,8 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// BenchmarkRedeliver applies letters that wait behind a dead one, which was retried, with the sample effect. To be compared with
-// BenchmarkApply. An operation is a letter; -benchtime=5000x gives 5,000 letters of one aggregate.
+// BenchmarkRedeliver applies letters of one aggregate with the sample effect, after the dead letter before them was retried.
+// Compare it with BenchmarkApply. One operation is one letter: -benchtime=5000x makes 5,000 letters.
 func BenchmarkRedeliver(b *testing.B) {
 	customers := make([]order.CustomerID, 20_000)
 	for i := range customers {
@@ -46,7 +46,7 @@ func BenchmarkRedeliver(b *testing.B) {
 	}
 }
 
-// prepareLetters makes letters of one aggregate, of which the first is due.
+// prepareLetters makes n letters of one aggregate. The first one is due.
 func prepareLetters(b *testing.B, in *postgres.Inbox, n int) {
 	b.Helper()
 	require.NoError(b, in.Begin(b.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))

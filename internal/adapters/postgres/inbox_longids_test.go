@@ -10,7 +10,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 )
 
-// TestLongestAggregateCanBeParked parks an event with the longest id that the outbox's unique index takes.
+// TestLongestAggregateCanBeParked checks that an event can be parked if its aggregate has the longest id that the outbox's
+// unique index allows.
 func TestLongestAggregateCanBeParked(t *testing.T) {
 	h := newHarness(t)
 	var id strings.Builder
@@ -23,7 +24,7 @@ func TestLongestAggregateCanBeParked(t *testing.T) {
 	}
 }
 
-// TestLettersOfEarlierProgramsAreFound discards a letter that an earlier program has kept under an id of 300 bytes.
+// TestLettersOfEarlierProgramsAreFound checks that a letter of an earlier version, with an id of 300 bytes, can be discarded.
 func TestLettersOfEarlierProgramsAreFound(t *testing.T) {
 	h := newHarness(t)
 	downTo(t, h.others, 11)

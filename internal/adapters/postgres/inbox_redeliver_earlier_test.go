@@ -19,7 +19,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 )
 
-// letterBefore leaves the letter of an event in a state, with its inbox row, as programs of before did. It is due in some time.
+// letterBefore inserts the letter of an event and its inbox row as an earlier version wrote them. The letter is due after the
+// given time.
 func letterBefore(t *testing.T, h *harness, event inbox.Event, state inbox.LetterState, due time.Duration) {
 	t.Helper()
 	exec(t, h.others, `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version,
@@ -30,14 +31,14 @@ func letterBefore(t *testing.T, h *harness, event inbox.Event, state inbox.Lette
 	recordBefore(t, h, event, nil)
 }
 
-// rowStates reads the states of all rows, by position, as programs of before see them.
+// rowStates returns position and state of all letters as the table stores them. Earlier versions read the states from there.
 func rowStates(t *testing.T, h *harness) (states []string) {
 	t.Helper()
 	require.NoError(t, h.others.NewRaw("SELECT position || ' ' || state FROM dead_letters ORDER BY position").Scan(t.Context(), &states))
 	return states
 }
 
-// redelivered tries letters again, and returns the positions of those that were applied.
+// redelivered calls Redeliver, and returns the positions of the letters that were applied.
 func redelivered(t *testing.T, in *postgres.Inbox, r inbox.Redelivery) (positions []outbox.Position) {
 	t.Helper()
 	done, _, err := in.Redeliver(t.Context(), emails, r, ignore, thrice)
@@ -48,16 +49,16 @@ func redelivered(t *testing.T, in *postgres.Inbox, r inbox.Redelivery) (position
 	return positions
 }
 
-// TestRowsThatWaitWithoutNeed checks that a letter whose turn nobody has noted is shown as retrying and has its turn, and that one whose
-// row is retrying behind a pending one waits.
+// TestRowsThatWaitWithoutNeed checks rows whose stored state is out of date. A waiting letter with no letter before it is shown
+// as retrying and is redelivered. A retrying letter behind a dead one still waits.
 func TestRowsThatWaitWithoutNeed(t *testing.T) {
 	h := newHarness(t)
 	in := newInbox(h.db)
-	letterBefore(t, h, eventOf(1, "a"), inbox.Waiting, time.Hour) // its head was discarded beside another letter
+	letterBefore(t, h, eventOf(1, "a"), inbox.Waiting, time.Hour) // the letter before it was discarded while another version inserted this one
 	letterBefore(t, h, eventOf(2, "a"), inbox.Waiting, 0)
 	letterBefore(t, h, eventOf(3, "b"), inbox.Dead, 0)
 	letterBefore(t, h, eventOf(4, "b"), inbox.Retrying, 0)
-	failBefore(t, h, eventOf(5, "c")) // nothing waits for it
+	failBefore(t, h, eventOf(5, "c")) // no letter waits behind this one
 	letterBefore(t, h, eventOf(6, "c"), inbox.Waiting, 0)
 	letters, err := in.Letters(t.Context(), emails, 10)
 	require.NoError(t, err)
@@ -71,7 +72,8 @@ func TestRowsThatWaitWithoutNeed(t *testing.T) {
 	require.Equal(t, []string{"3 dead", "4 retrying", "5 failing"}, rowStates(t, h))
 }
 
-// TestRowsForProgramsOfBefore checks that only the row of a head says retrying: programs of before try any such row.
+// TestRowsForProgramsOfBefore checks that only the first letter of an aggregate is stored as retrying, because earlier versions
+// redeliver every row in that state.
 func TestRowsForProgramsOfBefore(t *testing.T) {
 	h := newHarness(t)
 	in := newInbox(h.db)
@@ -91,8 +93,8 @@ func TestRowsForProgramsOfBefore(t *testing.T) {
 	require.Equal(t, []string{"3 discarded", "4 retrying", "5 waiting"}, rowStates(t, h))
 }
 
-// TestLettersByHand checks letters that no program leaves: one of an event that was applied does not take effect again, and one whose id
-// the inbox cannot have is dead.
+// TestLettersByHand checks letters that no version writes. A letter whose event was already applied has no second effect, and a
+// letter whose event id is no UUID becomes dead.
 func TestLettersByHand(t *testing.T) {
 	h := newHarness(t)
 	in := newInbox(h.db)
@@ -120,7 +122,7 @@ func TestLettersByHand(t *testing.T) {
 	require.Equal(t, []string{"3 dead"}, rowStates(t, h), "it had been applied, so there is nothing to decide")
 }
 
-// What the program of f668941 sends when it tries a letter again, word for word.
+// The statements with which version f668941 redelivers a letter, word for word.
 const (
 	earlierDue = `
 UPDATE dead_letters SET due_at = clock_timestamp() + ?1 * interval '1 microsecond'
@@ -153,7 +155,7 @@ ON CONFLICT (subscriber, event_id) DO UPDATE SET applied_at = clock_timestamp()
 			ORDER BY position LIMIT 1)`
 )
 
-// earlierRedeliver does what that program does with a letter that is due. It reports whether there was one.
+// earlierRedeliver redelivers one due letter as version f668941 does. It reports whether there was one.
 func earlierRedeliver(ctx context.Context, db *bun.DB, handle func(ctx context.Context, position int64)) (found bool, err error) {
 	var id, aggregateType, aggregateID string
 	var version, position int64
@@ -196,8 +198,8 @@ func earlierRedeliver(ctx context.Context, db *bun.DB, handle func(ctx context.C
 	})
 }
 
-// TestRedeliverBesideTheProgramOfBefore lets both programs try the same letters at the same time. Each event takes effect once, and in
-// the order of its aggregate.
+// TestRedeliverBesideTheProgramOfBefore checks that two versions can redeliver the same letters at the same time. Each event
+// takes effect once, in the order of its aggregate.
 func TestRedeliverBesideTheProgramOfBefore(t *testing.T) {
 	h := newHarness(t)
 	in := newInbox(h.db)

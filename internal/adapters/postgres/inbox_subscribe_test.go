@@ -8,7 +8,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestForgottenSubscribersStayForgotten checks that a tombstone keeps copies from beginning and from subscribing, and that copies see it.
+// TestForgottenSubscribersStayForgotten checks that a tombstone keeps copies from Begin and Subscribe, and that a heartbeat
+// shows it.
 func TestForgottenSubscribersStayForgotten(t *testing.T) {
 	h := newHarness(t)
 	in := newInbox(h.db)
@@ -33,7 +34,8 @@ func TestForgottenSubscribersStayForgotten(t *testing.T) {
 	require.Equal(t, 3, count(t, h, "SELECT count(*)::int FROM subscriber_lanes"))
 }
 
-// TestSubscribingToNothingNewIsOneStatement checks what a copy sends that begins where others have.
+// TestSubscribingToNothingNewIsOneStatement checks that Subscribe sends one statement if the subscriber already has these event
+// types.
 func TestSubscribingToNothingNewIsOneStatement(t *testing.T) {
 	h := newHarness(t)
 	sent := &statements{}

@@ -14,8 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 )
 
-// TestCheckpoints checks the contract one case after the other: a copy counts as silent after inbox.CopySilentAfter, so that the statements of
-// a case must not wait for other cases.
+// TestCheckpoints runs the cases of the contract one after the other. In parallel, the statements of a case could wait so long
+// that its copies count as silent (inbox.CopySilentAfter).
 func TestCheckpoints(t *testing.T) {
 	inboxtest.TestCheckpoints(t, func(t *testing.T) inboxtest.Store { return newHarness(t).store() })
 }

@@ -38,14 +38,15 @@ func TestLogReturnsHeadersAsTheyWereStored(t *testing.T) {
 	}
 }
 
-// Large payloads are read for the slice that they are in, not for many slices before it.
+// TestLogReadsLittleMorePayloadThanItReturns checks that the log reads large payloads only for the slice that it returns, not
+// for many slices at once.
 func TestLogReadsLittleMorePayloadThanItReturns(t *testing.T) {
 	const events, limit = 64, 2 << 20
 	h := newHarness(t)
 	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		SELECT gen_random_uuid(), 'order', 'a', n, 'type', 'subject', to_json(repeat(md5(n::text), 31000))
-		FROM generate_series(1, ?) AS n`, events) // a megabyte each, of which a hundredth is stored
-	single := open(t, postgres.Options{URL: h.address, MaxOpenConns: 1}) // which can publish its own statistics
+		FROM generate_series(1, ?) AS n`, events) // payloads of one megabyte, which Postgres stores in a hundredth of that
+	single := open(t, postgres.Options{URL: h.address, MaxOpenConns: 1}) // a session that can flush its own statistics
 	touched := func() (blocks int) {
 		exec(t, single, "SELECT pg_stat_force_next_flush()")
 		require.NoError(t, single.NewRaw(`SELECT toast_blks_hit + toast_blks_read + tidx_blks_hit + tidx_blks_read
@@ -70,7 +71,8 @@ func TestLogReadsLittleMorePayloadThanItReturns(t *testing.T) {
 	}
 }
 
-// However large the events of one part are, those behind it come in whole slices again, after a careful one.
+// TestLogReadsWholeSlicesOfSmallEvents checks that the log returns full slices again after a part with large events. Only the
+// slices directly after that part are smaller.
 func TestLogReadsWholeSlicesOfSmallEvents(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
@@ -89,7 +91,8 @@ func TestLogReadsWholeSlicesOfSmallEvents(t *testing.T) {
 	require.Equal(t, []int{10, 20, 41, 100, 100, 29}, slices)
 }
 
-// TestLogIsPreparedWhereTheConnectionIsDirect, and is not lost when the server has forgotten that. Of poolers see TestPgBouncer.
+// TestLogIsPreparedWhereTheConnectionIsDirect checks that the log prepares its statement on a direct connection, and prepares
+// it again if the server has forgotten it. TestPgBouncer covers poolers.
 func TestLogIsPreparedWhereTheConnectionIsDirect(t *testing.T) {
 	h := newHarness(t)
 	single := open(t, postgres.Options{URL: h.address, MaxOpenConns: 1})
@@ -121,8 +124,8 @@ func TestLogIsPreparedWhereTheConnectionIsDirect(t *testing.T) {
 	require.Equal(t, 1, prepared())
 }
 
-// TestAnIdleLogIsOneStatement checks that an idle relay sends one statement: of a log that is empty, or of which everything was purged, as of one that holds the row that was
-// published last. What comes then is found.
+// TestAnIdleLogIsOneStatement checks that a read without new events sends one statement. The log may be empty, purged, or end
+// with the row that was published last. A later event is still found.
 func TestAnIdleLogIsOneStatement(t *testing.T) {
 	h := newHarness(t)
 	server := open(t, postgres.Options{URL: h.address, MaxOpenConns: 1})
@@ -133,7 +136,7 @@ func TestAnIdleLogIsOneStatement(t *testing.T) {
 		require.NoError(t, err)
 		return page.Entries
 	}
-	transactions := func() (count int64) { // of the only connection; asking is one itself
+	transactions := func() (count int64) { // of the only connection; this query is itself a transaction
 		exec(t, server, "SELECT pg_stat_force_next_flush()")
 		require.NoError(t, h.admin.NewRaw("SELECT xact_commit FROM pg_stat_database WHERE datname = ?", h.name).Scan(t.Context(), &count))
 		return count
@@ -159,14 +162,14 @@ func TestAnIdleLogIsOneStatement(t *testing.T) {
 	require.Len(t, read(), 1)
 }
 
-// TestLogKeepsItsPlan checks that Postgres keeps the plan of the read: for a table about which Postgres knows everything, it would rather make one for each read; for a small
-// one, scan it; for a large one, reckon with all that follows, and compile the statement.
+// TestLogKeepsItsPlan checks that Postgres keeps the generic plan of the read. Otherwise Postgres would plan each read of an
+// analyzed table again, scan the whole of a small table, or compile the statement (JIT) for a large one.
 func TestLogKeepsItsPlan(t *testing.T) {
 	const jitAbove = 100_000 // cost, Postgres' default
 	for _, size := range []struct {
 		rows    int
 		analyze bool
-		belief  float64 // how many rows Postgres is made to believe in, if any
+		belief  float64 // how many rows Postgres believes to be in the table; 0: its own estimate
 	}{{10, false, 0}, {1000, false, 0}, {1000, true, 0}, {20_000, false, 0}, {20_000, true, 0}, {20_000, true, 1e9}} {
 		t.Run(fmt.Sprintf("%+v", size), func(t *testing.T) {
 			h := newHarness(t)

@@ -14,7 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// A prepared transaction outlives the server, under another virtual id.
+// TestLogWaitsForPreparedTransactionsOverARestart checks that the log still waits for a prepared transaction after a restart of
+// the server, which gives the transaction another virtual id.
 func TestLogWaitsForPreparedTransactionsOverARestart(t *testing.T) {
 	server := infra.Postgres(t)
 	h := newHarnessAt(t, server.URL)
@@ -48,7 +49,8 @@ func TestLogRefusesAnUnsafeServer(t *testing.T) {
 	}
 }
 
-// A standby shows no writers, so nothing that it says about gaps can be believed.
+// TestLogRefusesAStandby checks that the log refuses a standby. A standby does not show open transactions, so that gaps cannot
+// be checked.
 func TestLogRefusesAStandby(t *testing.T) {
 	server := infra.Postgres(t)
 	h := newHarnessAt(t, server.URL)

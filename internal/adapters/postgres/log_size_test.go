@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// sizeConstraints keep out what can never be published for its size. A database from before has no such constraint, and may hold
-// such rows.
+// sizeConstraints refuse values that are too large to be published. Databases of earlier versions have no such constraints, and
+// may hold such rows.
 var sizeConstraints = []string{
 	"outbox_aggregate_type_at_most_255_bytes", "outbox_aggregate_id_at_most_1024_bytes", "outbox_event_type_at_most_255_bytes",
 	"outbox_subject_at_most_2048_bytes", "outbox_headers_at_most_64_kib", "outbox_payload_at_most_64_mib",
@@ -32,12 +32,12 @@ func dropSizeConstraints(t *testing.T, db *bun.DB) {
 
 const (
 	megabyte = 1 << 20
-	// noise is SQL for JSON of n*32+2 bytes that no compressor makes much smaller.
+	// noise is SQL for a JSON text of n*32+2 bytes that hardly compresses.
 	noise = "(SELECT to_json(string_agg(md5(n::text), '')) FROM generate_series(1, %d) AS n)"
 )
 
-// largeRows are values that were legal once, as SQL, and why they are parked where a broker takes 1 MiB. size is what reading the
-// value would allocate at least; the others are small.
+// largeRows are values, as SQL, that earlier versions of the schema allowed. reason is why the relay parks the row if the
+// broker's limit is 1 MiB. size is the least number of bytes that reading the value would allocate, or 0 if the value is small.
 var largeRows = []struct {
 	name, column, value, reason string
 	size                        int
@@ -63,7 +63,7 @@ var largeRows = []struct {
 	{"texts of more than the schema takes", "aggregate_id", "repeat('x', 4096)", "", 0},
 }
 
-// allocated returns how many bytes do allocates, whatever is freed meanwhile.
+// allocated returns how many bytes do allocates in total, also those that are freed again.
 func allocated(do func()) int {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -72,8 +72,8 @@ func allocated(do func()) int {
 	return int(after.TotalAlloc - before.TotalAlloc)
 }
 
-// TestWhatCanNeverBePublishedIsNotRead reads rows that are there from before the schema refused them, in every way in which the
-// program reads the log. The values, compressed or not, do not come into its memory, and the reason tells their size.
+// TestWhatCanNeverBePublishedIsNotRead checks rows that are older than the size constraints, on every way in which the program
+// reads the log. Values that are too large, compressed or not, are not loaded into memory. The reason names their size.
 func TestWhatCanNeverBePublishedIsNotRead(t *testing.T) {
 	h := newHarness(t)
 	dropSizeConstraints(t, h.others)
@@ -106,10 +106,11 @@ func TestWhatCanNeverBePublishedIsNotRead(t *testing.T) {
 	}
 }
 
-// requireListedSmall lists the log with and without payloads, and moves all of it into the parking lot and back.
+// requireListedSmall checks that no value that is too large is loaded into memory: not by a list of the log, with or without
+// payloads, and not by reads of the parking lot.
 func requireListedSmall(t *testing.T, h *harness) {
 	t.Helper()
-	const enough = 12 * megabyte // for those that fit, several times; no large one does
+	const enough = 12 * megabyte // enough for several copies of the values that fit, but too little for one value that does not fit
 	for _, payloads := range []bool{false, true} {
 		var found []operations.ListedEvent
 		used := allocated(func() {
@@ -153,13 +154,14 @@ func requireListedSmall(t *testing.T, h *harness) {
 	}
 }
 
-// TestOutboxTakesNothingTooLarge checks that the schema refuses one byte more than the domain allows, and names the bound.
+// TestOutboxTakesNothingTooLarge checks that the schema refuses values that are one byte larger than the domain allows, and
+// that the error names the limit.
 func TestOutboxTakesNothingTooLarge(t *testing.T) {
 	h := newHarness(t)
 	fits := map[string]string{
 		"aggregate_type": "repeat('x', 255)", "aggregate_id": "repeat('x', 1024)", "event_type": "repeat('x', 255)",
 		"subject": "'orders.' || repeat('x', 2041)", "headers": "jsonb_build_object('a', repeat('x', 65519))",
-	} // the largest payload is left out: to store it takes seconds
+	} // without the largest payload, which takes seconds to store
 	tooLarge := map[string]string{
 		"aggregate_type": "repeat('x', 256)", "aggregate_id": "repeat('x', 1025)", "event_type": "repeat('x', 256)",
 		"subject": "'orders.' || repeat('x', 2042)", "headers": "jsonb_build_object('a', repeat('x', 65520))",
@@ -174,7 +176,8 @@ func TestOutboxTakesNothingTooLarge(t *testing.T) {
 	}
 }
 
-// TestOutboxTakesNothingTooLargeFromATable inserts values that another table has compressed, so that their stored size says little.
+// TestOutboxTakesNothingTooLargeFromATable checks values that are copied, compressed, from another table. The constraints must
+// use their real size, not their stored size.
 func TestOutboxTakesNothingTooLargeFromATable(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.others, "CREATE TABLE staging (payload json, headers jsonb)")
@@ -189,7 +192,8 @@ func TestOutboxTakesNothingTooLargeFromATable(t *testing.T) {
 	}
 }
 
-// TestSchemaTakesWhatTheDomainTakes appends messages that are as large as the domain allows in everything but the payload.
+// TestSchemaTakesWhatTheDomainTakes checks that the schema accepts messages of the largest sizes that the domain allows, except
+// for the payload.
 func TestSchemaTakesWhatTheDomainTakes(t *testing.T) {
 	h := newHarness(t)
 	message := outbox.Message{
@@ -213,7 +217,7 @@ func TestSchemaTakesWhatTheDomainTakes(t *testing.T) {
 	require.Equal(t, message, page.Entries[0].Message)
 }
 
-// noisyText returns text that no compressor makes much smaller.
+// noisyText returns text that hardly compresses.
 func noisyText(size int) string {
 	var text strings.Builder
 	for state := uint64(88172645463325252); text.Len() < size; {
@@ -225,8 +229,8 @@ func noisyText(size int) string {
 	return text.String()
 }
 
-// TestRealignNamesAnEventThatTheSchemaRefuses moves an event that is older than the constraints and breaks one.
-// It cannot be inserted again, so the repair says which one it is. Once that is corrected, the repair works.
+// TestRealignNamesAnEventThatTheSchemaRefuses checks a repair that has to move an event which is older than a constraint and
+// breaks it. The event cannot be inserted again, so the error names it. After the event is corrected, the repair works.
 func TestRealignNamesAnEventThatTheSchemaRefuses(t *testing.T) {
 	h := newHarness(t)
 	const constraint = "outbox_event_type_at_most_255_bytes"

@@ -22,7 +22,7 @@ const beginTimeout = 20 * time.Second
 
 var plenty = relay.ReadLimit{Count: 1000, Bytes: 1 << 20}
 
-// transaction is a session that can do what bun.Tx cannot.
+// transaction opens a transaction on its own session. Unlike bun.Tx, it can also be prepared.
 func transaction(t *testing.T, h *harness) bun.Conn {
 	t.Helper()
 	conn, err := h.others.Conn(t.Context())
@@ -48,7 +48,7 @@ type reading struct {
 	err error
 }
 
-// readWaiting starts to read the log from its beginning and returns when the reader waits for writers.
+// readWaiting starts to read the log from its beginning. It returns when the reader waits for open transactions.
 func readWaiting(t *testing.T, h *harness) <-chan reading {
 	t.Helper()
 	answer := make(chan reading, 1)
@@ -68,7 +68,7 @@ func readOnce(ctx context.Context, h *harness) reading {
 	return reading{ids, err}
 }
 
-// requireWaiting looks at the reader for a moment in which it would have polled several times.
+// requireWaiting checks for a moment, in which the reader polls several times, that the reader still waits.
 func requireWaiting(t *testing.T, answer <-chan reading) {
 	t.Helper()
 	select {
@@ -94,7 +94,7 @@ func TestLogWaitsForAPositionDealtBeforeATransactionHasAnID(t *testing.T) {
 
 	first := relaytest.NewMessage("first", 1)
 	done := make(chan error, 1)
-	go func() { // its position is dealt, then the payload's expression stops at the gate, and only then is a row written
+	go func() { // this insert gets its position, then its payload's expression waits at the gate, and only later the row is written
 		_, err := h.others.ExecContext(t.Context(), `INSERT INTO outbox
 			(event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 			VALUES (?, 'order', 'first', 1, 'type', 'subject', (SELECT '{}'::json FROM pg_advisory_xact_lock(1)))`, first.ID)
@@ -132,7 +132,7 @@ func TestLogDoesNotWaitForOthers(t *testing.T) {
 		"CREATE INDEX CONCURRENTLY": func(t *testing.T, h *harness) {
 			holder := transaction(t, h)
 			exec(t, holder, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-			exec(t, holder, "SELECT 1") // its snapshot keeps the index from being finished
+			exec(t, holder, "SELECT 1") // its snapshot keeps CREATE INDEX from ending
 			background(t, h, "SELECT 1", "CREATE INDEX CONCURRENTLY later ON outbox (recorded_at)",
 				"SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = ? AND phase LIKE 'waiting for old snapshots%'")
 		},
@@ -157,7 +157,7 @@ func TestLogDoesNotWaitForOthers(t *testing.T) {
 	}
 }
 
-// background runs statement on a session of its own until the test ends, and returns when query counts it as running.
+// background runs statement on its own session until the test ends. It returns when query reports that the statement runs.
 func background(t *testing.T, h *harness, setting, statement, query string) {
 	t.Helper()
 	conn, err := h.others.Conn(t.Context())
@@ -207,7 +207,7 @@ func TestLogReadsSavepoints(t *testing.T) {
 	third := insert(t, early, "third")
 	answer := readWaiting(t, h)
 	exec(t, early, "COMMIT")
-	requireRead(t, answer, first, second) // not beyond what was seen when the wait began
+	requireRead(t, answer, first, second) // without third: a read ends where the log ended when the wait began
 	page, err := h.log.After(t.Context(), outbox.Progress{Position: 3, EventID: second}, plenty)
 	require.NoError(t, err)
 	require.Len(t, page.Entries, 1)
@@ -220,7 +220,7 @@ func TestLogWaitsForPreparedTransactions(t *testing.T) {
 	first := insert(t, early, "first")
 	second := insert(t, h.others, "second")
 	answer := readWaiting(t, h)
-	exec(t, early, "PREPARE TRANSACTION ?", h.name) // while it is waited for
+	exec(t, early, "PREPARE TRANSACTION ?", h.name) // while the reader waits for it
 	requireWaiting(t, answer)
 	exec(t, h.others, "COMMIT PREPARED ?", h.name)
 	requireRead(t, answer, first, second)

@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestCursorPassesTimesThatNobodyCanRead shows that a relay that takes over behind an event which was parked because its time cannot be
-// read saves its cursor, and loads it again.
+// TestCursorPassesTimesThatNobodyCanRead checks an event that is parked because its time cannot be read. A relay that takes
+// over directly behind this event can save its cursor and load it again.
 func TestCursorPassesTimesThatNobodyCanRead(t *testing.T) {
 	for _, when := range []string{"infinity", "10000-01-01 00:00:00+00"} {
 		t.Run(when, func(t *testing.T) {
@@ -27,7 +27,7 @@ func TestCursorPassesTimesThatNobodyCanRead(t *testing.T) {
 			var ids []string
 			require.NoError(t, h.others.NewRaw("SELECT event_id FROM outbox ORDER BY position").Scan(t.Context(), &ids))
 			place := outbox.Progress{Position: 2, EventID: ids[1]}
-			// The notice of parking is at the tail, the former leader died.
+			// The control message of the parked event is at the tail. The former leader has died.
 			_, err = h.parking.Reconcile(t.Context(), turn, relay.MessageMeta{Own: true, Progress: place, Parked: "its time"}, 2, false)
 			require.NoError(t, err)
 			turn.Revision++
@@ -36,7 +36,7 @@ func TestCursorPassesTimesThatNobodyCanRead(t *testing.T) {
 			cursor, err := h.cursors.Load(t.Context())
 			require.NoError(t, err)
 			require.EqualValues(t, 2, cursor.Position)
-			// What comes where the relay has passed is still noticed.
+			// A row that appears behind the cursor is still noticed.
 			require.NoError(t, h.log.Verify(t.Context(), place, 2))
 			record(t, h, "b", 2)
 			exec(t, h.others, "DELETE FROM outbox WHERE position = 1")
@@ -48,7 +48,8 @@ func TestCursorPassesTimesThatNobodyCanRead(t *testing.T) {
 	}
 }
 
-// TestVerifyWithABacklog shows that a relay takes over whatever backlog an outage has left. BACKLOG=2000000 measures with more.
+// TestVerifyWithABacklog checks that a relay can take over with any backlog after an outage. BACKLOG=2000000 measures a larger
+// one.
 func TestVerifyWithABacklog(t *testing.T) {
 	rows, err := strconv.Atoi(os.Getenv("BACKLOG"))
 	if err != nil {
@@ -66,14 +67,14 @@ func TestVerifyWithABacklog(t *testing.T) {
 			SELECT gen_random_uuid(), 'order', n::text, 1, 'test.v1', 'orders.created', to_json(repeat('x', 200)) FROM generate_series(?, ?) AS n`,
 			from+1000, from+999+min(atOnce, rows-from))
 	}
-	exec(t, h.others, "SELECT brin_summarize_new_values('outbox_recorded')") // as autovacuum does, about once a minute
+	exec(t, h.others, "SELECT brin_summarize_new_values('outbox_recorded')") // as autovacuum does about once a minute
 	place := outbox.Progress{Position: 100, EventID: id}
 	for range 2 {
 		began := time.Now()
 		err := h.log.Verify(t.Context(), place, 100)
 		t.Logf("%d rows: verified in %v: %v", rows, time.Since(began), err)
 		require.NoError(t, err)
-		require.NoError(t, h.log.Verify(t.Context(), outbox.Progress{}, 0)) // forget what was known
+		require.NoError(t, h.log.Verify(t.Context(), outbox.Progress{}, 0)) // makes the log forget what it has verified
 	}
 	began := time.Now()
 	_, err = h.desk().CheckSequence(t.Context())

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// logRows is how many rows TestSequenceChecksReadLittle writes; LOG_ROWS=1000000 measures a large log.
+// logRows returns how many rows TestSequenceChecksReadLittle writes. LOG_ROWS=1000000 measures a large log.
 func logRows(t *testing.T) int {
 	t.Helper()
 	if text := os.Getenv("LOG_ROWS"); text != "" {
@@ -27,7 +27,7 @@ func logRows(t *testing.T) int {
 	return 50_000
 }
 
-// TestSequenceChecksReadLittle shows that however long the log is, they look at its newest rows only.
+// TestSequenceChecksReadLittle checks that the checks of the sequence read only the newest rows, however long the log is.
 func TestSequenceChecksReadLittle(t *testing.T) {
 	h := newHarness(t)
 	rows := logRows(t)
@@ -59,8 +59,8 @@ func TestSequenceChecksReadLittle(t *testing.T) {
 	}
 }
 
-// TestRealignWaitsForWriters shows that an open transaction may hold a position that was dealt before, so nothing is moved until it ends;
-// one that comes meanwhile gets a new position.
+// TestRealignWaitsForWriters checks that Realign waits for open transactions, which may already hold an old position. A
+// transaction that starts to write during this wait gets a new position.
 func TestRealignWaitsForWriters(t *testing.T) {
 	t.Run("direct", func(t *testing.T) {
 		h := newHarness(t)
@@ -116,7 +116,7 @@ func requireRealignWaits(t *testing.T, h *harness, desk *postgres.RelayAdmin) {
 	require.EqualValues(t, 5, at)
 }
 
-// TestRealignEnds shows that writers that do not let go are not waited for without an end, and its context ends it.
+// TestRealignEnds checks that Realign does not wait for open transactions forever, and that it ends when its context ends.
 func TestRealignEnds(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 3)

@@ -19,8 +19,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// earlier is the program before the two sets: its migrations stand in testdata/legacy, and goose's default table has their
-// versions.
+// earlier is the migrator of the last version with a single set of migrations. Its migrations are in testdata/legacy, and its
+// versions in goose's default table.
 func earlier(t *testing.T, db *bun.DB) *goose.Provider {
 	t.Helper()
 	locker, err := lock.NewPostgresTableLocker()
@@ -30,7 +30,7 @@ func earlier(t *testing.T, db *bun.DB) *goose.Provider {
 	return provider
 }
 
-// legacyDatabase is a database of an earlier program at version; 0: an empty one.
+// legacyDatabase returns a database that an earlier version has migrated to version. With version 0 the database is empty.
 func legacyDatabase(t *testing.T, version int64) *bun.DB {
 	t.Helper()
 	db := open(t, postgres.Options{URL: emptyDatabase(t)})
@@ -41,7 +41,7 @@ func legacyDatabase(t *testing.T, version int64) *bun.DB {
 	return db
 }
 
-// schema describes every column, constraint, index, trigger and function, but not the version tables.
+// schema describes every column, constraint, index, trigger and function, except for the version tables.
 func schema(t *testing.T, db *bun.DB) []string {
 	t.Helper()
 	var described []string
@@ -61,7 +61,7 @@ func schema(t *testing.T, db *bun.DB) []string {
 	return described
 }
 
-// earlierVersions returns the versions in goose's default table, with their times.
+// earlierVersions returns the versions in goose's default table, with the time of each.
 func earlierVersions(t *testing.T, db *bun.DB) map[int64]time.Time {
 	t.Helper()
 	var rows []struct {
@@ -77,8 +77,8 @@ func earlierVersions(t *testing.T, db *bun.DB) map[int64]time.Time {
 	return versions
 }
 
-// TestDatabasesOfEarlierProgramsAreAdopted upgrades databases of several ages with racing instances. Each ends as a new one
-// begins, with its data, and the earlier program finds nothing to do.
+// TestDatabasesOfEarlierProgramsAreAdopted checks upgrades of databases of several ages, by several instances at once. Each
+// database gets the schema of a new one and keeps its data. The earlier version then finds nothing to migrate.
 func TestDatabasesOfEarlierProgramsAreAdopted(t *testing.T) {
 	t.Parallel()
 	fresh := legacyDatabase(t, 0)
@@ -115,7 +115,7 @@ func TestDatabasesOfEarlierProgramsAreAdopted(t *testing.T) {
 	}
 }
 
-// requireStatus looks before anything was adopted.
+// requireStatus checks the status of each migration before the upgrade, and that the query changes nothing.
 func requireStatus(t *testing.T, db *bun.DB, version int64) {
 	t.Helper()
 	there := tables(t, db)
@@ -127,14 +127,15 @@ func requireStatus(t *testing.T, db *bun.DB, version int64) {
 	require.Equal(t, there, tables(t, db), "to look changes nothing")
 }
 
-// TestAdoptionWaitsForNoTable adopts a database while another transaction has locked every table that holds data.
+// TestAdoptionWaitsForNoTable checks that the old versions are adopted while another transaction locks every table that holds
+// data.
 func TestAdoptionWaitsForNoTable(t *testing.T) {
 	t.Parallel()
 	db := legacyDatabase(t, 11)
 	busy, err := db.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
 	exec(t, busy, "LOCK TABLE orders, outbox, leases, outbox_cursor, inbox, customer_totals, outbox_parked, idempotency_keys, dead_letters, outbox_halts")
-	exec(t, busy, "LOCK TABLE goose_db_version IN SHARE MODE") // it may be read
+	exec(t, busy, "LOCK TABLE goose_db_version IN SHARE MODE") // other transactions may still read it
 	migrated := make(chan error, 1)
 	go func() { migrated <- postgres.MigrateUp(t.Context(), db, quiet) }()
 	require.Eventually(t, func() bool {
@@ -146,7 +147,8 @@ func TestAdoptionWaitsForNoTable(t *testing.T) {
 	require.NoError(t, <-migrated)
 }
 
-// TestAnotherRolesTablesAreNotMadeAgain migrates as a role that may make tables, and may not read what the earlier program noted.
+// TestAnotherRolesTablesAreNotMadeAgain checks a role that may create tables, but may not read the versions of the earlier
+// program. The migration fails and creates nothing.
 func TestAnotherRolesTablesAreNotMadeAgain(t *testing.T) {
 	t.Parallel()
 	address := emptyDatabase(t)
@@ -172,7 +174,8 @@ func TestAnotherRolesTablesAreNotMadeAgain(t *testing.T) {
 	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet), "the cure")
 }
 
-// TestVersionsOfAnotherProgramAreNotOurs starts in a database in which another program has used goose's default table.
+// TestVersionsOfAnotherProgramAreNotOurs checks that migrations ignore goose's default table if another program uses it, and do
+// not change that table.
 func TestVersionsOfAnotherProgramAreNotOurs(t *testing.T) {
 	t.Parallel()
 	db := legacyDatabase(t, 0)
@@ -193,7 +196,8 @@ func TestVersionsOfAnotherProgramAreNotOurs(t *testing.T) {
 	require.Contains(t, tables(t, db), "invoices")
 }
 
-// TestEarlierProgramTakesAMigrationBack lets the two programs migrate in turns.
+// TestEarlierProgramTakesAMigrationBack checks that both versions can migrate the same database in turns. A migration that the
+// earlier version took back is an error.
 func TestEarlierProgramTakesAMigrationBack(t *testing.T) {
 	t.Parallel()
 	db := legacyDatabase(t, 7)
@@ -214,7 +218,7 @@ func TestEarlierProgramTakesAMigrationBack(t *testing.T) {
 	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet))
 }
 
-// TestEarlierProgramOnANewDatabase follows docs/operations.md.
+// TestEarlierProgramOnANewDatabase checks the section "Back to an earlier version" of docs/operations.md on a new database.
 func TestEarlierProgramOnANewDatabase(t *testing.T) {
 	t.Parallel()
 	db := legacyDatabase(t, 0)
@@ -240,7 +244,7 @@ type logged struct {
 	lines strings.Builder
 }
 
-// Write adds to the lines.
+// Write adds to the log lines.
 func (l *logged) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -267,7 +271,8 @@ func (l *logged) says(t *testing.T, parts ...string) {
 	}, beginTimeout, 20*time.Millisecond, "%q", parts)
 }
 
-// TestMigrationSaysForWhatItWaits holds a migration up in each of the ways in which one can be.
+// TestMigrationSaysForWhatItWaits checks that a migration logs each kind of wait: for another migration, for a table, and for
+// open transactions.
 func TestMigrationSaysForWhatItWaits(t *testing.T) {
 	t.Parallel()
 	db := legacyDatabase(t, 7)

@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 )
 
-// loadedRows is how many rows are there before the migration, in each table that gets an index.
+// loadedRows is how many rows each table that gets an index holds before the migration.
 const loadedRows = 200_000
 
 // load fills the tables to which the migrations above version add an index.
@@ -40,7 +40,8 @@ func load(t *testing.T, db *bun.DB, version int64) {
 	}
 }
 
-// requests do, until stop is called, what instances and subscribers of any version do, and stop returns the longest time that one took.
+// requests runs the statements that instances and subscribers of every version send, until stop is called. stop returns the
+// longest time of a statement, and their number.
 func requests(t *testing.T, db *bun.DB) (stop func() (longest time.Duration, count int64)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -80,9 +81,9 @@ func requests(t *testing.T, db *bun.DB) (stop func() (longest time.Duration, cou
 	}
 }
 
-// TestMigrationsUnderLoad upgrades databases with many rows while requests go on, and measures how long one waits at the
-// most. The migrations of before, which build indexes while they hold locks, are measured beside it, so that a busy machine
-// does not decide.
+// TestMigrationsUnderLoad checks how long a request waits while a database with many rows is upgraded. The migrations of the
+// earlier version, which lock tables while they build indexes, run on the same machine for comparison. So a busy machine does
+// not change the result.
 func TestMigrationsUnderLoad(t *testing.T) {
 	measure := func(version int64, migrate func(db *bun.DB) error) time.Duration {
 		db := legacyDatabase(t, version)

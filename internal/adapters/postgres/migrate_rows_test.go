@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// downTo takes migrations of every set back until none above version is left.
+// downTo takes the migrations of both sets back down to version.
 func downTo(t *testing.T, db *bun.DB, version int64) {
 	t.Helper()
 	for _, set := range postgres.Sets() {
@@ -31,7 +31,7 @@ func downTo(t *testing.T, db *bun.DB, version int64) {
 	}
 }
 
-// insertAs appends an event with a value of its own in one column.
+// insertAs appends an event, with the given value in one column.
 func insertAs(t *testing.T, db bun.IDB, aggregate, column, value string) error {
 	t.Helper()
 	columns := map[string]string{
@@ -48,7 +48,7 @@ func insertAs(t *testing.T, db bun.IDB, aggregate, column, value string) error {
 	return err
 }
 
-// documented returns the statements that a section of docs/operations.md tells operators to run.
+// documented returns the SQL statements in a section of docs/operations.md.
 func documented(t *testing.T, title string) []string {
 	t.Helper()
 	text, err := os.ReadFile("../../../docs/operations.md")
@@ -65,11 +65,12 @@ func documented(t *testing.T, title string) []string {
 	return statements
 }
 
-// beforeRows is the last version of the schema that takes rows which cannot be relayed.
+// beforeRows is the last version of the schema that accepts rows which cannot be published.
 const beforeRows = 7
 
-// TestMigrationOfRowsThatAreThere upgrades a log that breaks the rules which it gets. Times may stay, for the relay parks such
-// rows. For ids that are there twice, the migration tells what to do, and works once that is done.
+// TestMigrationOfRowsThatAreThere checks the upgrade of a log whose rows break the new rules. Rows with unreadable times may
+// stay, because the relay parks them. If an event id occurs twice, the migration fails and names the section to follow. After
+// the repair, the migration works.
 func TestMigrationOfRowsThatAreThere(t *testing.T) {
 	h := newHarness(t)
 	downTo(t, h.others, beforeRows)
@@ -81,7 +82,7 @@ func TestMigrationOfRowsThatAreThere(t *testing.T) {
 	require.NoError(t, insertAs(t, h.others, "e", "event_id", "'"+twice+"'"))
 	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, stream_sequence, token, updated_at) VALUES (?, 4, 4, 0, now())", relayName)
 
-	for range 2 { // the first try leaves an index behind that is not valid
+	for range 2 { // the first try leaves an invalid index behind
 		err := postgres.MigrateUp(t.Context(), h.others, quiet)
 		require.ErrorIs(t, err, postgres.ErrDuplicateIDs)
 		require.Equal(t, fault.Invalid, fault.KindOf(err))
@@ -123,8 +124,8 @@ func readWhole(t *testing.T, h *harness) (all []outbox.Entry) {
 	}
 }
 
-// TestMigrationLetsWritersThrough upgrades the schema while a transaction that has appended stays open. The others, which
-// append after it, hardly wait.
+// TestMigrationLetsWritersThrough checks an upgrade while a transaction that has appended stays open. Transactions that append
+// after it do not wait for the migration.
 func TestMigrationLetsWritersThrough(t *testing.T) {
 	h := newHarness(t)
 	downTo(t, h.others, beforeRows)

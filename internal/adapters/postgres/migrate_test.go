@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// emptyDatabase is one that was never migrated.
+// emptyDatabase returns the address of a database that was never migrated.
 func emptyDatabase(t *testing.T) string {
 	t.Helper()
 	address := infra.Database(t)

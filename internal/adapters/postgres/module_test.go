@@ -41,7 +41,7 @@ func TestModule(t *testing.T) {
 	)
 	app.RequireStart()
 
-	busy, err := db.Conn(t.Context()) // all of the main pool
+	busy, err := db.Conn(t.Context()) // takes all connections of the main pool
 	require.NoError(t, err)
 	term, err := elector.Acquire(t.Context(), 0)
 	require.NoError(t, err)

@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 )
 
-// manyLetters leaves 5,000 letters that wait behind a dead one, 1,200 aggregates of a dead letter and one that waits, 3,000 letters
-// that are tried again in an hour, and as many events that were applied.
+// manyLetters inserts 5,000 letters behind one dead letter, 1,200 aggregates with a dead letter and a waiting one, 3,000
+// letters that are due in an hour, and 10,000 applied events.
 func manyLetters(t *testing.T, h *harness) {
 	t.Helper()
 	const insert = `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version,
@@ -32,7 +32,8 @@ func manyLetters(t *testing.T, h *harness) {
 	exec(t, h.others, "ANALYZE")
 }
 
-// TestCostOfLetters checks that no statement which copies send all the time reads a table as a whole, or sorts it, or filters many rows.
+// TestCostOfLetters checks that the statements that copies send all the time do not scan or sort a whole table, and do not
+// filter many rows.
 func TestCostOfLetters(t *testing.T) {
 	h := newHarness(t)
 	manyLetters(t, h)
@@ -40,7 +41,7 @@ func TestCostOfLetters(t *testing.T) {
 	for name, c := range map[string]struct {
 		statement string
 		args      []any
-		want      string // in the plan
+		want      string // a pattern in the plan
 	}{
 		"head":        {postgres.HeadStatement, []any{"emails", "1000", pgdialect.Array([]string{"t", "u"}), "handler"}, `Index Cond: .*state = 'retrying'::text\) AND \(due_at <= statement_timestamp`},
 		"letters":     {postgres.LettersStatement, []any{"emails", "order", "hot", 1, 500}, `Index Scan using dead_letters_of on dead_letters letter .*rows=500 `},
@@ -65,7 +66,8 @@ func TestCostOfLetters(t *testing.T) {
 	}
 }
 
-// TestManyTurnsAreNoted checks that turns which nobody has noted are noted some at a time, and all of them in the end.
+// TestManyTurnsAreNoted checks that waiting letters whose turn has come, although no program has stored that, are promoted in
+// small groups until none is left.
 func TestManyTurnsAreNoted(t *testing.T) {
 	h := newHarness(t)
 	manyLetters(t, h)

@@ -15,7 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// deadLetters makes dead letters as a program of before does, one of each aggregate. They have died one after the other.
+// deadLetters inserts n dead letters as an earlier version wrote them, each of its own aggregate. They died one after the
+// other.
 func deadLetters(t *testing.T, h *harness, n int) {
 	t.Helper()
 	exec(t, h.others, `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version,
@@ -26,8 +27,8 @@ func deadLetters(t *testing.T, h *harness, n int) {
 	exec(t, h.others, "ANALYZE dead_letters")
 }
 
-// TestManyLettersAreChangedInChunks checks that a verb which waits for a copy holds the locks of no other letters but those of its
-// chunk, that what it has done stays when it is interrupted, and that it can be given again.
+// TestManyLettersAreChangedInChunks checks a command that changes many letters while it waits for a locked letter. It holds
+// locks only in the current chunk. If the command is interrupted, its finished chunks stay, and it can run again.
 func TestManyLettersAreChangedInChunks(t *testing.T) {
 	h := newHarness(t)
 	const all, chunk = 2000, 500
@@ -67,7 +68,7 @@ func TestManyLettersAreChangedInChunks(t *testing.T) {
 	require.Equal(t, all, retrying())
 }
 
-// TestWalksReadPages checks that a page of dead letters is read by the index, however many letters there are.
+// TestWalksReadPages checks that a page of dead letters is read from an index, however many letters there are.
 func TestWalksReadPages(t *testing.T) {
 	h := newHarness(t)
 	deadLetters(t, h, 10_000)

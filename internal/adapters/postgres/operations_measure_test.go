@@ -79,7 +79,7 @@ func TestMeasureRefusesWithoutADatabase(t *testing.T) {
 	h.Reconnect(t)
 }
 
-// explain runs the statement and says how.
+// explainAnalyze runs the statement and returns its plan.
 func explainAnalyze(t *testing.T, h *harness, statement string, args ...any) string {
 	t.Helper()
 	var plan []string
@@ -87,7 +87,8 @@ func explainAnalyze(t *testing.T, h *harness, statement string, args ...any) str
 	return strings.Join(plan, "\n")
 }
 
-// TestMeasureReadsLittle checks that a measurement reads few rows, however long backlog and parking lot are, and whatever the planner knows about the backlog.
+// TestMeasureReadsLittle checks that a measurement reads few rows, however long backlog and parking lot are, and whatever the
+// planner's statistics are.
 func TestMeasureReadsLittle(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)

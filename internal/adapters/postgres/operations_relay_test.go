@@ -20,7 +20,7 @@ func status(t *testing.T, h *harness) operations.RelayStatus {
 	return status
 }
 
-// record appends the first versions of an order.
+// record appends versions 1 to versions of an order.
 func record(t *testing.T, h *harness, id string, versions int64) {
 	t.Helper()
 	writer, err := h.Begin(t.Context())
@@ -31,7 +31,7 @@ func record(t *testing.T, h *harness, id string, versions int64) {
 	require.NoError(t, writer.Commit())
 }
 
-// park puts the event at a position into the parking lot.
+// park puts the event at a position into the parking lot, in the given state.
 func park(t *testing.T, h *harness, position outbox.Position, state relay.ParkedState) {
 	t.Helper()
 	exec(t, h.others, `
@@ -86,7 +86,8 @@ func TestStatusTellsWhereTheRelayStands(t *testing.T) {
 	require.NotNil(t, status(t, h).Halt, "until a leader finds that it is over")
 }
 
-// A relay that takes over again and again writes all the time, and does not come on.
+// TestStatusTellsWhenTheRelayCameOnLast checks that SavedAt changes only with progress. A relay that takes over again and again
+// writes all the time, but makes no progress.
 func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 3)
@@ -121,7 +122,7 @@ func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 	require.True(t, status(t, h).SavedAt.After(parked))
 }
 
-// What belongs to another relay, or was dealt with, is not told.
+// TestStatusIsOfOneRelay checks that the status shows nothing of other relays, and no expired lease.
 func TestStatusIsOfOneRelay(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.others, `INSERT INTO leases (name, holder, token, acquired_at, expires_at) VALUES
@@ -175,18 +176,18 @@ func TestStatusNamesTheOldestWriter(t *testing.T) {
 
 func TestListChooses(t *testing.T) {
 	h := newHarness(t)
-	record(t, h, "a", 3)                                                                                                   // 1 to 3
-	record(t, h, "b", 2)                                                                                                   // 4, 5
-	rewrite(t, h.others, "recorded_at = recorded_at - interval '1 hour' WHERE position <= 2")                              // long ago
+	record(t, h, "a", 3)                                                                                                   // positions 1 to 3
+	record(t, h, "b", 2)                                                                                                   // positions 4 and 5
+	rewrite(t, h.others, "recorded_at = recorded_at - interval '1 hour' WHERE position <= 2")                              // recorded long ago
 	rewrite(t, h.others, "event_type = 'it''s ?' WHERE position IN (2, 5)")                                                // another type
 	rewrite(t, h.others, "aggregate_type = 'invoice' WHERE position = 3")                                                  // another key
-	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES (?, 3, 0, now())", relayName) // two to go
-	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES ('OTHER', 9, 0, now())")      // of no concern
+	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES (?, 3, 0, now())", relayName) // unpublished: 4, 5
+	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES ('OTHER', 9, 0, now())")      // must have no effect
 	park(t, h, 1, relay.Redriven)
 	park(t, h, 4, relay.Parked)
 	open := transaction(t, h)
 	insert(t, open, "open")
-	record(t, h, "c", 1) // 7: the relay waits for 6
+	record(t, h, "c", 1) // position 7: the relay waits for position 6
 
 	for name, c := range map[string]struct {
 		filter operations.EventFilter
@@ -229,7 +230,7 @@ func TestListChooses(t *testing.T) {
 	require.Equal(t, recorded, listed[5].Entry, "as it was recorded, without the payload that nobody asked for")
 }
 
-// Before a relay has ever run nothing is published.
+// TestListWithoutARelay checks that events are listed as unpublished before a relay has run.
 func TestListWithoutARelay(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 1)
@@ -238,12 +239,13 @@ func TestListWithoutARelay(t *testing.T) {
 	require.Equal(t, operations.Unpublished, listed[0].State)
 }
 
-// Retention must not count the age of what another stream, or a place further back, holds from before the adoption.
+// TestAdoptionLetsRetentionCountAnew checks which events retention may remove directly after an adoption. An event counts as
+// old only if the relay had passed it in the same stream, and it is not behind the adopted position.
 func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 	for name, c := range map[string]struct {
 		to        outbox.Position
 		newStream bool
-		stays     int // of 4
+		stays     int // how many of 4 events stay
 	}{
 		"forward":        {4, false, 1},
 		"back":           {2, false, 2},
@@ -270,7 +272,8 @@ func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 	}
 }
 
-// An operator's word comes between two writes of the leader, also while one is under way.
+// TestAdoptionWaitsForTheLeadersWrite checks that an adoption waits for a write of the leader that is under way, and then fails
+// because the cursor has changed.
 func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 	h := newHarness(t)
 	term, err := h.Elector("instance-1").Acquire(t.Context(), 0)

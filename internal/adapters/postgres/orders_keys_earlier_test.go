@@ -16,14 +16,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// downToEarlierKeys takes migrations back until the keys are those of all customers together.
+// downToEarlierKeys takes migrations back to the version in which a key is unique for all customers together.
 func downToEarlierKeys(t *testing.T, h *harness) {
 	t.Helper()
 	downTo(t, h.others, 12)
 	require.Zero(t, count(t, h, "SELECT count(to_regclass('request_keys'))"))
 }
 
-// What the program of that version sends, word for word.
+// The statements that the earlier version sends, word for word.
 const (
 	earlierClaim = `
 INSERT INTO idempotency_keys AS held (key, fingerprint, order_id)
@@ -41,11 +41,11 @@ DELETE FROM idempotency_keys WHERE key = ANY (ARRAY (
 
 var errReused = errors.New("422")
 
-// request is one that both programs understand: it places an order, or pays one.
+// request is a request that both versions understand: to place an order, or to pay one.
 type request struct {
 	customer order.CustomerID
 	key      orders.Key
-	text     string   // as both programs write it
+	text     string   // what the request asks, as both versions write it
 	pays     order.ID // empty: it places an order
 }
 
@@ -54,7 +54,7 @@ func placing(customer string, key orders.Key, minor int) request {
 	return request{customer: id, key: key, text: fmt.Sprintf("place %s %d USD", id, minor)}
 }
 
-// earlier is what the earlier program does in its transaction: it returns the order that answers.
+// earlierProgram does what the earlier version does in its transaction. It returns the id of the order in the answer.
 func earlierProgram(ctx context.Context, tx bun.Tx, r request) (answer string, err error) {
 	mine := string(r.pays)
 	if mine == "" {
@@ -83,7 +83,7 @@ func insertOrder(ctx context.Context, db bun.IDB, id string, customer order.Cust
 	return err
 }
 
-// present is what this program does.
+// present does what this version does in its transaction.
 func present(ctx context.Context, tx bun.Tx, r request) (answer string, err error) {
 	mine := orders.KeyClaim{Scope: orders.ScopeOf(r.customer), Key: r.key, Digest: orders.DigestOf(r.text), Order: r.pays}
 	if r.pays == "" {
@@ -103,7 +103,7 @@ func present(ctx context.Context, tx bun.Tx, r request) (answer string, err erro
 
 type answerer = func(ctx context.Context, tx bun.Tx, r request) (string, error)
 
-// ask sends a request to a program. before runs in its transaction when it has its answer.
+// ask sends a request to one version. The functions in before run inside the transaction, once the answer is known.
 func ask(t *testing.T, h *harness, do answerer, r request, before ...func()) (answer string, err error) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -130,8 +130,8 @@ func ageAll(t *testing.T, h *harness, by time.Duration) {
 	}
 }
 
-// TestKeysWhileTwoProgramsServe lets the programs of both schemas serve, as during an update. A request that one of them has
-// answered, and that is sent to the other one, is answered with the same order, and there is no second one.
+// TestKeysWhileTwoProgramsServe checks an update during which both versions serve. A request that one version has answered gets
+// the same order from the other version. No second order is created.
 func TestKeysWhileTwoProgramsServe(t *testing.T) {
 	programs := map[string]answerer{"earlier": earlierProgram, "present": present}
 	for first, one := range programs {
@@ -190,7 +190,8 @@ func TestKeysWhileTwoProgramsServe(t *testing.T) {
 	}
 }
 
-// A request that is sent to both programs at the same time is one order, whichever of them comes first.
+// TestTwoProgramsAtOnce checks that a request that is sent to both versions at the same time creates one order, whichever
+// version is first, also if the first one fails.
 func TestTwoProgramsAtOnce(t *testing.T) {
 	programs := map[string]answerer{"earlier": earlierProgram, "present": present}
 	for first, one := range programs {
@@ -232,8 +233,8 @@ func TestTwoProgramsAtOnce(t *testing.T) {
 	}
 }
 
-// Of two customers with the same key the earlier program refuses the second one, as ever. This one does not, and what the
-// earlier one answered stays answered.
+// TestTwoCustomersWhileTwoProgramsServe checks two customers that use the same key. The earlier version refuses the second
+// customer, and this version does not. Both keep their answers.
 func TestTwoCustomersWhileTwoProgramsServe(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -258,8 +259,8 @@ func TestTwoCustomersWhileTwoProgramsServe(t *testing.T) {
 	require.Equal(t, 2, count(t, h, "SELECT count(*) FROM orders"))
 }
 
-// TestMigrationKeepsTheKeys upgrades a database while the earlier program claims keys: each request that it has answered is
-// answered with the same order afterwards, by both programs.
+// TestMigrationKeepsTheKeys checks an upgrade while the earlier version claims keys. Afterwards, both versions answer each
+// earlier request with the same order.
 func TestMigrationKeepsTheKeys(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -309,7 +310,8 @@ func TestMigrationKeepsTheKeys(t *testing.T) {
 	require.NotEqual(t, expired, later)
 }
 
-// Roles that may use the earlier table may use the new one, before the file with the rights is run again.
+// TestMigrationKeepsTheRights checks that roles with rights on the earlier table get the same rights on the new table, before
+// the file with the rights runs again.
 func TestMigrationKeepsTheRights(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -338,7 +340,8 @@ func TestMigrationKeepsTheRights(t *testing.T) {
 	require.Equal(t, answer, again)
 }
 
-// The documented statements erase what is kept of one customer's requests, by an index, and nothing of others'.
+// TestAKeysCustomerCanBeErased checks that the documented statements delete the request keys of one customer, and none of other
+// customers.
 func TestAKeysCustomerCanBeErased(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// node is a part of what EXPLAIN (ANALYZE, FORMAT JSON) says.
+// node is a node of a plan from EXPLAIN (ANALYZE, FORMAT JSON).
 type node struct {
 	Type    string  `json:"Node Type"`
 	Index   string  `json:"Index Name"`
@@ -36,8 +36,9 @@ func (n node) read() float64 {
 	return read
 }
 
-// TestEveryCombinationOfFiltersReadsAPage checks that a page reads only the rows that it shows, for every filter, and whether or not
-// there are such orders. Half of the orders are one customer's, who has none that is paid; half of the others are paid.
+// TestEveryCombinationOfFiltersReadsAPage checks that a page reads only the rows that it shows, for every combination of
+// filters, even if no order matches. Half of the orders belong to one customer, who has no paid order. Half of the other orders
+// are paid.
 func TestEveryCombinationOfFiltersReadsAPage(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

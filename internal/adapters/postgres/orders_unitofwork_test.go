@@ -48,7 +48,7 @@ func (s shop) Entries(t *testing.T) []outbox.Entry {
 	return page.Entries
 }
 
-// Order reads by plain SQL, as anybody's report does.
+// Order reads an order with plain SQL, as a report of another program does.
 func (s shop) Order(t *testing.T, id order.ID) (order.Snapshot, bool) {
 	t.Helper()
 	var state order.Snapshot
@@ -68,8 +68,8 @@ func (s shop) Order(t *testing.T, id order.ID) (order.Snapshot, bool) {
 	return state, true
 }
 
-// failNextCommit lets the commit fail that comes next for a transaction which writes one of the tables. The sequence
-// remembers, whatever happens to the transaction, that it did.
+// failNextCommit makes the next commit fail of a transaction that writes one of the tables. Later commits succeed: a sequence
+// counts, and a rollback does not reset it.
 func failNextCommit(t *testing.T, db *bun.DB, tables ...string) {
 	t.Helper()
 	exec(t, db, `CREATE SEQUENCE commits;
@@ -83,7 +83,7 @@ func failNextCommit(t *testing.T, db *bun.DB, tables ...string) {
 	}
 }
 
-// statements notes what is sent, BEGIN and COMMIT included.
+// statements records the statements that are sent, with BEGIN and COMMIT.
 type statements struct{ operations, queries []string }
 
 func (s *statements) BeforeQuery(ctx context.Context, event *bun.QueryEvent) context.Context {
@@ -110,7 +110,7 @@ func save(ctx context.Context, tx orders.Tx, o *order.Order) error {
 	return tx.Outbox.Append(ctx, relaytest.NewMessage(string(o.Snapshot().ID), o.Snapshot().Version))
 }
 
-// payment is the transaction that pays an order; meanwhile happens after it was read.
+// payment returns the work of a transaction that pays an order. It calls meanwhile after it has read the order.
 func payment(id order.ID, meanwhile func()) func(ctx context.Context, tx orders.Tx) error {
 	return func(ctx context.Context, tx orders.Tx) error {
 		o, err := tx.Orders.Get(ctx, id)
@@ -148,14 +148,15 @@ func TestTransactionsSendNoMoreThanTheyMust(t *testing.T) {
 	require.Equal(t, []string{"BEGIN", "INSERT", "SELECT", "COMMIT"}, sent.operations)
 }
 
-// Whoever finds all connections in use is told so in time, and those who have one go on, however long they take.
+// TestABusyDatabaseIsNotWaitedForForEver checks a pool whose connections are all in use. A new transaction fails in time. A
+// running transaction may take as long as it needs.
 func TestABusyDatabaseIsNotWaitedForForEver(t *testing.T) {
 	db := open(t, postgres.Options{URL: infra.Database(t), MaxOpenConns: 1})
-	exec(t, db, "SELECT 1") // a connection may take a while to open
+	exec(t, db, "SELECT 1") // to open a connection takes a while
 	work := postgres.NewUnitOfWork(db)
 	work.Patience(100 * time.Millisecond)
 	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
-		for range 3 { // and none of them keeps anything
+		for range 3 { // a failed try must not keep a connection
 			start := time.Now()
 			err := work.Do(t.Context(), func(context.Context, orders.Tx) error {
 				require.Fail(t, "it ran")
@@ -178,8 +179,8 @@ func TestABusyDatabaseIsNotWaitedForForEver(t *testing.T) {
 	}), "having begun, it may take its time")
 }
 
-// TestListsAreReadFromIndexes checks that, whatever is filtered, Postgres walks down an index in the order of the list; it neither
-// reads the table nor sorts nor counts its way to a page. (What is hardly more than a page it may sort.)
+// TestListsAreReadFromIndexes checks that a list with any filter walks an index in the order of the list. Postgres neither
+// scans the table nor sorts nor uses OFFSET.
 func TestListsAreReadFromIndexes(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.others, `INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)
@@ -234,7 +235,8 @@ func explain(t *testing.T, h *harness, statement string, args ...any) (plan stri
 	return plan
 }
 
-// A transaction's statements belong to the span around it, not to that of its BEGIN.
+// TestTransactionsAreTracedSideBySide checks that the statements of a transaction are children of the span around the
+// transaction, not of the span of BEGIN.
 func TestTransactionsAreTracedSideBySide(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
@@ -251,7 +253,8 @@ func TestTransactionsAreTracedSideBySide(t *testing.T) {
 	}
 }
 
-// Judging the version that somebody else committed meanwhile is READ COMMITTED's, whatever the database's default is.
+// TestTransactionsChooseTheirIsolation checks that transactions run as READ COMMITTED, whatever the database's default is. Only
+// then can Save see a version that another transaction has committed meanwhile.
 func TestTransactionsChooseTheirIsolation(t *testing.T) {
 	h := shop{newHarness(t)}
 	exec(t, h.admin, "ALTER DATABASE ? SET default_transaction_isolation = 'serializable'", bun.Ident(h.name))
@@ -264,7 +267,8 @@ func TestTransactionsChooseTheirIsolation(t *testing.T) {
 	require.ErrorIs(t, err, orders.ErrOrderChanged)
 }
 
-// A log that deals positions downwards would reorder the events of one Append.
+// TestAppendNoticesPositionsThatDoNotAscend checks that Append fails if positions descend. They would reorder the events of one
+// Append.
 func TestAppendNoticesPositionsThatDoNotAscend(t *testing.T) {
 	h := shop{newHarness(t)}
 	exec(t, h.others, "ALTER TABLE outbox ALTER COLUMN position SET INCREMENT -1 SET MINVALUE -100 RESTART 50")
@@ -286,13 +290,13 @@ func TestAppendRefusesWhatPostgresCannotKeep(t *testing.T) {
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
 }
 
-// TestAbandonedClaimEnds checks that a transaction that has claimed a key and lies idle is ended by Postgres, so that others with the
-// key go on; also one that found the key claimed, for it holds it, too.
+// TestAbandonedClaimEnds checks that Postgres ends a transaction that has claimed a key and is idle, so that others can claim
+// the key. The same holds for a transaction that found the key claimed, because it also locks the key.
 func TestAbandonedClaimEnds(t *testing.T) {
 	h := shop{newHarness(t)}
 	work := postgres.NewUnitOfWork(h.db)
 	work.AbandonedAfter(200 * time.Millisecond)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // or else it would wait for itself
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // without this limit, a failure would wait forever
 	defer cancel()
 	frozen, next, last := newClaim("k"), newClaim("k"), newClaim("k")
 	next.Digest = orders.DigestOf("next")
@@ -302,7 +306,7 @@ func TestAbandonedClaimEnds(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, step.holds, holds)
 			require.NoError(t, h.UnitOfWork().Do(ctx, func(ctx context.Context, tx orders.Tx) error {
-				holds, err := tx.Keys.Claim(ctx, next) // returns when the other one was ended
+				holds, err := tx.Keys.Claim(ctx, next) // returns when Postgres has ended the outer transaction
 				require.NoError(t, err)
 				require.Equal(t, step.next, holds)
 				return nil
@@ -313,7 +317,7 @@ func TestAbandonedClaimEnds(t *testing.T) {
 	}
 }
 
-// A sweep must not read the keys that have not expired.
+// TestExpiredKeysAreFoundByTheirIndex checks that deleting expired keys does not read the other keys.
 func TestExpiredKeysAreFoundByTheirIndex(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.others, `INSERT INTO request_keys SELECT 's', 'k' || n, sha256(''), gen_random_uuid(), now() FROM generate_series(1, 5000) AS n;
@@ -329,8 +333,8 @@ func newClaim(key orders.Key) orders.KeyClaim {
 	return orders.KeyClaim{Scope: "customer", Key: key, Digest: orders.DigestOf("f"), Order: order.ID(relaytest.NewMessage("", 1).ID)}
 }
 
-// TestAbandonedTransactionEnds checks that a transaction that has appended and lies idle is ended by Postgres, so that the log goes
-// on behind it. Others keep the session's own setting.
+// TestAbandonedTransactionEnds checks that Postgres ends a transaction that has appended and is idle, so that the log behind it
+// can be published. Other transactions of the session keep the session's own timeout.
 func TestAbandonedTransactionEnds(t *testing.T) {
 	h := shop{newHarness(t)}
 	work := postgres.NewUnitOfWork(h.db)

@@ -9,7 +9,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// The followers ask for the lease all the time; a held one must cost them, its holder and the table nothing.
+// TestAskingForAHeldLeaseNeitherLocksNorWritesIt checks that asking for a held lease is cheap, because followers ask all the
+// time.
 func TestAskingForAHeldLeaseNeitherLocksNorWritesIt(t *testing.T) {
 	h := newHarness(t)
 	term, err := h.Elector("leader").Acquire(t.Context(), 0)

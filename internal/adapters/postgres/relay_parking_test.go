@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// stalled starts call and returns when its statement has taken its snapshot and waits for somebody's lock.
+// stalled starts call. It returns when the statement of call waits for a lock.
 func stalled(t *testing.T, h *harness, call func(context.Context) error) <-chan error {
 	t.Helper()
 	answer := make(chan error, 1)
@@ -37,8 +37,8 @@ func eventually(t *testing.T, answer <-chan error) error {
 	}
 }
 
-// scene is a relay whose writes all have something to do. Of eight events the first five wait, two of them to be redriven;
-// the sixth belongs behind the fifth, the cursor passed the seventh long ago, and the eighth can be parked.
+// scene is a relay for which every kind of write has work. Of eight events, the first five are parked, two of them for redrive.
+// The sixth belongs behind the fifth, the cursor passed the seventh long ago, and the eighth can be parked.
 type scene struct {
 	*harness
 	term     relay.Term
@@ -81,7 +81,7 @@ func (s *scene) fence() relay.WriteFence {
 	return relay.WriteFence{Token: s.term.Token, Revision: s.revision}
 }
 
-// settle parks entry.
+// settle parks entry with Reconcile.
 func (s *scene) settle(t *testing.T, entry outbox.Entry) {
 	t.Helper()
 	settled, err := s.parking.Reconcile(t.Context(), s.fence(), notice(entry), 7, true)
@@ -101,7 +101,7 @@ func notice(entry outbox.Entry) relay.MessageMeta {
 	return relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large"}
 }
 
-// inTurn are the fenced writes of a relay.
+// inTurn returns the writes of a relay that check the cursor's revision.
 func (s *scene) inTurn() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Save": func(ctx context.Context) error {
@@ -127,7 +127,7 @@ func (s *scene) inTurn() map[string]func(context.Context) error {
 	}
 }
 
-// fenced are all writes of a relay.
+// fenced returns all writes of a relay, also Purge, which checks only the token.
 func (s *scene) fenced() map[string]func(context.Context) error {
 	all := s.inTurn()
 	all["Purge"] = func(ctx context.Context) error {
@@ -137,7 +137,7 @@ func (s *scene) fenced() map[string]func(context.Context) error {
 	return all
 }
 
-// everything is the text of all rows that a relay writes.
+// everything returns the text of all rows that a relay writes.
 func (s *scene) everything(t *testing.T) (rows []string) {
 	t.Helper()
 	require.NoError(t, s.others.NewRaw(`SELECT c::text FROM outbox_cursor AS c UNION ALL SELECT p::text FROM outbox_parked AS p
@@ -151,7 +151,8 @@ func (s *scene) positions(t *testing.T) (positions []int64) {
 	return positions
 }
 
-// Whatever the former leader had under way when its successor took the lease must see that it did.
+// TestWritesThatOverlapTheSuccessorAreRefused checks that every write of the former leader fails if its successor takes the
+// lease while the write waits.
 func TestWritesThatOverlapTheSuccessorAreRefused(t *testing.T) {
 	s := newScene(t)
 	before := s.everything(t)
@@ -167,8 +168,8 @@ func TestWritesThatOverlapTheSuccessorAreRefused(t *testing.T) {
 	require.Equal(t, 2, s.purge(t), "which had something to remove")
 }
 
-// A leader that gives up a request and goes on may find that the request takes effect after all, at the worst moment. One
-// of the two has no turn.
+// TestWritesThatOverlapAnEarlierOneAreOutOfTurn checks a leader that gave up a request and went on, while the request still
+// takes effect later. Of two such writes with the same revision, only one succeeds.
 func TestWritesThatOverlapAnEarlierOneAreOutOfTurn(t *testing.T) {
 	s := newScene(t)
 	before := s.everything(t)
@@ -183,7 +184,8 @@ func TestWritesThatOverlapAnEarlierOneAreOutOfTurn(t *testing.T) {
 	}
 }
 
-// The very first writes have no row that they could wait for.
+// TestOfTheFirstWritesOneHasItsTurn checks the same for the very first writes, when the cursor has no row yet that could be
+// locked.
 func TestOfTheFirstWritesOneHasItsTurn(t *testing.T) {
 	h := newHarness(t)
 	term, err := h.Elector("leader").Acquire(t.Context(), 0)
@@ -201,7 +203,8 @@ func TestOfTheFirstWritesOneHasItsTurn(t *testing.T) {
 	require.Equal(t, relay.Cursor{Revision: 1}, cursor)
 }
 
-// Retention must not remove an event that is being parked while it looks for what is old.
+// TestPurgeThatOverlapsParkingRemovesNothing checks that retention does not remove an event that another transaction parks at
+// the same time.
 func TestPurgeThatOverlapsParkingRemovesNothing(t *testing.T) {
 	s := newScene(t)
 	parking := transaction(t, s.harness)
@@ -217,7 +220,8 @@ func TestPurgeThatOverlapsParkingRemovesNothing(t *testing.T) {
 	require.Equal(t, []int64{1, 2, 3, 4, 5, 7, 8}, s.positions(t))
 }
 
-// An event that retention is removing must not be parked, for it could never be redriven.
+// TestANoticeThatOverlapsThePurgeOfItsEventParksNothing checks that an event is not parked while retention removes it. The
+// event could never be redriven.
 func TestANoticeThatOverlapsThePurgeOfItsEventParksNothing(t *testing.T) {
 	s := newScene(t)
 	purge := transaction(t, s.harness)
@@ -230,7 +234,8 @@ func TestANoticeThatOverlapsThePurgeOfItsEventParksNothing(t *testing.T) {
 	require.Len(t, waiting, 5)
 }
 
-// What is set aside at the moment at which its aggregate is redriven inherits that, or is redriven with it.
+// TestSettingAsideAndRedrivingSeeEachOther checks an event that is set aside while its aggregate is redriven. The event is
+// redriven, too, whichever transaction is first.
 func TestSettingAsideAndRedrivingSeeEachOther(t *testing.T) {
 	s := newScene(t)
 	operator := transaction(t, s.harness)
@@ -261,7 +266,8 @@ func TestSettingAsideAndRedrivingSeeEachOther(t *testing.T) {
 	require.Equal(t, []string{"redrive", "redrive", "parked", "parked", "redrive", "redrive"}, states())
 }
 
-// TestSettingAsideAndDiscardingSeeEachOther checks that an event is not set aside behind one that an operator gives up at this moment.
+// TestSettingAsideAndDiscardingSeeEachOther checks that an event is not set aside behind a parked event that an operator
+// discards at the same time.
 func TestSettingAsideAndDiscardingSeeEachOther(t *testing.T) {
 	s := newScene(t)
 	operator := transaction(t, s.harness)
@@ -277,7 +283,8 @@ func TestSettingAsideAndDiscardingSeeEachOther(t *testing.T) {
 	require.Zero(t, count(t, s.harness, "SELECT count(*)::int FROM outbox_parked WHERE position = 6"))
 }
 
-// A log row that somebody deleted by hand can never be redriven, but others can.
+// TestAnEventWithoutItsLogRowHoldsNoOtherAggregateUp checks a parked event whose log row was deleted by hand. It can never be
+// redriven, but the events of other aggregates can.
 func TestAnEventWithoutItsLogRowHoldsNoOtherAggregateUp(t *testing.T) {
 	s := newScene(t)
 	exec(t, s.others, "DELETE FROM outbox WHERE position <= ?", int64(s.log[1].Position))
@@ -290,11 +297,12 @@ func TestAnEventWithoutItsLogRowHoldsNoOtherAggregateUp(t *testing.T) {
 	require.Equal(t, s.log[2].Message, due[0].Message)
 }
 
-// Somebody who looks at a row by hand must not keep the lease from being renewed, and retention comes back to what it left.
+// TestPurgeDoesNotWaitForLockedRows checks that retention skips rows that an operator has locked, so that the renewal of the
+// lease does not wait. A later purge removes these rows.
 func TestPurgeDoesNotWaitForLockedRows(t *testing.T) {
 	for name, c := range map[string]struct {
 		lock          string
-		kept, removed []int64 // while the row is locked, of those that are old: 1 was discarded, 6 and 7 never parked
+		kept, removed []int64 // positions while the row is locked; old are 1, which was discarded, and 6 and 7, which were never parked
 	}{
 		"the first":            {"SELECT FROM outbox WHERE position = 1 FOR KEY SHARE", []int64{1, 2, 3, 4, 5, 6, 7, 8}, nil},
 		"one in the middle":    {"SELECT FROM outbox WHERE position = 6 FOR UPDATE", []int64{2, 3, 4, 5, 6, 7, 8}, []int64{1}},
@@ -319,7 +327,8 @@ func TestPurgeDoesNotWaitForLockedRows(t *testing.T) {
 	}
 }
 
-// What was discarded because its log row is gone leaves the lot, and holds nothing up.
+// TestPurgeTakesWhatIsGoneFromTheLog checks that retention removes a discarded event from the parking lot, although its log row
+// is gone.
 func TestPurgeTakesWhatIsGoneFromTheLog(t *testing.T) {
 	s := newScene(t)
 	exec(t, s.others, "DELETE FROM outbox WHERE position = 1")
@@ -332,7 +341,7 @@ func TestPurgeTakesWhatIsGoneFromTheLog(t *testing.T) {
 	require.Equal(t, []int64{2, 3, 4, 5}, inLot)
 }
 
-// A time that a jumping clock left in the future must not keep retention from its work until then.
+// TestRetentionRecoversFromAClockThatJumped checks that retention goes on after a clock jump left a time in the future.
 func TestRetentionRecoversFromAClockThatJumped(t *testing.T) {
 	s := newScene(t)
 	exec(t, s.others, "UPDATE outbox_cursor SET passed_at = now() + interval '10 years'")

@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// cpu is what this process has used, which other processes on the machine disturb less than the time that passed.
+// cpu returns the processor time of this process. Other processes on the machine disturb it less than the elapsed time.
 func cpu(b *testing.B) time.Duration {
 	b.Helper()
 	var usage syscall.Rusage
@@ -23,7 +23,7 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// BenchmarkStatement compares a statement with what it takes without deadlines.
+// BenchmarkStatement compares a statement with the same statement without deadlines.
 func BenchmarkStatement(b *testing.B) {
 	address := infra.Database(b)
 	bare, err := sql.Open("pgx", address+"&default_query_exec_mode=simple_protocol")

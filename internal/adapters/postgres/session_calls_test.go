@@ -20,7 +20,7 @@ import (
 
 const subscriber = "billing"
 
-// longer are the calls whose statements may take four times as long as others: they count or search.
+// longer are the calls whose statements get four times the usual time limit, because they count or search.
 var longer = map[string]bool{
 	"operations.ParkingAdmin.Redrive": true, "operations.RelayInspector.List": true, "operations.RelayInspector.Status": true, "operations.RelayRepair.Behind": true,
 	"inbox.Log.ReadHole": true, "operations.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
@@ -28,7 +28,7 @@ var longer = map[string]bool{
 
 type dbCall = func(ctx context.Context, db *bun.DB) error
 
-// on makes a call out of one that returns a value.
+// on adapts a call that returns a value.
 func on[T any](call func(ctx context.Context, db *bun.DB) (T, error)) dbCall {
 	return func(ctx context.Context, db *bun.DB) error {
 		_, err := call(ctx, db)
@@ -36,7 +36,7 @@ func on[T any](call func(ctx context.Context, db *bun.DB) (T, error)) dbCall {
 	}
 }
 
-// calls are all methods of the ports outside transactions.
+// calls returns a call of every method of the ports outside transactions.
 func calls() map[string]dbCall {
 	all := make(map[string]dbCall)
 	for _, some := range []map[string]dbCall{relayCalls(), operatingCalls(), subscriberCalls(), operatorCalls()} {
@@ -148,7 +148,7 @@ func operatingCalls() map[string]dbCall {
 	}
 }
 
-// lane is what calls of inbox.UnitOfWork and inbox.Checkpoints are about. Nobody has begun it.
+// lane is a checkpoint for calls of inbox.UnitOfWork and inbox.Checkpoints. The database has no such lane.
 var lane = inbox.Checkpoint{Lanes: 1, Stream: "S", Revision: 1}
 
 func giveUp(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
@@ -223,7 +223,7 @@ func subscriberCalls() map[string]dbCall {
 	}
 }
 
-// operatorCalls are about a subscriber that is not there: the first statement finds that out.
+// operatorCalls are calls about a subscriber that does not exist. Their first statement finds that out.
 func operatorCalls() map[string]dbCall {
 	operator := func(db *bun.DB) *postgres.Operator { return postgres.NewOperator(db) }
 	agree := func(context.Context, []inbox.Checkpoint) error { return nil }
@@ -277,7 +277,8 @@ func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
 	}
 }
 
-// inboxCalls are the methods of the ports inside a transaction of a subscriber. What they collect is written by the transaction.
+// inboxCalls are the methods of the ports inside a transaction of a subscriber. They only collect effects; the transaction
+// writes these.
 func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 	return map[string]func(ctx context.Context, tx inbox.Tx) error{
 		"orders.Totals.Add": func(ctx context.Context, tx inbox.Tx) error {
@@ -291,7 +292,8 @@ func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 	}
 }
 
-// inboxTransactions are the transactions of a subscriber, whose name the caller gives, that call a handler. Each is prepared first.
+// inboxTransactions are the transactions of a subscriber that call a handler. Each one first creates the subscriber with the
+// given name.
 func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error {
 	apply := func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler, suspect bool) error {
 		if err := newInbox(db).Begin(ctx, name, 1, "S", inbox.StreamPosition{}); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestTransactionOpensWithItsFirstStatement checks that BEGIN waits for the first statement, whatever that is and whatever becomes of
-// it, and that the connection is free afterwards.
+// TestTransactionOpensWithItsFirstStatement checks that BEGIN is not sent before the first statement, whatever that statement
+// is and whether it succeeds. Afterwards the connection is free.
 func TestTransactionOpensWithItsFirstStatement(t *testing.T) {
 	address := infra.Database(t)
 	watch := open(t, postgres.Options{URL: address, ApplicationName: "watch"})

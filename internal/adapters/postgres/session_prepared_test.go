@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestLoneEventsArePrepared checks that a connection prepares the statements of a lone event once, that it does without when Postgres has
-// lost them, and that an event that was dealt with before is known as such.
+// TestLoneEventsArePrepared checks that a connection prepares the statements for a lone event once. If Postgres has forgotten
+// them, the connection works without them. A second delivery of an event is still a duplicate.
 func TestLoneEventsArePrepared(t *testing.T) {
 	db := open(t, postgres.Options{URL: infra.Database(t), MaxOpenConns: 1})
 	in := postgres.NewInbox(db, postgres.InboxOptions{})
@@ -39,7 +39,7 @@ func TestLoneEventsArePrepared(t *testing.T) {
 			(SELECT sum(orders) FROM customer_totals)`).Scan(&found, &total))
 		require.Equal(t, []int{prepared, applied}, []int{found, total})
 	}
-	for n := range 10 { // Postgres makes a plan for any arguments after five
+	for n := range 10 { // after five executions, Postgres may switch to a generic plan
 		_, err := apply()
 		require.NoError(t, err)
 		requireState(2, n+1)

@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// readOnly makes sessions of the database begin read-only, or not any more, and ends those that there are if asked to.
+// readOnly switches read-only mode on or off for new sessions of the database. With end, it also ends the current sessions.
 func readOnly(t *testing.T, h *harness, on, end bool) {
 	t.Helper()
 	if on {
@@ -24,9 +24,8 @@ func readOnly(t *testing.T, h *harness, on, end bool) {
 	}
 }
 
-// TestReadOnlySessionsAreLeft makes the database read-only for a while. Sessions that began meanwhile take no writes for as long as
-// they live, so they are closed, and the first write a little later succeeds. Meanwhile what only reads goes on, and the pool
-// does not open its sessions again for each write that fails.
+// TestReadOnlySessionsAreLeft checks a database that is read-only for a while. Sessions from that time stay read-only for good,
+// so the pool closes them, and soon a write succeeds. Meanwhile reads work, and not every failed write opens new sessions.
 func TestReadOnlySessionsAreLeft(t *testing.T) {
 	h := newHarness(t)
 	elector := h.Elector("me")

@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// limit is for how long a statement may take here.
+// limit is the time limit of a statement in these tests.
 const limit = time.Second
 
 func limited(t *testing.T, address string, connections int) *bun.DB {
@@ -26,7 +26,7 @@ func limited(t *testing.T, address string, connections int) *bun.DB {
 	return open(t, postgres.Options{URL: address, MaxOpenConns: connections, StatementTimeout: limit})
 }
 
-// backends returns the server's processes behind two connections of the pool.
+// backends returns the process ids of the server for two connections of the pool.
 func backends(t *testing.T, db *bun.DB) map[int]bool {
 	t.Helper()
 	found := make(map[int]bool)
@@ -51,8 +51,8 @@ func shared(before, after map[int]bool) (both int) {
 	return both
 }
 
-// If a statement is not answered in time, the connections of that time lead nowhere. It does not matter who set the deadline. One
-// that its caller gives up says nothing.
+// TestADeadlineRetiresTheOtherConnections checks that the pool discards its current connections if a statement misses its
+// deadline, no matter who set the deadline. If the caller cancels, the other connections stay.
 func TestADeadlineRetiresTheOtherConnections(t *testing.T) {
 	db := limited(t, infra.Database(t), 2)
 	sleep := func(ctx context.Context) error {
@@ -116,8 +116,8 @@ func TestRowsAreReadUnderTheDeadline(t *testing.T) {
 	require.NoError(t, types.Err())
 }
 
-// A transaction ends by itself whichever of its statements is not answered; what the caller does in between takes as long as it
-// takes.
+// TestTransactionsEndByThemselves checks that a transaction ends in time if BEGIN, COMMIT or ROLLBACK gets no answer. The work
+// between the statements has no time limit.
 func TestTransactionsEndByThemselves(t *testing.T) {
 	for step, run := range map[string]func(t *testing.T, db *bun.DB, silence func()) error{
 		"BEGIN": func(t *testing.T, db *bun.DB, silence func()) error {
@@ -152,7 +152,8 @@ func TestTransactionsEndByThemselves(t *testing.T) {
 	}
 }
 
-// The connection of a transaction whose context ends is rolled back and used again.
+// TestATransactionThatIsGivenUpIsRolledBack checks that a transaction whose context ends is rolled back, and that its
+// connection is used again.
 func TestATransactionThatIsGivenUpIsRolledBack(t *testing.T) {
 	db := limited(t, infra.Database(t), 1)
 	var before, after int
@@ -165,7 +166,7 @@ func TestATransactionThatIsGivenUpIsRolledBack(t *testing.T) {
 		cancel()
 		return nil
 	})
-	require.Error(t, err) // database/sql says context.Canceled or, when it has rolled back already, sql.ErrTxDone: classify joins them
+	require.Error(t, err) // database/sql reports context.Canceled or, after its own rollback, sql.ErrTxDone; classify joins both
 	require.ErrorIs(t, postgres.Classify(ctx, err), context.Canceled)
 	var kept int
 	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT pg_backend_pid(), (SELECT count(*) FROM kept)").Scan(&after, &kept))
@@ -173,7 +174,8 @@ func TestATransactionThatIsGivenUpIsRolledBack(t *testing.T) {
 	require.Zero(t, kept)
 }
 
-// While all connections are in use, whatever is asked for ends in time, and what has a connection has its whole time.
+// TestTheWaitForAConnectionEnds checks that the wait for a connection has its own limit while all connections are in use. The
+// wait is not taken off the statement's time.
 func TestTheWaitForAConnectionEnds(t *testing.T) {
 	db := limited(t, infra.Database(t), 1)
 	type settings struct{ Name string }
@@ -224,7 +226,7 @@ func TestTheWaitForAConnectionEnds(t *testing.T) {
 	require.NoError(t, <-busy)
 }
 
-// Statements that count may take four times as long, and no longer.
+// TestSomeStatementsMayTakeLonger checks that statements that count get four times the usual time limit, and no more.
 func TestSomeStatementsMayTakeLonger(t *testing.T) {
 	db := limited(t, infra.Database(t), 2)
 	ctx := postgres.AllowCounting(t.Context())
@@ -242,7 +244,7 @@ func TestNothingIsPreparedThroughDatabaseSQL(t *testing.T) {
 	require.ErrorContains(t, err, "PgBouncer")
 }
 
-// The isolation that is asked for is the one that Postgres gets, as with pgx's own driver.
+// TestIsolation checks that Postgres gets the requested isolation level, as with pgx's own driver.
 func TestIsolation(t *testing.T) {
 	db := limited(t, infra.Database(t), 1)
 	for level, want := range map[sql.IsolationLevel]string{
@@ -272,11 +274,12 @@ func TestUnixSocketsAreDialed(t *testing.T) {
 	require.NoError(t, conn.Close())
 }
 
-// With its pooled connections gone dead, a follower still leads soon after the leader's lease has run out.
+// TestAFollowerWithDeadConnectionsTakesOver checks that a follower whose pooled connections are dead still becomes leader soon
+// after the lease has expired.
 func TestAFollowerWithDeadConnectionsTakesOver(t *testing.T) {
 	const ttl = 3 * time.Second
 	proxy, address := newProxy(t)
-	db := open(t, postgres.Options{URL: address, MaxOpenConns: 2}) // as the elector's own pool
+	db := open(t, postgres.Options{URL: address, MaxOpenConns: 2}) // as the pool of the elector
 	leader := postgres.NewElector(open(t, postgres.Options{URL: address}), relayName, "leader", ttl)
 	follower := postgres.NewElector(db, relayName, "follower", ttl)
 	_, err := leader.Acquire(t.Context(), 0)

@@ -12,10 +12,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// bound is for how long a statement may take in these tests.
+// bound is the time limit of a statement in these tests.
 const bound = time.Second
 
-// A database that does not answer must not keep the relay while its lease is renewed.
+// TestTheRelaysStatementsAreBounded checks that a database that does not answer cannot hold the relay while its lease is
+// renewed.
 func TestTheRelaysStatementsAreBounded(t *testing.T) {
 	s := newScene(t)
 	s.harness.log.AnswerWithin(bound)
@@ -61,7 +62,7 @@ func TestTheRelaysStatementsAreBounded(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled, name)
 		require.NotErrorIs(t, err, context.DeadlineExceeded, name)
 	}
-	require.Eventually(t, func() bool { // Postgres has heard of it, too
+	require.Eventually(t, func() bool { // until Postgres has noticed it, too
 		var waiting int
 		err := s.db.NewRaw(`SELECT count(*) FROM pg_locks WHERE NOT granted
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(t.Context(), &waiting)
@@ -71,7 +72,8 @@ func TestTheRelaysStatementsAreBounded(t *testing.T) {
 	require.Equal(t, before, s.everything(t), "what was given up takes no effect; should Postgres hear of it too late, the fence is there")
 }
 
-// After waits for open transactions for as long as they take.
+// TestTheLogWaitsForLongerThanAStatementMayTake checks that After waits for open transactions beyond the time limit of a
+// statement.
 func TestTheLogWaitsForLongerThanAStatementMayTake(t *testing.T) {
 	h := newHarness(t)
 	h.log.AnswerWithin(bound)

@@ -15,7 +15,7 @@ import (
 
 const whose = "messaging.consumer.group.name=billing"
 
-// consumed are the attributes of what the subscriber does.
+// consumed returns the attributes of a subscriber's series.
 func consumed(name, kind, errorType string) string {
 	if errorType != "" {
 		errorType = "error.type=" + errorType + ","
@@ -24,7 +24,7 @@ func consumed(name, kind, errorType string) string {
 		kind + ",messaging.system=nats"
 }
 
-// retries are the values of the counter of retries, 0 where nothing is said.
+// retries returns all series of the counter of retries. A reason that is missing in counted has the value 0.
 func retries(counted values) values {
 	all := make(values)
 	for _, reason := range []string{"event_failed", "writes_failed", "lane_moved", "unavailable", "other"} {
@@ -33,7 +33,8 @@ func retries(counted values) values {
 	return all
 }
 
-// setAside are the values of the counter of events that were set aside, 0 where nothing is said.
+// setAside returns all series of the counter of events that were set aside. A reason that is missing in counted has the value
+// 0.
 func setAside(counted values) values {
 	all := make(values)
 	for _, reason := range []string{"failed", "unreadable", "no_handler", "held"} {
@@ -47,7 +48,7 @@ func measureInbox(next *database) (telemetry.InboxPorts, measured) {
 	return telemetry.MeasureInbox(mp, "billing", "ORDERS", inboxOf(next)), m
 }
 
-// TestCountersBeginWithZero checks that the first event can be seen as a rise.
+// TestCountersBeginWithZero checks that counters show 0 at the start, so that their first event is visible as a rise.
 func TestCountersBeginWithZero(t *testing.T) {
 	_, m := measureInbox(&database{})
 	require.Equal(t, values{consumed("receive", "receive", ""): 0}, m.values(t, "messaging.client.consumed.messages"))
@@ -57,14 +58,14 @@ func TestCountersBeginWithZero(t *testing.T) {
 	require.Equal(t, retries(nil), m.values(t, "outboxie.subscriber.retries"))
 }
 
-// TestTransactionsAreMeasured checks what is measured of transactions that were committed: by transaction, and by event.
+// TestTransactionsAreMeasured checks the measurements of committed transactions, for each transaction and for each event.
 func TestTransactionsAreMeasured(t *testing.T) {
 	next := &database{results: map[string]inbox.Result{
 		"e2": inbox.Duplicate, "e3": inbox.SetAside, "e4": inbox.Held, "e6": inbox.Duplicate, "e8": inbox.SetAside,
 	}}
 	measured, m := measureInbox(next)
 	events := delivered(nil, nil, nil, nil, nil, nil, nil, nil)
-	events[0].RecordedAt = time.Now().Add(time.Hour) // the database's clock is
+	events[0].RecordedAt = time.Now().Add(time.Hour) // the database's clock is an hour ahead
 	events[2].Unreadable = inbox.ErrUnreadable
 	events[4].Suspect, events[7].NoHandler = true, true
 	batch := batchIn(1, events)
@@ -95,7 +96,8 @@ func TestTransactionsAreMeasured(t *testing.T) {
 		m.values(t, "messaging.process.duration"))
 }
 
-// TestRetriesAreMeasured checks the reason of each transaction that is undone, and that nothing else is counted of it.
+// TestRetriesAreMeasured checks that a transaction that is rolled back is counted with its reason, and that nothing else of it
+// is counted.
 func TestRetriesAreMeasured(t *testing.T) {
 	internal := fault.New(fault.Internal, "deadlock", "another transaction was in the way")
 	for name, c := range map[string]struct {
@@ -134,7 +136,7 @@ func TestRetriesAreMeasured(t *testing.T) {
 	}
 }
 
-// TestHandlingIsMeasured checks the time of each call of the handler, by how it ended.
+// TestHandlingIsMeasured checks the time of each call of the handler, by the result of the call.
 func TestHandlingIsMeasured(t *testing.T) {
 	measured, m := measureInbox(&database{})
 	_, err := measured.Work.Apply(t.Context(), "billing", batchIn(0, delivered(nil, nil, nil)), failing{"e3": inbox.ErrUnreadable}, lenient)
@@ -146,7 +148,7 @@ func TestHandlingIsMeasured(t *testing.T) {
 	}, m.values(t, "messaging.process.duration"))
 }
 
-// TestLettersAreMeasured checks that the effect of a letter counts as late, and that the letter is not counted as an event again.
+// TestLettersAreMeasured checks that redelivered letters count in the latency, and are not counted as received events again.
 func TestLettersAreMeasured(t *testing.T) {
 	next := &database{letters: delivered(nil, nil, nil)}
 	next.letters[2].Suspect = true
@@ -164,7 +166,7 @@ func TestLettersAreMeasured(t *testing.T) {
 	require.Empty(t, m.values(t, "outboxie.subscriber.batch.events"))
 }
 
-// TestMeasuredHandlersCostNoAllocation checks that only batches do, whatever their size.
+// TestMeasuredHandlersCostNoAllocation checks that measuring allocates only for each batch, not for each event.
 func TestMeasuredHandlersCostNoAllocation(t *testing.T) {
 	mp, _ := measuring()
 	work := telemetry.MeasureInbox(mp, "billing", "ORDERS", telemetry.InboxPorts{Work: handing{}}).Work
@@ -175,8 +177,8 @@ func TestMeasuredHandlersCostNoAllocation(t *testing.T) {
 	require.Less(t, allocations(1000)-allocations(1), 10.0, "batches may differ a little: what is pooled comes and goes")
 }
 
-// TestTheSpanOfABatchIsNoExemplar checks that a sampled batch, whose span is in the context of each call of the handler, costs the
-// histograms of events nothing.
+// TestTheSpanOfABatchIsNoExemplar checks that the histograms of events get no exemplars. The span of a sampled batch is in the
+// context of each call of the handler, and must not cost anything there.
 func TestTheSpanOfABatchIsNoExemplar(t *testing.T) {
 	mp, m := measuring()
 	tp, spans := record()
@@ -190,7 +192,7 @@ func TestTheSpanOfABatchIsNoExemplar(t *testing.T) {
 	}
 }
 
-// places is checkpoints that go back, or do not.
+// places is a fake inbox.Checkpoints. Rewind succeeds, unless err is set.
 type places struct {
 	inbox.Checkpoints
 	err error

@@ -11,12 +11,12 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// laneAt is a lane that has not moved for a while.
+// laneAt returns the checkpoint of a lane that has not moved for the time idle.
 func laneAt(lane int, sequence uint64, idle time.Duration) inbox.Checkpoint {
 	return inbox.Checkpoint{Lane: lane, StreamPosition: inbox.StreamPosition{Sequence: sequence}, Idle: idle}
 }
 
-// TestSubscribersAreShown checks what the leader shows of a subscriber: its copies, its lanes, and the lane that does not move.
+// TestSubscribersAreShown checks what the leader shows of a subscriber: its copies, its lanes, and the age of its stalled lane.
 func TestSubscribersAreShown(t *testing.T) {
 	lanes := []inbox.Checkpoint{laneAt(0, 7, 30*time.Second), laneAt(1, 9, 50*time.Second), laneAt(2, 9, time.Second)}
 	for name, c := range map[string]struct {

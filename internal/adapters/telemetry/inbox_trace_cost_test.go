@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestUnsampledEventsCostNoAllocation checks that a batch of unsampled events is passed on without an allocation, and that in a mixed batch
-// only the sampled events cost something.
+// TestUnsampledEventsCostNoAllocation checks that a batch of unsampled events costs no allocation. In a mixed batch, only the
+// sampled events cost allocations.
 func TestUnsampledEventsCostNoAllocation(t *testing.T) {
 	work := telemetry.TraceInbox(sdktrace.NewTracerProvider(), "billing", "ORDERS", telemetry.InboxPorts{Work: handing{}}).Work
 	allocations := func(sampled, size int) float64 {
@@ -25,7 +25,7 @@ func TestUnsampledEventsCostNoAllocation(t *testing.T) {
 	require.Equal(t, allocations(1, 10), allocations(1, 1000))
 }
 
-// handing is a database that calls the handler, and costs nothing else.
+// handing is a database that only calls the handler, and allocates nothing.
 type handing struct{}
 
 func (handing) Apply(ctx context.Context, _ string, batch inbox.Batch, handler inbox.Handler, _ inbox.FailurePolicy) (inbox.Outcome, error) {
@@ -42,7 +42,7 @@ var (
 	allApplied               = make([]inbox.Result, 1000)
 )
 
-// sampledAmong returns events of which so many, evenly spread, are sampled.
+// sampledAmong returns size events. The given number of them is sampled, evenly spread.
 func sampledAmong(sampled, size int) []inbox.Event {
 	headers := make([]map[string]string, size)
 	for i := range headers {
@@ -54,7 +54,8 @@ func sampledAmong(sampled, size int) []inbox.Event {
 	return delivered(headers...)
 }
 
-// BenchmarkApply is what tracing and measuring add to a batch of 500 events, of which 1 %, none or all are sampled.
+// BenchmarkApply measures the cost of tracing and measuring for a batch of 500 events. Of the events, 1 %, none or all are
+// sampled.
 func BenchmarkApply(b *testing.B) {
 	mp, _ := measuring()
 	tp := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.AlwaysSample()))

@@ -12,11 +12,11 @@ import (
 
 // database is a fake of the inbox ports. It calls the handler as the ports promise, and stores nothing.
 type database struct {
-	results map[string]inbox.Result // of events that the handler does not get, by id
-	letters []inbox.Event           // that are due
-	err     error                   // of the commit, or instead of anything else if nothing is handled
-	in      context.Context         // of the last call
-	handler inbox.Handler           // of the last call
+	results map[string]inbox.Result // by event id; the handler does not get these events
+	letters []inbox.Event           // the letters that are due
+	err     error                   // the error of the commit; without any handled event, the result of the call
+	in      context.Context         // the context of the last call
+	handler inbox.Handler           // the handler of the last call
 }
 
 func inboxOf(d *database) telemetry.InboxPorts { return telemetry.InboxPorts{Work: d, Letters: d} }
@@ -69,7 +69,7 @@ func (d *database) Redeliver(
 	return done, len(d.letters) > 0, nil
 }
 
-// handle calls handler for one event, within a savepoint if it is suspect.
+// handle calls handler for one event. If the event is suspect, the call runs in a savepoint.
 func handle(
 	ctx context.Context, index int, event inbox.Event, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (letter *inbox.Letter, err error) {
@@ -95,15 +95,15 @@ func handle(
 	return &failed, nil
 }
 
-// lenient is a failure policy by which an event is tried again.
+// lenient is a failure policy that lets a failed event be tried again.
 func lenient(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Limit: 10}, nil
 }
 
-// strict is a failure policy by which a failure ends the transaction.
+// strict is a failure policy that ends the transaction at the first failure.
 func strict(_ outbox.Entry, _ int, err error) (inbox.Failure, error) { return inbox.Failure{}, err }
 
-// handlerFunc is a handler that has nothing to say about what was applied.
+// handlerFunc is a handler whose Applied does nothing.
 type handlerFunc func(ctx context.Context, entry outbox.Entry) error
 
 func (f handlerFunc) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) error {
@@ -115,7 +115,7 @@ func (handlerFunc) External() bool  { return false }
 
 func (f handlerFunc) Applied(context.Context, outbox.Entry) {}
 
-// failing is a handler that fails for some events, by id.
+// failing is a handler that returns the error of the event's id, if there is one.
 type failing map[string]error
 
 func (failing) Name() string    { return "test" }
@@ -139,7 +139,7 @@ func delivered(headers ...map[string]string) []inbox.Event {
 	return events
 }
 
-// batchIn returns what is to be done with events in a lane.
+// batchIn returns a batch of a lane.
 func batchIn(lane int, events []inbox.Event) inbox.Batch {
 	return inbox.Batch{
 		From:   inbox.Checkpoint{Lane: lane, Lanes: 4, Revision: 3},

@@ -14,7 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// emitting is a handler that emits one message for each event, and an emitter that keeps what it gets, by the cause's id.
+// emitting is a handler that emits one message for each event. It is also the emitter, and keeps each message by the id of its
+// cause.
 type emitting struct {
 	handlerFunc
 	emitted map[string]outbox.Message
@@ -37,13 +38,13 @@ func (e *emitting) Emit(_ context.Context, _ inbox.Tx, cause outbox.Entry, messa
 	return e.err
 }
 
-// parentOf returns what a message says where it was created.
+// parentOf returns the span in which a message was created.
 func parentOf(m outbox.Message) string { return m.Headers["traceparent"] }
 
 const createSpan = "create orders.fulfillment.requested"
 
-// TestEmittedEventContinuesTheTrace checks that what a batch emits belongs to the traces of the single events, sampled or not, and not to
-// that of the batch.
+// TestEmittedEventContinuesTheTrace checks that an emitted event belongs to the trace of the event that caused it, sampled or
+// not. It does not belong to the trace of the batch.
 func TestEmittedEventContinuesTheTrace(t *testing.T) {
 	tp, spans := record()
 	handler := newEmitting(tp)
@@ -63,8 +64,8 @@ func TestEmittedEventContinuesTheTrace(t *testing.T) {
 	require.Equal(t, "a", handler.emitted["e1"].Headers["tenant"])
 }
 
-// TestOneTraceOverTwoHops checks that what is emitted because of an event, and handled by another subscriber, is all in the trace of the
-// first event, each span below the one before.
+// TestOneTraceOverTwoHops checks that an emitted event, handled by a second subscriber, is still in the trace of the first
+// event. Each span is a child of the span before.
 func TestOneTraceOverTwoHops(t *testing.T) {
 	tp, spans := record()
 	handler := newEmitting(tp)
@@ -82,8 +83,8 @@ func TestOneTraceOverTwoHops(t *testing.T) {
 	require.Equal(t, storedTrace, applied.SpanContext().TraceID().String())
 }
 
-// TestEmittingWithoutATrace checks that an event without a trace is no obstacle, that a program which records nothing hands the trace on, and
-// that a failure is told.
+// TestEmittingWithoutATrace checks that events without a trace are emitted, that a program without tracing still passes the
+// trace on, and that a failure to emit gets a span with an error.
 func TestEmittingWithoutATrace(t *testing.T) {
 	handler := newEmitting(noop.NewTracerProvider())
 	require.NoError(t, handler.Handle(context.Background(), nil, delivered(sampledHeaders())[0].Entry))

@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// logging is a handler that logs, and fails.
+// logging is a handler that logs. Its Handle fails.
 type logging struct{ logger *slog.Logger }
 
 func (l logging) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) error {
@@ -29,7 +29,7 @@ func (l logging) Applied(ctx context.Context, entry outbox.Entry) {
 	l.logger.InfoContext(ctx, "Received order created event", "event_id", entry.ID)
 }
 
-// TestHandlerLogsCarryTheTraceEvenUnsampled checks that what is logged about an event that was applied belongs to the order's trace.
+// TestHandlerLogsCarryTheTraceEvenUnsampled checks that log lines about an applied event carry the trace of its order.
 func TestHandlerLogsCarryTheTraceEvenUnsampled(t *testing.T) {
 	for name, c := range map[string]struct {
 		headers map[string]string

@@ -13,7 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestRedeliveriesAreBatches checks that the batch of letters begins with the transaction, although its letters are known later.
+// TestRedeliveriesAreBatches checks that the span of a redelivery starts before its first letter is handled, although the
+// letters are known only later.
 func TestRedeliveriesAreBatches(t *testing.T) {
 	tp, spans := record()
 	ctx, parent := inSpan(tp)
@@ -53,7 +54,7 @@ func TestRedeliveriesAreBatches(t *testing.T) {
 	require.Equal(t, parent.SpanContext(), within["e1"], "not sampled")
 }
 
-// TestRedeliveriesTellTheirFailures checks the errors of letters that fail again, carefully and not.
+// TestRedeliveriesTellTheirFailures checks the spans of letters that fail again, with savepoints and without.
 func TestRedeliveriesTellTheirFailures(t *testing.T) {
 	for _, careful := range []bool{false, true} {
 		tp, spans := record()

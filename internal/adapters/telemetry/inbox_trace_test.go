@@ -36,7 +36,7 @@ func (inside) External() bool  { return false }
 
 func (i inside) Applied(context.Context, outbox.Entry) {}
 
-// TestOneEventIsHandledInItsOrdersTrace checks that the whole transaction of a lone event belongs to the trace of its order.
+// TestOneEventIsHandledInItsOrdersTrace checks that the whole transaction of a lone event is in the trace of its order.
 func TestOneEventIsHandledInItsOrdersTrace(t *testing.T) {
 	tp, spans := record()
 	next, handler := &database{}, inside{}
@@ -63,7 +63,8 @@ func TestOneEventIsHandledInItsOrdersTrace(t *testing.T) {
 	}, attributesOf(span))
 }
 
-// TestOneUnsampledEventKeepsItsTrace checks that what is logged about a lone event carries the trace of its order without a span.
+// TestOneUnsampledEventKeepsItsTrace checks that log lines about a lone unsampled event carry the trace of its order. The event
+// gets no span.
 func TestOneUnsampledEventKeepsItsTrace(t *testing.T) {
 	tp, spans := record()
 	handler := inside{}
@@ -92,7 +93,7 @@ func TestOneEventWithoutStoredContextStartsATrace(t *testing.T) {
 	require.Empty(t, spans.one(t, "process orders.created").Links())
 }
 
-// TestOneEventTellsItsFailure checks that the span of a lone event has the event's own error, also if it is set aside.
+// TestOneEventTellsItsFailure checks that the span of a lone event has the error of the event, also if the event is set aside.
 func TestOneEventTellsItsFailure(t *testing.T) {
 	for name, c := range map[string]struct {
 		handler   failing
@@ -193,13 +194,14 @@ func linkedBy(span sdktrace.ReadOnlySpan) []trace.SpanContext {
 	return linked
 }
 
-// TestABatchThatFailsTellsEachOrder checks that the event that failed has its own error, and the others that of the transaction.
+// TestABatchThatFailsTellsEachOrder checks that the failed event's span has the event's own error. The spans of the other
+// events have the error of the transaction.
 func TestABatchThatFailsTellsEachOrder(t *testing.T) {
 	for name, c := range map[string]struct {
 		handler inbox.Handler
 		commit  error
-		first   string // of e1, whose handler succeeds
-		second  string // of e2; "": it was not handled
+		first   string // the error in the span of e1, whose handler succeeds
+		second  string // the error in the span of e2
 	}{
 		"an event fails":       {failing{"e2": errDown}, nil, "event 2 of the batch: " + errDown.Error(), errDown.Error()},
 		"an unsampled one":     {failing{"e3": errDown}, nil, "event 3 of the batch: " + errDown.Error(), "event 3 of the batch: " + errDown.Error()},
@@ -236,7 +238,7 @@ func (panicking) External() bool  { return false }
 
 func (p panicking) Applied(context.Context, outbox.Entry) {}
 
-// TestAnEventThatIsSetAsideTellsOnlyItsOrder checks that a failure within a savepoint is the event's alone.
+// TestAnEventThatIsSetAsideTellsOnlyItsOrder checks that a failure in a savepoint is shown in the event's own span only.
 func TestAnEventThatIsSetAsideTellsOnlyItsOrder(t *testing.T) {
 	for name, handler := range map[string]inbox.Handler{"error": failing{"e2": inbox.ErrPermanent}, "panic": panicking("e2")} {
 		t.Run(name, func(t *testing.T) {
@@ -279,7 +281,8 @@ func TestALaneThatMovedIsAnAnswer(t *testing.T) {
 	}
 }
 
-// TestTransactionsWithoutASampledEventLeaveNoTrace checks that they are passed on as they are, whatever the sampler says about roots.
+// TestTransactionsWithoutASampledEventLeaveNoTrace checks that a transaction without a sampled event makes no span, and that
+// the database gets the original context and handler.
 func TestTransactionsWithoutASampledEventLeaveNoTrace(t *testing.T) {
 	unreadable := delivered(sampledHeaders(), sampledHeaders())
 	for i := range unreadable {
@@ -304,7 +307,8 @@ func TestTransactionsWithoutASampledEventLeaveNoTrace(t *testing.T) {
 	}
 }
 
-// TestInboxBoundsItsLinks checks that a batch and a redelivery link to the first 128 events, and that each event has its span.
+// TestInboxBoundsItsLinks checks that a batch or redelivery links to the first 128 events only, and that every event still has
+// its span.
 func TestInboxBoundsItsLinks(t *testing.T) {
 	headers := make([]map[string]string, 200)
 	for i := range headers {
@@ -333,7 +337,7 @@ func TestInboxBoundsItsLinks(t *testing.T) {
 	}
 }
 
-// TestEventsDoNotLinkToABatchThatNobodySees checks that events have no link to a batch that the sampler leaves out.
+// TestEventsDoNotLinkToABatchThatNobodySees checks that events have no link to a batch that is not sampled.
 func TestEventsDoNotLinkToABatchThatNobodySees(t *testing.T) {
 	tp, spans := record(sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
 	_, err := traceInbox(tp, &database{}).Work.Apply(context.Background(), "billing",

@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
-// measured reads what was measured.
+// measured reads the measurements.
 type measured struct{ reader *sdkmetric.ManualReader }
 
 func measuring() (metric.MeterProvider, measured) {

@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
-// registered gives the registration back when the test ends.
+// registered ends the registration when the test ends.
 func registered(t *testing.T) func(metric.Registration, error) {
 	return func(registration metric.Registration, err error) {
 		t.Helper()
@@ -35,7 +35,7 @@ func registered(t *testing.T) func(metric.Registration, error) {
 	}
 }
 
-// TestAFollowerShowsNothingOfItsTerm checks that what was true while it led is gone with the term.
+// TestAFollowerShowsNothingOfItsTerm checks that a former leader no longer shows its term and its halt. Its counters stay.
 func TestAFollowerShowsNothingOfItsTerm(t *testing.T) {
 	mp, m := measuring()
 	state := telemetry.RelayState{
@@ -68,7 +68,7 @@ func TestAFollowerShowsNothingOfItsTerm(t *testing.T) {
 	}
 }
 
-// world is what the servers would say.
+// world has the answers of the fake servers.
 type world struct {
 	leads    bool
 	waiting  time.Duration
@@ -137,7 +137,8 @@ func TestWhoShowsWhatAllWouldMeasureAlike(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotKnownIsNotShown checks that a database that is down leaves no old values behind, and what the broker knows is shown.
+// TestWhatIsNotKnownIsNotShown checks that no old values are shown while the database is down, and that the values of the
+// broker still are.
 func TestWhatIsNotKnownIsNotShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mp, m := measuring()
@@ -188,7 +189,7 @@ func TestDeadLettersAreObserved(t *testing.T) {
 	})
 }
 
-// TestLossIsObserved checks that the messages before which a subscriber stands are shown, also when there are none.
+// TestLossIsObserved checks the number of removed messages before which a subscriber has stopped. The number 0 is shown, too.
 func TestLossIsObserved(t *testing.T) {
 	mp, m := measuring()
 	lost := 12
@@ -243,7 +244,7 @@ func TestConnectionToNATSIsObserved(t *testing.T) {
 	require.Equal(t, values{"": 1}, m.values(t, "outboxie.nats.reconnects"))
 }
 
-// scraped is what the handler shows of a name, and all of it.
+// scraped returns the lines of /metrics that begin with name.
 func scraped(t *testing.T, tel *telemetry.Telemetry, name string) []string {
 	t.Helper()
 	answer := httptest.NewRecorder()
@@ -270,7 +271,8 @@ func TestHandlerShowsWhatIsMeasured(t *testing.T) {
 	require.NoError(t, tel.Shutdown(t.Context()))
 }
 
-// TestClientsMakeNoSeries checks that of an HTTP request only what the server chooses becomes a label.
+// TestClientsMakeNoSeries checks that clients cannot create series: no label of an HTTP metric has a value that the client
+// chooses.
 func TestClientsMakeNoSeries(t *testing.T) {
 	environment(t)
 	tel := setup(t, new(syncBuffer))
@@ -300,7 +302,7 @@ func TestDisabledSDKMeasuresNothing(t *testing.T) {
 
 func TestWhatTheEnvironmentPushes(t *testing.T) {
 	for name, c := range map[string]struct {
-		environment string // @ is a collector's address
+		environment string // @ stands for the address of a collector
 		pushed      bool
 	}{
 		"nothing":                                     {"", false},

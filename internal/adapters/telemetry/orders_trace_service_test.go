@@ -64,7 +64,7 @@ func TestServiceHasASpanPerUseCase(t *testing.T) {
 	for name, c := range map[string]struct {
 		call    func(orders.Service, context.Context) (any, error)
 		asked   string
-		unknown bool // which order
+		unknown bool // the call is not about a single order
 	}{
 		"place": {func(s orders.Service, ctx context.Context) (any, error) {
 			return s.Place(ctx, "o1", order.NewMoney(100, "USD"), "k1")

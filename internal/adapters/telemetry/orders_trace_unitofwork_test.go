@@ -15,11 +15,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// ledger is a unit of work that keeps what is appended.
+// ledger is a fake unit of work that keeps the appended messages.
 type ledger struct {
 	orders.Keys
 	orders.Orders
-	err       error // of the commit
+	err       error // the error of the commit
 	appendErr error
 	appended  []outbox.Message
 }

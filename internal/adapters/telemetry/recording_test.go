@@ -26,7 +26,7 @@ var (
 	errConflict = fault.New(fault.Conflict, "order_changed", "somebody was first")
 )
 
-// recorded is the spans that ended, in that order.
+// recorded has the spans that ended, in the order of their ends.
 type recorded struct{ *tracetest.SpanRecorder }
 
 func record(options ...sdktrace.TracerProviderOption) (trace.TracerProvider, recorded) {

@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// series are the attributes of what is done with the stream.
+// series returns the attributes of an operation on the stream.
 func series(operation, errorType string) string {
 	if errorType != "" {
 		errorType = "error.type=" + errorType + ","
@@ -90,7 +90,7 @@ func TestFailuresOfThePublisherAreMeasured(t *testing.T) {
 	}
 }
 
-// TestMeasuredEventsCostNoAllocation checks that only batches allocate, whatever their size.
+// TestMeasuredEventsCostNoAllocation checks that measuring allocates only for each batch, not for each event.
 func TestMeasuredEventsCostNoAllocation(t *testing.T) {
 	mp, _ := measuring()
 	publisher := telemetry.MeasureRelay(mp, "ORDERS", telemetry.RelayPorts{Publisher: discard{}}).Publisher

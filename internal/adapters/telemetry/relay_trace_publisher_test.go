@@ -63,7 +63,7 @@ func batchOf(headers ...map[string]string) []outbox.Entry {
 
 func sampledHeaders() map[string]string { return map[string]string{"traceparent": sampledParent} }
 
-// appends are the ways in which events get into the stream. Both are traced alike.
+// appends are the two ways to append events to the stream. Both are traced in the same way.
 var appends = map[string]func(p relay.Publisher, ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error){
 	"publish": relay.Publisher.Publish,
 	"redrive": func(p relay.Publisher, ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
@@ -235,13 +235,14 @@ func TestPublisherBoundsItsLinks(t *testing.T) {
 	}
 	_, err := traced.Publisher.Publish(context.Background(), 0, batchOf(headers...))
 	require.NoError(t, err)
-	require.NoError(t, traced.Elector.Resign(context.Background(), relay.Term{})) // all spans have ended by then
+	require.NoError(t, traced.Elector.Resign(context.Background(), relay.Term{})) // waits until all spans have ended
 	require.Len(t, spans.one(t, "send ORDERS").Links(), 128)
 	require.Zero(t, spans.one(t, "send ORDERS").DroppedLinks())
 	require.Len(t, spans.all("outbox relay"), 200)
 }
 
-// TestUnsampledBatchLeavesNoTrace checks that a batch without a sampled order makes no span, also if the sampler samples roots.
+// TestUnsampledBatchLeavesNoTrace checks that a batch without a sampled order makes no span, even if the sampler samples all
+// roots.
 func TestUnsampledBatchLeavesNoTrace(t *testing.T) {
 	for name, appendTo := range appends {
 		t.Run(name, func(t *testing.T) {

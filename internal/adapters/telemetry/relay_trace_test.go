@@ -17,13 +17,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// driven is a fake of all ports of a relay. It fails when the test says so.
+// driven is a fake of all ports of a relay. Its calls fail while an error is set.
 type driven struct {
 	stream
-	takes  time.Duration // of the next read of the log
-	err    error         // of everything but the stream's appends
+	takes  time.Duration // how long the next read of the log takes
+	err    error         // the error of all calls but the appends to the stream
 	cursor relay.Cursor
-	gone   int64 // whose lease was asked for last
+	gone   int64 // the token with which Acquire was called last
 }
 
 func (d *driven) Verify(context.Context, outbox.Progress, uint64) error { return d.err }
@@ -70,7 +70,7 @@ func traceRelay(d *driven) (telemetry.RelayPorts, recorded) {
 	return telemetry.TraceRelay(tp, "ORDERS", telemetry.RelayPorts{Log: d, Cursors: d, Publisher: d, Elector: d}), spans
 }
 
-// told publishes a message that has waited since recordedAt, and returns the events of its span in the order's trace.
+// told publishes a message that was recorded at recordedAt, and returns the incidents in its "outbox relay" span.
 func told(t *testing.T, ports telemetry.RelayPorts, spans recorded, recordedAt time.Time) []sdktrace.Event {
 	t.Helper()
 	before := len(spans.all("outbox relay"))
@@ -99,7 +99,7 @@ func eventAttributes(event sdktrace.Event) map[string]any {
 	return read
 }
 
-// TestWhyAnEventWasLate checks that the order's trace says what held its event up.
+// TestWhyAnEventWasLate checks that the order's trace names the incidents that delayed its event.
 func TestWhyAnEventWasLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &driven{}
@@ -148,7 +148,7 @@ func TestWhyAnEventWasLate(t *testing.T) {
 	})
 }
 
-// TestHistoryIsBounded checks that an outage of any length is one incident, and that few incidents are kept.
+// TestHistoryIsBounded checks that an outage of any length is one incident, and that at most 32 incidents are kept.
 func TestHistoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &driven{}
@@ -181,7 +181,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	})
 }
 
-// TestAnswersAreNoTrouble checks that what the engine expects, and what ends because the relay stops, held nobody up.
+// TestAnswersAreNoTrouble checks that expected answers, and failures because the relay stops, are not recorded as incidents.
 func TestAnswersAreNoTrouble(t *testing.T) {
 	d := &driven{}
 	traced, spans := traceRelay(d)
@@ -203,7 +203,7 @@ func TestAnswersAreNoTrouble(t *testing.T) {
 	d.stream.err = nil
 	require.Empty(t, told(t, traced, spans, recordedAt))
 
-	d.stream.err = relay.ErrTailMoved // an answer, too; but what comes now is another try
+	d.stream.err = relay.ErrTailMoved // an expected answer, too, but it delays the event by another try
 	_, err = traced.Publisher.Publish(t.Context(), 0, batchOf(nil))
 	require.ErrorIs(t, err, relay.ErrTailMoved)
 	d.stream.err = nil
@@ -223,7 +223,8 @@ func callAll(ctx context.Context, ports telemetry.RelayPorts) {
 	_ = ports.Elector.Resign(ctx, relay.Term{})
 }
 
-// TestLeadershipIsTraced checks that each change is a trace of its own; trying, and renewing, are not.
+// TestLeadershipIsTraced checks that each change of leadership is its own trace. Failed tries to lead, and renewals, make no
+// span.
 func TestLeadershipIsTraced(t *testing.T) {
 	d := &driven{err: relay.ErrLeaseHeld}
 	traced, spans := traceRelay(d)
@@ -253,8 +254,8 @@ func TestLeadershipIsTraced(t *testing.T) {
 	require.Equal(t, "resigned", attributeOf(lost[1], "outboxie.detail"))
 }
 
-// TestHaltsAreTraced checks that a halt and its end are a trace each, however often the relay looks, whoever ended it, and whoever told
-// of it first; and events that wait meanwhile are told.
+// TestHaltsAreTraced checks that a halt and its end make one trace each, however often the relay looks, and whoever reports or
+// ends the halt. Events that wait during the halt show both as incidents.
 func TestHaltsAreTraced(t *testing.T) {
 	halt := relay.NewHalt(relay.HaltTailGone, "the message at sequence 8 is gone")
 	for name, c := range map[string]struct {
@@ -314,8 +315,8 @@ func TestNothingIsTracedWhereNothingIsRecorded(t *testing.T) {
 	require.Equal(t, untraced, telemetry.TraceRelay(noop.NewTracerProvider(), "ORDERS", untraced))
 }
 
-// TestALongBatchIsToldOfWhatHappenedBefore checks that the spans of a long batch do not get incidents that happen while the spans are
-// recorded.
+// TestALongBatchIsToldOfWhatHappenedBefore checks that the spans of a long batch do not show incidents that happen after the
+// batch was published.
 func TestALongBatchIsToldOfWhatHappenedBefore(t *testing.T) {
 	d := &driven{}
 	traced, spans := traceRelay(d)

@@ -15,8 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestSamplers checks what OTEL_TRACES_SAMPLER and _ARG say about roots, about what has a parent, and about what links to a
-// sampled span, as a batch does to its messages.
+// TestSamplers checks which spans each OTEL_TRACES_SAMPLER samples: roots, children of sampled and unsampled spans, and roots
+// with a link to a sampled span. A batch is such a root, with links to its messages.
 func TestSamplers(t *testing.T) {
 	type decisions struct{ root, ofSampled, ofUnsampled, linked bool }
 	for name, c := range map[string]struct {
@@ -57,7 +57,8 @@ func TestSamplers(t *testing.T) {
 	}
 }
 
-// TestRatio checks that about so many traces are sampled, and a batch of which one message is.
+// TestRatio checks that a ratio of 0.25 samples about a quarter of the traces. A batch with a sampled message is always
+// sampled.
 func TestRatio(t *testing.T) {
 	collector := infra.Collector(t)
 	environment(t, append(collector.Environment(), "OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.25")...)
@@ -86,10 +87,11 @@ func TestRatio(t *testing.T) {
 	require.Equal(t, 20, batches)
 }
 
-// TestClientsDoNotDecideWhatIsSampled checks that a client's trace is continued, and sampled as if the request had begun it, whatever flag the
-// client has set and whatever id it has chosen. What is below the request follows the decision, as does what has a stored parent.
+// TestClientsDoNotDecideWhatIsSampled checks that a client's trace is continued, but that its flag and its id do not decide
+// about sampling, unless clients are trusted. Children of the request follow the decision. A stored parent still decides for
+// its children.
 func TestClientsDoNotDecideWhatIsSampled(t *testing.T) {
-	const lowest = "00000000000000010000000000000000" // any ratio above 0 would take it
+	const lowest = "00000000000000010000000000000000" // an id that every ratio above 0 would sample
 	for name, c := range map[string]struct {
 		sampler, arg, flag string
 		trust, want        bool

@@ -25,7 +25,8 @@ func exportLogs(t *testing.T, log *syncBuffer) (*slog.Logger, func(context.Conte
 	return logger, shutdown
 }
 
-// TestLogsAreExported checks that logs are exported with the level, the fields and the trace of what is written, and nothing that is not.
+// TestLogsAreExported checks that each written log line is exported with its level, fields and trace, and that no other line
+// is.
 func TestLogsAreExported(t *testing.T) {
 	for _, how := range []string{"OTEL_LOGS_EXPORTER=otlp", ""} {
 		collector := infra.Collector(t)
@@ -53,7 +54,8 @@ func TestLogsAreExported(t *testing.T) {
 	}
 }
 
-// TestLogsAreExportedOnlyIfAskedFor checks that what takes traces, such as a Jaeger, need not take logs.
+// TestLogsAreExportedOnlyIfAskedFor checks that an endpoint for traces alone exports no logs. A Jaeger, for example, takes
+// traces but no logs.
 func TestLogsAreExportedOnlyIfAskedFor(t *testing.T) {
 	collector := infra.Collector(t)
 	for _, more := range []string{"OTEL_LOGS_EXPORTER=", "OTEL_LOGS_EXPORTER=none", "OTEL_SDK_DISABLED=true"} {
@@ -70,10 +72,10 @@ func TestLogsAreExportedOnlyIfAskedFor(t *testing.T) {
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
 }
 
-// TestLogsWithoutACollector checks that a collector that is down, or answers nothing, is complained of once, in the log itself, and
-// holds nothing up.
+// TestLogsWithoutACollector checks a collector that is down or never answers. The log reports it once, and the program does not
+// wait.
 func TestLogsWithoutACollector(t *testing.T) {
-	blackHole, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel, never answers
+	blackHole, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts connections, and nobody answers
 	require.NoError(t, err)
 	defer func() { require.NoError(t, blackHole.Close()) }()
 	for name, address := range map[string]string{"down": "127.0.0.1:1", "silent": blackHole.Addr().String()} {
@@ -92,14 +94,14 @@ func TestLogsWithoutACollector(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 			defer cancel()
 			began = time.Now()
-			_ = shutdown(ctx) // how it ends depends on what was queued
+			_ = shutdown(ctx) // its error depends on what was queued
 			require.Less(t, time.Since(began), 2*time.Second)
 			require.Equal(t, 1, bytes.Count([]byte(written.String()), []byte("telemetry has a problem")))
 		})
 	}
 }
 
-// TestEndpointOfTheProgram checks that spans go where the program says, if the environment says nothing.
+// TestEndpointOfTheProgram checks that spans go to the program's endpoint if the environment names none.
 func TestEndpointOfTheProgram(t *testing.T) {
 	ours, theirs := infra.Collector(t), infra.Collector(t)
 	for _, c := range []struct {

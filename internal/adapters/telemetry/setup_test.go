@@ -46,7 +46,7 @@ func (b *syncBuffer) String() string {
 	return b.buffer.String()
 }
 
-// environment makes the OTEL_* variables those given, and no others.
+// environment sets these OTEL_* variables, and empties all others.
 func environment(t *testing.T, variables ...string) {
 	t.Helper()
 	for _, variable := range os.Environ() {
@@ -134,7 +134,7 @@ func TestWhatTheEnvironmentDecides(t *testing.T) {
 			_, span := tel.TracerProvider().Tracer("t").Start(context.Background(), "s")
 			require.Equal(t, c.valid, span.SpanContext().IsValid())
 			require.Equal(t, c.sampled, span.SpanContext().IsSampled())
-			require.NoError(t, tel.Shutdown(context.Background())) // the span did not end: nothing to export
+			require.NoError(t, tel.Shutdown(context.Background())) // the span did not end, so nothing is exported
 		})
 	}
 }
@@ -158,8 +158,8 @@ func TestUnknownSettingsAreRefused(t *testing.T) {
 	}
 }
 
-// requireNoLeak checks that nothing goes on, but a connection that was being made when the exporter ended: it lies idle in net/http for a
-// minute and a half, and nobody can close it.
+// requireNoLeak checks that no goroutine is left. It ignores idle connections in net/http: if the exporter ends while it
+// connects, such a connection stays for a minute and a half, and nobody can close it.
 func requireNoLeak(t *testing.T, current goleak.Option) {
 	t.Helper()
 	goleak.VerifyNone(t, current, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
@@ -169,7 +169,7 @@ func requireNoLeak(t *testing.T, current goleak.Option) {
 // TestUnreachableCollector checks that a collector that is down, or that never answers, does not block the program and does not fill its
 // log.
 func TestUnreachableCollector(t *testing.T) {
-	blackHole, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel, never answers
+	blackHole, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts connections, and nobody answers
 	require.NoError(t, err)
 	defer func() { require.NoError(t, blackHole.Close()) }()
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -196,7 +196,7 @@ func TestUnreachableCollector(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 				defer cancel()
 				began = time.Now()
-				_ = tel.Shutdown(ctx) // how it ends depends on what was queued
+				_ = tel.Shutdown(ctx) // its error depends on what was queued
 				require.Less(t, time.Since(began), 2*time.Second)
 				require.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
 				require.Contains(t, log.String(), "telemetry has a problem")
@@ -206,7 +206,7 @@ func TestUnreachableCollector(t *testing.T) {
 }
 
 func TestShutdownIsBounded(t *testing.T) {
-	defer requireNoLeak(t, goleak.IgnoreCurrent()) // an export that was given up logs its error a little later
+	defer requireNoLeak(t, goleak.IgnoreCurrent()) // an export that was canceled logs its error a little later
 	hungUp := make(chan struct{}, 1)
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

@@ -8,7 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestIsSampledAgreesWithThePropagator checks this for all headers in which the propagator finds a context.
+// TestIsSampledAgreesWithThePropagator checks that isSampled and the propagator agree for all headers in which the propagator
+// finds a span.
 func TestIsSampledAgreesWithThePropagator(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(
@@ -20,7 +21,7 @@ func TestIsSampledAgreesWithThePropagator(t *testing.T) {
 		if created := creationContext(context.Background(), headers); created.IsValid() {
 			require.Equal(t, created.IsSampled(), isSampled(headers))
 		} else {
-			isSampled(headers) // whatever it says, it does not panic
+			isSampled(headers) // must not panic
 		}
 	})
 }

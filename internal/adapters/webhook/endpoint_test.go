@@ -32,7 +32,7 @@ func entry() outbox.Entry {
 	}
 }
 
-// to returns an endpoint at an address whose URL has secrets.
+// to returns an endpoint for an address. The endpoint's URL contains secrets.
 func to(t *testing.T, address string) *webhook.Endpoint {
 	t.Helper()
 	endpoint, err := webhook.New(webhook.Options{
@@ -43,7 +43,7 @@ func to(t *testing.T, address string) *webhook.Endpoint {
 	return endpoint
 }
 
-// serve starts a server, and returns an endpoint that leads to it.
+// serve starts a server, and returns an endpoint that calls the server.
 func serve(t *testing.T, handler http.HandlerFunc) *webhook.Endpoint {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -51,7 +51,7 @@ func serve(t *testing.T, handler http.HandlerFunc) *webhook.Endpoint {
 	return to(t, server.URL)
 }
 
-// TestDeliver checks the request: CloudEvents in binary mode, the key, who asks, and the trace.
+// TestDeliver checks the request: CloudEvents in binary mode, the idempotency key, the credentials, and the trace.
 func TestDeliver(t *testing.T) {
 	var got *http.Request
 	var body []byte
@@ -88,7 +88,7 @@ const (
 	down
 )
 
-// requireKind requires that err is of a kind, and tells no secret.
+// requireKind checks that err is of a kind, and that its text contains no secret.
 func requireKind(t *testing.T, kind int, err error, about string) {
 	t.Helper()
 	if kind == taken {
@@ -100,7 +100,7 @@ func requireKind(t *testing.T, kind int, err error, about string) {
 	require.Equal(t, map[int]fault.Kind{failed: fault.Internal, refused: fault.Refused, down: fault.Unavailable}[kind], fault.KindOf(err), about)
 }
 
-// TestStatuses checks what each status means.
+// TestStatuses checks how each status of an answer is classified.
 func TestStatuses(t *testing.T) {
 	var status int
 	var retry string
@@ -142,7 +142,7 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
-// TestRedirects checks that a redirect is followed only where it repeats the same request at the same place.
+// TestRedirects checks that the client follows a redirect only if it repeats the same request on the same server.
 func TestRedirects(t *testing.T) {
 	var elsewhere atomic.Int32
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
@@ -173,8 +173,8 @@ func TestRedirects(t *testing.T) {
 	require.Zero(t, elsewhere.Load())
 }
 
-// TestSilence checks that a server which hangs, before its answer or in it, is a failure of the event in time, and that one which is not
-// there is an outage.
+// TestSilence checks that a server that hangs fails the event in time, unless the status has arrived. A server that cannot be
+// reached is an outage.
 func TestSilence(t *testing.T) {
 	hang := make(chan struct{})
 	before := serve(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -223,7 +223,8 @@ func TestSilence(t *testing.T) {
 	require.ErrorIs(t, before.Deliver(ended, entry()), context.Canceled)
 }
 
-// TestEndlessAnswerIsLeft checks that an answer whose body drips for ever costs no more than a moment once its status has come.
+// TestEndlessAnswerIsLeft checks that the client soon stops reading an answer whose body never ends, once the status has
+// arrived.
 func TestEndlessAnswerIsLeft(t *testing.T) {
 	drips := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
@@ -239,8 +240,8 @@ func TestEndlessAnswerIsLeft(t *testing.T) {
 	require.NoError(t, ctx.Err())
 }
 
-// TestEndpointGoesAway checks that an endpoint which closes a connection that was kept, and takes no other one, is an outage and no failure
-// of the event: the client has sent the request again, and reached nobody.
+// TestEndpointGoesAway checks an endpoint that closes a kept connection and accepts no new one. This is an outage, not a
+// failure of the event, because the client has tried again and reached nobody.
 func TestEndpointGoesAway(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -264,7 +265,7 @@ func TestEndpointGoesAway(t *testing.T) {
 	require.EqualValues(t, 2, calls.Load())
 }
 
-// TestURLs checks that what is no URL is refused without being shown.
+// TestURLs checks that a text that is no URL is refused, and that the error does not contain the text's secret.
 func TestURLs(t *testing.T) {
 	for _, text := range []string{"", "hunter2", "http://", "http://%zz" + secret} {
 		_, err := webhook.New(webhook.Options{URL: text})

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// long is a step that takes so long, and notes what it is at.
+// long returns a step that takes duration, and notes its progress.
 func long(duration time.Duration) Step {
 	return Step{"Build", func(_ context.Context, note Note) (string, error) {
 		note("compiling %s", strings.Repeat("x", 200))

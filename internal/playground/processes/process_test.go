@@ -40,7 +40,8 @@ func requireGone(t *testing.T, pid int) {
 	require.Eventually(t, func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }, WaitTimeout, time.Millisecond)
 }
 
-// TestProcessesEndWithTheirOwner checks that a program is gone when the process that started it is, or kills it, or stops it.
+// TestProcessesEndWithTheirOwner checks that a program ends when the process that started it ends, or kills or stops the
+// program.
 func TestProcessesEndWithTheirOwner(t *testing.T) {
 	for name, end := range map[string]func(*Process){
 		"the owner died": func(p *Process) { require.NoError(t, p.tie.Close()) },
@@ -57,7 +58,7 @@ func TestProcessesEndWithTheirOwner(t *testing.T) {
 	}
 }
 
-// TestStopIsInOrder checks that a program can do something when it is stopped.
+// TestStopIsInOrder checks that a program that is stopped can still do some work.
 func TestStopIsInOrder(t *testing.T) {
 	p, _ := shell(t, "trap 'echo stopped in order; exit 0' TERM; echo ready; while :; do sleep 0.01; done")
 	require.NoError(t, Await(t.Context(), time.Millisecond, func() (bool, error) { return strings.Contains(p.Log(), "ready"), nil }))
@@ -97,7 +98,7 @@ func pidOf(t *testing.T, p *Process) string {
 	return word
 }
 
-// TestFree checks that port 0 becomes a port on which one can listen, and that a taken one is refused.
+// TestFree checks that port 0 becomes a free port, and that a taken port is refused.
 func TestFree(t *testing.T) {
 	address, err := Free(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
