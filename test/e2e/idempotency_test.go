@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// given is a whole answer, as far as it must be the same when a request is sent again.
+// given holds the parts of an answer that must be the same when the request is sent again.
 type given struct {
 	status         int
 	location, body string

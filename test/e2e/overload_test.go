@@ -123,7 +123,7 @@ func limitedMemory(t *testing.T) (limited bool, serve *exec.Cmd) {
 	return false, exec.Command(infra.Binary(t), "serve")
 }
 
-// memoryOf reads what Linux says of a process: VmRSS is what it has now, VmHWM the most that it has had.
+// memoryOf reads from Linux how much memory a process has: VmRSS is the present amount, VmHWM the highest one so far.
 func memoryOf(t *testing.T, pid int, field string) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

@@ -61,7 +61,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	w.WriteHeader(answer(request, got))
 }
 
-// behave changes what is answered.
+// behave changes how the receiver answers.
 func (r *receiver) behave(answer func(r *http.Request, got posted) int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -86,7 +86,7 @@ func insertOdd(t *testing.T, db *sql.DB, aggregate, column, value string) (posit
 	return position
 }
 
-// allowOdd drops what keeps odd rows out.
+// allowOdd drops the constraints that refuse odd rows.
 func allowOdd(t *testing.T, db *sql.DB) {
 	t.Helper()
 	for _, check := range []string{
@@ -173,7 +173,7 @@ func requireRecorded(t *testing.T, db *sql.DB, got outbox.Entry, position int64)
 		Scan(&want.ID, &want.Type, &want.Subject, &want.Key.Type, &want.Key.ID, &want.Version, &headers, &payload, &micros))
 	require.NoError(t, json.Unmarshal([]byte(headers), &want.Headers))
 	for name, value := range want.Headers {
-		want.Headers[name] = strings.Trim(value, " ") // NATS drops them
+		want.Headers[name] = strings.Trim(value, " ") // NATS drops spaces at both ends
 	}
 	if len(want.Headers) == 0 {
 		want.Headers = nil

@@ -121,7 +121,7 @@ func effectsOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	sums := make(map[string]int64)
 	for _, total := range rows["customer_totals"] {
-		sums[total.text("customer_id")] = total.number("amount_minor") + total.number("amount") // the columns of this program and of another version
+		sums[total.text("customer_id")] = total.number("amount_minor") + total.number("amount") // of former programs, and of this one
 	}
 	for _, event := range arrivals {
 		customer, amount := effectOf(event.ID)
