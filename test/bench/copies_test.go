@@ -42,7 +42,7 @@ type runningCopy struct {
 	stop       func() // it may be called twice
 }
 
-// Apply counts.
+// Apply counts the transaction, and the events that it applies.
 func (c *runningCopy) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
@@ -63,7 +63,7 @@ func (c *runningCopy) Apply(
 	return outcome, err
 }
 
-// otherConnections of a pool are not for the transactions of lanes, as in `subscribe`.
+// otherConnections is how many connections of a pool are not for the transactions of lanes, as in `subscribe`.
 const otherConnections = 3
 
 // startCopy starts a copy as `subscribe` does. It is connected when startCopy returns.

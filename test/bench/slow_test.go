@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A handler that is slow, and who works on its events.
+// The slow handler, and the copies that run it.
 const (
 	handlerTakes = 10 * time.Millisecond
 	slowLanes    = 64
@@ -23,8 +23,8 @@ const (
 )
 
 // measureSlow lets one copy apply events whose handler is slow, adds two more copies, and measures how soon they have their shares. A while
-// later, when their connections have been used, it measures what all three apply. The stream has events for longer than that takes. Before
-// and afterwards, the same effects one at a time.
+// later, when their connections have been used, it measures what all three apply. The stream has more events than that. Before and afterwards,
+// it applies the same effects one at a time, as the floor.
 func measureSlow(t *testing.T, size scale, db *sql.DB, database, broker string, connection *pgx.Conn) []figure {
 	t.Helper()
 	reset(t, db)

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// measureTelemetry drains the same backlog without telemetry, and exporting to a collector that takes everything.
+// measureTelemetry drains the same backlog without telemetry, and with an export to a collector that accepts everything.
 func measureTelemetry(t *testing.T, size scale) []figure {
 	t.Helper()
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
