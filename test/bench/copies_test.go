@@ -20,7 +20,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// setting is what a copy of a subscriber works with.
+// setting holds the settings of a copy of a subscriber.
 type setting struct {
 	database, broker string
 	id, instance     string
@@ -120,7 +120,7 @@ func startCopy(t *testing.T, s setting) *runningCopy {
 	return c
 }
 
-// awaitApplied waits until the copies have applied so many events.
+// awaitApplied waits until the copies have applied this number of events.
 func awaitApplied(t *testing.T, events int, copies ...*runningCopy) {
 	t.Helper()
 	for began := time.Now(); appliedBy(copies...) < events; time.Sleep(time.Millisecond) {

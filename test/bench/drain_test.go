@@ -111,7 +111,7 @@ func setup(t *testing.T) *telemetry.Telemetry {
 	t.Helper()
 	tel, err := telemetry.Setup(t.Context(), telemetry.Options{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) }) // what its queues still hold is not measured
+	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) }) // spans that are still in its queues are not measured
 	return tel
 }
 

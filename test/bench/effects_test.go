@@ -155,7 +155,7 @@ func effects(t *testing.T, subscriber *infra.Process) map[string]time.Time {
 	return logged
 }
 
-// awaitEffects waits until the subscriber has recorded so many events.
+// awaitEffects waits until the subscriber has recorded this number of events.
 func awaitEffects(t *testing.T, db *sql.DB, subscriber string, events int) {
 	t.Helper()
 	require.Eventually(t, func() bool {

@@ -124,8 +124,8 @@ func percentages(shares []float64) string {
 	return text
 }
 
-// applyAlone applies so many events one after the other, each in a transaction of its own, with a handler that is slow. It returns how
-// many it applies in a second.
+// applyAlone applies this number of events one after the other, each in a transaction of its own, with a handler that is slow. It returns the
+// events per second.
 func applyAlone(t *testing.T, connection *pgx.Conn, events int) float64 {
 	t.Helper()
 	return perSecond(events, timed(func() {

@@ -17,8 +17,8 @@ import (
 const (
 	// newType is the type of events that the old program does not know.
 	newType = "outboxie.order.shipped.v1"
-	// deployedFirst is the subscriber whose copies do not know newType in the beginning. Until this subscriber wants the type, it rightly skips
-	// such events, so writers write none before.
+	// deployedFirst is the subscriber whose copies do not know newType in the beginning. Before this subscriber wants the type, it rightly skips
+	// such events. So the writers wait until it does.
 	deployedFirst = "invoices-4-lanes"
 )
 

@@ -67,8 +67,8 @@ func TestAnAdminTokenByDefault(t *testing.T) {
 	}
 }
 
-// TestWithoutAnAdminToken checks that, where no token can be stored (a read-only file system), only probes are answered; and that
-// switching the token off logs what that means.
+// TestWithoutAnAdminToken checks that an instance that cannot store a token (on a read-only file system) answers only probes. If the token is
+// switched off, the log says that nothing is protected.
 func TestWithoutAnAdminToken(t *testing.T) {
 	environment := []string{
 		"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",

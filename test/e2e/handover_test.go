@@ -197,7 +197,7 @@ func (f *fleet) handover(takeAway func(leader *infra.Process)) pause {
 	return moved
 }
 
-// more waits until so many more events are stored.
+// more waits until this number of further events is stored.
 func (f *fleet) more(events int) {
 	f.t.Helper()
 	stored := func() int {

@@ -54,7 +54,7 @@ func TestMisdirectedInstance(t *testing.T) {
 		require.Equal(t, "stream_missing", shown.HaltedInstances[0].Reason)
 	}
 	require.Eventually(t, func() bool { return published(t, right.URL) == 10 }, waitTimeout, 10*time.Millisecond)
-	shown := infra.Scrape(t, misdirected.Admin()) // what the alert OutboxieInstanceHalted is made of
+	shown := infra.Scrape(t, misdirected.Admin()) // the samples that the alert OutboxieInstanceHalted uses
 	require.EqualValues(t, 1, shown.Value(t, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing"))
 	require.Zero(t, shown.Value(t, "outboxie_relay_leader"))
 	require.Zero(t, misdirected.Stop(syscall.SIGTERM))

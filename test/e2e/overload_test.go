@@ -56,7 +56,7 @@ func TestOverload(t *testing.T) {
 			conn, err := net.Dial("tcp", api)
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = conn.Close() })
-			go func() { _, _ = io.WriteString(conn, sent) }() // what is refused is not read to its end
+			go func() { _, _ = io.WriteString(conn, sent) }() // the server does not read refused requests to their end
 		}
 	}
 	require.Eventually(t, func() bool { return infra.Scrape(t, admin).Value(t, "go_goroutine_count") > each }, waitTimeout, tick)

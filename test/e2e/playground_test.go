@@ -162,8 +162,8 @@ func TestPlaygroundOnOneServerOfAnother(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestPlaygroundWithoutAForgottenSubscriber checks that `playground run` goes on, and starts again, when its subscriber was forgotten, and that the command
-// in its log lets the subscriber begin again.
+// TestPlaygroundWithoutAForgottenSubscriber checks that `playground run` continues, and starts again, after its subscriber was forgotten. The
+// command in its log lets the subscriber begin again.
 func TestPlaygroundWithoutAForgottenSubscriber(t *testing.T) {
 	data := dataDir(t)
 	operate := func(p *infra.Process, args ...string) {

@@ -138,7 +138,7 @@ func TestRowsThatCannotBeRelayed(t *testing.T) {
 	requireShown(t, environment, parked)
 }
 
-// deliver reads the stream as a subscriber does, and requires so many events.
+// deliver reads the stream as a subscriber does, and requires this number of events.
 func deliver(t *testing.T, broker string, events int) map[int64]outbox.Entry {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -152,7 +152,7 @@ func deliver(t *testing.T, broker string, events int) map[int64]outbox.Entry {
 	require.NoError(t, err)
 	delivered := make(map[int64]outbox.Entry)
 	for _, message := range messages {
-		if message.Event == nil { // a notice
+		if message.Event == nil { // a control message
 			continue
 		}
 		require.NoError(t, message.Event.Unreadable, "an event was published that no subscriber can read")

@@ -121,8 +121,8 @@ func (d *damagedStream) adopt() string {
 	return said
 }
 
-// requireDelivered waits until the relay has caught up, and demands what the buyers were promised: each order in order, none
-// twice, none lost; and a sequence above cursor, log and lot.
+// requireDelivered waits until the relay has caught up, and requires that the stream has the events of each order in order, once and completely.
+// The sequence of positions must be above the cursor, the log and the parking lot.
 func (d *damagedStream) requireDelivered(b *buyers) {
 	t := d.t
 	require.Eventually(t, func() bool {

@@ -50,7 +50,7 @@ func newSubscriptionOn(t *testing.T, database string, settings ...string) *subsc
 	return s
 }
 
-// record writes so many created orders into the log with one statement, each of a customer of its own.
+// record writes this number of created orders into the log with one statement, each of a new customer.
 func (s *subscription) record(orders int) {
 	s.t.Helper()
 	_, err := s.db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
@@ -84,7 +84,7 @@ func (s *subscription) eventually(query string, want int) {
 	require.Eventually(s.t, func() bool { return count(s.t, s.db, query) == want }, waitTimeout, 5*time.Millisecond, "%s is never %d", query, want)
 }
 
-// awaitPublished waits until the stream has so many messages.
+// awaitPublished waits until the stream has this number of messages.
 func (s *subscription) awaitPublished(messages int) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool { return published(s.t, s.broker.URL) == uint64(messages) }, waitTimeout, tick)
@@ -251,8 +251,8 @@ func TestPoisonEvent(t *testing.T) {
 	s.requireEffects()
 }
 
-// TestWhatCannotHealIsDeadAtOnce checks that an event that no retry can heal fails once: one whose payload nobody can read, and one
-// whose effect violates a check. Others of their batch go on. A sum beyond 64 bits is no such event.
+// TestWhatCannotHealIsDeadAtOnce checks that an event that no retry can heal fails once: one whose payload nobody can read, and one whose effect
+// violates a check. The other events of their batch are applied. A sum beyond 64 bits does not fail.
 func TestWhatCannotHealIsDeadAtOnce(t *testing.T) {
 	s := newSubscription(t)
 	_, err := s.db.Exec(`ALTER TABLE customer_totals ADD CONSTRAINT solvent CHECK (customer_id <> '` + refusedCustomer + `');

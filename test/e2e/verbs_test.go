@@ -116,7 +116,7 @@ func TestSkip(t *testing.T) {
 }
 
 // TestForgetIsResumed checks that a subscriber is forgotten from the first moment on, also if the command is killed while it erases a large
-// inbox: its copies end, and none begins. What is left is erased later, and a subscriber of the same name begins again.
+// inbox: its copies end, and none begins. The remaining rows are erased later, and a subscriber of the same name begins again.
 func TestForgetIsResumed(t *testing.T) {
 	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=2")
 	copies := []*infra.Process{s.read("one"), s.read("two")}

@@ -78,7 +78,7 @@ func (b formerInbox) Fail(ctx context.Context, entry outbox.Entry, limit int) (i
 	})
 }
 
-// SetAside lets an event wait behind the earlier letter that holds it. If no letter holds the event any more, it is due for a retry.
+// SetAside lets an event wait behind the earlier letter that holds it. If no letter holds the event any more, its own letter is retried.
 func (b formerInbox) SetAside(ctx context.Context, entry outbox.Entry) (inbox.LetterState, error) {
 	return b.decide(ctx, entry, func(state inbox.LetterState, attempts int, held bool) (inbox.LetterState, int) {
 		switch {

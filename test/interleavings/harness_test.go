@@ -134,7 +134,7 @@ func (h *harness) prepare(t testing.TB) {
 	require.NoError(t, err)
 }
 
-// waits reports whether the backend who waits for a lock of the backend whom.
+// waits reports whether a backend waits for a lock that another one holds. who and whom are their process ids.
 func (h *harness) waits(ctx context.Context, who, whom uint32) (waits bool, err error) {
 	err = h.control.QueryRow(ctx, waitsName, int32(whom), int32(who)).Scan(&waits)
 	return waits, err

@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// The checks of an interleaving. The text after each says what must be so.
+// The checks of an interleaving. The text after each check is the condition that must hold; for stranded, it is the failure.
 const (
 	serial     = "serial"     // tables, stream and answers are those of one serial order
 	stranded   = "stranded"   // a letter that is not dead waits behind a dead one, or is redelivered

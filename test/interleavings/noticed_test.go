@@ -126,7 +126,8 @@ func TestRefusalWithoutANoticeIsNoticed(t *testing.T) {
 	require.Contains(t, r.failed[afterwards].detail, "in the stream 2 times")
 }
 
-// TestLostUpdateIsNoticed checks that a read and a write in two statements lose an update, and that one statement does not.
+// TestLostUpdateIsNoticed checks that the serial check finds the update that a read and a write in two statements lose, and finds nothing for
+// one statement.
 func TestLostUpdateIsNoticed(t *testing.T) {
 	r := explored(t, racy.name, racy.name)
 	require.Contains(t, r.failed, serial)

@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// state is the content of database and stream when an interleaving begins. Its times are in the year 2020, so that everything that can expire has
-// expired.
+// state is the content of the database and the stream when an interleaving begins. Its times are in the year 2020, so that everything that can
+// expire has expired.
 type state struct {
 	name   string
 	rows   string // SQL
@@ -35,8 +35,8 @@ func uuidOf(kind, number int) string {
 	return fmt.Sprintf("%d0000000-0000-4000-8000-%012d", kind, number)
 }
 
-// The orders. created and paid are in the table, in these states. redrive, parked and redriven are only in the log, and their events are in
-// these states. The two of placed are the orders that each side places.
+// The orders. created and paid are in the table, in these states. redrive, parked and redriven are only in the log; their events up to dealtWith
+// are in these states. placed holds the order that each side places.
 var (
 	created  = uuidOf(1, 1)
 	paid     = uuidOf(1, 2)

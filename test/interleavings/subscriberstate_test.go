@@ -35,7 +35,7 @@ var (
 	a3        = arrives(0, 6, 3, 43)
 	d1        = arrives(0, 7, 1, 44)
 	f1        = arrives(0, 8, 1, 51) // has a failing letter in the state open
-	a4        = arrives(0, 6, 4, 52) // this one and those after it are new
+	a4        = arrives(0, 6, 4, 52) // a4 and the events below are new
 	b2        = arrives(0, 5, 2, 53)
 	b3        = arrives(0, 5, 3, 54)
 	d2        = arrives(0, 7, 2, 55)

@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// wholeRelays are complete relays with gates in their ports. Each runs until it has nothing to do, and resigns. To limit the number of schedules,
-// each has gates only in the part of its run that its name says.
+// wholeRelays are complete relays with gates in their ports. Each runs until it has nothing to do, and resigns. To limit the number of
+// schedules, each has gates only in a part of its run, which its name gives.
 var wholeRelays = []*operation{
 	leads("relay takes over", leading{until: "Log.After"}),
 	leads("relay drains", leading{leads: true, from: "Log.After", until: "second Due"}),

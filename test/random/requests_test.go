@@ -62,7 +62,7 @@ func TestRandomRequests(t *testing.T) {
 	p := start(t)
 	operations, err := contract.Operations()
 	require.NoError(t, err)
-	var busy []contract.Operation // what clients do all day
+	var busy []contract.Operation // the operations that clients use most
 	for _, operation := range operations {
 		if strings.HasPrefix(operation.Path, "/orders") {
 			busy = append(busy, operation)
@@ -102,7 +102,8 @@ func (p *program) ask(t *testing.T, operations *rapid.Generator[contract.Operati
 	})
 }
 
-// tried returns what the answers to an operation lack; empty: it has succeeded, and has been refused if it can be.
+// tried reports what did not happen to an operation yet. It returns an empty text if the operation has succeeded, and was refused, if it can be
+// refused.
 func (p *program) tried(operation contract.Operation) string {
 	tried, succeeded := 0, 0
 	for status, count := range p.answers[operation.ID] {

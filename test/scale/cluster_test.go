@@ -99,7 +99,7 @@ func (c *natsCluster) whole() {
 	}, waitTimeout, 50*time.Millisecond, "the replicas do not catch up: %+v", last)
 }
 
-// more waits until so many more messages are stored, and returns how long that took.
+// more waits until this number of further messages is stored, and returns how long that took.
 func (c *natsCluster) more(messages uint64) time.Duration {
 	c.t.Helper()
 	began := time.Now()

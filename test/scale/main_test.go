@@ -54,7 +54,7 @@ func placeMany(t *testing.T, api string, orders int) {
 	}
 }
 
-// stored waits until the stream holds exactly so many messages.
+// stored waits until the stream holds exactly this number of messages.
 func stored(t *testing.T, js jetstream.JetStream, messages int) {
 	t.Helper()
 	var last uint64

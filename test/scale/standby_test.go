@@ -91,7 +91,7 @@ func TestSynchronousStandby(t *testing.T) {
 	h.finish(t)
 }
 
-// more waits until every subscriber has applied so many more events.
+// more waits until every subscriber has applied this number of further events.
 func (h *harness) more(t *testing.T, events int) {
 	t.Helper()
 	var before int

@@ -116,7 +116,7 @@ func (s *shop) count(query string) (n int) {
 
 const applied = "SELECT count(*) FROM inbox WHERE subscriber = 'emails' AND applied_at IS NOT NULL"
 
-// progress waits until many more events have taken effect.
+// progress waits until more than 50 further events have taken effect.
 func (s *shop) progress() {
 	s.t.Helper()
 	before := s.count(applied)
