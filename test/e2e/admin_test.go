@@ -68,7 +68,7 @@ func TestAnAdminTokenByDefault(t *testing.T) {
 }
 
 // TestWithoutAnAdminToken checks that an instance that cannot store a token (on a read-only file system) answers only probes. If the token is
-// switched off, the log says that nothing is protected.
+// switched off, the log says that the listener asks for none.
 func TestWithoutAnAdminToken(t *testing.T) {
 	environment := []string{
 		"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",

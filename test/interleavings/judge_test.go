@@ -10,10 +10,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// The checks of an interleaving. The text after each check is the condition that must hold; for stranded, it is the failure.
+// The checks of an interleaving. The text after each check is the condition that must hold.
 const (
 	serial     = "serial"     // tables, stream and answers are those of one serial order
-	stranded   = "stranded"   // a letter that is not dead waits behind a dead one, or is redelivered
+	stranded   = "stranded"   // a letter that is not dead either waits behind a dead one or is redelivered
 	twofold    = "twofold"    // no event is both applied and a dead letter
 	effects    = "effects"    // each applied event took effect once, and no other event
 	disorder   = "disorder"   // a handler is called for an aggregate's events in their order
