@@ -18,7 +18,8 @@
 //
 // After an operation of a subscriber a copy continues and redelivers every dead letter that it can. An outcome is also right if the result of
 // that is the result of a serial order. The statements of former programs run beside those of the present one, as in a rolling update, but not
-// beside each other. TestPlantedFaultsAreNoticed checks that each check can fail.
+// beside each other. TestPlantedFaultsAreNoticed and TestRefusalWithoutANoticeIsNoticed check that the checks can fail, except versions and
+// revisions.
 package interleavings_test
 
 import (

@@ -157,7 +157,7 @@ var plantedFaults = []struct {
 	}), "renew", forgotten},
 }
 
-// TestPlantedFaultsAreNoticed checks that each check of a subscriber can fail.
+// TestPlantedFaultsAreNoticed checks that each check of a subscriber can fail, and the checks serial and forgotten.
 func TestPlantedFaultsAreNoticed(t *testing.T) {
 	h := newHarness(t)
 	for _, fault := range plantedFaults {
