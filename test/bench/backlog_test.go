@@ -52,8 +52,8 @@ func monitored(t *testing.T) (db *sql.DB, database string) {
 	return db, database
 }
 
-// streamFiller returns a function that makes the new stream as long as the caller says, with created orders of customers who take turns. The
-// function returns the events that it publishes. Of a hundred orders one is sampled.
+// streamFiller creates the stream, and returns a function that fills it up to a number of events. The events are orders of all customers in
+// turns. One order in a hundred has a sampled trace. The function returns the events that it publishes.
 func streamFiller(t *testing.T, broker string) (fillTo func(events int) []outbox.Entry) {
 	t.Helper()
 	amount, err := order.ParseMoney("100.50", order.DefaultCurrency)
@@ -96,12 +96,12 @@ func encodeOrder(t *testing.T, encoder *codec.Codec, number int, amount order.Mo
 	return message
 }
 
-// customer is who places the order of that number. Neighbors in the stream are not neighbors in an index.
+// customer returns the customer of the order with this number. Neighbors in the stream are not neighbors in an index.
 func customer(number int) string {
 	return fmt.Sprintf("%08x-0000-4000-8000-000000000000", number%customers*0x9e3779b1&0xffffffff)
 }
 
-// reset forgets all effects.
+// reset removes all effects.
 func reset(t *testing.T, db *sql.DB) {
 	t.Helper()
 	for _, statement := range []string{"TRUNCATE inbox, customer_totals, floor_inbox, floor_totals, plain_totals", "CHECKPOINT"} {
@@ -110,7 +110,7 @@ func reset(t *testing.T, db *sql.DB) {
 	}
 }
 
-// applySetBased applies the same effects in transactions of effectBatch.
+// applySetBased applies the effects of a backlog, effectBatch of them in each transaction.
 func applySetBased(t *testing.T, db *sql.DB, connection *pgx.Conn, backlog []outbox.Entry) (rate float64, cost spending) {
 	t.Helper()
 	ids, aggregates, customerIDs := make([]string, len(backlog)), make([]string, len(backlog)), make([]string, len(backlog))
@@ -164,7 +164,7 @@ func (s spending) minus(before spending) spending {
 	return spending{wal: s.wal - before.wal, statements: s.statements - before.statements}
 }
 
-// spent returns the spending so far, without the statements that watch it.
+// spent returns the spending so far, without the statements of the measurement.
 func spent(t *testing.T, db *sql.DB) spending {
 	t.Helper()
 	total := spending{wal: float64(walAt(t, db))}

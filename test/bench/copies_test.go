@@ -20,7 +20,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// setting is what a copy of a subscriber works with.
+// setting holds the settings of a copy of a subscriber.
 type setting struct {
 	database, broker string
 	id, instance     string
@@ -42,7 +42,7 @@ type runningCopy struct {
 	stop       func() // it may be called twice
 }
 
-// Apply counts.
+// Apply counts the transaction, and the events that it applies.
 func (c *runningCopy) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
@@ -63,7 +63,7 @@ func (c *runningCopy) Apply(
 	return outcome, err
 }
 
-// otherConnections of a pool are not for the transactions of lanes, as in `subscribe`.
+// otherConnections is how many connections of a pool are not for the transactions of lanes, as in `subscribe`.
 const otherConnections = 3
 
 // startCopy starts a copy as `subscribe` does. It is connected when startCopy returns.
@@ -120,7 +120,7 @@ func startCopy(t *testing.T, s setting) *runningCopy {
 	return c
 }
 
-// awaitApplied waits until the copies have applied so many events.
+// awaitApplied waits until the copies have applied this number of events.
 func awaitApplied(t *testing.T, events int, copies ...*runningCopy) {
 	t.Helper()
 	for began := time.Now(); appliedBy(copies...) < events; time.Sleep(time.Millisecond) {

@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// measureDatabase tells what the relay leaves behind in Postgres, and how much an idle leader asks of it.
+// measureDatabase measures what the relay leaves behind in Postgres, and how many statements an idle leader sends.
 func measureDatabase(t *testing.T, size scale) []figure {
 	t.Helper()
 	server, broker := infra.Postgres(t), infra.NATS(t)
@@ -56,8 +56,7 @@ func walAt(t *testing.T, db *sql.DB) int64 {
 	return bytes
 }
 
-// idleStatements counts what an instance that leads and has nothing to do asks of its database. Each of its statements is a
-// transaction.
+// idleStatements returns how many statements a second an idle leader sends to its database. Each of its statements is a transaction.
 func idleStatements(t *testing.T, watched time.Duration) float64 {
 	t.Helper()
 	database, broker := infra.Database(t), infra.NATS(t)

@@ -26,8 +26,8 @@ import (
 
 const batchSize = 1000
 
-// measureDrain lets the relay drain a backlog, then sends the very messages that it sent as raw batches, from memory, and
-// so on in turns, each into a new stream.
+// measureDrain lets the relay drain a backlog. Then it sends the same messages from memory, as raw batches. It repeats both in turns, each into
+// a new stream.
 func measureDrain(t *testing.T, size scale) []figure {
 	t.Helper()
 	database, broker := infra.Database(t), infra.Broker(t)
@@ -69,8 +69,8 @@ func measureDrain(t *testing.T, size scale) []figure {
 	}
 }
 
-// fill makes the backlog: 1,000 orders whose events take turns, with bodies of 300 bytes and the headers of an order
-// that was placed without a collector; of sampledPerMille in a thousand the trace is sampled.
+// fill makes the backlog: 1,000 orders whose events take turns, with bodies of 300 bytes and the headers of an order that was placed without a
+// collector; sampledPerMille of a thousand events have a sampled trace.
 func fill(t *testing.T, database string, events, sampledPerMille int) {
 	t.Helper()
 	db, err := sql.Open("pgx", database)
@@ -106,17 +106,17 @@ func requireDurable(t *testing.T, database string) {
 	require.Equal(t, []string{"on", "on"}, []string{fsync, commit})
 }
 
-// setup is the telemetry of `serve`, as the environment has it.
+// setup returns the telemetry of `serve`, with the settings of the environment.
 func setup(t *testing.T) *telemetry.Telemetry {
 	t.Helper()
 	tel, err := telemetry.Setup(t.Context(), telemetry.Options{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) }) // what its queues still hold is not measured
+	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) }) // spans that are still in its queues are not measured
 	return tel
 }
 
-// drain runs a relay as `serve` does, until everything is published, and returns how long that took: campaign and
-// take-over included, connecting and the creation of the stream not.
+// drain runs a relay as `serve` does, until everything is published, and returns how long that took. This time includes the election and the
+// take-over, but not connecting and creating the stream.
 func drain(t *testing.T, database, broker, name string, events int, tel *telemetry.Telemetry) time.Duration {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -191,8 +191,8 @@ func plain(header nats.Header) nats.Header {
 	return kept
 }
 
-// rawStream does something with a stream like the relay's in place.
-// Its name was never used before: the broker may still be removing the files of a stream that was deleted.
+// rawStream creates a stream like the relay's, calls do, and deletes the stream. Its name was never used before: the broker may still be
+// removing the files of a stream that was deleted.
 func rawStream(t *testing.T, js natsjs.JetStream, name string, do func()) {
 	t.Helper()
 	_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: name, Subjects: []string{"orders.>"}, AllowAtomicPublish: true})
@@ -201,7 +201,7 @@ func rawStream(t *testing.T, js natsjs.JetStream, name string, do func()) {
 	require.NoError(t, js.DeleteStream(t.Context(), name))
 }
 
-// publishBatches has one batch under way at a time, and asks for no acknowledgement but the last, which is the fastest.
+// publishBatches sends one batch after the other, and asks only for the last acknowledgement of each batch, which is the fastest way.
 func publishBatches(t *testing.T, js natsjs.JetStream, messages []*nats.Msg) {
 	t.Helper()
 	for first := 0; first < len(messages); first += batchSize {

@@ -18,8 +18,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// compareEffects compares lone events with the floor of effects. Each goal is what the subscriber of one event a transaction took,
-// rounded up: a subscriber that takes longer is noticed.
+// compareEffects compares lone events with the floor of effects. Each goal is the rounded-up time of a subscriber with one event a transaction,
+// so that a slower subscriber is noticed.
 func compareEffects(instances string, took latencies) (p50, p99 figure) {
 	const floor = "a synchronous publish, a delivery and one transaction"
 	name := "commit until a subscriber's effect, lone event, API and relay in " + instances
@@ -27,10 +27,9 @@ func compareEffects(instances string, took latencies) (p50, p99 figure) {
 		compare(name+", p99", took.applied, floor, took.effectFloor, 0.99, 4)
 }
 
-// measureEffects lets a subscriber apply the events that are there. Then it places orders, each of which is alone, in turns
-// with the messages of the floor. It returns how long each message of the floor took from its publish to the commit of
-// its transaction, and when the subscriber had committed the effect of each lone event. Both ends are when the
-// program that sent the COMMIT has its answer: the subscriber logs the event then.
+// measureEffects lets a subscriber apply all existing events. Then it places lone orders in turns with the messages of the floor. It returns how
+// long each message of the floor took from its publish to the commit of its transaction, and when the subscriber had committed the effect of
+// each lone event. A commit ends when the program that sent the COMMIT has its answer. The subscriber logs the event at that moment.
 func measureEffects(t *testing.T, size scale, api, database, broker string) (took []time.Duration, effective map[string]time.Time) {
 	t.Helper()
 	floor := newEffectFloor(t, database, broker)
@@ -156,7 +155,7 @@ func effects(t *testing.T, subscriber *infra.Process) map[string]time.Time {
 	return logged
 }
 
-// awaitEffects waits until the subscriber has recorded so many events.
+// awaitEffects waits until the subscriber has recorded this number of events.
 func awaitEffects(t *testing.T, db *sql.DB, subscriber string, events int) {
 	t.Helper()
 	require.Eventually(t, func() bool {

@@ -1,8 +1,8 @@
-// Package bench measures what the engine costs, against a floor in the same run: what the client libraries, or pgbench, do
-// without us on the same servers, which write durably (Postgres with fsync, NATS with sync_interval always).
+// Package bench measures what the engine costs, against a floor in the same run: what the client libraries, or pgbench, do without the engine on
+// the same servers, which write durably (Postgres with fsync, NATS with sync_interval always).
 //
-// `make bench` prints the table. Without -full the same code runs for some seconds, as a test that the figures can still be
-// taken; `make bench-short` has the machine for itself, and also fails when one is far off its goal, which is half of it.
+// `make bench` prints the table. Without -full the same code runs for some seconds, as a test that the figures can still be taken; `make
+// bench-short` has the machine for itself, and also fails if a figure does not reach half of its goal.
 package bench_test
 
 import (
@@ -26,8 +26,8 @@ var (
 func TestMain(m *testing.M) { infra.Main(m) }
 
 const (
-	waitTimeout = 2 * time.Minute // for anything that is waited for
-	tries       = 3               // a machine that was busy for a moment says nothing
+	waitTimeout = 2 * time.Minute // for every wait
+	tries       = 3               // because the machine may be busy for a moment
 )
 
 // scale is how much is measured.
@@ -40,15 +40,15 @@ type scale struct {
 	load        time.Duration // of 32 clients, in each round
 	effects     int           // of a backlog in the stream, which a subscriber applies in each round
 	singly      int           // effects of a slow handler, one at a time
-	slow        time.Duration // that copies with a slow handler are watched
+	slow        time.Duration // how long copies with a slow handler are watched
 	settle      time.Duration // from when late copies have their shares until all are watched
 	flood       time.Duration // of 32 clients, while a subscriber applies what they post
 	memory      int           // events that are drained while the heap is watched
-	idle        time.Duration // that an idle leader is watched
+	idle        time.Duration // how long an idle leader is watched
 	rounds      int           // of each comparison
-	slowEvents  int           // in the stream by then
+	slowEvents  int           // in the stream when slow handlers are measured
 	tracedTurns int           // in each round, with tracing and without
-	complete    bool          // every figure is judged; else those that a few seconds can tell
+	complete    bool          // every figure is judged; otherwise only those that need a few seconds
 }
 
 // TestFigures checks that the figures of one run reach their goals. It measures each figure against a floor of the same run.
@@ -99,7 +99,7 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// timed starts from a heap without garbage, so that nobody pays for what was done before.
+// timed returns how long do takes. It starts from a heap without garbage, so that do does not pay for earlier work.
 func timed(do func()) time.Duration {
 	runtime.GC()
 	began := time.Now()
@@ -114,8 +114,7 @@ func median(values []float64) float64 {
 	return sorted[len(sorted)/2]
 }
 
-// pairwise compares what was measured with its neighbor in time, so that a machine that slows down slows both, and returns
-// the median.
+// pairwise returns the median ratio of each measured value to the floor that was measured next to it. A machine that slows down slows both.
 func pairwise(measured, floor []float64) float64 {
 	ratios := make([]float64, len(measured))
 	for i := range ratios {

@@ -24,9 +24,9 @@ import (
 
 const interval = 10 * time.Millisecond // between two orders
 
-// measureLatency compares how long an event takes from its transaction's commit to a plain consumer of the stream with how
-// long a message takes from a synchronous publish to one. It compares how long a lone event takes until a subscriber has
-// committed its effect with the same publish and one plain transaction.
+// measureLatency makes two comparisons. It compares the time of an event from its commit to a plain consumer of the stream with the time of a
+// message from a synchronous publish to a plain consumer. And it compares the time of a lone event until a subscriber has committed its effect
+// with the time of such a publish and one plain transaction.
 func measureLatency(t *testing.T, size scale) []figure {
 	var figures []figure
 	for _, instances := range []struct {
@@ -47,9 +47,8 @@ func measureLatency(t *testing.T, size scale) []figure {
 	return figures
 }
 
-// latencies is how long each took: the floor's messages until they were delivered to a plain consumer, which is the only
-// one; the events likewise; the messages of the floor of effects until their transaction was committed; and lone events until
-// the subscriber's was.
+// latencies holds how long each message or event took. floor and delivered end when the only plain consumer gets the message or the event.
+// effectFloor and applied end when the transaction with the effect is committed.
 type latencies struct{ floor, delivered, effectFloor, applied []time.Duration }
 
 func compare(name string, measured []time.Duration, floorName string, floor []time.Duration, share, goal float64) figure {
@@ -69,8 +68,8 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
 }
 
-// arrivals is when each message of a stream, which is there or will be, reached a plain consumer; and its ce-id, if it has one.
-// The consumer reads until stop is called.
+// arrivals returns when each message of a stream reached a plain consumer, and the message's ce-id, if it has one. The stream may be created
+// later. The consumer reads until stop is called.
 func arrivals(t *testing.T, url, stream string) (arrived <-chan arrival, stop func()) {
 	t.Helper()
 	nc, err := nats.Connect(url)
@@ -144,9 +143,8 @@ func (f floor) measure(t *testing.T, messages int) []time.Duration {
 	return took
 }
 
-// measureInstances posts orders to the first of the instances, which have these roles, and publishes the floor's messages in
-// turns with them. An order is committed when the API has heard so, which the end of the COMMIT's span tells. All clocks
-// are this machine's.
+// measureInstances starts an instance for each of roles. It posts orders to the first instance, in turns with the floor's messages. An order
+// counts as committed when the span of the API's COMMIT ends. All clocks are this machine's.
 func measureInstances(t *testing.T, size scale, roles ...string) (took latencies) {
 	t.Helper()
 	database, broker, collector := infra.Database(t), infra.NATS(t), infra.Collector(t)
@@ -189,7 +187,7 @@ type committedOrder struct {
 	at    time.Time
 }
 
-// committedOrders returns all orders, in order of their events' positions. There are that many.
+// committedOrders returns all orders, in order of their events' positions. It requires that there are exactly orders of them.
 func committedOrders(t *testing.T, collector *infra.OTLP, database string, orders int) []committedOrder {
 	t.Helper()
 	committed := commits(t, collector, orders)
@@ -211,7 +209,7 @@ func committedOrders(t *testing.T, collector *infra.OTLP, database string, order
 	return found
 }
 
-// commits tells when each order was committed, by its trace.
+// commits returns when each order was committed, by its trace.
 func commits(t *testing.T, collector *infra.OTLP, orders int) map[string]time.Time {
 	t.Helper()
 	committed := make(map[string]time.Time, orders)

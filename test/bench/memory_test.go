@@ -60,8 +60,8 @@ func heapFigures(t *testing.T, name string, process *infra.Process) []figure {
 	}
 }
 
-// measureSubscriberMemory lets a process apply the events of a stream, and reads the size of its heap. It compares how long the process takes
-// for the last quarter of them and for the second.
+// measureSubscriberMemory lets a process apply the events of a stream, and reads the size of its heap. It compares the speed in the last quarter
+// of the events with the speed in the second quarter.
 func measureSubscriberMemory(t *testing.T, db *sql.DB, database, broker string, events int) []figure {
 	t.Helper()
 	reset(t, db)

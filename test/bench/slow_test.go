@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A handler that is slow, and who works on its events.
+// The slow handler, and the copies that run it.
 const (
 	handlerTakes = 10 * time.Millisecond
 	slowLanes    = 64
@@ -23,8 +23,8 @@ const (
 )
 
 // measureSlow lets one copy apply events whose handler is slow, adds two more copies, and measures how soon they have their shares. A while
-// later, when their connections have been used, it measures what all three apply. The stream has events for longer than that takes. Before
-// and afterwards, the same effects one at a time.
+// later, when their connections have been used, it measures what all three apply. The stream has more events than that. Before and afterwards,
+// it applies the same effects one at a time, as the floor.
 func measureSlow(t *testing.T, size scale, db *sql.DB, database, broker string, connection *pgx.Conn) []figure {
 	t.Helper()
 	reset(t, db)
@@ -124,8 +124,8 @@ func percentages(shares []float64) string {
 	return text
 }
 
-// applyAlone applies so many events one after the other, each in a transaction of its own, with a handler that is slow. It returns how
-// many it applies in a second.
+// applyAlone applies this number of events one after the other, each in a transaction of its own, with a handler that is slow. It returns the
+// events per second.
 func applyAlone(t *testing.T, connection *pgx.Conn, events int) float64 {
 	t.Helper()
 	return perSecond(events, timed(func() {

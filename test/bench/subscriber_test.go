@@ -28,8 +28,8 @@ const (
 	fillAtOnce  = 50_000 // events that are in memory while a stream is filled
 )
 
-// measureSubscriber lets copies of subscribers apply the events of one stream, which grows. All of them share the servers; the lag is
-// measured on others.
+// measureSubscriber lets copies of subscribers apply the events of one stream, which grows. All of them share the servers. The lag is measured
+// on separate servers.
 func measureSubscriber(t *testing.T, size scale) []figure {
 	t.Helper()
 	db, database := monitored(t)
@@ -53,7 +53,7 @@ func measureSubscriber(t *testing.T, size scale) []figure {
 	return append(figures, measureLag(t, size))
 }
 
-// backlog is events of a stream, and where copies apply them.
+// backlog holds events of a stream, and the servers on which copies apply them.
 type backlog struct {
 	db               *sql.DB
 	database, broker string
@@ -90,7 +90,7 @@ func (b *backlog) measure(t *testing.T, size scale, setBased func() (float64, sp
 		note(&stated, func() (float64, spending) {
 			return b.apply(t, setting{telemetry: without.telemetry, work: plainly(plain), totals: plainTotals{}}, "plain_totals")
 		})
-		for turn := range 2 * size.tracedTurns { // who comes second changes, too
+		for turn := range 2 * size.tracedTurns { // the order of the two changes, too
 			if (turn+turn/2+round)%2 == 0 {
 				note(&untraced, func() (float64, spending) { return b.apply(t, without, "customer_totals") })
 			} else {

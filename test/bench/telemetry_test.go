@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// measureTelemetry drains the same backlog without telemetry, and exporting to a collector that takes everything.
+// measureTelemetry drains the same backlog without telemetry, and with an export to a collector that accepts everything.
 func measureTelemetry(t *testing.T, size scale) []figure {
 	t.Helper()
 	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
@@ -35,7 +35,7 @@ func measureTelemetry(t *testing.T, size scale) []figure {
 	for round := range 3 * size.rounds {
 		for _, sampled := range []int{10, 1000} {
 			database := databases[sampled]
-			for _, disabled := range []bool{round%2 == 0, round%2 != 0} { // what comes second has the warmer caches
+			for _, disabled := range []bool{round%2 == 0, round%2 != 0} { // the second drain has the warmer caches
 				t.Setenv("OTEL_SDK_DISABLED", fmt.Sprint(disabled))
 				name := fmt.Sprintf("TRACED-%d-%d-%t", round, sampled, disabled)
 				taken := drain(t, database, broker, name, size.events, setup(t))

@@ -73,8 +73,8 @@ COMMIT;
 
 var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 
-// runPgbench lets it make as many transactions as take some seconds, or load. Its own limit of time begins before its clients are connected,
-// and 32 passwords take half a second of a processor.
+// runPgbench lets pgbench make as many transactions as take about load, but at least some seconds. It does not use pgbench's time limit, which
+// begins before the clients are connected: 32 passwords take half a second of a processor.
 func runPgbench(t *testing.T, program, database string, load time.Duration) float64 {
 	t.Helper()
 	script := filepath.Join(t.TempDir(), "order.sql")
@@ -89,8 +89,8 @@ func runPgbench(t *testing.T, program, database string, load time.Duration) floa
 	return rate
 }
 
-// post lets each client post one order after the other on a connection of its own. The clients do as little as they can,
-// because they take from the same processors.
+// post lets each client post one order after the other on a connection of its own. The clients do as little as they can, because they use the
+// same processors.
 func post(t *testing.T, api string, load time.Duration) float64 {
 	t.Helper()
 	body := `{"customer_id": "550e8400-e29b-41d4-a716-446655440000", "amount": 100.50}`

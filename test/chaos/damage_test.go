@@ -17,8 +17,8 @@ import (
 // once more.
 const maxRepublished = 5000
 
-// damage deletes the stream or sets the sequence of positions back, which only an operator can repair. When its time is over, an operator
-// adopts what there is until the relay works again. Other faults go on meanwhile.
+// damage deletes the stream or sets the sequence of positions back, which only an operator can repair. When the fault ends, an operator runs
+// `outboxie outbox adopt` until the relay works again. Other faults go on meanwhile.
 func (in *injector) damage(t *testing.T, f fault) func() {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -46,9 +46,9 @@ func (in *injector) damage(t *testing.T, f fault) func() {
 	}
 }
 
-// unusedPositions is how many positions are left unused before the faults begin. The sequence goes back into them, so that writers cannot
-// overtake the relay before it notices, which takes up to a second: docs/engine.md, "What cannot be promised", excludes that. Meanwhile
-// events get positions that the relay has passed.
+// unusedPositions is how many positions are left unused before the faults begin. A fault sets the sequence back into this range. The relay needs
+// up to a second to notice. Meanwhile events get positions that the relay has passed. The range is so wide that writers do not reach the relay's
+// position in that time: docs/engine.md, "What cannot be promised", excludes that case.
 const unusedPositions = 4000
 
 // leaveUnused lets the sequence skip unusedPositions, and remembers where they begin.

@@ -17,8 +17,8 @@ import (
 const (
 	// newType is the type of events that the old program does not know.
 	newType = "outboxie.order.shipped.v1"
-	// deployedFirst is the subscriber whose copies do not know newType in the beginning. Writers write no event of the type before this subscriber
-	// wants it, because it rightly skips earlier ones.
+	// deployedFirst is the subscriber whose copies do not know newType in the beginning. Before this subscriber wants the type, it rightly skips
+	// such events. So the writers wait until it does.
 	deployedFirst = "invoices-4-lanes"
 )
 
@@ -68,8 +68,8 @@ func (h *harness) buildOldProgram(t *testing.T) {
 	}
 }
 
-// deploy runs some copies of a subscriber with the old program beside new ones, and brings the new program back in the end. The first time
-// all copies are old, so they become new ones first. Until one event of the subscriber had no handler, all of its copies go back.
+// deploy runs some copies of a subscriber with the old program beside new ones, and brings the new program back in the end. The first time all
+// copies are old, so they become new ones first. As long as every event of the subscriber has had a handler, all of its copies go back.
 func (in *injector) deploy(f fault) func() {
 	g, first := in.groups[f.number%2], !in.deployed.Load() // the third one has another handler
 	back := 1 + int(f.number>>8%uint64(len(g.copies)))

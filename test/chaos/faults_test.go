@@ -199,7 +199,7 @@ func (in *injector) transactionFault(t *testing.T, f fault) func() {
 			in.note("it was not prepared, or was, and the answer is lost: %v", err)
 		}
 	}
-	_ = tx.Rollback() // the connection is out of a transaction by now
+	_ = tx.Rollback() // ends the transaction if it was not prepared
 	cancel()
 	return func() { in.finishPrepared(t, name, event, commit) }
 }

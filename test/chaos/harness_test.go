@@ -26,7 +26,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// group is the copies of a subscriber.
+// group is a subscriber with its copies.
 type group struct {
 	id       string // names the number of lanes
 	lanes    int
@@ -55,7 +55,7 @@ type harness struct {
 	postgres *infra.PostgresServer // the primary
 	former   *infra.PostgresServer // the primary before the last switchover, which is a standby; nil: there was none
 	primary  *infra.Proxy          // always leads to the primary
-	address  string                // of the database, through it
+	address  string                // of the database, through primary
 	broker   *broker
 	db       *sql.DB
 	nc       *nats.Conn
@@ -118,7 +118,7 @@ func (h *harness) addCopies(t *testing.T, g *group) {
 		name := fmt.Sprintf("%s-%d", g.id, n+1)
 		m := h.newMember(t, name, []string{
 			"INSTANCE_ID=" + name, fmt.Sprintf("SUBSCRIBER_LANES=%d", g.lanes), "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_MAX_ATTEMPTS=5",
-			"DATABASE_MAX_CONNS=7", // for four lanes
+			"DATABASE_MAX_CONNS=7", // enough for four lanes, the most that one copy has if all copies run
 			"LOG_LEVEL=warn",       // at the level info they log every event
 			"WEBHOOK_URL=" + h.receiver.address(g.id),
 		}, args...)

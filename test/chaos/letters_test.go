@@ -66,7 +66,7 @@ func (in *injector) decideLetters(f fault) func() {
 	g := in.groupOf(f)
 	id := g.id
 	in.note("%s: %s", f.kind, id)
-	if f.number>>8%2 == 0 || g.external { // it can call for every event
+	if f.number>>8%2 == 0 || g.external { // its calls need no readable body
 		in.command("subscriber", "retry", "--id", id, "--all")
 		return func() {}
 	}
@@ -134,7 +134,7 @@ type lag struct {
 	took       time.Duration
 }
 
-// arrived returns when every subscriber had reached the end of the stream. Effects after that had waited for their handler.
+// arrived returns when every subscriber had reached the end of the stream. Later effects come from retried letters.
 func (h *harness) arrived() time.Time {
 	var last time.Time
 	for _, l := range h.lags {
@@ -188,8 +188,8 @@ func (l *lag) behind(ctx context.Context, db *sql.DB, last *jetstream.RawStreamM
 	return who
 }
 
-// decideAll retries all dead letters, and then discards those that can never be handled, until none is left: others may wait behind one. It
-// returns the subscribers that still have letters.
+// decideAll retries all dead letters, and then discards those that can never be handled. It repeats the second step, because other letters may
+// wait behind a discarded one. It returns the subscribers that still have letters.
 func (h *harness) decideAll(t *testing.T) (who []string) {
 	t.Helper()
 	for _, subscriber := range h.subscribers {

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// limitMessages is the limit of the stream.
+	// limitMessages is how many messages the limit leaves in the stream.
 	limitMessages = 40
 	// minUnseen is the number of messages beyond the limit that the subscriber has not seen when the limit is set.
 	minUnseen = 20
@@ -31,11 +31,11 @@ const (
 // removed keeps the messages that were removed from the stream. The checker reads them as if they were still there.
 type removed struct {
 	mu       sync.Mutex
-	stream   time.Time // its creation; a new stream has all events again
+	stream   time.Time // its creation time; a new stream has all events again
 	messages map[uint64]checker.Message
 }
 
-// keep adds messages.
+// keep adds messages. If the stream is a new one, it first drops the messages of the former stream.
 func (r *removed) keep(stream time.Time, messages map[uint64]checker.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,7 +69,7 @@ func (r *removed) with(ctx context.Context, js jetstream.JetStream) iter.Seq2[ch
 		gone := r.of(stream.CachedInfo().Created)
 		for m, err := range checker.ReadStream(ctx, js, "ORDERS") {
 			for len(gone) > 0 && err == nil && gone[0].Sequence <= m.Sequence {
-				if gone[0].Sequence < m.Sequence && !yield(gone[0], nil) { // otherwise it is there again
+				if gone[0].Sequence < m.Sequence && !yield(gone[0], nil) { // with the same sequence, the message is there again
 					return
 				}
 				gone = gone[1:]
@@ -104,8 +104,9 @@ func (in *injector) limitStream(t *testing.T, f fault) func() {
 	}
 }
 
-// awaitSound waits until no damage is being repaired and a subscriber has seen almost all of the stream. It returns with in.repairing locked,
-// so that no damage begins: a subscriber that has not noticed that the stream lost its end cannot know what a limit removes from there.
+// awaitSound waits until no damage is being repaired and a subscriber has seen almost all of the stream. It returns with in.repairing locked, so
+// that no damage begins. If the stream loses its end and the subscriber has not noticed this yet, it cannot know which messages a limit removes
+// there.
 func (in *injector) awaitSound(f fault) (*group, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout/2)
 	defer cancel()
@@ -162,11 +163,11 @@ func (in *injector) suspend(g *group, f fault) (resume func()) {
 	}
 }
 
-// removeUnseen removes messages by a limit, one by one, or both. It returns how many events the subscriber had not seen of them.
+// removeUnseen removes messages by a limit, one by one, or both. It returns how many of the removed events the subscriber had not seen.
 func (in *injector) removeUnseen(js jetstream.JetStream, g *group, f fault) (gone int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
-	var seen uint64 // by the lane that is farthest ahead
+	var seen uint64 // the sequence of the lane that is farthest ahead
 	if err := in.db.QueryRowContext(ctx, "SELECT max(sequence) FROM subscriber_lanes WHERE subscriber = $1", g.id).Scan(&seen); err != nil {
 		return 0, err
 	}
@@ -221,7 +222,7 @@ func (in *injector) limit(ctx context.Context, r *record, hold time.Duration) er
 	return errors.Join(err, r.follow(ctx))
 }
 
-// keepRemoved keeps what was removed for the checker. It returns how many events the subscriber had not seen of it.
+// keepRemoved keeps the removed messages for the checker. It returns how many of their events the subscriber had not seen.
 func (in *injector) keepRemoved(ctx context.Context, r *record, seen uint64, deleted []uint64) (gone int, err error) {
 	stream, err := r.js.Stream(ctx, "ORDERS")
 	if err != nil {
@@ -245,7 +246,7 @@ func (in *injector) keepRemoved(ctx context.Context, r *record, seen uint64, del
 	return gone, nil
 }
 
-// waiting returns how many events of the log the stream does not have yet, as far as the test has read it.
+// waiting returns how many events the log has after the last position that the test has read from the stream, at most maxWaiting.
 func (in *injector) waiting(ctx context.Context, r *record) (count int) {
 	if in.db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT FROM outbox WHERE position > $1 LIMIT $2) AS more", r.progress, maxWaiting).Scan(&count) != nil {
 		return maxWaiting
@@ -255,11 +256,11 @@ func (in *injector) waiting(ctx context.Context, r *record) (count int) {
 
 // filled returns how many events a subscriber took from the log because the stream had removed them.
 func (h *harness) filled(g *group) (count int) {
-	_ = h.db.QueryRow("SELECT filled FROM subscribers WHERE subscriber = $1", g.id).Scan(&count) // it is asked again
+	_ = h.db.QueryRow("SELECT filled FROM subscribers WHERE subscriber = $1", g.id).Scan(&count) // zero after an error: the caller asks again
 	return count
 }
 
-// awaitFilled waits until the subscriber has noticed what was removed.
+// awaitFilled waits until the subscriber has taken removed events from the log.
 func (in *injector) awaitFilled(g *group, f fault, before, gone int) {
 	for end := time.Now().Add(4 * waitTimeout); time.Now().Before(end); pause(context.Background(), 100*time.Millisecond) {
 		if now := in.filled(g); now > before {

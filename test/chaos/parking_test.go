@@ -29,7 +29,7 @@ func (in *injector) parkingFault(f fault) func() {
 	if len(in.oversized) == 0 {
 		in.placeOversize(f)
 	}
-	return func() { in.repairOldest(in.counts[lotRepaired]%3 > 0) } // counted from 1 by then
+	return func() { in.repairOldest(in.counts[lotRepaired]%3 > 0) } // the fault is counted before it ends
 }
 
 func (in *injector) placeOversize(f fault) {
@@ -57,8 +57,8 @@ func (in *injector) placeOversize(f fault) {
 	}
 }
 
-// repairOldest repairs the oldest order as an operator would. If another fault prevents it, it leaves the order for the next time: in the end,
-// an event that is neither parked nor in the stream counts as lost.
+// repairOldest repairs the oldest order as an operator would. If another fault prevents the repair, the order stays for the next time. An order
+// that stays until the end is no loss, because its events are parked.
 func (in *injector) repairOldest(discard bool) {
 	if len(in.oversized) == 0 {
 		return

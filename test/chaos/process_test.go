@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
-// waitTimeout bounds every wait outside of the checks, for a start or a stop.
+// waitTimeout bounds every wait that is not a check, for example for a start or a stop.
 const waitTimeout = 30 * time.Second
 
 // member is a process of the program that is started again and again. All its runs write to one log file.
@@ -35,8 +35,8 @@ type member struct {
 	cmd   *exec.Cmd
 	began time.Time
 	asked bool // the test ended it
-	// gaveUp reports that the process ended because it could not use the database for 30 s after its start, which its contract allows. On a
-	// busy machine that happens. Then it has to be started again.
+	// gaveUp reports that the process ended because it could not use the database for 30 s after its start, as documented. This happens on a
+	// busy machine. Then the test has to start the process again.
 	gaveUp bool
 	ended  chan struct{}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// noFault explains a pause that began long after the last fault.
+// noFault is the cause of a pause that began long after the last fault.
 const noFault kind = "(no fault)"
 
 const (
@@ -84,10 +84,10 @@ func (w *watch) progress(ctx context.Context, subscriber string) (effects, seque
 	return effects, sequence, err
 }
 
-// machine is the series of pauses of the machine itself. A pause of another series that is not longer proves nothing.
+// machine is the series of the machine's own pauses. A pause of another series proves nothing if it is not longer.
 const machine = "machine"
 
-// measure records as pauses of the machine when a sleep, a write and its sync together take long: that delays everything else, too.
+// measure records a pause of the machine if a sleep, a write and its sync together take long. Such a pause delays everything else, too.
 func (w *watch) measure(ctx context.Context, folder string) {
 	file, err := os.CreateTemp(folder, "sync-")
 	if err != nil {
@@ -153,7 +153,7 @@ func longest(gaps []gap, spans []span) map[kind]map[string]time.Duration {
 // blamed returns the kinds of faults that cover most of the gap, each counted until a lease's time to live after its end. If none does, it
 // returns the last one that ended shortly before.
 func blamed(g gap, spans []span) []kind {
-	const alike = 0.8 // of the greatest share is as good
+	const alike = 0.8 // a kind with this part of the greatest share is blamed, too
 	shares := make(map[kind]time.Duration)
 	var greatest time.Duration
 	var before span

@@ -20,10 +20,10 @@ const (
 	passing  network = iota
 	cut              // every connection is closed, and new ones are closed at once
 	deafened         // what the client sends does not arrive; what the server sends does
-	muted            // the other way round
+	muted            // what the server sends does not arrive; what the client sends does
 	slow             // every piece is late, and few bytes pass in a second
 	silent           // connections are accepted, and nothing passes: half-open
-	stranded         // nothing passes through the connections that there are; new ones work
+	stranded         // nothing passes through existing connections; new ones work
 )
 
 // String returns the name in the log of faults.
@@ -47,7 +47,7 @@ type proxy struct {
 	target  string
 	state   network
 	changed chan struct{}     // closed with every change of state
-	conns   map[net.Conn]bool // whether they were there when the network became stranded
+	conns   map[net.Conn]bool // true: the connection existed when the network became stranded
 	closed  bool
 }
 
@@ -90,7 +90,7 @@ func (p *proxy) become(state network, resume bool) {
 	}
 }
 
-// lead leads the connections that are opened from now on to another server. Those that are there stay.
+// lead leads the connections that are opened from now on to another server. Existing connections stay.
 func (p *proxy) lead(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,7 +109,7 @@ func (p *proxy) look() (network, <-chan struct{}) {
 	return p.state, p.changed
 }
 
-// lookFrom is look for a connection: of a stranded network only old ones know.
+// lookFrom returns the state for one connection. A stranded network is passing for connections that were opened afterwards.
 func (p *proxy) lookFrom(conn net.Conn) (network, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,7 +132,7 @@ func (p *proxy) accept() {
 	}
 }
 
-// keep takes a connection into the proxy's care, unless there are to be none.
+// keep registers a connection. If the proxy is closed or the network is cut, it closes the connection and returns false.
 func (p *proxy) keep(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -35,8 +35,8 @@ type receiver struct {
 	mu       sync.Mutex
 	all      []checker.Call
 	behavior behavior
-	share    uint32 // one in so many aggregates meets that behavior
-	hit      int    // calls that met it, in all
+	share    uint32 // one in so many aggregates meets the behavior
+	hit      int    // calls that met a behavior other than accept, in all
 	others   int    // calls that were accepted meanwhile
 }
 

@@ -18,8 +18,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// recover waits until every command is answered, the log does not grow, the stream and every subscriber have reached its end, and no event
-// waits to be redriven.
+// recover waits until every command is answered, the log does not grow, the stream and every subscriber have reached the end of the log, and no
+// event waits to be redriven.
 func (h *harness) recover(t *testing.T, c *writerPool) checker.Recovery {
 	t.Helper()
 	began := time.Now()
@@ -68,8 +68,8 @@ func (h *harness) writeActivity() {
 	_ = os.WriteFile(filepath.Join(h.folder, "activity.log"), []byte(text), 0o644) //nolint:gosec // as the folder
 }
 
-// quietPeriod is the time since when all have been at the same end of the log. It has to last, because requests of clients that are gone may
-// still be running.
+// quietPeriod is the time since which the stream and all subscribers have been at the same end of the log. It has to last quietFor, because
+// requests of clients that are gone may still be running.
 type quietPeriod struct {
 	end   int64
 	since time.Time
@@ -119,7 +119,7 @@ func progressOf(header nats.Header) int64 {
 	if progress := header.Get("Outbox-Progress"); progress != "" {
 		text, _, _ = strings.Cut(progress, "/")
 	}
-	position, _ := strconv.ParseInt(text, 10, 64) // zero is behind
+	position, _ := strconv.ParseInt(text, 10, 64) // an unreadable position counts as 0, which is behind
 	return position
 }
 

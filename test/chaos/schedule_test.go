@@ -205,7 +205,7 @@ func (s *schedule) drawOf(t faultType) fault {
 	}
 }
 
-// earlyFirst puts the early kinds at the beginning of a round, every second one.
+// earlyFirst puts the early kinds at the beginning of a round, in turns with other kinds.
 func (s *schedule) earlyFirst(round []int) (mixed []int) {
 	var soon, others []int
 	for _, number := range round {

@@ -29,7 +29,7 @@ func (in *injector) changeSettings(t *testing.T, f fault) func() {
 	return func() { in.alter(t, "RESET ALL") }
 }
 
-// keepFromWriting makes the database read-only for sessions that begin meanwhile, until they end.
+// keepFromWriting makes the database read-only for sessions that begin during the fault. These sessions stay read-only until they end.
 func (in *injector) keepFromWriting(t *testing.T) func() {
 	t.Helper()
 	in.alter(t, "SET default_transaction_read_only = on")

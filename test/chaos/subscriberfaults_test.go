@@ -97,7 +97,7 @@ func (in *injector) roll(f fault) func() {
 	return rolled.Wait
 }
 
-// changeCopies changes the number of a subscriber's copies for a while: one, two or four.
+// changeCopies stops some copies of a subscriber for a while, or runs its spare copy.
 func (in *injector) changeCopies(t *testing.T, f fault) func() {
 	t.Helper()
 	running, spare := in.groupOf(f).copies, in.groupOf(f).spare

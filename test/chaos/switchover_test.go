@@ -10,8 +10,9 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// switchOver creates a standby and promotes it without losing a transaction. The former primary comes back as a standby, and the address that
-// the processes know leads to it until the fault is over. It keeps running, so that connections to it do not end by themselves.
+// switchOver creates a standby and promotes it without losing a transaction. The former primary comes back as a standby. Until the fault ends,
+// the address that the processes know still leads to this standby. The standby keeps running, so that connections to it do not end by
+// themselves.
 func (in *injector) switchOver(t *testing.T) func() {
 	t.Helper()
 	if in.former != nil {

@@ -28,8 +28,8 @@ type sqlWriter struct {
 	ledger *checker.Ledger
 	random *rand.Rand
 	every  time.Duration
-	wait   *atomic.Bool // true: not now
-	// deployed says that every subscriber wants the new type.
+	wait   *atomic.Bool // true: write nothing now
+	// deployed reports that every subscriber wants the new type.
 	deployed *atomic.Bool
 }
 

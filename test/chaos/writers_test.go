@@ -35,7 +35,7 @@ type writer struct {
 	reportProblem func(format string, v ...any)
 
 	customer uuid.UUID
-	orders   int64 // so far; also what the next one costs
+	orders   int64 // orders so far; each order costs its number in cents
 	retries  int
 	waited   int // orders that were not placed because of wait
 }
@@ -124,7 +124,7 @@ var reached = map[string]string{"pay": "paid", "ship": "shipped", "cancel": "can
 // change changes an order once, with the same key and version for every try: if an answer was lost, the next try gets the same answer. It
 // returns the order's new version.
 func (w *writer) change(ctx context.Context, order, verb string, version int64) (int64, bool) {
-	id, _ := checker.ParseID(order) // it was parsed when it was placed
+	id, _ := checker.ParseID(order) // place has parsed it before
 	headers := map[string]string{keyHeader: uuid.NewString(), "If-Match": fmt.Sprintf(`"%d"`, version)}
 	got, status, ok := w.ask(ctx, http.MethodPost, "/orders/"+order+"/"+verb, headers, "")
 	if !ok {

@@ -17,7 +17,7 @@ var (
 	subscribers = []string{"subscriber1", "subscriber2", "subscriber3"}
 )
 
-// container is what `docker inspect` says of one.
+// container is what `docker inspect` shows of a container.
 type container struct {
 	Name       string
 	State      struct{ ExitCode, Pid int }
@@ -43,7 +43,7 @@ func inspect(t *testing.T, service string) container {
 	return containers[0]
 }
 
-// requireReceived waits until every subscriber has told of the order, which it does once.
+// requireReceived waits until every subscriber has logged the order exactly once.
 func requireReceived(t *testing.T, order string) {
 	t.Helper()
 	for _, subscriber := range subscribers {
@@ -56,7 +56,7 @@ func requireReceived(t *testing.T, order string) {
 
 var leaderLine = regexp.MustCompile(`(?m)(\S+) INFO +became leader instance=(app\d) token=(\d+)`)
 
-// leader is the instance that became it last.
+// leader returns the instance that became leader last.
 func leader(t *testing.T) (name string) {
 	t.Helper()
 	token := ""
@@ -154,7 +154,7 @@ func requireTraced(t *testing.T, order string) {
 	})
 }
 
-// requireJaeger asks Jaeger until its answer holds what it must.
+// requireJaeger asks Jaeger until holds is true for its answer.
 func requireJaeger(t *testing.T, question string, holds func(said string) bool) {
 	t.Helper()
 	require.Eventually(t, func() bool {

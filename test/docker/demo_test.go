@@ -47,7 +47,8 @@ func TestDemo(t *testing.T) {
 	requireNothingLeft()
 }
 
-// TestDemoTargets checks that `make demo` prints where it runs, and that `make demo-local` does not ask. test/e2e takes the demo's steps.
+// TestDemoTargets checks that `make demo` prints where it runs, and that `make demo-local` does not look for a Docker engine. test/e2e tests the
+// demo's steps.
 func TestDemoTargets(t *testing.T) {
 	environment := []string{"DOCKER_HOST=unix:///nowhere/docker.sock", "BINARY=" + infra.Binary(t)}
 	said, code := run(t, command(environment, "make", "demo", "ARGS=--help"))

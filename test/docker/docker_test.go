@@ -1,7 +1,7 @@
 // Package docker_test runs what docker/ holds the way people do: the commands of docs/manual-test.md, `docker compose` and `make`.
 //
-// With -docker, as `make test-docker` gives it, that is done on a Docker engine: in a project of its own, but on the ports
-// that docs/manual-test.md names. Without, what can be seen without an engine is tested.
+// With the flag -docker, which `make test-docker` sets, the tests use a Docker engine, in a separate project, but on the ports that
+// docs/manual-test.md names. Without the flag, only the tests that need no engine run.
 package docker_test
 
 import (
@@ -31,7 +31,7 @@ const (
 	waitTimeout = 2 * time.Minute
 )
 
-// needEngine skips what needs a Docker engine unless one was asked for. Whatever the test leaves in Docker is removed.
+// needEngine skips the test without the flag -docker. It removes everything that the test leaves in Docker.
 func needEngine(t *testing.T) {
 	t.Helper()
 	if !*onEngine {
@@ -42,8 +42,8 @@ func needEngine(t *testing.T) {
 	t.Cleanup(remove)
 }
 
-// command is one that runs in the root of the repository, with assignments added to its environment. Nothing of a `make`
-// that runs this test reaches it.
+// command returns a command that runs in the root of the repository, with assignments added to its environment. The command does not get the
+// variables of a `make` that runs this test.
 func command(assignments []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = root

@@ -34,7 +34,7 @@ func TestByHand(t *testing.T) {
 	require.Empty(t, succeed(t, "docker", "compose", "ps", "--all", "--quiet"), "the last step cleans up")
 }
 
-// byHand reads the section's commands, and makes sure that it is the test it claims to be.
+// byHand returns the commands of the section, and checks that the section has all steps in order.
 func byHand(t *testing.T) (commands []string) {
 	t.Helper()
 	text, err := os.ReadFile(root + "/docs/manual-test.md")

@@ -34,7 +34,7 @@ func noEngine(t *testing.T) []string {
 	return environment
 }
 
-// ports are two free ones, with free ones ten above for the admin listeners.
+// ports returns two free ports. The ports ten above them are free, too, for the admin listeners.
 func ports(t *testing.T) (first, second int) {
 	t.Helper()
 	free := func() int {

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestVulnerabilities checks that `make vulnerabilities` fails for findings, and without the database only where CI requires it. The
-// govulncheck of the test prints what the real one prints.
+// TestVulnerabilities checks that `make vulnerabilities` fails for findings. Without the vulnerability database it fails only where CI requires
+// it. The test replaces govulncheck by a program that prints the same texts.
 func TestVulnerabilities(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

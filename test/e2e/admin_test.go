@@ -41,8 +41,8 @@ func askAdmin(t *testing.T, address, path, authorization string) int {
 	return answer.StatusCode
 }
 
-// TestAnAdminTokenByDefault checks that instances without a token make one, and share it if they share a data folder. A user who can read
-// the file gets in, also from elsewhere; a guess is logged.
+// TestAnAdminTokenByDefault checks that instances without a token make one, and share it if they share a data folder. A request with this token
+// is answered, and a request with a wrong token is refused and logged.
 func TestAnAdminTokenByDefault(t *testing.T) {
 	data := t.TempDir()
 	environment := []string{
@@ -67,8 +67,8 @@ func TestAnAdminTokenByDefault(t *testing.T) {
 	}
 }
 
-// TestWithoutAnAdminToken checks that, where no token can be stored (a read-only file system), only probes are answered; and that
-// switching the token off logs what that means.
+// TestWithoutAnAdminToken checks that an instance that cannot store a token (on a read-only file system) answers only probes. If the token is
+// switched off, the log says that the listener asks for none.
 func TestWithoutAnAdminToken(t *testing.T) {
 	environment := []string{
 		"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",
@@ -87,7 +87,7 @@ func TestWithoutAnAdminToken(t *testing.T) {
 // documentedCurl is a command of the documents that asks the admin listener of an instance on this machine.
 var documentedCurl = regexp.MustCompile(`curl -H "Authorization: Bearer \$\(cat \.outboxie/admin-token\)" http://localhost:8090/\S+`)
 
-// tryDocumentedCurls runs what the documents say, as it stands there, with the listener and the data folder of a process.
+// tryDocumentedCurls runs the curl commands of the documents with a process's admin listener and data folder.
 func tryDocumentedCurls(t *testing.T, p *infra.Process, data string) {
 	t.Helper()
 	_, port, err := net.SplitHostPort(p.Admin())

@@ -65,8 +65,8 @@ func TestAlertsAreValid(t *testing.T) {
 	}
 }
 
-// documentedPrometheus copies the folder whose configuration docs/metrics.md starts, with an admin listener at an address in the place of
-// the default's. It returns the configuration, and where an instance keeps its token that is started in the root.
+// documentedPrometheus copies the folder with the Prometheus configuration that docs/metrics.md uses. It replaces the default address of the
+// admin listener by admin. It returns the configuration file and the data folder where Prometheus reads the token.
 func documentedPrometheus(t *testing.T, admin string) (config, data string) {
 	t.Helper()
 	root := t.TempDir()

@@ -12,12 +12,12 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// load places and pays orders, of a customer each, at several hands until stop is called.
+// load lets several clients place and pay orders, each order for a new customer, until stop is called.
 func (s *subscription) load() (stop func()) {
 	return infra.KeepOrdering(s.t, 3, func(int) (api, customer string) { return s.api, uuid.NewString() })
 }
 
-// longest returns how long the event waited for its effect that waited longest, of those recorded after a moment, by the database's clock.
+// longest returns the longest time that an event waited for its effect, of the events recorded after a moment, by the database's clock.
 func (s *subscription) longest(after time.Time) time.Duration {
 	s.t.Helper()
 	var seconds float64
@@ -38,9 +38,9 @@ func consumed(t *testing.T, p *infra.Process) float64 {
 	return infra.Scrape(t, p.Admin()).Value(t, "messaging_client_consumed_messages_total", emails)
 }
 
-// TestCopies checks that three copies share a subscriber under load. The lanes of one that is killed go on within a second; those of
-// one that is frozen in the middle of a transaction, after the idle timeout and a second; a late copy gets its share; and each event
-// takes effect once, in the order of its aggregate.
+// TestCopies checks that three copies share a subscriber under load. The lanes of a killed copy continue within a second. The lanes of a copy
+// that is frozen within a transaction continue after the idle timeout and a second. A late copy gets its share. Each event takes effect once, in
+// the order of its aggregate.
 func TestCopies(t *testing.T) {
 	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=16", "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_BATCH_TIME=50ms")
 	copies := make(map[string]*infra.Process)
@@ -53,7 +53,7 @@ func TestCopies(t *testing.T) {
 	stop := s.load()
 	defer stop()
 	time.Sleep(time.Second)
-	calm := s.longest(began) // what the machine is good for at the moment
+	calm := s.longest(began) // how long events wait on this machine at the moment
 
 	killed := s.now()
 	copies["one"].Kill()
@@ -75,7 +75,7 @@ func TestCopies(t *testing.T) {
 	for _, name := range []string{"late", "later"} {
 		copies[name].Says("subscribed")
 	}
-	time.Sleep(3 * time.Second) // as long as copies that are gone count as being there
+	time.Sleep(3 * time.Second) // copies that are gone count for this long
 	s.requireShares(copies)
 	stalled.Signal(syscall.SIGCONT)
 	time.Sleep(300 * time.Millisecond)
@@ -83,8 +83,8 @@ func TestCopies(t *testing.T) {
 	s.requireEffects()
 }
 
-// freeze freezes the copy that has the next order of the poor in hand, in the middle of its transaction, and returns how long that
-// order waited.
+// freeze freezes the copy that handles the next order of refusedCustomer, within its transaction. It returns the copy's name, and the longest
+// time that an event has waited since.
 func (s *subscription) freeze(copies map[string]*infra.Process) (name string, after time.Duration) {
 	s.t.Helper()
 	release, who := s.holdUp(refusedCustomer)
@@ -98,7 +98,7 @@ func (s *subscription) freeze(copies map[string]*infra.Process) (name string, af
 	return name, s.longest(began)
 }
 
-// requireShares requires that each copy deals with a fair share of what comes.
+// requireShares requires that each copy deals with a fair share of the events.
 func (s *subscription) requireShares(copies map[string]*infra.Process) {
 	s.t.Helper()
 	before, all := make(map[string]float64), 0.0

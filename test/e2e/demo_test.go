@@ -33,7 +33,7 @@ func requireNothingLeft(t *testing.T, temp string) {
 	require.Empty(t, left)
 }
 
-// demoProcesses is the process id of each child of a demo, by its arguments.
+// demoProcesses returns the process id of each child of a demo, by its arguments.
 func demoProcesses(t *testing.T) map[string]int {
 	t.Helper()
 	said, err := exec.Command("ps", "-eo", "pid=,args=").Output()
@@ -131,8 +131,8 @@ func TestDemoNeedsItsPorts(t *testing.T) {
 	requireNothingLeft(t, temp)
 }
 
-// TestDemoMissesASubscriber checks that the demo fails, and says why, when a subscriber is killed from outside. At which step that is
-// depends on how fast the machine is.
+// TestDemoMissesASubscriber checks that the demo fails, and says why, when a subscriber is killed from outside. The step that fails depends on
+// how fast the machine is.
 func TestDemoMissesASubscriber(t *testing.T) {
 	temp := dataDir(t)
 	demo := startDemo(t, temp)

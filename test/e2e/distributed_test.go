@@ -17,8 +17,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestDistributed checks that with three instances and three subscribers, of which the leader is killed with -9 under load, another one
-// takes over without waiting for the lease, every order reaches every subscriber once, and the stream holds every event once, in order.
+// TestDistributed checks three instances and three subscribers, and kills the leader with kill -9 under load. Another instance takes over
+// without waiting for the lease, every order reaches every subscriber once, and the stream holds every event once, in order.
 func TestDistributed(t *testing.T) {
 	const ttl = 10 * time.Second
 	database, broker := infra.Database(t), infra.Broker(t)
@@ -85,7 +85,7 @@ func TestDistributed(t *testing.T) {
 	requireStream(t, db, broker, "ORDERS")
 }
 
-// holder is who got the lease last.
+// holder returns the instance that got the lease last.
 func holder(t *testing.T, db *sql.DB) string {
 	t.Helper()
 	var name string
@@ -141,7 +141,7 @@ func requireStream(t *testing.T, db *sql.DB, broker, stream string) {
 	require.Equal(t, sequence, s.CachedInfo().State.LastSeq, "the stream holds something that is not in the log")
 }
 
-// connect speaks to the broker as a client of its own, until done.
+// connect connects to the broker as a separate client. done closes the connection.
 func connect(t *testing.T, broker string) (js jetstream.JetStream, done func()) {
 	t.Helper()
 	nc, err := nats.Connect(broker)
@@ -159,7 +159,7 @@ func placeMany(t *testing.T, api string, n int) {
 	}
 }
 
-// published is the sequence of the stream's last message, 0 if there is no stream yet.
+// published returns the sequence of the stream's last message, or 0 if there is no stream yet.
 func published(t *testing.T, broker string) uint64 {
 	t.Helper()
 	js, done := connect(t, broker)

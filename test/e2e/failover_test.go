@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// The goals for a leader that is killed, and how far the tests let a busy machine miss them.
+// The goals for the time until a killed leader is followed. busy is the factor by which a busy machine may miss them.
 const (
 	followedMedian = 300 * time.Millisecond
 	followedWorst  = 600 * time.Millisecond

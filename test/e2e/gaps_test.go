@@ -13,9 +13,9 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestStreamRemovesWhatWasNotRead checks that what the stream removed before the subscriber read it takes effect in order, because the log
-// has it; that the number of messages is said that the log does not have any more, before which the subscriber stands; and that it goes on with the
-// setting, and with the command that its log names.
+// TestStreamRemovesWhatWasNotRead checks that events take effect in order although the stream removed them unread, if the log still has them. If
+// the log does not, the subscriber stops before them and logs their number. It continues with SUBSCRIBER_ON_LOSS=continue, or after the command
+// that its log names.
 func TestStreamRemovesWhatWasNotRead(t *testing.T) {
 	s := newSubscription(t)
 	begun := s.read("begun")
@@ -70,7 +70,7 @@ func TestStreamRemovesWhatWasNotRead(t *testing.T) {
 	require.Equal(t, 12, count(t, s.db, "SELECT filled FROM subscribers WHERE subscriber = 'emails'"))
 }
 
-// purgeLog lets retention have removed the log but for the last events.
+// purgeLog removes all events from the log but the last ones, as retention does.
 func (s *subscription) purgeLog(kept int) {
 	s.t.Helper()
 	_, err := s.db.Exec(`WITH gone AS (DELETE FROM outbox WHERE position IN (SELECT position FROM outbox ORDER BY position DESC OFFSET $1) RETURNING position)
@@ -88,7 +88,7 @@ func (s *subscription) skipAsNamed(copy *infra.Process) {
 	require.NoError(s.t, err, said)
 }
 
-// removeNext waits until so many messages were published after the subscriber's place, and removes the first of them.
+// removeNext waits until this many messages were published after the subscriber's checkpoint, and removes the first ones of them.
 func (s *subscription) removeNext(published, removed int) {
 	s.t.Helper()
 	place := count(s.t, s.db, "SELECT sequence FROM subscriber_lanes WHERE subscriber = 'emails'")

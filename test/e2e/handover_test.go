@@ -39,8 +39,8 @@ func TestHandovers(t *testing.T) {
 	f.finish()
 	f.report("SIGTERM", told)
 	t.Logf("meanwhile an order took %s to post (mean)", order)
-	// A handover is some ten calls of Postgres and the broker, one after the other, and several wait for the disk. Where
-	// orders, which do the same, take long, the machine is busy with something else.
+	// A handover is some ten calls of Postgres and the broker, one after the other, and several wait for the disk. An order needs similar calls.
+	// If orders take long, the machine is busy with something else.
 	require.Less(t, sorted(told, pause.moved)[len(told)/2], max(300*time.Millisecond, 20*order), "median until delivery has moved")
 }
 
@@ -72,7 +72,7 @@ type fleet struct {
 
 	mu     sync.Mutex
 	posted []time.Duration // how long each order took
-	stored []time.Time     // when the stream's messages were stored, by the broker's clock, which is this process's
+	stored []time.Time     // when the stream's messages were stored, by the broker's clock, which is also that of this process
 }
 
 func startFleet(t *testing.T, settings ...string) *fleet {
@@ -179,11 +179,11 @@ func (f *fleet) watch() {
 // led to the first one after that.
 type pause struct{ happened, last, next time.Time }
 
-// length is what a subscriber sees of it: from the last event that was stored to the next one.
+// length returns the pause that a subscriber sees: from the last event that was stored to the next one.
 func (p pause) length() time.Duration { return p.next.Sub(p.last) }
 
-// moved is until when delivery was another instance's, counted from what happened, so that the time in which the leader
-// went on is part of it.
+// moved returns the time from what happened to the leader until another instance delivered. It includes the time in which the leader still
+// delivered.
 func (p pause) moved() time.Duration { return p.next.Sub(p.happened) }
 
 // handover takes the leader away, waits until another one delivers, and starts the first again.
@@ -197,7 +197,7 @@ func (f *fleet) handover(takeAway func(leader *infra.Process)) pause {
 	return moved
 }
 
-// more waits until so many more events are stored.
+// more waits until this number of further events is stored.
 func (f *fleet) more(events int) {
 	f.t.Helper()
 	stored := func() int {

@@ -60,9 +60,9 @@ const (
 	everything   = "SELECT count(*) FROM outbox"
 )
 
-// TestTwoHops checks a chain under kill -9 of both links: orders are paid and cancelled; a subscriber emits events of fulfillments because of
-// that; and another one hands all events to a webhook. Each event is emitted once, stands in the stream in the order of its aggregate, takes
-// effect once for the second subscriber, and is called for in order. Repeated calls have the same key.
+// TestTwoHops checks that a chain of two subscribers keeps its promises while both are killed with kill -9. The first one emits fulfillment
+// events for paid and cancelled orders. The second one posts all events to a webhook. Each event is emitted once, stands in the stream in the
+// order of its aggregate, takes effect once for the second subscriber, and is called for in order. Repeated calls have the same key.
 func TestTwoHops(t *testing.T) {
 	hook := receive(t)
 	hook.behave(func(*http.Request, posted) int {
@@ -106,8 +106,8 @@ func TestTwoHops(t *testing.T) {
 	t.Logf("%d events, of which %d were emitted; %d calls were repeated", events, count(t, s.db, fulfillments), repeated)
 }
 
-// TestOneTraceOverTwoHops checks that one trace has the payment of an order, what a subscriber emits because of it, and what the next one
-// does with that: each span below the one that caused it. The webhook gets the trace too.
+// TestOneTraceOverTwoHops checks that one trace has the payment of an order, the event that a subscriber emits for it, and the next subscriber's
+// handling of this event. Each span is below the span that caused it. The webhook gets the trace, too.
 func TestOneTraceOverTwoHops(t *testing.T) {
 	hook := receive(t)
 	collector := infra.Collector(t)
@@ -181,8 +181,8 @@ func TestWebhookRepeatsAfterAKill(t *testing.T) {
 	require.Len(t, hook.of("order/"+order.ID, 1), 2)
 }
 
-// TestWebhookTroubles checks what becomes of the events of orders at a webhook that hangs, fails for a while, refuses, and is not there, on
-// one lane: each holds up its own order only, and what was never called for comes when an operator retries.
+// TestWebhookTroubles checks that a webhook that hangs, fails for a while, refuses or is slow for one order holds up only this order, on one
+// lane. When an operator retries, the missing calls are made. A webhook that is gone leaves no dead letter.
 func TestWebhookTroubles(t *testing.T) {
 	hook := receive(t)
 	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_MAX_ATTEMPTS=3", "WEBHOOK_URL="+strings.Replace(hook.address, "http://", "http://me:hunter2@", 1))
@@ -220,7 +220,7 @@ func TestWebhookTroubles(t *testing.T) {
 			return http.StatusOK
 		},
 	} {
-		// Its first event is called for when it is paid: only then the trouble is known.
+		// The first event of each order is delivered before its trouble begins.
 		order := s.order(infra.Customer)
 		orders[name] = "order/" + order.ID
 		s.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", len(orders))

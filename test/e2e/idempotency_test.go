@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// given is a whole answer, as far as it must be the same when a request is sent again.
+// given holds the parts of an answer that must be the same when the request is sent again.
 type given struct {
 	status         int
 	location, body string
@@ -113,7 +113,7 @@ func TestIdempotencyKey(t *testing.T) {
 	size, kept := "SELECT pg_relation_size('request_keys')", "SELECT count(*) FROM request_keys"
 	bytes, keys := count(t, db, size), count(t, db, kept)
 	const secret = "a reference that nobody else shall read"
-	for n := range 100 { // 404, 409, and what was done already
+	for n := range 100 { // answered with 404, 409, and 200 for a change that was made before
 		key := fmt.Sprintf("%0200d", n)
 		for id, status := range map[string]int{strings.Repeat("0", 8) + known.ID[8:]: 404, known.ID: 409} {
 			got := change(t, apis[n%2], id, "pay", key, `{"reference":"`+secret+`"}`)

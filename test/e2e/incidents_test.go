@@ -14,9 +14,9 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// incident is what docs/runbook.md has a section for.
+// incident is an incident of docs/runbook.md.
 type incident struct {
-	alerts  []string // that it is about; later on others may follow from it
+	alerts  []string // the alerts of this incident; more alerts may follow from it later
 	provoke func(w *watched) (repair func())
 }
 
@@ -81,7 +81,7 @@ func measured(t *testing.T, prometheus *infra.PrometheusServer) bool {
 	return len(leaders) == 1 && leaders[0].Value == 1
 }
 
-// eventually waits longer than any alert does.
+// eventually waits longer than any alert needs to fire.
 func eventually(t *testing.T, condition func() bool, what string, args ...any) {
 	t.Helper()
 	for began := time.Now(); !condition(); time.Sleep(200 * time.Millisecond) {
@@ -154,7 +154,8 @@ func (w *watched) holdLane() func() {
 	return func() { require.NoError(w.t, tx.Rollback()) }
 }
 
-// loseMessages lets stream and log forget what the subscriber has not seen. Its readiness names the command that goes on without it.
+// loseMessages removes events that the subscriber has not seen from the stream and the log. The subscriber's log names the command to continue
+// without them.
 func (w *watched) loseMessages() func() {
 	resubscribe := w.stopSubscriber()
 	place := count(w.t, w.db, "SELECT sequence FROM subscriber_lanes WHERE subscriber = 'emails'")
@@ -180,7 +181,7 @@ func (w *watched) loseMessages() func() {
 	}
 }
 
-// pauseSubscriber pauses the subscriber, and lets an hour have gone by.
+// pauseSubscriber pauses the subscriber, and sets the time of the pause back by an hour.
 func (w *watched) pauseSubscriber() func() {
 	w.command("subscriber", "pause", "--id", "emails")
 	_, err := w.db.Exec("UPDATE subscribers SET paused_at = paused_at - interval '1 hour' WHERE subscriber = 'emails'")

@@ -19,7 +19,7 @@ func TestInfra(t *testing.T) {
 	data := dataDir(t)
 	ports := []string{"--postgres-port", strconv.Itoa(infra.Port(t)), "--nats-port", strconv.Itoa(infra.Port(t))}
 	launch := func(more ...string) *infra.Process {
-		// What the environment names is not used.
+		// `playground infra` ignores the DATABASE_URL of its environment.
 		return infra.LaunchPlayground(t, []string{"DATABASE_URL=postgres://nowhere/x"}, slices.Concat([]string{"infra", "--data-dir", data}, ports, more)...)
 	}
 	addresses := func(p *infra.Process) []string {

@@ -52,7 +52,7 @@ func TestLargeRowsDoNotReachMemory(t *testing.T) {
 	require.Less(t, mostMemory(t, instance)-before, int64(12<<20))
 }
 
-// showLarge asks everything that shows events, redrives them in vain, and gives one up.
+// showLarge runs each request and command that shows events, redrives the large events in vain, and discards one.
 func showLarge(t *testing.T, instance *infra.Process, environment []string, order string) {
 	t.Helper()
 	events, err := infra.Client{Address: instance.API()}.OrderEvents(t.Context(), order)

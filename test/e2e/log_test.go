@@ -76,7 +76,7 @@ func TestLogsTellNoSecrets(t *testing.T) {
 	}
 }
 
-// withSecret is the address of the same database for a user whose password is the secret.
+// withSecret returns the address of the same database for a user whose password is the secret.
 func withSecret(t *testing.T, db *sql.DB, address string) string {
 	t.Helper()
 	role := fmt.Sprintf("keeper_%d", time.Now().UnixNano())

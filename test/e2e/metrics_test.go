@@ -51,7 +51,7 @@ func (w *watched) subscribe() {
 	w.emails = w.subscriber.Admin()
 }
 
-// clone records an event like the first one, of another order, with a payload of its own if that is not empty.
+// clone appends a copy of the first event for another order. If payload is not empty, the copy gets this payload.
 func (w *watched) clone(tx interface {
 	Exec(query string, args ...any) (sql.Result, error)
 }, order string, version int, payload string,
@@ -63,7 +63,7 @@ func (w *watched) clone(tx interface {
 	require.NoError(w.t, err)
 }
 
-// command is one of an operator's, and works.
+// command runs a command of the program, which must succeed.
 func (w *watched) command(args ...string) string {
 	w.t.Helper()
 	said, err := infra.Outboxie(w.t, w.environment, args...)
@@ -213,7 +213,7 @@ func (w *watched) parked() {
 	require.EqualValues(w.t, 8, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_outbox_wait_seconds_count"), "without the redriven one")
 }
 
-// poisoned writes an event that cannot be decoded. It fails twice, the second time within a savepoint, and is dead at once.
+// poisoned writes an event that cannot be decoded. It fails twice: in the batch, and again within a savepoint. Then it is dead.
 func (w *watched) poisoned() {
 	w.clone(w.db, "33333333-3333-3333-3333-333333333333", 1, `"nonsense"`)
 	w.is(w.emails, 1, "outboxie_subscriber_dead_letters", emails)
@@ -265,10 +265,10 @@ func (w *watched) readAgain() {
 	w.is(w.emails, 1, "outboxie_subscriber_retries_total", emails, "outboxie_retry_reason=lane_moved")
 }
 
-// catalog is the tables of docs/metrics.md.
+// catalog returns the tables of docs/metrics.md.
 func catalog(t *testing.T) (found struct {
 	kinds map[string]string // by the names that Prometheus shows
-	names []string          // that are pushed
+	names []string          // the names of the metrics that are pushed
 },
 ) {
 	t.Helper()
@@ -331,7 +331,8 @@ func (w *watched) handedOver() {
 	w.is(w.follower, 0, "outboxie_outbox_backlog")
 }
 
-// TestMetricsOfRetention checks that the metrics of retention follow what is removed. It shortens the minute that retention lasts at least.
+// TestMetricsOfRetention checks that the metrics of retention follow what is removed. The shortest retention is a minute, so the test sets the
+// time of the passed events back.
 func TestMetricsOfRetention(t *testing.T) {
 	w := newWatched(t, "OUTBOX_RETENTION=1m")
 	placeMany(t, w.api, 3)
@@ -344,7 +345,7 @@ func TestMetricsOfRetention(t *testing.T) {
 	require.Zero(t, infra.Scrape(t, w.leader).Value(t, "outboxie_retention_failures_total"))
 }
 
-// TestMetricsArePushed receives them over real OTLP: while the program runs, and what is left when it stops.
+// TestMetricsArePushed checks that metrics arrive over real OTLP: regularly while the program runs, and once more when it stops.
 func TestMetricsArePushed(t *testing.T) {
 	collector := infra.Collector(t)
 	servers := []string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.Broker(t)}

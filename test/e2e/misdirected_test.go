@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestMisdirectedInstance runs three instances, of which the first one, which leads, was given the address of another broker.
-// The others deliver within the lease and 5 s, status says so and names the first one, and leadership stays where it is.
+// TestMisdirectedInstance checks that two correct instances deliver within the lease and 5 s beside a leader that has the address of a wrong
+// broker. Status reports this and names the misdirected instance. Leadership does not change any more.
 func TestMisdirectedInstance(t *testing.T) {
 	database, right, wrong := infra.Database(t), infra.NATS(t), infra.NATS(t)
 	const ttl = time.Second
@@ -54,7 +54,7 @@ func TestMisdirectedInstance(t *testing.T) {
 		require.Equal(t, "stream_missing", shown.HaltedInstances[0].Reason)
 	}
 	require.Eventually(t, func() bool { return published(t, right.URL) == 10 }, waitTimeout, 10*time.Millisecond)
-	shown := infra.Scrape(t, misdirected.Admin()) // what the alert OutboxieInstanceHalted is made of
+	shown := infra.Scrape(t, misdirected.Admin()) // the samples that the alert OutboxieInstanceHalted uses
 	require.EqualValues(t, 1, shown.Value(t, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing"))
 	require.Zero(t, shown.Value(t, "outboxie_relay_leader"))
 	require.Zero(t, misdirected.Stop(syscall.SIGTERM))

@@ -46,7 +46,7 @@ func TestParksAndRedrives(t *testing.T) {
 	require.Equal(t, []string{"1", "", "5", "6", "", "3", "4"}, streamPositions(t, broker), "the refusal has a notice of its own")
 }
 
-// streamPositions is the position of the event that each message carries, empty for a notice.
+// streamPositions returns the position of the event in each message; empty for a control message.
 func streamPositions(t *testing.T, broker string) []string {
 	t.Helper()
 	nc, err := nats.Connect(broker)

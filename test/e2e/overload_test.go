@@ -56,7 +56,7 @@ func TestOverload(t *testing.T) {
 			conn, err := net.Dial("tcp", api)
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = conn.Close() })
-			go func() { _, _ = io.WriteString(conn, sent) }() // what is refused is not read to its end
+			go func() { _, _ = io.WriteString(conn, sent) }() // the server does not read refused requests to their end
 		}
 	}
 	require.Eventually(t, func() bool { return infra.Scrape(t, admin).Value(t, "go_goroutine_count") > each }, waitTimeout, tick)
@@ -123,7 +123,7 @@ func limitedMemory(t *testing.T) (limited bool, serve *exec.Cmd) {
 	return false, exec.Command(infra.Binary(t), "serve")
 }
 
-// memoryOf reads what Linux says of a process: VmRSS is what it has now, VmHWM the most that it has had.
+// memoryOf reads from Linux how much memory a process has: VmRSS is the present amount, VmHWM the highest one so far.
 func memoryOf(t *testing.T, pid int, field string) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

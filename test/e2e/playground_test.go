@@ -26,7 +26,7 @@ func play(t *testing.T, data string, args ...string) *infra.Process {
 	return p
 }
 
-// dataDir is a folder that the servers' own user can reach.
+// dataDir returns a folder that the servers' own user can reach.
 func dataDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "outboxie-playground-") //nolint:usetesting // its parent is closed to other users
@@ -120,7 +120,7 @@ func TestPlayground(t *testing.T) {
 	require.Contains(t, refused.String(), "holds a database, but the NATS that its events went to is not in")
 }
 
-// TestFreshWithAServerOfAnother checks that --fresh refuses to delete one of two servers, and deletes nothing.
+// TestFreshWithAServerOfAnother checks that --fresh deletes nothing and fails if one of the two servers is not in the data folder.
 func TestFreshWithAServerOfAnother(t *testing.T) {
 	data := dataDir(t)
 	for _, given := range []string{"DATABASE_URL=postgres://nowhere/x", "NATS_URL=nats://127.0.0.1:1"} {
@@ -135,8 +135,8 @@ func TestFreshWithAServerOfAnother(t *testing.T) {
 	}
 }
 
-// TestPlaygroundOnOneServerOfAnother checks that a second instance joins the first with the line that the first one prints, which keeps the
-// passwords, and that the data of a running instance is not deleted.
+// TestPlaygroundOnOneServerOfAnother checks that a second instance joins the first with the line that the first one prints, which is the only
+// line with the passwords, and that the data of a running instance is not deleted.
 func TestPlaygroundOnOneServerOfAnother(t *testing.T) {
 	data := dataDir(t)
 	first := play(t, data)
@@ -162,8 +162,8 @@ func TestPlaygroundOnOneServerOfAnother(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestPlaygroundWithoutAForgottenSubscriber checks that `playground run` goes on, and starts again, when its subscriber was forgotten, and that the command
-// in its log lets the subscriber begin again.
+// TestPlaygroundWithoutAForgottenSubscriber checks that `playground run` continues, and starts again, after its subscriber was forgotten. The
+// command in its log lets the subscriber begin again.
 func TestPlaygroundWithoutAForgottenSubscriber(t *testing.T) {
 	data := dataDir(t)
 	operate := func(p *infra.Process, args ...string) {

@@ -61,21 +61,21 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	w.WriteHeader(answer(request, got))
 }
 
-// behave changes what is answered.
+// behave changes how the receiver answers.
 func (r *receiver) behave(answer func(r *http.Request, got posted) int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answer = answer
 }
 
-// all returns what was posted so far.
+// all returns the requests so far.
 func (r *receiver) all() []posted {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.requests)
 }
 
-// of returns what was posted about an aggregate's version.
+// of returns the requests for a version of an aggregate.
 func (r *receiver) of(aggregate string, version int) (found []posted) {
 	for _, got := range r.all() {
 		if got.aggregate == aggregate && got.version == version {

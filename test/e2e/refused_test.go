@@ -19,7 +19,7 @@ var commands = []string{
 	"subscriber dead --id emails",
 }
 
-// saidWithin is less than a process waits for a database that is not there.
+// saidWithin is shorter than the time that a process waits for a missing database.
 const saidWithin = 20 * time.Second
 
 // TestWhatIsWrongIsSaidAtOnce checks that every kind of process ends at once with instructions when the database refuses it or cannot be

@@ -44,7 +44,7 @@ func TestTwoLeaders(t *testing.T) {
 	for writer := range writers {
 		writing.Go(func() { write(t, db, writer, transactions) })
 	}
-	for outage := range 2 { // after a third of the events, and after two
+	for outage := range 2 { // after about a third of the events, and after two thirds
 		require.Eventually(t, func() bool {
 			return count(t, db, "SELECT count(*) FROM outbox") > (outage+1)*writers*transactions/2
 		}, waitTimeout, time.Millisecond)
@@ -64,8 +64,7 @@ func TestTwoLeaders(t *testing.T) {
 	require.NotZero(t, conflicts[0].count+conflicts[1].count, "the two never met")
 }
 
-// write commits small transactions to the ten aggregates that all writers share; some roll back, some take their time
-// between the row and the commit.
+// write commits small transactions to the ten aggregates that all writers share; some roll back, some wait between the row and the commit.
 func write(t *testing.T, db *sql.DB, writer, transactions int) {
 	random := rand.New(rand.NewPCG(uint64(writer), 1)) //nolint:gosec // repeatable
 	for range transactions {
@@ -159,7 +158,7 @@ func (unfenced) Save(_ context.Context, _ relay.WriteFence, c relay.Cursor) (rel
 }
 func (unfenced) Report(context.Context, relay.WriteFence, *relay.Halt) error { return nil }
 
-// empty is a parking lot in which nothing is and nothing comes.
+// empty is a parking lot that is always empty.
 type empty struct{ relay.Parking }
 
 func (empty) Reconcile(context.Context, relay.WriteFence, relay.MessageMeta, uint64, bool) (relay.ParkingSummary, error) {

@@ -47,7 +47,7 @@ func newDamagedStream(t *testing.T) *damagedStream {
 	return d
 }
 
-// publish places orders and waits until so many were published, and are known to be.
+// publish places orders, and waits until the stream has all events and the cursor has passed them.
 func (d *damagedStream) publish(orders, all int) {
 	d.t.Helper()
 	placeMany(d.t, d.instance.API(), orders)
@@ -84,7 +84,7 @@ func (d *damagedStream) stream(use func(js jetstream.JetStream, stream jetstream
 	use(js, stream)
 }
 
-// stray publishes as somebody else would.
+// stray publishes messages of another program.
 func (d *damagedStream) stray(messages int) {
 	d.t.Helper()
 	d.stream(func(js jetstream.JetStream, _ jetstream.Stream) {
@@ -95,7 +95,7 @@ func (d *damagedStream) stray(messages int) {
 	})
 }
 
-// appended is how many messages were ever appended to the stream.
+// appended returns how many messages were ever appended to the stream.
 func (d *damagedStream) appended() (messages uint64) {
 	d.t.Helper()
 	d.stream(func(_ jetstream.JetStream, stream jetstream.Stream) {
@@ -111,8 +111,9 @@ func (d *damagedStream) sql(statement string) {
 	require.NoError(d.t, err)
 }
 
-// damages are the states for which the relay halts: how each comes about while the instance cannot look, what an adoption
-// says, and how many messages the stream holds after it and one more order, its notice and the damage included.
+// damages are the damages for which the relay halts. cause does the damage while the instance is frozen. plan is a part of what `outbox adopt`
+// prints. holds is how many messages the stream has after the adoption and one more order, with the control message of the adoption and the
+// messages of the damage.
 var damages = map[string]struct {
 	halt  relay.HaltReason
 	cause func(d *damagedStream)
@@ -175,7 +176,7 @@ func (d *damagedStream) copyOld() {
 	d.stream(func(js jetstream.JetStream, stream jetstream.Stream) {
 		old, err := stream.GetMsg(d.t.Context(), 2)
 		require.NoError(d.t, err)
-		for name := range old.Header { // those told the broker where to store it
+		for name := range old.Header { // these headers are instructions for the broker
 			if strings.HasPrefix(name, "Nats-") {
 				old.Header.Del(name)
 			}
@@ -216,7 +217,7 @@ func TestRepairs(t *testing.T) {
 	}
 }
 
-// repair does what outbox status says that there is to do.
+// repair runs the repair that outbox status names.
 func (d *damagedStream) repair(halt, plan string) {
 	t := d.t
 	require.Eventually(t, func() bool {

@@ -86,7 +86,7 @@ func insertOdd(t *testing.T, db *sql.DB, aggregate, column, value string) (posit
 	return position
 }
 
-// allowOdd drops what keeps odd rows out.
+// allowOdd drops the constraints that refuse odd rows.
 func allowOdd(t *testing.T, db *sql.DB) {
 	t.Helper()
 	for _, check := range []string{
@@ -138,7 +138,7 @@ func TestRowsThatCannotBeRelayed(t *testing.T) {
 	requireShown(t, environment, parked)
 }
 
-// deliver reads the stream as a subscriber does, and requires so many events.
+// deliver reads the stream as a subscriber does, and requires this number of events.
 func deliver(t *testing.T, broker string, events int) map[int64]outbox.Entry {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -152,7 +152,7 @@ func deliver(t *testing.T, broker string, events int) map[int64]outbox.Entry {
 	require.NoError(t, err)
 	delivered := make(map[int64]outbox.Entry)
 	for _, message := range messages {
-		if message.Event == nil { // a notice
+		if message.Event == nil { // a control message
 			continue
 		}
 		require.NoError(t, message.Event.Unreadable, "an event was published that no subscriber can read")
@@ -173,7 +173,7 @@ func requireRecorded(t *testing.T, db *sql.DB, got outbox.Entry, position int64)
 		Scan(&want.ID, &want.Type, &want.Subject, &want.Key.Type, &want.Key.ID, &want.Version, &headers, &payload, &micros))
 	require.NoError(t, json.Unmarshal([]byte(headers), &want.Headers))
 	for name, value := range want.Headers {
-		want.Headers[name] = strings.Trim(value, " ") // NATS drops them
+		want.Headers[name] = strings.Trim(value, " ") // NATS drops spaces at both ends
 	}
 	if len(want.Headers) == 0 {
 		want.Headers = nil

@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// buyers place and pay orders all the time, and remember what they were told.
+// buyers place and pay orders without a pause, and record the answers.
 type buyers struct {
 	stop chan struct{}
 	all  sync.WaitGroup
@@ -23,7 +23,7 @@ type buyers struct {
 	mu      sync.Mutex
 	orders  map[string]int64 // the last version that was answered with 200 or 201
 	refused int              // because of the sequence
-	other   []string         // what else they were told
+	other   []string         // all other errors
 }
 
 func buy(api string) *buyers {
@@ -56,20 +56,20 @@ func (b *buyers) note(order infra.Order, err error) {
 		b.orders[order.ID] = order.Version
 	case strings.Contains(err.Error(), "503") && strings.Contains(err.Error(), "sequence_behind") && strings.Contains(err.Error(), "outbox adopt"):
 		b.refused++
-	case strings.Contains(err.Error(), "503"): // a machine that is too slow; what was not answered may have been made
+	case strings.Contains(err.Error(), "503"): // the machine is too slow; an order without an answer may exist
 	default:
 		b.other = append(b.other, err.Error())
 	}
 }
 
-// counts is how many orders were accepted, and how often one was refused.
+// counts returns how many orders were accepted, and how often one was refused.
 func (b *buyers) counts() (accepted, refused int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.orders), b.refused
 }
 
-// history appends events by SQL, and waits until the relay has passed them and says so.
+// history appends events by SQL, and waits until the cursor has passed them.
 func (d *damagedStream) history(events int) {
 	d.t.Helper()
 	d.sql(fmt.Sprintf(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
@@ -121,8 +121,8 @@ func (d *damagedStream) adopt() string {
 	return said
 }
 
-// requireDelivered waits until the relay has caught up, and demands what the buyers were promised: each order in order, none
-// twice, none lost; and a sequence above cursor, log and lot.
+// requireDelivered waits until the relay has caught up, and requires that the stream has the events of each order in order, once and completely.
+// The sequence of positions must be above the cursor, the log and the parking lot.
 func (d *damagedStream) requireDelivered(b *buyers) {
 	t := d.t
 	require.Eventually(t, func() bool {
@@ -147,7 +147,7 @@ func (d *damagedStream) requireDelivered(b *buyers) {
 func TestSequenceGoesBackUnderLoad(t *testing.T) {
 	for name, test := range map[string]struct {
 		cause   []string
-		refuses bool // every order, for the rows are kept
+		refuses bool // every order is refused, because the rows are kept
 	}{
 		"restarted, and the rows were purged": {[]string{
 			"UPDATE outbox_cursor SET purged_to = position",

@@ -50,7 +50,7 @@ func newSubscriptionOn(t *testing.T, database string, settings ...string) *subsc
 	return s
 }
 
-// record writes so many created orders into the log with one statement, each of a customer of its own.
+// record writes this number of created orders into the log with one statement, each of a new customer.
 func (s *subscription) record(orders int) {
 	s.t.Helper()
 	_, err := s.db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
@@ -65,7 +65,7 @@ func (s *subscription) read(copyOf string) *infra.Process {
 	return infra.Launch(s.t, append([]string{"INSTANCE_ID=" + copyOf, "ADMIN_ADDR=127.0.0.1:0"}, s.environment...), "subscribe", "--id", "emails")
 }
 
-// order places one for a customer.
+// order places an order for a customer.
 func (s *subscription) order(customer string) infra.Order {
 	s.t.Helper()
 	order, err := infra.PlaceFor(s.api, customer)
@@ -84,7 +84,7 @@ func (s *subscription) eventually(query string, want int) {
 	require.Eventually(s.t, func() bool { return count(s.t, s.db, query) == want }, waitTimeout, 5*time.Millisecond, "%s is never %d", query, want)
 }
 
-// awaitPublished waits until the stream has so many messages.
+// awaitPublished waits until the stream has this number of messages.
 func (s *subscription) awaitPublished(messages int) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool { return published(s.t, s.broker.URL) == uint64(messages) }, waitTimeout, tick)
@@ -113,8 +113,8 @@ func (s *subscription) requireInOrder() {
 		SELECT position, lag(position) OVER (ORDER BY applied_at, position) AS before FROM inbox) AS i WHERE position < before`))
 }
 
-// holdUp keeps the effect of the next order of a customer, who has ordered before, from being written. It returns how to
-// let it go, and how to wait for the copy of the subscriber that is held up.
+// holdUp locks the total of a customer who has ordered before, so that the effect of the next order waits. release unlocks it. who waits until a
+// copy of the subscriber is held up, and returns its name.
 func (s *subscription) holdUp(customer string) (release func(), who func() string) {
 	s.t.Helper()
 	tx, err := s.db.Begin()
@@ -134,7 +134,7 @@ func (s *subscription) holdUp(customer string) (release func(), who func() strin
 
 const refusedCustomer = "018f0000-0000-7000-8000-00000000000f" // a customer whose total can be refused
 
-// poison makes the handler fail for the orders of the poor, until cure. A retry could help.
+// refuseTotals makes the handler fail for the orders of refusedCustomer, until repairTotals. The error is one that a retry may heal.
 func (s *subscription) refuseTotals() {
 	s.t.Helper()
 	_, err := s.db.Exec(`CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no credit'; END $$;
@@ -171,7 +171,7 @@ func (s *subscription) requireCommand(code int, says string, args ...string) str
 	return said
 }
 
-// ready is what a process says about itself that is ready.
+// ready returns the answer of /readyz, and requires that the process is ready.
 func ready(t *testing.T, p *infra.Process) string {
 	t.Helper()
 	status, said := askReadiness(t, p)
@@ -251,8 +251,8 @@ func TestPoisonEvent(t *testing.T) {
 	s.requireEffects()
 }
 
-// TestWhatCannotHealIsDeadAtOnce checks that an event that no retry can heal fails once: one whose payload nobody can read, and one
-// whose effect violates a check. Others of their batch go on. A sum beyond 64 bits is no such event.
+// TestWhatCannotHealIsDeadAtOnce checks that an event that no retry can heal fails once: one whose payload nobody can read, and one whose effect
+// violates a check. The other events of their batch are applied. A sum beyond 64 bits does not fail.
 func TestWhatCannotHealIsDeadAtOnce(t *testing.T) {
 	s := newSubscription(t)
 	_, err := s.db.Exec(`ALTER TABLE customer_totals ADD CONSTRAINT solvent CHECK (customer_id <> '` + refusedCustomer + `');
@@ -276,8 +276,8 @@ func TestWhatCannotHealIsDeadAtOnce(t *testing.T) {
 	require.Equal(t, "9223372036854795907", sum)
 }
 
-// TestForeignMessage checks that what somebody else wrote is set aside with its bytes, and holds up nothing: also what has the headers
-// of an answer of the broker.
+// TestForeignMessage checks that a message of another program is set aside with its bytes and holds up nothing, even if it has the headers of a
+// broker's answer.
 func TestForeignMessage(t *testing.T) {
 	s := newSubscription(t)
 	reader := s.read("reader")

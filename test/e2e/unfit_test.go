@@ -34,8 +34,8 @@ func (d *damagedStream) eventually(says func() string, what string) {
 	require.Eventually(d.t, func() bool { said = says(); return strings.Contains(said, what) }, waitTimeout, 50*time.Millisecond, "never said: %s", what)
 }
 
-// TestUnfitStreamIsRepaired checks that status, /readyz and log show the repair of changed stream settings, that the relay continues by
-// itself after it, and that an adoption publishes again what was stored under other subjects. A limit is shown and changes nothing; direct
+// TestUnfitStreamIsRepaired checks that status, /readyz and log show the repair of changed stream settings, that the relay continues by itself
+// after it, and that an adoption publishes again the events that were stored under other subjects. A limit is shown and changes nothing; direct
 // gets are switched on again.
 func TestUnfitStreamIsRepaired(t *testing.T) {
 	d := newDamagedStream(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// shownSubscriber is what `outboxie subscriber status --json` shows of one.
+// shownSubscriber is what `outboxie subscriber status --json` shows of one subscriber.
 type shownSubscriber struct {
 	Subscriber string
 	State      string
@@ -23,7 +23,7 @@ type shownSubscriber struct {
 	Lanes      []struct{ Lane, Sequence int }
 }
 
-// status is what the command shows of the subscriber.
+// status returns what `outboxie subscriber status` shows of the subscriber.
 func (s *subscription) status() shownSubscriber {
 	s.t.Helper()
 	code, said := s.command("subscriber", "status", "--id", "emails", "--json")
@@ -63,7 +63,7 @@ func TestVerbsBesideCopies(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		s.requireCommand(0, "The inbox drops what was applied", "rewind", "--id", "emails", "--to", "start")
 		s.requireCommand(0, "has 3 lanes", "lanes", "--id", "emails", "--to", "3")
-		// A slow machine has not come so far again.
+		// On a slow machine the lanes may not have reached that time again.
 		if code, said := s.command("subscriber", "rewind", "--id", "emails", "--to", "time:"+time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano)); code != 0 {
 			require.Contains(t, said, "there is nothing to rewind")
 		}
@@ -91,7 +91,7 @@ func (s *subscription) requireEventualRate() {
 	require.Eventually(s.t, func() bool { return count(s.t, s.db, applied) > before+10 }, waitTimeout, tick)
 }
 
-// TestSkip checks that what an operator skips takes no effect, how many that are is said before, and that a rewind brings it back.
+// TestSkip checks that skipped events take no effect, that the command first says how many it would skip, and that a rewind brings them back.
 func TestSkip(t *testing.T) {
 	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=3")
 	s.read("one").Says("subscribed")
@@ -116,7 +116,7 @@ func TestSkip(t *testing.T) {
 }
 
 // TestForgetIsResumed checks that a subscriber is forgotten from the first moment on, also if the command is killed while it erases a large
-// inbox: its copies end, and none begins. What is left is erased later, and a subscriber of the same name begins again.
+// inbox: its copies end, and none begins. The remaining rows are erased later, and a subscriber of the same name begins again.
 func TestForgetIsResumed(t *testing.T) {
 	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=2")
 	copies := []*infra.Process{s.read("one"), s.read("two")}

@@ -9,7 +9,7 @@ import (
 type step struct {
 	what   string
 	kind   stepKind
-	tables []string // that it names; of a commit, those of the whole transaction
+	tables []string // the tables that the step names; for a commit, all tables of its transaction
 }
 
 type stepKind int
@@ -17,9 +17,9 @@ type stepKind int
 const (
 	unknown stepKind = iota
 	read             // it sees what is committed, and locks nothing
-	write            // it locks, and others see it only after the commit
-	commit           // or rollback: others see the transaction, and get its locks
-	visible          // others see it at once: a call to the stream
+	write            // it locks rows, and others see its changes only after the commit
+	commit           // a commit or rollback: others see the result, and can take the locks
+	visible          // a call to the stream: others see its effect at once
 )
 
 // independent reports whether the order of two steps of different sides makes no difference.
@@ -72,14 +72,13 @@ func (r *random) choose(options []int, _ [2]step) int {
 	return next
 }
 
-func (*random) again() {} // any other choice is as good
+func (*random) again() {} // a repeated run may choose otherwise
 
-// explorer goes through every schedule: it repeats the last one up to the last choice that has another option.
+// explorer runs every schedule. Each schedule repeats the one before up to the last choice with an untried option, and takes that option.
 //
-// If reduced, it runs one of the schedules that differ only in the order of independent steps. After both options of a choice
-// the same would follow if the two steps are independent; so where the second option was taken, the first one sleeps until
-// something happens that it is not independent of (sleep sets, as Godefroid describes them). A schedule in which only one that
-// sleeps could go on was run before.
+// If reduced, explorer runs only one of the schedules that differ only in the order of independent steps. It uses sleep sets, as Godefroid
+// describes them. If a choice takes its second option, the step of the first option sleeps, because schedules that begin with it were run
+// before. A sleeping step wakes when a step runs that is not independent of it. If only sleeping steps can continue, the schedule is redundant.
 type explorer struct {
 	reduced bool
 
@@ -129,7 +128,7 @@ func (e *explorer) next() bool {
 
 func (e *explorer) again() { e.depth, e.asleep, e.redundant = 0, [2]bool{}, false }
 
-// order is which side made each step.
+// order returns the side that made each step, one letter a step.
 func (hist *history) order() string {
 	var sides []byte
 	for _, step := range hist.steps {

@@ -75,8 +75,8 @@ func discardChosen(in *state, name string, choice operations.Choice, ids ...stri
 	})
 }
 
-// sweep removes old rows, as the subscriber does: between the two calls it reads the end of the stream. It removes nothing before the lanes have
-// passed that end.
+// sweep removes old rows with the two calls of a subscriber. Between them the subscriber reads the end of the stream, which is endsAt here.
+// Sweep removes nothing until the lanes have passed that end.
 func sweep(in *state, name string) *operation {
 	return inboxed(in, "inbox.Sweeper.Sweep", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		ids, why, err := i.Candidates(ctx, subscriber, knownStream, age, 10)
@@ -88,7 +88,7 @@ func sweep(in *state, name string) *operation {
 	})
 }
 
-// letterOperations are the operations on letters, and those of lanes that meet letters.
+// letterOperations are the operations on dead letters, and the operations of lanes that meet dead letters.
 var letterOperations = []*operation{
 	apply(&blocked, "blocked, apply: behind the dead one", newBatch(0, a4, b2)),
 	apply(&blocked, "blocked, apply: suspect behind the dead one", newBatch(0, suspect(a4), suspect(d2)).failing(1, a4, d2)),

@@ -20,7 +20,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 )
 
-// openGated returns a pool of one connection, set up as postgres.Open does, whose statements and commits wait at the side's
+// openGated gives the side a pool of one connection, set up as postgres.Open does. The connection's statements and commits wait at the side's
 // gate.
 func openGated(t testing.TB, address string, s *side) {
 	t.Helper()
@@ -71,8 +71,8 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 type gatedConn struct {
 	*stdlib.Conn
 	side *side
-	open bool     // a transaction of the program
-	used []string // tables, in that transaction
+	open bool     // the program has a transaction open
+	used []string // the tables that this transaction has named
 }
 
 var (

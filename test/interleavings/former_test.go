@@ -14,7 +14,7 @@ import (
 )
 
 // formerInbox sends the statements that the subscriber had before it was rebuilt, at commit f668941. During an update or its reversal, copies of
-// both versions work side by side. Each method has the name that it had there.
+// both versions work side by side. Each method keeps the name that it had in the former version.
 type formerInbox struct{ side *side }
 
 var errFormerHeld = errors.New("held")
@@ -110,7 +110,7 @@ ON CONFLICT (subscriber, event_id) DO UPDATE SET applied_at = clock_timestamp()
 	return recorded > 0, err
 }
 
-// lockLetter returns the state of an event's letter, or nothing.
+// lockLetter locks an event's letter and returns its state and attempts. If there is no letter, the state is empty.
 func lockLetter(ctx context.Context, tx bun.Tx, id string) (state inbox.LetterState, attempts int, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT state, attempts FROM dead_letters AS letter WHERE (subscriber = ? AND event_id = ?) FOR UPDATE`,
 		subscriber, id).Scan(&state, &attempts)
@@ -149,7 +149,8 @@ func wasApplied(ctx context.Context, tx bun.Tx, id string) (applied bool, err er
 	return applied, err
 }
 
-// settleFormer makes the event count as dealt with, unless it is to come again.
+// settleFormer records the event in the inbox without an effect, unless its letter is failing: a failing event comes again. It reports whether
+// the event was applied before.
 func settleFormer(ctx context.Context, tx bun.Tx, entry outbox.Entry, state inbox.LetterState) (applied bool, err error) {
 	if numberOf(entry.ID) < 0 {
 		return false, nil // its id is not a UUID

@@ -78,7 +78,7 @@ func (b formerInbox) Fail(ctx context.Context, entry outbox.Entry, limit int) (i
 	})
 }
 
-// SetAside lets an event wait behind the one that holds it.
+// SetAside lets an event wait behind the earlier letter that holds it. If no letter holds the event any more, its own letter is retried.
 func (b formerInbox) SetAside(ctx context.Context, entry outbox.Entry) (inbox.LetterState, error) {
 	return b.decide(ctx, entry, func(state inbox.LetterState, attempts int, held bool) (inbox.LetterState, int) {
 		switch {
@@ -92,7 +92,7 @@ func (b formerInbox) SetAside(ctx context.Context, entry outbox.Entry) (inbox.Le
 	})
 }
 
-// Reject keeps a message that cannot be read.
+// Reject stores an unreadable message as a dead letter.
 func (b formerInbox) Reject(ctx context.Context, message outbox.Message) (inbox.LetterState, error) {
 	return b.decide(ctx, outbox.Entry{Message: message}, func(state inbox.LetterState, attempts int, _ bool) (inbox.LetterState, int) {
 		if state == inbox.Failing {
@@ -102,7 +102,7 @@ func (b formerInbox) Reject(ctx context.Context, message outbox.Message) (inbox.
 	})
 }
 
-// formerRow is a letter as former programs read it: bun fails for a column that the row does not have.
+// formerRow is a letter as former programs read it: bun fails if the table has a column that formerRow does not have.
 type formerRow struct {
 	bun.BaseModel `bun:"table:dead_letters,alias:letter"`
 
@@ -126,7 +126,7 @@ type formerRow struct {
 	ChangedAt        sql.NullTime      `bun:"changed_at"`
 }
 
-// Due takes a letter, and Once applies it: what a former program does with letters that are retried.
+// Due takes a letter that is due for a retry. A former program then applies its event with Once.
 func (b formerInbox) Due(ctx context.Context) (id string, err error) {
 	var row formerRow
 	err = b.side.db.NewRaw(`

@@ -65,7 +65,7 @@ func careless(o *operation) *operation {
 	return o
 }
 
-// retrier returns what a former program does with dead letters: it takes one that is due, and applies it.
+// retrier returns the operation with which a former program retries letters: it takes a letter that is due, and applies its event.
 func retrier(in *state, name string) *operation {
 	o := ofFormer(in, name, func(ctx context.Context, b formerInbox) (string, error) {
 		id, err := b.Due(ctx)
@@ -79,7 +79,8 @@ func retrier(in *state, name string) *operation {
 	return refusing(o, map[string]string{"ok": "a letter that somebody has locked is passed over; the subscriber asks again within a second"})
 }
 
-// formerOperations are the operations of former programs. Two of them are not a pair, because former programs cannot be changed.
+// formerOperations are the operations of former programs. Two of them never form a pair, because a mistake between two former programs cannot be
+// mended.
 var formerOperations = []*operation{
 	once(&blocked, "blocked, once: behind the dead one", a4),
 	setAside(&blocked, "blocked, set aside: behind the dead one", a4),

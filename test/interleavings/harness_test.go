@@ -20,10 +20,10 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// harness is a database in which one interleaving runs after the other, each from the same state.
+// harness holds a database in which interleavings run one after the other. Before each run it restores a state.
 type harness struct {
 	control *pgx.Conn
-	plain   *bun.DB // not gated: the read of the log, and what happens after the interleaving
+	plain   *bun.DB // without a gate: for reads of the log, and for everything after the interleaving
 	sides   [2]*side
 	stream  *memory.Stream
 	tables  []string
@@ -32,7 +32,7 @@ type harness struct {
 
 	alone map[[2]*operation]string // the outcomes of operations that run alone, on the one side or the other
 
-	disorder []string // what a subscriber's handler was called for too early
+	disorder []string // events for which a subscriber's handler was called too early
 }
 
 func newHarness(t testing.TB) *harness {
@@ -97,7 +97,7 @@ func (h *harness) reset(ctx context.Context, s state) error {
 	h.stream = s.stream()
 	h.sides[0].sent, h.sides[1].sent = nil, nil
 	h.disorder = nil
-	h.began = time.Now().Add(-time.Second) // clocks of one machine, but allow for the rounding
+	h.began = time.Now().Add(-time.Second) // Postgres has the same clock as the test, but rounds its times
 	return nil
 }
 
@@ -116,7 +116,7 @@ func (h *harness) interleave(ctx context.Context, s state, both [2]*operation, c
 	}
 }
 
-// The statements of the control connection that are sent most often are prepared.
+// Names of prepared statements. The control connection sends these most often.
 const (
 	waitsName = "waits"
 	rowsName  = "rows"
@@ -134,7 +134,7 @@ func (h *harness) prepare(t testing.TB) {
 	require.NoError(t, err)
 }
 
-// waits reports whether one backend waits for a lock of another one.
+// waits reports whether a backend waits for a lock that another one holds. who and whom are their process ids.
 func (h *harness) waits(ctx context.Context, who, whom uint32) (waits bool, err error) {
 	err = h.control.QueryRow(ctx, waitsName, int32(whom), int32(who)).Scan(&waits)
 	return waits, err
@@ -187,14 +187,14 @@ func (r row) number(column string) int64 {
 	return 0
 }
 
-// outcome is the rows of all tables and the messages of the stream, without what differs from run to run: the clock, new
-// event ids, and the positions of new events, which have an order only within their aggregate.
+// outcome returns the rows of all tables and the messages of the stream as text. It leaves out values that differ from run to run: the clock,
+// new event ids, and the positions of new events, which have an order only within their aggregate.
 func (h *harness) outcome(rows map[string][]row) string {
 	var lines []string
 	for table, all := range rows {
 		for _, r := range all {
 			if table == "subscriber_copies" && (r.text("instance") == copyName || h.moment(r.text("seen_at")) != "now") {
-				continue // announcements are hints, and an old one is none
+				continue // a copy's announcement is only a hint, and an old one means nothing
 			}
 			lines = append(lines, table+" "+h.normalized(table, r))
 		}
@@ -215,7 +215,7 @@ func (h *harness) normalized(table string, r row) string {
 		text := fmt.Sprint(value)
 		switch {
 		case pending && (name == "state" || name == "changed_at"):
-			text = "pending" // whether it is tried or waits follows from the other letters
+			text = "pending" // the other letters decide whether this one waits or is retried
 		case pending && name == "due_at":
 			if text = h.moment(text); text != "later" {
 				text = "due"
@@ -235,13 +235,13 @@ func (h *harness) normalized(table string, r row) string {
 	return ids.ReplaceAllString(strings.Join(columns, " "), "$1/$2")
 }
 
-// firstRevision is less than the revision at which lanes of a new subscriber begin, and no lane of the states comes so far.
+// firstRevision lies above the revisions of all lanes in the states, and below the revision at which lanes of a new subscriber begin.
 const firstRevision = 100
 
-// ids are those of uuidOf, which are shown as kind and number.
+// ids matches the ids that uuidOf makes. They are shown as kind and number.
 var ids = regexp.MustCompile(`\b([0-9])0000000-0000-4000-8000-0*([0-9]+)\b`)
 
-// moment shows only whether a time is of this run, or later.
+// moment shows a time of this run as "now", a time long after it as "later", and an earlier time as it is.
 func (h *harness) moment(text string) string {
 	at, err := time.Parse(time.RFC3339, text)
 	switch {

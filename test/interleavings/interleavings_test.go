@@ -6,10 +6,10 @@
 // the stream is a step. A write without a transaction is two steps. A scheduler lets one step happen at a time. If a step waits for a lock, the
 // other operation continues.
 //
-// To add an operation, add a line to one of the tables orderOperations, relayOperations, laneOperations, letterOperations, formerOperations or
-// wholeRelays: a name, the method of the port, and the call. It begins in the state normal unless it names another one. If the call only reads,
-// add the method to the list reads instead. TestEveryMethodHasItsPlace fails until one of the two is done. Add a new port to the list driven, and
-// the rows of a new table to a state.
+// To add an operation, add a line to one of the tables orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations,
+// formerOperations or wholeRelays: a name, the method of the port, and the call. It begins in the state normal unless it names another one. If
+// the call only reads, add the method to the list reads instead. TestEveryMethodHasItsPlace fails until one of the two is done. Add a new port
+// to the list driven, and the rows of a new table to a state.
 //
 // An interleaving is right if tables, stream and answers are those of a serial order, and all checks hold. An operation's line lists other
 // answers that it may give, with the reason. The victim of a deadlock is tried again, as its caller would do, and that try is interleaved, too.
@@ -18,7 +18,8 @@
 //
 // After an operation of a subscriber a copy continues and redelivers every dead letter that it can. An outcome is also right if the result of
 // that is the result of a serial order. The statements of former programs run beside those of the present one, as in a rolling update, but not
-// beside each other. TestPlantedFaultsAreNoticed checks that each check can fail.
+// beside each other. TestPlantedFaultsAreNoticed and TestRefusalWithoutANoticeIsNoticed check that the checks can fail, except versions and
+// revisions.
 package interleavings_test
 
 import (
@@ -101,11 +102,11 @@ func chosen(every []*pair, rng *rand.Rand) []*pair {
 type result struct {
 	run int // interleavings
 
-	whole     bool // all of them were run
+	whole     bool // all interleavings of the pair were run
 	blocked   int  // interleavings in which a step waited for a lock
 	deadlocks int
 	slow      time.Duration
-	failed    map[string]failure // by check, the first one
+	failed    map[string]failure // the first failure of each check
 	err       error
 }
 
@@ -127,7 +128,7 @@ func (p *pair) examine(ctx context.Context, h *harness, known map[*operation]pro
 	}
 	runs := *sample
 	switch {
-	case p.disjoint: // whatever the order, each statement finds what it would find alone
+	case p.disjoint: // in any order, each statement finds the same rows as alone
 		runs = 1
 	case *all && p.merges < 100*int64(*most):
 		if p.explore(ctx, h, &r, int64(*most)); r.whole || r.err != nil {
@@ -146,7 +147,7 @@ func (p *pair) examine(ctx context.Context, h *harness, known map[*operation]pro
 	return r
 }
 
-// maxRuns limits the interleavings of a pair that is known to fail, until it does.
+// maxRuns limits how many interleavings are run until a pair fails that is known to fail.
 const maxRuns = 2000
 
 // missing reports whether the pair is known to fail and has not failed yet.

@@ -10,16 +10,16 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// The checks of an interleaving. The text after each says what must be so.
+// The checks of an interleaving. The text after each check is the condition that must hold.
 const (
 	serial     = "serial"     // tables, stream and answers are those of one serial order
-	stranded   = "stranded"   // a letter that is not dead waits behind a dead one, or is redelivered
+	stranded   = "stranded"   // a letter that is not dead either waits behind a dead one or is redelivered
 	twofold    = "twofold"    // no event is both applied and a dead letter
 	effects    = "effects"    // each applied event took effect once, and no other event
 	disorder   = "disorder"   // a handler is called for an aggregate's events in their order
 	passed     = "passed"     // a lane has passed only events that were applied, discarded or made dead letters
 	forgotten  = "forgotten"  // the inbox knows each event that the log can publish again
-	deadlocked = "deadlock"   // two operations do not wait for each other, unless one gives the reason
+	deadlocked = "deadlock"   // two operations do not wait for each other, unless one of them gives a reason
 	versions   = "versions"   // the log has an event for each version of an order, in order
 	revisions  = "revisions"  // the cursor counts the relay's writes, and each fence is used once
 	lot        = "lot"        // where relays run, parked and discarded events are not in the stream
@@ -29,7 +29,7 @@ const (
 // violation is a check that failed, and how.
 type violation struct{ check, detail string }
 
-// judge returns the checks that fail for what an interleaving of a pair left behind.
+// judge checks the rows, messages and answers that an interleaving of a pair left, and returns the violations.
 func (h *harness) judge(ctx context.Context, p *pair, hist *history) ([]violation, error) {
 	rows, err := h.rows(ctx)
 	if err != nil {
@@ -76,8 +76,8 @@ func (p *pair) differences(answers [2]answer, outcome string) string {
 	return strings.Join(nearest, "")
 }
 
-// followed checks what a subscriber left behind, and the result of a copy that continues. If the outcome is not that of a serial order, the
-// copy's result may be.
+// followed checks the rows of a subscriber after the interleaving, and again after a copy has continued. One of the two outcomes must be that of
+// a serial order.
 func (h *harness) followed(ctx context.Context, p *pair, hist *history, rows map[string][]row) ([]violation, error) {
 	found := h.subscribed(p, hist, rows)
 	if hist.deadlocks > 0 && p.operations[0].mayDeadlock == "" && p.operations[1].mayDeadlock == "" {
@@ -105,7 +105,7 @@ func (h *harness) followed(ctx context.Context, p *pair, hist *history, rows map
 	return found, nil
 }
 
-// versionsOf compares orders and log. Retention removes the oldest events.
+// versionsOf compares the orders with the log. The oldest events may be missing, because retention removes them.
 func versionsOf(rows map[string][]row) (found []violation) {
 	newest := make(map[string]int64)
 	events := slices.Clone(rows["outbox"])
@@ -144,7 +144,7 @@ func (h *harness) lotOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// revisionsOf compares the cursor's revision with the number of writes of the two operations, where that is known.
+// revisionsOf compares the cursor's revision with the number of writes of the two operations. If a whole relay ran, this number is unknown.
 func revisionsOf(rows map[string][]row, p *pair, hist *history) []violation {
 	if p.relay() {
 		return nil
@@ -168,8 +168,8 @@ func revisionsOf(rows map[string][]row, p *pair, hist *history) []violation {
 const later = `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 	VALUES ('90000000-0000-4000-8000-000000000001', 'order', '90000000-0000-4000-8000-000000000001', 1, 'later', 'orders.later', '{}')`
 
-// relayAfterwards lets relays finish: one relays what there is, an operator marks all parked events, and another one redrives them. The broker
-// accepts every event now.
+// relayAfterwards lets two relays finish the work, and checks the stream. The first relay publishes what is left. Then an operator marks all
+// parked events, and the second relay redrives them. The broker accepts every event now.
 func (h *harness) relayAfterwards(ctx context.Context, rows map[string][]row) (found []violation, err error) {
 	if _, err := h.plain.ExecContext(ctx, later); err != nil {
 		return nil, err

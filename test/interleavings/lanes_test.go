@@ -44,7 +44,7 @@ func (h *handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	return postgres.NewTotals().Add(ctx, tx, customer, money(amount))
 }
 
-// emit emits an event if the handler does that. The aggregate's versions begin with 1.
+// emit emits an event of the aggregate in emits, if there is one. The aggregate's versions begin with 1.
 func (h *handler) emit(ctx context.Context, tx inbox.Tx, cause outbox.Entry) error {
 	if h.emits == "" {
 		return nil
@@ -78,7 +78,7 @@ func inboxed(in *state, method, name string, do func(ctx context.Context, i *pos
 	}}
 }
 
-// batch is one call of Apply. Each batch has another end, so that the lane shows which one was applied.
+// batch is one call of Apply. Each batch has a different end, so that the lane shows which batch was applied.
 type batch struct {
 	inbox.Batch
 	fails []inbox.Event
@@ -86,7 +86,7 @@ type batch struct {
 	emits string
 }
 
-// batches are those of all operations, by where they leave their lane.
+// batches holds the batches of all operations, by the lane and the sequence at which they end.
 var (
 	batches = make(map[string]batch)
 	made    uint64
@@ -94,9 +94,9 @@ var (
 
 func endOf(lane int, sequence int64) string { return fmt.Sprintf("lane %d at %d", lane, sequence) }
 
-// newBatch goes on from the checkpoint of a lane.
+// newBatch returns a batch that begins at the checkpoint of a lane.
 func newBatch(lane int, events ...inbox.Event) batch {
-	made += 2 // a copy that finds nothing new moves the lane on by one
+	made += 2 // ends differ by two, because a copy that finds nothing new moves the lane by one
 	b := batch{Batch: inbox.Batch{From: checkpoint(lane), To: placeAt(checkpoints[lane] + endsAt + made), Events: events}, limit: 10}
 	batches[endOf(lane, int64(b.To.Sequence))] = b
 	return b
@@ -112,7 +112,7 @@ func withoutHandler(event inbox.Event) inbox.Event {
 	return event
 }
 
-// again is an event that the stream holds at a later sequence too.
+// again returns an event that the stream holds a second time, at a later sequence.
 func again(event inbox.Event, sequence uint64) inbox.Event {
 	event.Sequence = sequence
 	return event
@@ -150,20 +150,20 @@ func (b batch) apply(ctx context.Context, s *side) (string, error) {
 	return strings.Join(results, ", "), err
 }
 
-// failing are the events of a batch for which the handler fails.
+// failing makes the handler fail for some events of the batch. An event is dead after limit failures.
 func (b batch) failing(limit int, events ...inbox.Event) batch {
 	b.fails, b.limit = events, limit
 	return b
 }
 
-// emitting is a batch whose handler emits events of an aggregate.
+// emitting makes the handler of the batch emit events of an aggregate.
 func (b batch) emitting(aggregate string) batch {
 	b.emits = aggregate
 	batches[endOf(b.From.Lane, int64(b.To.Sequence))] = b
 	return b
 }
 
-// to is a batch that leaves its lane at another place.
+// to makes the batch end at another sequence.
 func (b batch) to(sequence uint64) batch {
 	delete(batches, endOf(b.From.Lane, int64(b.To.Sequence)))
 	b.To = placeAt(sequence)
@@ -171,20 +171,20 @@ func (b batch) to(sequence uint64) batch {
 	return b
 }
 
-// stale is a batch of a copy that has not seen the lane's last move.
+// stale makes the batch begin before the lane's last move, as in a copy that has not seen this move.
 func (b batch) stale() batch {
 	b.From.StreamPosition, b.From.Revision = placeAt(b.From.Sequence-1), laneRevision-1
 	return b
 }
 
-// filled is a batch whose events come from the log, after messages that nobody knows.
+// filled makes the events of the batch come from the log. Before them, the stream has removed the messages in missed, whose events are unknown.
 func (b batch) filled(missed inbox.MissedMessages) batch {
 	b.FromLog, b.Missed = len(b.Events), missed
 	batches[endOf(b.From.Lane, int64(b.To.Sequence))] = b
 	return b
 }
 
-// chunk is a batch of the first events of a hole: it leaves its lane at the message before the hole, and raises only the progress.
+// chunk makes the batch hold only the first events of a hole. The lane stays at the message before the hole, and only its progress rises.
 func (b batch) chunk() batch {
 	delete(batches, endOf(b.From.Lane, int64(b.To.Sequence)))
 	b.To = b.From.StreamPosition
@@ -193,13 +193,13 @@ func (b batch) chunk() batch {
 	return b
 }
 
-// copyName announces itself in catchUp, which is no part of an outcome.
+// copyName is the copy that announces itself in catchUp. Its announcement is no part of an outcome.
 const copyName = "copy"
 
 // catchUp does what a copy does: it reads the lane's checkpoint, and applies the messages after it. If the lane moves meanwhile, it reads again.
 func catchUp(in *state, name string) *operation {
 	last := newBatch(0, b2, b3)
-	delete(batches, endOf(0, int64(last.To.Sequence))) // what it applies depends on what it sees
+	delete(batches, endOf(0, int64(last.To.Sequence))) // the events that it applies depend on the checkpoint that it reads
 	once := func(ctx context.Context, s *side) (string, error) {
 		view, err := inboxOf(s).Heartbeat(ctx, subscriber, copyName)
 		if err != nil {
@@ -247,7 +247,7 @@ func begin(name, who string, count int) *operation {
 	})
 }
 
-// subscribe adds types. Of two copies with different handlers one is refused.
+// subscribe adds event types to the subscriber. Of two copies with different handlers one is refused.
 func subscribe(name, handler string, types ...string) *operation {
 	return inboxed(&open, "inbox.Checkpoints.Subscribe", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Subscribe(ctx, subscriber, handler, types)
@@ -268,10 +268,10 @@ func look(name, instance string) *operation {
 	})
 }
 
-// hidden are the events of the first lane that a hole behind its place has taken, in order.
+// hidden are the events of the first lane that the stream has lost after the checkpoint, in order.
 var hidden = []inbox.Event{f1, a4, b2, b3}
 
-// laneOperations are the operations on lanes, where no letter holds anything.
+// laneOperations are the operations on lanes in the state open, where no letter holds an event.
 var laneOperations = []*operation{
 	apply(&open, "apply: new", newBatch(0, b2, b3)),
 	apply(&open, "apply: one new", newBatch(0, b2)),

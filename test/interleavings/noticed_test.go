@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// refusal becomes leader and refuses a redrive in the database only, without a notice in the stream. So a leader that was frozen before its
-// append can still make it.
+// refusal becomes leader and refuses a redrive in the database only, without a control message in the stream. So a leader that was frozen before
+// its append can still append.
 var refusal = &operation{name: "refuse without a notice", relay: true, do: func(ctx context.Context, s *side) (string, error) {
 	term, err := elector(s).Acquire(ctx, 0)
 	if err != nil {
@@ -65,7 +65,7 @@ var (
 	sound = total("write", "UPDATE customer_totals SET amount_minor = amount_minor + 100 + ? WHERE currency = 'USD' RETURNING 0")
 )
 
-// both changes two rows in one transaction, in the order that is asked for.
+// both changes order a and then order b in one transaction.
 func both(name string, a, b string) *operation {
 	return &operation{name: name, do: func(ctx context.Context, s *side) (string, error) {
 		tx, err := s.db.BeginTx(ctx, nil)
@@ -110,7 +110,8 @@ func explored(t *testing.T, a, b string) result {
 	return r
 }
 
-// TestRefusalWithoutANoticeIsNoticed checks that a check fails for a leader that refuses a redrive in the database only, beside a frozen redrive.
+// TestRefusalWithoutANoticeIsNoticed checks that the checks lot and afterwards fail if a leader refuses a redrive only in the database while a
+// former leader redrives.
 func TestRefusalWithoutANoticeIsNoticed(t *testing.T) {
 	h, known := plantedHarness(t, "relay redrives", refusal.name)
 	p := newPair(named("relay redrives"), refusal, known)
@@ -125,7 +126,8 @@ func TestRefusalWithoutANoticeIsNoticed(t *testing.T) {
 	require.Contains(t, r.failed[afterwards].detail, "in the stream 2 times")
 }
 
-// TestLostUpdateIsNoticed checks that a read and a write in two statements lose an update, and that one statement does not.
+// TestLostUpdateIsNoticed checks that the serial check finds the update that a read and a write in two statements lose, and finds nothing for
+// one statement.
 func TestLostUpdateIsNoticed(t *testing.T) {
 	r := explored(t, racy.name, racy.name)
 	require.Contains(t, r.failed, serial)

@@ -12,32 +12,34 @@ import (
 // operation is one side of an interleaving: a call of the program that writes, with its arguments.
 type operation struct {
 	name string
-	// methods are those of the ports that the operation is a scenario of: "relay.Parking.Reconcile".
+	// methods are the methods of ports that the operation covers, for example "relay.Parking.Reconcile".
 	methods []string
 	do      func(ctx context.Context, s *side) (string, error)
-	in      *state // where it begins; nil: normal
+	in      *state // the state in which it begins; nil: normal
 
-	// fenced reports that success counts one write of the relay.
+	// fenced reports that success raises the cursor's revision by one.
 	fenced bool
-	// relay reports that a whole relay runs, or something in its place. Its outcome is not compared, because each take-over writes another cursor.
-	// Instead, further relays have to finish the work.
+	// relay reports that the operation is a whole relay, or replaces one. Its outcome is not compared, because each take-over writes another
+	// cursor. Instead, further relays have to finish the work.
 	relay bool
-	// otherStream reports that it assumes a stream that is not the state's. No whole relay runs beside it, because that uses the state's stream.
+	// otherStream reports that the operation assumes a stream other than that of its state. No whole relay runs beside it, because whole relays
+	// use the state's stream.
 	otherStream bool
-	// before reports that it belongs to a former program. Two of those are not a pair.
+	// before reports that the operation belongs to a former program. Two operations of former programs are not a pair.
 	before bool
-	// careless reports that it removes old events that may come again, and skips locked ones, so that no outcome is wrong.
+	// careless reports that the operation forgets old events that may come again, and skips locked rows. Its outcomes are not compared.
 	careless bool
-	// regrows reports that its stream has lost its end, and has other events afterwards.
+	// regrows reports that the stream of the operation has lost its end, and then got other events there.
 	regrows bool
-	// skips reports that it lets lanes skip events on purpose.
+	// skips reports that the operation lets lanes skip events on purpose.
 	skips bool
-	// mayDeadlock is the reason why it may deadlock with another operation. The victim tries again.
+	// mayDeadlock is the reason why the operation may deadlock with another one. The victim tries again.
 	mayDeadlock string
 	// prelude reports that the operation itself closes its gate, at the first step that matters.
 	prelude bool
 
-	// refuses lists answers that the operation may give although no serial order does, with the reason. It must not have changed anything then.
+	// refuses lists answers that the operation may give although no serial order does, with the reason. With such an answer the operation must
+	// not have changed anything.
 	refuses map[string]string
 	// guesses lists answers that may differ from those of the serial order with the same outcome, with the reason.
 	guesses map[string]string
@@ -71,7 +73,7 @@ func (o *operation) answer(ctx context.Context, s *side) answer {
 	return answer{text, err}
 }
 
-// code is the error's, or ok.
+// code returns "ok", or the code of the error.
 func (a answer) code() string {
 	var known *fault.Error
 	switch {
@@ -83,7 +85,7 @@ func (a answer) code() string {
 	return a.err.Error()
 }
 
-// String is the whole answer, to compare.
+// String returns the whole answer as text, for comparisons.
 func (a answer) String() string {
 	if a.text == "" || a.err != nil {
 		return a.code()
@@ -96,7 +98,7 @@ func (a answer) slow() bool {
 	return errors.Is(a.err, postgres.ErrUnavailable) || errors.Is(a.err, postgres.ErrBusy)
 }
 
-// operations are all of them. A pair is any two of one state, and each with itself.
+// allOperations are all operations. Any two operations of one state are a pair, and so is each operation with itself.
 var allOperations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations, formerOperations, wholeRelays)
 
 func named(name string) *operation {

@@ -9,17 +9,17 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// tombstoned is the state of a subscriber that was forgotten and not erased.
+// tombstoned is the state of a subscriber that was forgotten and whose rows are not yet erased.
 var tombstoned = state{name: "buried", stream: normal.stream, rows: relayRows("NULL") + "DELETE FROM outbox; DELETE FROM outbox_parked;" + subscriberRows(
 	kept{a1, inbox.Dead, 1}, kept{a2, inbox.Waiting, 0}, kept{d1, inbox.Retrying, 1}, kept{given, inbox.Discarded, 1}) +
 	"DELETE FROM subscriber_lanes; DELETE FROM subscriber_marks; DELETE FROM subscriber_copies;" +
 	"INSERT INTO subscribers (subscriber, forgotten_at) VALUES ('" + subscriber + "', '2020-01-01');"}
 
-// wanted says that the subscriber has a row of its own, and wants the type of all events.
+// wanted gives the subscriber its own row, and subscribes it to the type of all events.
 var wanted = "INSERT INTO subscribers (subscriber, handler) VALUES ('" + subscriber + "', 'test');" +
 	"INSERT INTO subscriber_types VALUES ('" + subscriber + "', '" + a1.Type + "');"
 
-// operates returns an operation of an operator.
+// operates returns an operation of the port inbox.Operator.
 func operates(in *state, method, name string, do func(ctx context.Context, o *postgres.Operator) (string, error)) *operation {
 	return &operation{name: name, methods: []string{"inbox.Operator." + method}, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		return do(ctx, postgres.NewOperator(s.db))
@@ -34,7 +34,7 @@ func resume(in *state, name string) *operation {
 	return operates(in, "Resume", name, func(ctx context.Context, o *postgres.Operator) (string, error) { return "", o.Resume(ctx, subscriber) })
 }
 
-// agreed is the proof of a stream that shows every lane.
+// agreed stands for the check of the stream, and accepts every lane.
 func agreed(context.Context, []inbox.Checkpoint) error { return nil }
 
 func stood(lanes []inbox.Checkpoint, err error) (string, error) {
@@ -88,7 +88,8 @@ var (
 	goForth = inbox.Move{Stream: knownStream, To: placeAt(48 + 1000), Forwards: true}
 )
 
-// operatorOperations are the operators' verbs. Where lanes work without a row of the subscriber, a former program began it.
+// operatorOperations are the commands of operators. In the states open and bare the subscriber has lanes but no row of its own, as if a former
+// program had begun it.
 var operatorOperations = []*operation{
 	pause(&open, "pause"),
 	resume(&open, "resume"),

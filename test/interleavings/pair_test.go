@@ -12,9 +12,9 @@ import (
 type pair struct {
 	operations [2]*operation
 	serial     []string  // the outcomes of the two serial orders
-	drained    []string  // the same, after a copy of the subscriber has gone on; only if they were asked for
-	alone      [2]string // the outcome of each without the other; only where the other one may refuse
-	merges     int64     // of the steps that each makes alone: how many interleavings there are if nobody waits
+	drained    []string  // the same, after a copy of the subscriber has continued; filled only when needed
+	alone      [2]string // the outcome of each operation alone; set only if the other one may refuse
+	merges     int64     // how many interleavings there are if no step waits for a lock
 	disjoint   bool      // the two use no table, and no stream, in common
 }
 
@@ -92,7 +92,7 @@ func (p *pair) prepare(ctx context.Context, h *harness) error {
 	return nil
 }
 
-// leave runs the other side alone and keeps its outcome, which is the same in each pair.
+// leave runs the operation of the other side alone and keeps its outcome. This outcome is the same in each pair.
 func (p *pair) leave(ctx context.Context, h *harness, side int) error {
 	others := p.operations
 	others[side] = nil
@@ -167,7 +167,7 @@ func answered(answers [2]answer, outcome string) string {
 	return fmt.Sprintf("A: %s\nB: %s\n%s", answers[0], answers[1], outcome)
 }
 
-// without leaves out what one side answered.
+// without removes the answer of one side.
 func without(i int, text string) string {
 	lines := strings.SplitN(text, "\n", 3)
 	lines[i] = ""

@@ -46,19 +46,19 @@ func take(ctx context.Context, tx bun.Tx, event inbox.Event) error {
 	return effect(ctx, tx, event.ID)
 }
 
-// move moves lane 0, wherever it is, or only from the checkpoint of the state.
+// move moves lane 0. If compare is set, it moves the lane only from the checkpoint of the state.
 func move(ctx context.Context, tx bun.Tx, to uint64, compare bool) error {
 	return run(ctx, tx, `UPDATE subscriber_lanes SET sequence = ?, stored_ns = ?, revision = revision + 1, moved_at = clock_timestamp()
 		WHERE subscriber = ? AND lane = 0 AND (revision = ? OR NOT ?)`, int64(to), placeAt(to).StoredAt.UnixNano(), subscriber, laneRevision, compare)
 }
 
-// raise raises the progress of lane 0 over what a hole has taken.
+// raise raises the progress of lane 0 past the hidden events. If compare is set, it does so only at the checkpoint of the state.
 func raise(ctx context.Context, tx bun.Tx, compare bool) error {
 	return run(ctx, tx, `UPDATE subscriber_lanes SET progress = ?, revision = revision + 1, moved_at = clock_timestamp()
 		WHERE subscriber = ? AND lane = 0 AND (revision = ? OR NOT ?)`, int64(hidden[len(hidden)-1].Position), subscriber, laneRevision, compare)
 }
 
-// letter sets an event aside.
+// letter creates the letter of an event, and records in the inbox that the event was set aside.
 func letter(ctx context.Context, tx bun.Tx, event inbox.Event, state inbox.LetterState) error {
 	if err := insertFormer(ctx, tx, event.Entry); err != nil {
 		return err
@@ -69,18 +69,18 @@ func letter(ctx context.Context, tx bun.Tx, event inbox.Event, state inbox.Lette
 	return updateLetter(ctx, tx, event.ID, state, "no", 1)
 }
 
-// end ends the letter of an event with its effect.
+// end records in the inbox that an event was applied.
 func end(ctx context.Context, tx bun.Tx, entry outbox.Entry) error {
 	return run(ctx, tx, "UPDATE inbox SET applied_at = clock_timestamp() WHERE subscriber = ? AND event_id = ?", subscriber, entry.ID)
 }
 
-// fromAnywhere is where the lane goes that compares nothing, and early where it goes before the effects.
+// The planted faults move lane 0 to the ends of these batches: to fromAnywhere without a comparison, to early before the effects.
 var (
 	fromAnywhere = newBatch(0, b2)
 	early        = newBatch(0, b2).to(b2.Sequence)
 )
 
-// plantedFaults are faults of a subscriber that must be noticed: each by a check, beside a right operation.
+// plantedFaults are faults of a subscriber. The named check must notice each fault while a correct operation runs beside it.
 var plantedFaults = []struct {
 	*operation
 	beside, check string
@@ -157,7 +157,7 @@ var plantedFaults = []struct {
 	}), "renew", forgotten},
 }
 
-// TestPlantedFaultsAreNoticed checks that each check of a subscriber can fail.
+// TestPlantedFaultsAreNoticed checks that each check of a subscriber can fail, and the checks serial and forgotten.
 func TestPlantedFaultsAreNoticed(t *testing.T) {
 	h := newHarness(t)
 	for _, fault := range plantedFaults {

@@ -23,7 +23,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// driven are the ports that the Postgres adapters implement, and those of them that are not only the ports of a transaction.
+// driven are the ports that the Postgres adapters implement. Ports that exist only within a transaction have no made.
 var driven = []struct {
 	port reflect.Type
 	made func(db *bun.DB) any
@@ -74,7 +74,7 @@ var reads = []string{
 	"inbox.Log.ReadHole", "inbox.Log.CursorBetween",
 }
 
-// within are the methods of a transaction, which are called in an operation that is one.
+// within lists methods that run only within a transaction, with the method that opens this transaction.
 var within = map[string]string{
 	"orders.Keys.Claim":     "orders.UnitOfWork.Do",
 	"orders.Keys.Find":      "orders.UnitOfWork.Do",
@@ -89,7 +89,8 @@ var within = map[string]string{
 // nameOf returns the name of a port as operations use it: relay.Parking.
 func nameOf(port reflect.Type) string { return path.Base(port.PkgPath()) + "." + port.Name() }
 
-// TestEveryMethodHasItsPlace checks that each method of the driven ports has an operation, or is listed as a read.
+// TestEveryMethodHasItsPlace checks that each method of the driven ports has an operation, is listed as a read, or runs within a method that has
+// an operation.
 func TestEveryMethodHasItsPlace(t *testing.T) {
 	written := make(map[string]bool)
 	for _, o := range allOperations {
@@ -178,7 +179,7 @@ func portsIn(t *testing.T, file string) (found []string) {
 	return found
 }
 
-// TestReadsOnlyRead checks that each method in the list reads sends no write. It does not see what After sends, which does not use database/sql.
+// TestReadsOnlyRead checks that each method in the list reads sends no write. It skips relay.Log.After, which does not use database/sql.
 func TestReadsOnlyRead(t *testing.T) {
 	h := newHarness(t)
 	require.NoError(t, h.reset(t.Context(), normal))

@@ -145,7 +145,8 @@ var relayOperations = []*operation{
 	}},
 }
 
-// adoption does what `outboxie outbox adopt --yes` does when the stream is gone. If something changed meanwhile, it tries again.
+// adoption returns the operation that `outboxie outbox adopt --yes` performs when the stream is gone. If the cursor or the tail changed
+// meanwhile, the operation tries again.
 func adoption(name string, then ...func(ctx context.Context, s *side) (string, error)) *operation {
 	return &operation{name: name, methods: []string{"operations.RelayRepair.Adopt"}, in: &halted, relay: true, do: func(ctx context.Context, s *side) (string, error) {
 		adopter := operating.NewAdopter(postgres.NewRelayAdmin(s.db, relayName, "STREAM"), &gatedStream{StreamRepair: s.harness.stream, side: s})

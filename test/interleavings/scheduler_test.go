@@ -27,10 +27,10 @@ type side struct {
 	free    atomic.Bool // steps do not wait
 
 	victim atomic.Bool     // of a deadlock, in the present try
-	gate   sync.Mutex      // a relay may save its cursor while it reads: the two come one after the other
-	mu     sync.Mutex      // of the following
-	tables map[string]bool // that its statements named, and "stream"
-	sent   []string        // statements, since somebody emptied it
+	gate   sync.Mutex      // a relay may save its cursor while it reads: only one of the two passes at a time
+	mu     sync.Mutex      // guards the following
+	tables map[string]bool // the tables that its statements named, and "stream"
+	sent   []string        // statements since it was last emptied
 }
 
 // event is a side's message to the scheduler: it is at its gate, or its operation has ended.
@@ -79,7 +79,7 @@ const (
 	pollEvery   = time.Millisecond
 	stepTimeout = 20 * time.Second
 	mostSteps   = 300
-	mostTries   = 5 // of an operation that deadlocks
+	mostTries   = 5 // of an operation that deadlocks, or of a run on a slow machine
 )
 
 // history records one interleaving.
@@ -96,20 +96,20 @@ func (hist *history) String() string { return strings.Join(hist.steps, "\n") }
 // chooser picks the side that continues, or the victim of a deadlock.
 type chooser interface {
 	choose(options []int, next [2]step) int
-	again() // what was chosen since the start is chosen again
+	again() // begins the run again; an explorer then repeats its choices
 }
 
 // interleaving is one run of two operations.
 type interleaving struct {
 	sides  [2]*side
 	phase  [2]phase
-	next   [2]step // of those at their gates
+	next   [2]step // the next step of each side at its gate
 	waits  func(ctx context.Context, who, whom uint32) (bool, error)
 	cancel func(ctx context.Context, pid uint32) error
 	history
 }
 
-// run runs the operations in the order that choose picks. One that is missing is left out.
+// run runs the operations in the order that choose picks. It skips a missing operation.
 func (r *interleaving) run(ctx context.Context, both [2]*operation, choose chooser) error {
 	r.phase = [2]phase{ended, ended}
 	for i, o := range both {
@@ -249,7 +249,7 @@ func (r *interleaving) note(e event) error {
 
 func (*interleaving) name(i int) string { return string(rune('A' + i)) }
 
-// short is a statement in one line.
+// short returns a statement in one line, cut if it is long.
 func short(statement string) string {
 	text := strings.Join(strings.Fields(statement), " ")
 	if len(text) > 150 {

@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// state is the content of database and stream when an interleaving begins. Its times are in the year 2020, so that everything that can expire has
-// expired.
+// state is the content of the database and the stream when an interleaving begins. Its times are in the year 2020, so that everything that can
+// expire has expired.
 type state struct {
 	name   string
 	rows   string // SQL
@@ -28,15 +28,15 @@ const (
 	leaseToken = 7
 	revision   = 3
 	leaseTTL   = time.Hour
-	age        = 24 * time.Hour // of what retention removes
+	age        = 24 * time.Hour // retention and sweeps remove older rows
 )
 
 func uuidOf(kind, number int) string {
 	return fmt.Sprintf("%d0000000-0000-4000-8000-%012d", kind, number)
 }
 
-// The orders: two in the table, of which one is created and one is paid; three that only the log knows, of which one is to be
-// redriven, one is parked and one was redriven; and two that are placed by the one side or the other.
+// The orders. created and paid are in the table, in these states. redrive, parked and redriven are only in the log; their events up to dealtWith
+// are in these states. placed holds the order that each side places.
 var (
 	created  = uuidOf(1, 1)
 	paid     = uuidOf(1, 2)
@@ -47,12 +47,12 @@ var (
 	customer = order.CustomerID(uuidOf(2, 1))
 )
 
-// lastPosition is the last one in the log of every state. Positions up to dealtWith are in the stream or in the lot.
+// lastPosition is the last position in the log of every state. Events up to dealtWith are in the stream or in the parking lot.
 const (
 	lastPosition = 10
 	dealtWith    = 7
 	lastSequence = 6   // of the stream
-	knownStream  = "1" // when the cursor's stream was made
+	knownStream  = "1" // the creation time of the stream that the cursor names
 )
 
 var log = []outbox.Entry{
@@ -60,7 +60,7 @@ var log = []outbox.Entry{
 	logged(6, parked, 2), logged(7, redriven, 1), logged(8, paid, 2), logged(9, parked, 3), logged(lastPosition, redrive, 3),
 }
 
-// past is when everything was recorded.
+// past is the time at which all events were recorded.
 var past = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func logged(position int, aggregate string, version int64) outbox.Entry {

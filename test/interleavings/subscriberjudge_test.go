@@ -40,8 +40,8 @@ func (h *harness) early(ctx context.Context, entry outbox.Entry, calls []string)
 
 func shown(id string) string { return ids.ReplaceAllString(id, "$1/$2") }
 
-// drain lets a copy without failures continue: it redelivers every dead letter at once, although an operator paused or forgot the subscriber or
-// changed its handler.
+// drain lets a copy continue whose handler never fails. The copy redelivers every letter that is being retried, at once. It does so even if an
+// operator paused or forgot the subscriber, or changed its handler.
 func (h *harness) drain(ctx context.Context) error {
 	if _, err := h.plain.ExecContext(ctx, "UPDATE dead_letters SET due_at = '2020-01-01' WHERE state = 'retrying'"); err != nil {
 		return err
@@ -82,7 +82,7 @@ func takenOf(rows map[string][]row) map[string]row {
 	return taken
 }
 
-// twofoldOf checks that no applied event has a dead letter. A failing letter ends later: see leftOf.
+// twofoldOf checks that no applied event has a dead letter. It leaves failing letters to leftOf.
 func twofoldOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	for _, letter := range rows["dead_letters"] {
@@ -94,7 +94,7 @@ func twofoldOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// leftOf checks that only dead letters, and those that wait behind them, are left after the drain.
+// leftOf checks that the drain leaves only dead letters, letters behind dead ones, and failing letters of events that were not dealt with.
 func leftOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	letters := slices.Clone(rows["dead_letters"])
@@ -116,12 +116,12 @@ func leftOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// effectsOf compares effects and inbox. The row of what the stream does not have any more may be forgotten.
+// effectsOf compares the effects with the inbox. If the stream does not have an event any more, its inbox row may be missing.
 func effectsOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	sums := make(map[string]int64)
 	for _, total := range rows["customer_totals"] {
-		sums[total.text("customer_id")] = total.number("amount_minor") + total.number("amount") // of the program before, and of this one
+		sums[total.text("customer_id")] = total.number("amount_minor") + total.number("amount") // of former programs, and of this one
 	}
 	for _, event := range arrivals {
 		customer, amount := effectOf(event.ID)
@@ -141,8 +141,8 @@ func effectsOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// passedOf checks that no lane has passed an event that was not applied, discarded or made a dead letter: in the former stream, in the batch that
-// moved the lane, and in a stream that has lost its end.
+// passedOf checks that no lane has passed an event that was not applied, discarded or made a dead letter. It checks the events before the lane's
+// checkpoint, of the batch that moved the lane, and of a stream that has lost its end.
 func passedOf(p *pair, hist *history, rows map[string][]row) (found []violation) {
 	if slices.ContainsFunc(p.operations[:], func(o *operation) bool { return o != nil && o.skips }) {
 		return nil
@@ -207,8 +207,8 @@ func forgottenOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// late is a subscriber's answers without what may come later: an event of an aggregate whose last letter has just ended may still become
-// a letter, whose turn has come.
+// late returns the answers with "applied" in place of "held". If the last letter of an aggregate ends at the same time, the next event may be
+// held or applied: a held one is applied in the drain.
 func late(answers [2]answer) [2]answer {
 	for i := range answers {
 		answers[i].text = strings.ReplaceAll(answers[i].text, "held", "applied")

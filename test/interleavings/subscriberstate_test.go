@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// The subscriber has two lanes. The stream begins with the message firstHeld, and ended with endsAt when a sweep asked.
+// The subscriber has two lanes. The stream begins with the message firstHeld. It ends with endsAt when a sweep reads its end.
 const (
 	subscriber   = "totals"
 	lanes        = 2
@@ -20,22 +20,22 @@ const (
 	laneRevision = 3
 )
 
-// checkpoints are where the lanes stand in each state.
+// checkpoints are the sequences of the lanes in each state.
 var checkpoints = [lanes]uint64{50, 5000}
 
 // The events of the subscriber, in the order of the log. A letter names an aggregate, and a digit is the version of its event.
 var (
 	old       = arrives(0, 1, 1, 10) // applied; the stream does not have it any more
 	given     = arrives(0, 2, 1, 15) // discarded; the stream does not have it any more
-	unmet     = arrives(0, 3, 1, 0)  // applied by a former program, which did not record where
+	unmet     = arrives(0, 3, 1, 0)  // applied by a former program, which did not record the sequence
 	regrown   = arrives(0, 4, 1, 47) // new: a stream that lost its end has it after a repair
 	b1        = arrives(0, 5, 1, 45) // applied
-	a1        = arrives(0, 6, 1, 41) // has a letter in the states blocked and retried, and is applied in the others; as a2, a3 and d1
+	a1        = arrives(0, 6, 1, 41) // has a letter in the states blocked and retried, and is applied in the others; so are a2, a3 and d1
 	a2        = arrives(0, 6, 2, 42)
 	a3        = arrives(0, 6, 3, 43)
 	d1        = arrives(0, 7, 1, 44)
 	f1        = arrives(0, 8, 1, 51) // has a failing letter in the state open
-	a4        = arrives(0, 6, 4, 52) // this one and those after it are new
+	a4        = arrives(0, 6, 4, 52) // a4 and the events below are new
 	b2        = arrives(0, 5, 2, 53)
 	b3        = arrives(0, 5, 3, 54)
 	d2        = arrives(0, 7, 2, 55)
@@ -61,24 +61,24 @@ func arrives(lane, aggregate int, version int64, sequence uint64) inbox.Event {
 	return event
 }
 
-// numberOf is where an event stands among the arrivals.
+// numberOf returns the index of an event in arrivals, or -1.
 func numberOf(id string) int {
 	return slices.IndexFunc(arrivals, func(e inbox.Event) bool { return e.ID == id })
 }
 
-// effectOf is what an event adds to a customer's total: a digit of its own, so that the totals tell how often each event took effect.
-// Every second event is the other customer's.
+// effectOf returns the customer of an event, and the amount that it adds to this customer's total. Each event has its own digit in the totals,
+// so that they show how often it took effect. Every second event belongs to the other customer.
 func effectOf(id string) (order.CustomerID, int64) {
 	number := numberOf(id)
 	return order.CustomerID(uuidOf(2, 1+number%2)), 1 << (2 * number)
 }
 
-// placeAt is a message of the subscriber's stream.
+// placeAt returns the stream position of a message.
 func placeAt(sequence uint64) inbox.StreamPosition {
 	return inbox.StreamPosition{Sequence: sequence, StoredAt: past.Add(time.Duration(sequence) * time.Millisecond)}
 }
 
-// checkpoint is where a lane stands in each state.
+// checkpoint returns the checkpoint of a lane in each state.
 func checkpoint(lane int) inbox.Checkpoint {
 	return inbox.Checkpoint{Lane: lane, Lanes: lanes, Stream: knownStream, StreamPosition: placeAt(checkpoints[lane]), Revision: laneRevision}
 }
@@ -90,8 +90,8 @@ type kept struct {
 	attempts int
 }
 
-// In the states of the subscriber, letters hold an aggregate whose head is dead; or whose head is due; or there are only letters that
-// hold nothing; or there are none.
+// The states of the subscriber. In blocked, an aggregate waits behind its dead first letter. In retried, the first letter is due for a retry. In
+// open, no letter holds an event. In bare, there are no letters.
 var (
 	blocked = state{name: "blocked", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + wanted + subscriberRows(
 		kept{a1, inbox.Dead, 1}, kept{a2, inbox.Waiting, 0}, kept{a3, inbox.Waiting, 0}, kept{d1, inbox.Dead, 1}, kept{given, inbox.Discarded, 1})}
@@ -105,7 +105,7 @@ var (
 const unreadableRow = `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, subject, headers, payload, first_failed_at, dead_at,
 	due_at, changed_at) VALUES ('` + subscriber + `', '` + unreadable + `', 'dead', 'no', 1, 'x', '{}', '{}', '2020-01-01', '2020-01-01', '2020-01-01', '2020-01-01');`
 
-// subscriberRows are the subscriber's rows, with these letters.
+// subscriberRows returns the SQL of the subscriber's rows, with these letters.
 func subscriberRows(letters ...kept) string {
 	var script strings.Builder
 	for lane := range lanes {
@@ -152,7 +152,7 @@ func letterRow(l kept) string {
 		e.Subject, deadAt, metAt(e))
 }
 
-// metAt is the sequence of an event as rows have it.
+// metAt returns the sequence of an event as SQL, or NULL if it is unknown.
 func metAt(e inbox.Event) string {
 	return cmp.Or(strings.TrimPrefix(fmt.Sprint(e.Sequence), "0"), "NULL")
 }

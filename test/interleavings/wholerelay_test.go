@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// wholeRelays are complete relays with gates in their ports. Each runs until it has nothing to do, and resigns. To limit the number of schedules,
-// each has gates only in the part of its run that its name says.
+// wholeRelays are complete relays with gates in their ports. Each runs until it has nothing to do, and resigns. To limit the number of
+// schedules, each has gates only in a part of its run, which its name gives.
 var wholeRelays = []*operation{
 	leads("relay takes over", leading{until: "Log.After"}),
 	leads("relay drains", leading{leads: true, from: "Log.After", until: "second Due"}),
@@ -28,9 +28,9 @@ var wholeRelays = []*operation{
 // leading describes a relay of wholeRelays.
 type leading struct {
 	leads   bool            // it leads already, under the token of the state
-	from    string          // the call where its gate closes; empty: it does so from the start
-	until   string          // the call from which on the rest is one step
-	refuses outbox.Position // an event that its broker does not take
+	from    string          // the call at which its gate closes; empty: the gate is closed from the start
+	until   string          // from this call on, the rest of the run is one step
+	refuses outbox.Position // the event that its broker refuses
 }
 
 func leads(name string, l leading) *operation {
@@ -66,7 +66,7 @@ var (
 	options = relaying.Options{LeaseTTL: leaseTTL, Poll: leaseTTL, Batch: relay.ReadLimit{Count: 100, Bytes: 1 << 20}}
 )
 
-// relayRun watches a relay. It ends the relay when that waits for a wake-up, halts, or tries for the lease again.
+// relayRun watches a relay. It ends the relay when the relay waits for a wake-up, halts, or tries for the lease again.
 type relayRun struct {
 	leading
 	side  *side
@@ -126,7 +126,7 @@ type watchedElector struct {
 	r *relayRun
 }
 
-// Acquire gives one term at most, and to a relay that leads already the state's.
+// Acquire gives at most one term. A relay that leads already gets the term of the state.
 func (e *watchedElector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	e.r.reach("Acquire")
 	if e.r.calls["Acquire"] > 1 {
@@ -202,7 +202,7 @@ func (g *gatedStream) PublishControl(ctx context.Context, after uint64, notice r
 	return g.StreamRepair.PublishControl(ctx, after, notice)
 }
 
-// taken appends the events that the broker accepts. It checks all of them before it sends any.
+// taken appends the events before the first one that the broker refuses. For that one it returns a RefusedError.
 func (g *gatedStream) taken(batch []outbox.Entry, after uint64, do func([]outbox.Entry) (uint64, error)) (uint64, error) {
 	for i, entry := range batch {
 		if entry.Position != g.refuses {

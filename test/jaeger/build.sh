@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Prints the path of a Jaeger to run: the one that JAEGER_BIN names, else one taken from its image where a Docker engine
-# answers, else one built from its Go module, which takes minutes, without the web pages. The last two are kept in a cache.
+# Prints the path of a Jaeger to run. It takes the one that JAEGER_BIN names. Otherwise, if a Docker engine answers, it takes
+# one from the image. Otherwise it builds one from its Go module, without the web pages, which takes minutes. It keeps the
+# last two in a cache.
 set -euo pipefail
 version=2.13.0 module=github.com/jaegertracing/jaeger module_version=v1.76.0 # the module's releases have numbers of their own
 say() { echo "jaeger: $*" >&2; }
@@ -33,7 +34,7 @@ from_image() {
 	say "taken from $image"
 }
 
-# It cannot be installed by `go install`: its go.mod replaces modules.
+# Jaeger cannot be installed by `go install`, because its go.mod replaces modules.
 from_module() {
 	local source
 	say "building $module_version; this takes minutes when nothing is cached"

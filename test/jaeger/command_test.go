@@ -14,7 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestSampling checks that a sampling ratio decides for whole orders, batches included, and that the command says why there is no trace.
+// TestSampling checks that a sampling ratio decides for whole orders, batches included, and that `outboxie trace` says why an order has no
+// trace.
 func TestSampling(t *testing.T) {
 	s := start(t)
 	settings := s.environment(infra.NATS(t).URL, "OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0", "HTTP_TRUST_TRACEPARENT=true")
@@ -45,8 +46,8 @@ func TestSampling(t *testing.T) {
 	}
 }
 
-// TestPlayground checks that `playground run` finds a Jaeger on this machine, sends to it without being told, and logs a link to the trace of each change
-// of an order.
+// TestPlayground checks that `playground run` finds a Jaeger on this machine, sends traces to it without an OTLP setting, and logs a link to the
+// trace of each change of an order.
 func TestPlayground(t *testing.T) {
 	s := start(t)
 	data, err := os.MkdirTemp("", "outboxie-playground-") //nolint:usetesting // its parent is closed to other users

@@ -46,7 +46,7 @@ func (f *fleet) delivered(order infra.Order) jaeger.Trace {
 	return f.await(order.TraceID, func(trace []infra.Span) bool { return infra.Delivered(trace, len(subscribers)) })
 }
 
-// leader is the instance that says last that it became leader, by the token.
+// leader returns the instance that became leader last, by the token.
 func (f *fleet) leader() string {
 	f.t.Helper()
 	newest := slices.MaxFunc(f.search("became leader", "outboxie.relay.name", "ORDERS"), func(a, b jaeger.Span) int {
@@ -89,7 +89,7 @@ func TestDelivery(t *testing.T) {
 	}
 }
 
-// requireReferences checks what Jaeger makes of parents and links, which docs/tracing.md tells readers.
+// requireReferences checks how Jaeger shows parents and links, as docs/tracing.md describes it.
 func (f *fleet) requireReferences(trace jaeger.Trace, batch jaeger.Span) {
 	f.t.Helper()
 	create := named(trace, "create orders.created")
@@ -146,8 +146,8 @@ func TestBatch(t *testing.T) {
 	}
 }
 
-// TestDeliveryOverTwoHops checks that Jaeger shows in the trace of a payment what one subscriber emits because of it, and what the others
-// do with that.
+// TestDeliveryOverTwoHops checks that the trace of a payment shows the event that one subscriber emits for it, and how another subscriber
+// handles this event.
 func TestDeliveryOverTwoHops(t *testing.T) {
 	f := startFleet(t)
 	infra.Launch(t, append(slices.Clone(f.settings), "INSTANCE_ID=warehouse-1"), "subscribe", "--id", "warehouse", "--handler", "fulfillment").Says("subscribed")

@@ -1,7 +1,7 @@
 //go:build jaeger
 
-// Package jaeger_test looks at deliveries in a real Jaeger, through its query API. `make test-jaeger` runs it: it takes a
-// Jaeger, and building one takes minutes, so it is no part of `go test ./...`.
+// Package jaeger_test looks at deliveries in a real Jaeger, through its query API. `make test-jaeger` runs it: it needs a Jaeger, and building
+// one takes minutes, so it is no part of `go test ./...`.
 package jaeger_test
 
 import (
@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { infra.Main(m) }
 
 const waitTimeout = 60 * time.Second
 
-// server is a Jaeger of one test's own.
+// server is a Jaeger for one test.
 type server struct {
 	*jaeger.Client
 	t     *testing.T
@@ -65,7 +65,7 @@ func start(t *testing.T) *server {
 	return s
 }
 
-// environment makes programs use database, broker and this Jaeger.
+// environment returns the settings of programs: a new database, the broker and this Jaeger.
 func (s *server) environment(broker string, more ...string) []string {
 	return append([]string{
 		"DATABASE_URL=" + infra.Database(s.t), "NATS_URL=" + broker, "JAEGER_URL=" + s.url, "OUTBOX_LEASE_TTL=1s",
@@ -107,7 +107,7 @@ func (s *server) search(name, tag, value string) []jaeger.Span {
 	return found
 }
 
-// named is a span of that name; each trace that is complete has one.
+// named returns a span of that name. Each complete trace has one.
 func named(trace jaeger.Trace, name string) jaeger.Span {
 	return trace.Spans[slices.IndexFunc(trace.Spans, func(s jaeger.Span) bool { return s.Name == name })]
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// waitEvents returns the events of the order's wait in the outbox by name, and the output of the command.
+// waitEvents returns the events of the order's wait in the outbox by name, and the output of `outboxie trace`.
 func (f *fleet) waitEvents(order infra.Order) (map[string]jaeger.Event, string) {
 	f.t.Helper()
 	wait := named(f.delivered(order), "outbox relay")

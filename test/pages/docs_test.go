@@ -1,4 +1,4 @@
-// Package pages_test looks at the pages in a real browser.
+// Package pages_test tests the API's pages in a real browser.
 package pages_test
 
 import (
@@ -34,7 +34,7 @@ var screenshots = flag.String("screenshots", "", "folder for what the browser sh
 // browsers are the names under which Chromium is installed.
 var browsers = []string{"chromium", "chromium-browser", "google-chrome"}
 
-// browser is one tab, and everything that it complained about or asked for.
+// browser is one tab, with the errors that it reported and the requests that it sent.
 type browser struct {
 	context.Context
 	t *testing.T
@@ -93,7 +93,7 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	require.NoError(b.t, chromedp.Do(b, steps...))
 }
 
-// evaluate returns what a script comes to.
+// evaluate returns the result of a script.
 func evaluate[T any](b *browser, script string) T {
 	b.t.Helper()
 	result, err := chromedp.Run(b, chromedp.Evaluate[T](script))
@@ -111,7 +111,7 @@ func (b *browser) shows(text string) {
 		20*time.Second, 50*time.Millisecond, "the page does not say %q", text)
 }
 
-// click clicks what says text, and nothing else.
+// click clicks the element whose text is exactly text.
 func (b *browser) click(text string) {
 	b.t.Helper()
 	script := fmt.Sprintf(`(function find(node) {
@@ -155,7 +155,7 @@ type quiet struct{}
 
 func (quiet) Notify() {}
 
-// TestDocs checks that the page shows and tries every operation, without requests to other hosts and without errors.
+// TestDocs checks that the page shows every operation and can place an order, without requests to other hosts and without errors.
 func TestDocs(t *testing.T) {
 	base := api(t)
 	b := open(t)

@@ -20,8 +20,8 @@ const foreign = `<!doctype html><body><form method="post" action="%[1]s" enctype
 	fetch("%[1]s", {method: "POST", mode: "no-cors"}).then(() => document.body.append("It was sent."), e => document.body.append("It failed: " + e))
 </script></body>`
 
-// TestAPageOfAnotherOriginCancelsNothing checks that requests of a foreign page are refused, also if the page is of the same site and of the
-// same machine, and what it sends for the API's own page is done.
+// TestAPageOfAnotherOriginCancelsNothing checks that the API refuses requests of another origin's page, even if the page is of the same site and
+// machine, and accepts those of its own page.
 func TestAPageOfAnotherOriginCancelsNothing(t *testing.T) {
 	base := api(t)
 	placed, err := infra.Place(strings.TrimPrefix(base, "http://"))

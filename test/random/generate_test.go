@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/contract"
 )
 
-// draw makes a request of an operation: as a rule one that makes sense, in most of its parts.
+// draw makes a random request of an operation. Most parts of most requests are valid.
 func (p *program) draw(t *rapid.T, operation contract.Operation) asking {
 	base := p.api
 	if operation.Admin {
@@ -53,10 +53,10 @@ func (p *program) draw(t *rapid.T, operation contract.Operation) asking {
 	return asked
 }
 
-// seldom is true once in so many times.
+// seldom returns true once in this many times.
 func seldom(t *rapid.T, times int) bool { return rapid.IntRange(1, times).Draw(t, "seldom") == times }
 
-// visible leaves what a client can send in a header.
+// visible removes what a client cannot send in a header.
 func visible(text string) string {
 	return strings.Trim(strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -73,7 +73,7 @@ func mediaType(t *rapid.T) string {
 	return rapid.SampledFrom([]string{"application/json", "application/json; charset=utf-8"}).Draw(t, "media type")
 }
 
-// parameter is a parameter's text. What is known to exist is asked for most of the time.
+// parameter returns a value for a parameter. Most of the time the value names something that exists.
 func (p *program) parameter(t *rapid.T, parameter *openapi3.Parameter) string {
 	switch name := parameter.Name; {
 	case seldom(t, 20):
@@ -102,7 +102,7 @@ func (p *program) parameter(t *rapid.T, parameter *openapi3.Parameter) string {
 	return fmt.Sprint(value)
 }
 
-// body is a body, or nearly.
+// body returns a JSON body, which is sometimes damaged.
 func body(t *rapid.T, schema *openapi3.Schema) string {
 	if schema == nil {
 		schema = openapi3.NewObjectSchema()
@@ -122,7 +122,7 @@ func body(t *rapid.T, schema *openapi3.Schema) string {
 	return string(text)
 }
 
-// object has what it must have, some of what it may have, and now and then what it must not.
+// object returns an object with its required members, some optional members, and sometimes members that are not allowed.
 func object(t *rapid.T, schema *openapi3.Schema) map[string]any {
 	members := make(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(schema.Properties)) {
@@ -142,7 +142,7 @@ func object(t *rapid.T, schema *openapi3.Schema) map[string]any {
 // customers are few, so that lists are long.
 var customers = []string{"550e8400-e29b-41d4-a716-446655440000", "550E8400-E29B-41D4-A716-446655440001"}
 
-// conforming is a value as a schema wants it.
+// conforming returns a value that usually conforms to a schema.
 func conforming(t *rapid.T, schema *openapi3.Schema) any {
 	switch {
 	case len(schema.OneOf) > 0:
@@ -175,7 +175,7 @@ var (
 	number = rapid.OneOf(usual, usual, usual, rapid.SampledFrom([]string{"0", "-1", "1e2", "1E-3", "92233720368547758.07", "92233720368547758.08", "1e400", "0.001"}))
 )
 
-// anything is a value that nobody expects.
+// anything returns an unexpected value.
 func anything(t *rapid.T) any {
 	return rapid.SampledFrom([]any{
 		nil, true, false, json.Number("0"), json.Number("-1"), json.Number("1e999"), "", "\x00", "\u202e", strings.Repeat("é", 300),

@@ -1,4 +1,4 @@
-// Package random_test asks the program everything that its contract allows, and much that it does not.
+// Package random_test sends random requests to the program: many that its contract allows, and many that it does not.
 package random_test
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// requests is how many there are, unless -rapid.checks says otherwise; `make requests` makes 10,000.
+// requests is how many random requests a test sends, unless -rapid.checks says otherwise; `make requests` makes 10,000.
 const requests = "3000"
 
 func TestMain(m *testing.M) {
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 // subscribers are those that run beside the instance.
 var subscribers = []string{"emails", "shop", "parcels"}
 
-// program is a running instance, and what was found out about it.
+// program is a running instance, and what the test has learned about it.
 type program struct {
 	api, admin string
 	orders     []string               // that were placed
@@ -50,7 +50,7 @@ func start(t *testing.T) *program {
 	p := &program{api: "http://" + instance.API(), answers: make(map[string]map[int]int)}
 	p.admin = "http://" + instance.Says(`server="admin listener" addr=`)
 	instance.Says("created the stream")
-	for _, subscriber := range subscribers { // which a request may forget
+	for _, subscriber := range subscribers { // a request may forget a subscriber
 		infra.Launch(t, servers, "subscribe", "--id", subscriber).Says("subscribed")
 	}
 	return p
@@ -62,7 +62,7 @@ func TestRandomRequests(t *testing.T) {
 	p := start(t)
 	operations, err := contract.Operations()
 	require.NoError(t, err)
-	var busy []contract.Operation // what clients do all day
+	var busy []contract.Operation // the operations that clients use most
 	for _, operation := range operations {
 		if strings.HasPrefix(operation.Path, "/orders") {
 			busy = append(busy, operation)
@@ -102,7 +102,8 @@ func (p *program) ask(t *testing.T, operations *rapid.Generator[contract.Operati
 	})
 }
 
-// tried returns what the answers to an operation lack; empty: it has succeeded, and has been refused if it can be.
+// tried reports what did not happen to an operation yet. It returns an empty text if the operation has succeeded, and was refused, if it can be
+// refused.
 func (p *program) tried(operation contract.Operation) string {
 	tried, succeeded := 0, 0
 	for status, count := range p.answers[operation.ID] {

@@ -57,7 +57,7 @@ func startCluster(t *testing.T) *natsCluster {
 
 func (c *natsCluster) url() string { return strings.Join(c.urls, ",") }
 
-// info is what the stream's leader says; nil if none does.
+// info returns what the stream's leader reports, or nil if no leader answers.
 func (c *natsCluster) info() *jetstream.StreamInfo {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -68,7 +68,7 @@ func (c *natsCluster) info() *jetstream.StreamInfo {
 	return stream.CachedInfo()
 }
 
-// leader is the name of the stream's leader.
+// leader returns the name of the stream's leader.
 func (c *natsCluster) leader() string {
 	c.t.Helper()
 	var leader string
@@ -81,7 +81,7 @@ func (c *natsCluster) leader() string {
 	return leader
 }
 
-// whole waits until all three have all of the stream.
+// whole waits until all three servers have the whole stream.
 func (c *natsCluster) whole() {
 	c.t.Helper()
 	var last *jetstream.StreamInfo
@@ -99,7 +99,7 @@ func (c *natsCluster) whole() {
 	}, waitTimeout, 50*time.Millisecond, "the replicas do not catch up: %+v", last)
 }
 
-// more waits until so many more messages are stored, and returns how long that took.
+// more waits until this number of further messages is stored, and returns how long that took.
 func (c *natsCluster) more(messages uint64) time.Duration {
 	c.t.Helper()
 	began := time.Now()

@@ -98,7 +98,7 @@ func (r *replicaReads) publish(ctx context.Context, publisher *jetstream.Publish
 	}
 }
 
-// read reads from the end on, as a subscriber does: always from the last message that it has, that one included.
+// read reads the growing stream as a subscriber does: each read begins with the last message of the read before.
 func (r *replicaReads) read(ctx context.Context, t *testing.T, reader *jetstream.Reader) {
 	place := inbox.StreamPosition{}
 	for ctx.Err() == nil {

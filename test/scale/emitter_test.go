@@ -33,7 +33,7 @@ func TestEmitterPrivilege(t *testing.T) {
 		require.Eventually(t, func() bool { return count(t, p.admin, query) == want }, waitTimeout, 10*time.Millisecond, "%s", query)
 	}
 	eventually("SELECT count(*) FROM outbox WHERE event_type = 'outboxie.fulfillment.requested.v1'", 1)
-	bells := make(map[bool]int) // by whether an instance of the API or of the relay rang, which say who they are
+	bells := make(map[bool]int) // notifications, by whether they name an instance; an emitter's do not
 	for bells[false] == 0 {
 		ring, err := rings.NextMsg(waitTimeout)
 		require.NoError(t, err, "the emitter does not ring")

@@ -14,14 +14,14 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// followedWithin is how long delivery may pause when a leader was killed: three times the goal, because the machine is busy, and
-// a small part of the leases here.
+// followedWithin is how long delivery may pause when a leader was killed: three times the goal, because the machine is busy, and much shorter
+// than the leases here.
 const followedWithin = 1800 * time.Millisecond
 
 // relayFleet is two instances that compete to lead.
 type relayFleet map[string]*infra.Process
 
-// leader is who got the lease last, with its token.
+// leader returns the instance that got the lease last, and its token.
 func (f relayFleet) leader(t *testing.T, db *sql.DB) (name string, token int) {
 	t.Helper()
 	require.Eventually(t, func() bool { return db.QueryRow("SELECT holder, token FROM leases").Scan(&name, &token) == nil },
@@ -79,7 +79,8 @@ func TestLeastPrivilegeFollowsADeadLeader(t *testing.T) {
 	}
 }
 
-// TestRightsOfBefore checks that without the right to ask for the leader its lease is waited for, and the denial is logged once.
+// TestRightsOfBefore checks that a follower without the right to ask for the leader waits for the end of the leader's lease, and logs the denial
+// once.
 func TestRightsOfBefore(t *testing.T) {
 	t.Parallel()
 	p, f := relays(t, newPrivileged(t, `"outboxie.ORDERS.leader.*"`), "3s")
@@ -110,8 +111,8 @@ func relays(t *testing.T, p *privileged, ttl string) (*privileged, relayFleet) {
 	return p, f
 }
 
-// TestPartitionKeepsTheLeader checks that the leadership changes a few times at most when one server of three is cut off with the follower
-// on it. There the follower sees no leader, and if that server led the stream it even continues to answer.
+// TestPartitionKeepsTheLeader checks that the leadership changes a few times at most when one server of three is cut off with the follower on
+// it. This follower sees no leader. If its server led the stream, that server even continues to answer.
 func TestPartitionKeepsTheLeader(t *testing.T) {
 	t.Parallel()
 	for name, leads := range map[string]bool{"and the stream's leader is with the others": false, "and it led the stream": true} {

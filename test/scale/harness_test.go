@@ -26,10 +26,10 @@ type harness struct {
 	instances   []*infra.Process
 	subscribers []string
 	copies      []*infra.Process // of subscribers
-	mayHalt     bool             // the test makes it halt
+	mayHalt     bool             // the test makes the relay halt
 }
 
-// startWorld starts them and returns when every subscriber has applied something.
+// startHarness starts the instances, the subscribers and the load. It returns when every subscriber has applied an event.
 func startHarness(t *testing.T, database string, environment []string, js jetstream.JetStream) *harness {
 	t.Helper()
 	h := &harness{db: open(t, database), js: js, subscribers: []string{"emails", "invoices"}}

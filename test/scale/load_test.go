@@ -17,8 +17,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// load places orders and pays them, until it is stopped, and keeps in a ledger what it was told. It asks one instance after
-// the other until somebody answers, with the same key.
+// load places and pays orders until it is stopped, and records the answers in a ledger. It sends each request with one key to one instance after
+// the other, until an instance answers.
 type load struct {
 	t       *testing.T
 	apis    []string
@@ -48,7 +48,7 @@ func startLoad(t *testing.T, apis ...string) *load {
 	return l
 }
 
-// stop returns when what was asked for has been answered.
+// stop ends the load, and returns when every request has been answered.
 func (l *load) stop() {
 	l.once.Do(func() { close(l.ended) })
 	l.writing.Wait()
@@ -90,7 +90,7 @@ type answer struct {
 	Version int64  `json:"version"`
 }
 
-// ask repeats a request until it was answered. A conflict is the answer to a second try of what the first one did.
+// ask repeats a request until it was answered. A conflict at a later try means that an earlier try had its effect.
 func (l *load) ask(writer int, path, body string, want int) (got answer, ok bool) {
 	key := uuid.NewString()
 	for n := 0; ; n++ {

@@ -1,8 +1,8 @@
 //go:build scale
 
-// Package scale_test runs the program as production does: on a cluster of NATS, on a Postgres with a standby, through PgBouncer,
-// over TLS, and with no more rights than each part needs. Everything is real, and on loopback. `make test-scale` runs it: it takes
-// a PgBouncer, so it is no part of `go test ./...`.
+// Package scale_test runs the program as production does: on a cluster of NATS, on a Postgres with a standby, through PgBouncer, over TLS, and
+// with no more rights than each part needs. Everything is real, and on loopback. `make test-scale` runs it: it needs a PgBouncer, so it is no
+// part of `go test ./...`.
 package scale_test
 
 import (
@@ -46,7 +46,7 @@ func count(t *testing.T, db *sql.DB, query string, arguments ...any) int {
 	return n
 }
 
-// placeMany places orders. While Postgres is away they are asked for again.
+// placeMany places orders. It repeats a request until it succeeds, for example while Postgres is down.
 func placeMany(t *testing.T, api string, orders int) {
 	t.Helper()
 	for range orders {
@@ -54,7 +54,7 @@ func placeMany(t *testing.T, api string, orders int) {
 	}
 }
 
-// stored waits until the stream holds exactly so many messages.
+// stored waits until the stream holds exactly this number of messages.
 func stored(t *testing.T, js jetstream.JetStream, messages int) {
 	t.Helper()
 	var last uint64
@@ -67,7 +67,7 @@ func stored(t *testing.T, js jetstream.JetStream, messages int) {
 	require.EqualValues(t, messages, last)
 }
 
-// outboxie runs a command to its end, wants that exit code, and returns what it said.
+// outboxie runs a command to its end, requires the exit code, and returns the output.
 func outboxie(t *testing.T, environment []string, code int, args ...string) string {
 	t.Helper()
 	said, err := infra.Outboxie(t, environment, args...)
@@ -82,7 +82,7 @@ func outboxie(t *testing.T, environment []string, code int, args ...string) stri
 	return said
 }
 
-// requireHalt waits until operators are told that the relay is halted.
+// requireHalt waits until `outbox status` shows the halt history_lost.
 func requireHalt(t *testing.T, environment []string) {
 	t.Helper()
 	require.Eventually(t, func() bool {

@@ -54,7 +54,7 @@ func newWire(t *testing.T, target string) *wire {
 	return w
 }
 
-// cut ends all connections, and lets none be made any more.
+// cut ends all connections, and refuses new ones.
 func (w *wire) cut() {
 	_ = w.listener.Close()
 	w.mu.Lock()
@@ -127,7 +127,7 @@ func TestFormerLeaderAnswers(t *testing.T) {
 	}), "what it is sent it does not store")
 }
 
-// within does something that has a second, and reports whether it worked.
+// within runs do for at most a second, and reports whether it succeeded.
 func within(t *testing.T, do func(ctx context.Context) error) bool {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()

@@ -35,7 +35,7 @@ const (
 	operator   = "outboxie_operator"
 )
 
-// privileged is a Postgres and a NATS that know nobody but the roles of docker/.
+// privileged is a Postgres and a NATS with the roles of docker/ only, and an administrator for the test.
 type privileged struct {
 	t      *testing.T
 	admin  *sql.DB
@@ -104,7 +104,7 @@ func (p *privileged) database(role string) string {
 
 func (p *privileged) nats(user string) string { return "nats://" + user + ":secret@" + p.broker }
 
-// as is the environment of a process that is somebody in Postgres and in NATS.
+// as returns the environment of a process with a role in Postgres and a user in NATS.
 func (p *privileged) as(role, user string, settings ...string) []string {
 	return append([]string{
 		"DATABASE_URL=" + p.database(role), "NATS_URL=" + p.nats(user), "OUTBOX_LEASE_TTL=1s", "SUBSCRIBER_MAX_ATTEMPTS=1",
@@ -193,8 +193,7 @@ func requireMeasured(t *testing.T, api, relay *infra.Process) {
 	require.Empty(t, shown.Find("outboxie_outbox_backlog"))
 }
 
-// requireWoken checks that the notification of an instance that only serves the API arrives. Without it, five orders, each placed after the
-// one before it was delivered, would take more than a second, because the relay polls every half second.
+// requireWoken checks that the notification of an instance that only serves the API reaches the relay's user.
 func requireWoken(t *testing.T, p *privileged, api string) {
 	t.Helper()
 	nc, err := nats.Connect(p.nats("relay"))
@@ -208,8 +207,8 @@ func requireWoken(t *testing.T, p *privileged, api string) {
 	require.NoError(t, err)
 }
 
-// requireWaits checks that the relay waits for an open transaction of another role, which the log names: the relay sees others' locks.
-// Nothing is lost when that transaction commits after later ones.
+// requireWaits checks that the relay waits for an open transaction of another role, because it sees others' locks, and that `outbox status`
+// shows this transaction. Nothing is lost when that transaction commits after later ones.
 func requireWaits(t *testing.T, p *privileged) {
 	t.Helper()
 	db := open(t, p.database(writer))
@@ -229,7 +228,7 @@ func requireWaits(t *testing.T, p *privileged) {
 	require.NoError(t, early.Commit())
 }
 
-// appendStatement writes the event of a new order as a service does that speaks SQL, with a note of any size.
+// appendStatement writes the event of a new order as a service that writes SQL does, with a note of any size.
 const appendStatement = `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 	VALUES (gen_random_uuid(), 'order', $1, $2::int, 'outboxie.order.created.v1', 'orders.created', json_build_object(
 		'order_id', $1::text, 'customer_id', gen_random_uuid(), 'amount', '1.00', 'currency', 'USD', 'status', 'created',
@@ -290,7 +289,7 @@ func requireVerbs(t *testing.T, p *privileged, operator []string) {
 	}
 }
 
-// requireSweeps runs what runs once a minute or more seldom: retention, and the sweeps of keys and of the inbox.
+// requireSweeps runs the tasks that run once a minute or less often: retention, and the sweeps of keys and of the inbox.
 func requireSweeps(t *testing.T, p *privileged) {
 	t.Helper()
 	ctx := t.Context()
@@ -350,7 +349,7 @@ func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process
 	relay.Says("relaying again")
 }
 
-// requireRemadeStream lets somebody make the stream again. The relay's own user may not raise its sequences, the operator's may.
+// requireRemadeStream replaces the stream by a new one. The relay's user may not raise the sequences of the new stream, the operator's user may.
 func requireRemadeStream(t *testing.T, p *privileged, api string) {
 	t.Helper()
 	js := jetStream(t, p.nats("admin"))
@@ -368,7 +367,7 @@ func requireRemadeStream(t *testing.T, p *privileged, api string) {
 	requirePlaced(t, api)
 }
 
-// requireRealignment lets the sequence go back, and an operator put the log in order.
+// requireRealignment sets the sequence of positions back, and checks that an operator can put the log in order.
 func requireRealignment(t *testing.T, p *privileged, api string) {
 	t.Helper()
 	require.Eventually(t, func() bool {

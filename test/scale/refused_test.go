@@ -88,15 +88,15 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 	}
 }
 
-// refusedToAll is what no role may that is no superuser.
+// refusedToAll are statements that only a superuser may run.
 var refusedToAll = []string{
 	"CREATE TEMP TABLE more ()", "SELECT 1 AS one INTO TEMP more", "SELECT lo_create(0)", "SELECT lo_creat(-1)", "SELECT lo_from_bytea(0, 'x')",
 	"SELECT lo_put(1, 0, 'x')", "SELECT lo_open(1, 131072)", "SELECT lowrite(0, 'x')", "SELECT lo_import('/etc/passwd')", "CREATE SCHEMA more",
 	"COPY (SELECT 1) TO PROGRAM 'true'", "SELECT pg_read_file('/etc/passwd')", "CREATE ROLE more", "CREATE DATABASE more", "ALTER SYSTEM SET fsync = off",
 }
 
-// requireStrangerRefused tries what a role may that is none of docker/roles.sql. It may not connect, and if somebody lets it in, it sees
-// and creates nothing.
+// requireStrangerRefused checks that a role outside docker/roles.sql may not connect. If it gets the right to connect, it sees and creates
+// nothing.
 func requireStrangerRefused(t *testing.T, p *privileged) {
 	t.Helper()
 	const stranger = "outboxie_stranger"
@@ -147,7 +147,7 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 			nc.Close()
 		}
 	}
-	for _, user := range []string{"api", "subscriber", "emitter"} { // or a dead leader would seem to be there
+	for _, user := range []string{"api", "subscriber", "emitter"} { // otherwise they could make a dead leader seem alive
 		nc, err := nats.Connect(p.nats(user), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 		require.NoError(t, err)
 		_, err = nc.SubscribeSync("outboxie.ORDERS.leader.1")
@@ -157,7 +157,7 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 		nc.Close()
 	}
 	users := []string{"relay", "operator", "api", "subscriber", "emitter"}
-	for _, user := range users { // answers, and deliveries, are for the one who asked
+	for _, user := range users { // only the user who asked gets answers and deliveries
 		for _, other := range append(users, "*", "stranger") {
 			if other != user {
 				requireDeaf(t, p.nats(user), "_INBOX."+other+".>")
@@ -174,8 +174,8 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 	requireFormerConsumerStays(t, p)
 }
 
-// refusedToSubscribers are subjects that a subscriber must not publish to: all that changes something, that takes events from others, that
-// tells what others do, and that wakes them.
+// refusedToSubscribers are subjects that a subscriber must not publish to: they would change something, take events from others, show what
+// others do, or wake the relays.
 var refusedToSubscribers = []string{
 	"orders.created", "outboxie.ORDERS.notices", "outboxie.ORDERS.wake", "outboxie.ORDERS.stored", "outboxie.ORDERS.leader.1",
 	"$JS.API.INFO", "$JS.API.ACCOUNT.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.CREATE.ORDERS", "$JS.API.STREAM.CREATE.COPY",
@@ -190,8 +190,8 @@ var refusedToSubscribers = []string{
 	"_INBOX.relay.1", "_INBOX.subscriber.1",
 }
 
-// requireAnswersStayOut has answers and events sent to the stream's subjects. NATS does not judge the subject that a request names
-// for its answer, so only separate accounts keep them out of the stream.
+// requireAnswersStayOut sends requests whose answers would go to the stream's subjects, and checks that the stream stores none. NATS does not
+// check rights for the reply subject of a request, so only separate accounts keep answers out of the stream.
 func requireAnswersStayOut(t *testing.T, p *privileged) {
 	t.Helper()
 	stream, err := jetStream(t, p.nats("admin")).Stream(t.Context(), "ORDERS")
@@ -224,8 +224,8 @@ func requireAnswersStayOut(t *testing.T, p *privileged) {
 	require.Never(t, func() bool { return last() != before }, time.Second, 50*time.Millisecond, "an answer was stored in the stream")
 }
 
-// requireFormerConsumerStays lets a subscriber try what it could do under the permissions of former versions: take events from the
-// consumer of another, change its filter, and have events sent to the relays' bell.
+// requireFormerConsumerStays checks that a subscriber may not do what former permissions allowed: take events from the consumer of another,
+// change its filter, and have events sent to the subject that wakes the relays.
 func requireFormerConsumerStays(t *testing.T, p *privileged) {
 	t.Helper()
 	js := jetStream(t, p.nats("admin"))
@@ -273,7 +273,7 @@ func connected(t *testing.T, url string, options ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// requireDeaf shows that a user may not subscribe.
+// requireDeaf checks that a user may not subscribe to a subject.
 func requireDeaf(t *testing.T, url, subject string) {
 	t.Helper()
 	nc, err := nats.Connect(url, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))

@@ -63,7 +63,7 @@ func (p *pair) failOver(crash func()) time.Duration {
 	return time.Since(began).Round(time.Millisecond)
 }
 
-// jetStream is a client of its own, which soon notices a server that is frozen.
+// jetStream returns a separate client, which soon notices a frozen server.
 func jetStream(t *testing.T, broker string) jetstream.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(broker, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.PingInterval(time.Second))
@@ -91,7 +91,7 @@ func TestSynchronousStandby(t *testing.T) {
 	h.finish(t)
 }
 
-// more waits until every subscriber has applied so many more events.
+// more waits until every subscriber has applied this number of further events.
 func (h *harness) more(t *testing.T, events int) {
 	t.Helper()
 	var before int
@@ -141,7 +141,7 @@ func TestAsynchronousStandby(t *testing.T) {
 	}
 	outboxie(t, environment, 0, "outbox", "adopt", "--yes")
 	placeMany(t, instance.API(), 2)
-	stored(t, js, before+lost+2+2+1) // and the notice of the adoption
+	stored(t, js, before+lost+2+2+1) // and the control message of the adoption
 	require.Contains(t, outboxie(t, environment, 0, "outbox", "status"), "relaying")
 }
 
@@ -154,7 +154,7 @@ func replicated(t *testing.T, p *pair) {
 	}, waitTimeout, 20*time.Millisecond, "the standby does not catch up")
 }
 
-// eventIDs are those of the log but for the first.
+// eventIDs returns the event ids of the log without the first but.
 func eventIDs(t *testing.T, db *sql.DB, but int) (ids []string) {
 	t.Helper()
 	rows, err := db.Query("SELECT event_id FROM outbox ORDER BY position OFFSET $1", but)

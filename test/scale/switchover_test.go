@@ -16,7 +16,7 @@ import (
 // writableWithin is how soon each part has to be at work again after the name has moved: ten times what was measured.
 const writableWithin = 15 * time.Second
 
-// host is where a database is reached.
+// host returns the host and port of an address.
 func host(t *testing.T, address string) string {
 	t.Helper()
 	parsed, err := url.Parse(address)
@@ -79,7 +79,7 @@ func TestSwitchoverBehindALateName(t *testing.T) {
 	require.Contains(t, outboxie(t, both, 0, "outbox", "status"), "relaying")
 }
 
-// severalHosts is one URL for several servers, without target_session_attrs.
+// severalHosts returns one URL for several servers, without target_session_attrs.
 func severalHosts(t *testing.T, first, second string) string {
 	t.Helper()
 	parsed, err := url.Parse(first)

@@ -77,7 +77,7 @@ func (s *secure) connects(address string) error {
 	return db.Ping()
 }
 
-// startNATS starts a server in which an operator has let one user of one account in.
+// startNATS starts a server with an operator, whose only user is in one account.
 func (s *secure) startNATS() {
 	s.t.Helper()
 	operator, _ := nkeys.CreateOperator()
@@ -120,7 +120,7 @@ resolver_preload: { %s: %s, %s: %s }
 		public(system), public(system), systemJWT, public(account), accountJWT))
 }
 
-// database is the URL with these parameters besides the password.
+// database returns the URL with the password and these parameters.
 func (s *secure) database(parameters map[string]string) string {
 	s.t.Helper()
 	address, err := url.Parse(s.postgres.URL)
@@ -205,7 +205,7 @@ func (b *buffer) Write(text []byte) (int, error) {
 	return b.text.Write(text)
 }
 
-// String is what was logged so far.
+// String returns what was logged so far.
 func (b *buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -54,7 +54,7 @@ func earlier(t *testing.T, commit string) string {
 	return filepath.Join(source, "outboxie")
 }
 
-// shop is a database and a broker that nobody has used, and the two programs.
+// shop is an unused database and an unused broker, and the two programs.
 type shop struct {
 	t           *testing.T
 	db          *sql.DB
@@ -98,7 +98,7 @@ func (s *shop) placeAt(api string) {
 	s.api = api
 }
 
-// load places and pays orders of a few customers at several hands until stop is called.
+// load lets a few customers place and pay orders at the same time until stop is called.
 func (s *shop) load() (stop func()) {
 	customers := []string{uuid.NewString(), uuid.NewString()}
 	return infra.KeepOrdering(s.t, len(customers), func(hand int) (api, customer string) {
@@ -116,7 +116,7 @@ func (s *shop) count(query string) (n int) {
 
 const applied = "SELECT count(*) FROM inbox WHERE subscriber = 'emails' AND applied_at IS NOT NULL"
 
-// progress waits until many more events have taken effect.
+// progress waits until more than 50 further events have taken effect.
 func (s *shop) progress() {
 	s.t.Helper()
 	before := s.count(applied)
@@ -134,7 +134,7 @@ func (s *shop) requireEffects() {
 	require.Zero(s.t, s.count("SELECT count(*) FROM dead_letters"))
 }
 
-// requireBegan requires that new copies began where the former ones stood: they have dealt with nothing that was before.
+// requireBegan requires that new copies began at the position of the former copies, and handled no earlier event.
 func (s *shop) requireBegan(copies ...*infra.Process) {
 	s.t.Helper()
 	said, dealtWith := "", 0
