@@ -1,4 +1,4 @@
-# Everything here needs Go and make; what says so needs Docker too. `make` lists the targets.
+# Every target needs Go and make. If a target needs Docker too, its help text says so. `make` lists the targets.
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -X main.version=$(VERSION)
@@ -74,7 +74,7 @@ docker-build: ## the image, with the version in it; then `docker compose up` run
 docker-stop-distributed: ## stop the distributed set-up and its infrastructure; the data is kept; needs Docker
 	@docker/infra.sh compose down
 
-# `make ci` runs these one after the other, in test-pauses, bench-short and chaos, which have the machine for themselves.
+# `make ci` runs these tests alone on the machine, one after the other, in test-pauses, bench-short and chaos.
 PAUSES  = TestHandovers|TestStalledLeader|TestKilledLeaders|TestRestartedUnderItsOwnName|TestBrokerRestartsKeepTheLeader|TestLeaderThatReconnects
 APART   = $(if $(filter ci,$(MAKECMDGOALS) $(FOR)),-skip '^(TestFigures|TestChaos|$(PAUSES))$$')
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The infrastructure of the make targets, in Docker if an engine answers; else Postgres and NATS, without Jaeger, are those
-# of `playground infra` in the background, on the same ports.
+# Starts and stops the infrastructure of the make targets. If a Docker engine answers, the infrastructure runs in Docker. Else
+# `playground infra` runs Postgres and NATS in the background, on the same ports and without Jaeger.
 #   infra.sh up                    starts it, unless it runs already
-#   infra.sh down                  stops it, and whatever runs on it in Docker; the data is kept
-#   infra.sh compose ARGUMENT...   `docker compose`, or words that there is none
-#   infra.sh during COMMAND...     runs a command against one of its own, which is thrown away
+#   infra.sh down                  stops it, and everything that runs on it in Docker; the data is kept
+#   infra.sh compose ARGUMENT...   runs `docker compose`, or fails if no engine answers
+#   infra.sh during COMMAND...     runs a command against an infrastructure of its own, and removes that afterwards
 #   infra.sh clean                 removes bin/ and the data of this folder, unless something uses it
 if [[ ${1:-} == during ]]; then
 	export COMPOSE_PROJECT_NAME=outboxie-test POSTGRES_PORT=15432 NATS_PORT=14222 INFRA_DATA
@@ -12,11 +12,11 @@ if [[ ${1:-} == during ]]; then
 fi
 source "$(dirname "$0")/lib.sh"
 
-# up starts the named services. Whoever wants the same meanwhile waits.
+# up starts the named services. If another process runs up at the same time, the second one waits.
 up() (
 	mkdir -p "$INFRA_DATA"
 	until ln -s $$ "$INFRA_DATA/starting" 2>/dev/null; do
-		kill -0 "$(readlink "$INFRA_DATA/starting")" 2>/dev/null || rm -f "$INFRA_DATA/starting" # of one that was killed
+		kill -0 "$(readlink "$INFRA_DATA/starting")" 2>/dev/null || rm -f "$INFRA_DATA/starting" # left by a process that was killed
 		sleep 0.1
 	done
 	trap 'rm -f "$INFRA_DATA/starting"' EXIT
@@ -29,7 +29,7 @@ up() (
 	fi
 )
 
-# need_port makes sure that a service can have its ports, unless it runs already.
+# need_port ends the script if the ports of a service are taken, unless the service runs already.
 need_port() {
 	local container
 	container=$(docker compose ps --quiet "$1")
@@ -54,7 +54,7 @@ launch() {
 	need_free "$POSTGRES_PORT" "$NATS_PORT"
 	: >"$INFRA_DATA/log"
 	chmod 600 "$INFRA_DATA/log" # it holds passwords
-	set -m # a process group of its own: Ctrl-C in this terminal is not for it
+	set -m # gives the process a group of its own, so that Ctrl-C in this terminal does not stop it
 	nohup "$PLAYGROUND" infra --data-dir "$INFRA_DATA" --postgres-port "$POSTGRES_PORT" --nats-port "$NATS_PORT" \
 		>"$INFRA_DATA/log" 2>&1 </dev/null &
 	set +m
@@ -77,14 +77,15 @@ down() {
 	if engine; then docker compose down "$@"; fi
 }
 
-# superuser makes the database's address that of its superuser, which tests need. In Docker it is that already.
+# superuser changes the user in the database's address to the superuser, whom tests need. In Docker it is the superuser already.
 superuser() {
 	embedded || return 0
 	database=$(sed -n "s|^[^:]*:[^:]*:[^:]*:outboxie:\(.*\)|postgres://outboxie:\1@127.0.0.1:$POSTGRES_PORT/outboxie?sslmode=disable|p" \
 		"$INFRA_DATA/postgres/pgpass")
 }
 
-# remove_linked removes what these folders lead to: the data of root lies elsewhere if Postgres cannot reach its folders.
+# remove_linked removes the folders to which these links lead. Root's data folder is such a link, if Postgres cannot reach root's
+# folders.
 remove_linked() {
 	local link target
 	for link; do
@@ -93,7 +94,7 @@ remove_linked() {
 	done
 }
 
-# clean takes the data away in one step: what is left of it when rm is interrupted is in nobody's way.
+# clean first renames the data folder, in one step. So if rm is interrupted, no program finds a part of the data.
 clean() {
 	local lock holder
 	for lock in .outboxie/*/lock .outboxie/*/*/lock; do
@@ -108,7 +109,7 @@ clean() {
 	rm -rf .outboxie.removing
 }
 
-# throw_away ends what during started.
+# throw_away stops and removes the infrastructure that during started.
 throw_away() {
 	down --volumes
 	remove_linked "$INFRA_DATA/postgres"

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What the scripts of this folder share.
+# Functions and variables for the scripts of this folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Where everything is. The Makefile lists what may be changed.
+# Paths and ports. `make help` lists the variables that may be set.
 : "${BINARY:=bin/outboxie}" "${PLAYGROUND:=$(dirname "$BINARY")/playground}" "${INFRA_DATA:=.outboxie/infra}"
 export POSTGRES_PORT=${POSTGRES_PORT:-5432} NATS_PORT=${NATS_PORT:-4222} JAEGER_PORT=${JAEGER_PORT:-16686} OTLP_PORT=${OTLP_PORT:-4318}
-# In Docker. See locate.
+# The addresses in Docker. Without Docker, locate replaces them.
 database="postgres://outboxie:outboxie@127.0.0.1:$POSTGRES_PORT/outboxie?sslmode=disable"
 broker="nats://127.0.0.1:$NATS_PORT"
 
@@ -15,8 +15,8 @@ fail() {
 	exit 1
 }
 
-# engine succeeds if a Docker engine answers; else reason says why none does. An engine without a Compose that understands
-# `include` is a failure.
+# engine succeeds if a Docker engine answers. Else the variable reason has the reason. If the engine's Compose is missing or does not
+# know `include`, engine ends the script.
 engine() {
 	local version major minor
 	reason=
@@ -35,13 +35,13 @@ engine() {
 		fail "Docker Compose is version $version; the files in docker/ need 2.20 or newer."
 }
 
-# embedded succeeds if `playground infra` still runs in the background; then pid is its id.
+# embedded succeeds if `playground infra` still runs in the background. Then the variable pid has its process id.
 embedded() {
 	pid=$(cat "$INFRA_DATA/pid" 2>/dev/null) && [[ $(ps -o args= -p "$pid") == *" infra --data-dir $INFRA_DATA "* ]]
 }
 
-# locate puts the addresses of `playground infra` into database and broker, if it runs. Each data folder has passwords of its own,
-# which it printed into a file that only this user can read.
+# locate puts the addresses of `playground infra` into the variables database and broker, if `playground infra` runs. Each data
+# folder has passwords of its own. `playground infra` has printed them into the log file, which only this user can read.
 locate() {
 	local printed
 	embedded || return 0
@@ -52,7 +52,7 @@ locate() {
 
 listening() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# owner says who listens on a port, as far as this user may know.
+# owner prints which process listens on a port, if this user may know it.
 owner() {
 	local who
 	who=$(docker ps --filter "publish=$1" --format 'the container {{.Names}}' 2>/dev/null | head -n 1) || true
@@ -61,7 +61,7 @@ owner() {
 	printf '%s\n' "${who:-a process that cannot be named}"
 }
 
-# need_free PORT... ends the script if somebody listens on one of the ports, and names all that are taken.
+# need_free PORT... ends the script if a process listens on one of the ports, and names all ports that are taken.
 need_free() {
 	local port taken=
 	for port; do

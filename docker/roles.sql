@@ -1,6 +1,6 @@
--- The least that each part of Outboxie needs in Postgres. Run it as a superuser (or the database's owner with CREATEROLE), in
--- the database: once before the first `outboxie migrate up`, which then runs as outboxie_migrator, and after every migration.
--- It may be run any number of times.
+-- The least rights that each part of Outboxie needs in Postgres. Run this file in the database, as a superuser (or as the database's
+-- owner with CREATEROLE). Run it once before the first `outboxie migrate up`, which then runs as outboxie_migrator, and after every
+-- migration. It may be run any number of times.
 --
 -- The roles have no password, so nobody can log in as one of them until you give it one (ALTER ROLE … PASSWORD), or let it in
 -- by a certificate:
@@ -10,7 +10,7 @@
 --   outboxie_subscriber  subscribe, and the operator's commands: subscriber …
 --   outboxie_emitter     the same, for a subscriber whose handler emits events: it may append to the outbox
 --   outboxie_operator    what the relay may, and `outbox adopt` after the sequence of the outbox went back
--- TestLeastPrivilege runs everything under these, and shows what each is refused, and what a role is refused that is none of them.
+-- TestLeastPrivilege does everything with these roles. It also tries everything that each role, and any other role, must be refused.
 
 DO $$
 DECLARE
@@ -24,8 +24,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Only these six connect. Nobody makes temporary tables: a temporary table named outbox would take a session's events, which
--- vanish with it.
+-- Only these six roles may connect. Nobody may make temporary tables: a temporary table with the name outbox would take the events
+-- of its session, and they would vanish with the table.
 DO $$
 BEGIN
     EXECUTE format('REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
@@ -33,8 +33,8 @@ BEGIN
         'outboxie_emitter, outboxie_operator', current_database());
 END $$;
 
--- Nobody fills the disk with large objects, which every role may create otherwise, without any right to a table. Only a
--- superuser can take that away.
+-- Nobody may fill the disk with large objects. By default every role may create them, without any right to a table. Only a superuser
+-- can revoke that.
 DO $$
 DECLARE
     made regprocedure;
@@ -49,14 +49,14 @@ BEGIN
     END LOOP;
 END $$;
 
--- Only the migrator makes tables.
+-- Only the migrator may make tables.
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO outboxie_migrator, outboxie_writer, outboxie_relay, outboxie_subscriber;
 GRANT CREATE ON SCHEMA public TO outboxie_migrator;
 
--- What holds events back is an open transaction of somebody else. That it is there everybody sees in pg_locks, and nothing can
--- hide it from the relay: without the right to read pg_locks it fails, and publishes nothing. What it is doing, to name it in the
--- log and in `outbox status`, is shown to members of pg_read_all_stats only.
+-- An open transaction of another role delays events. Every role sees in pg_locks that there is such a transaction. Without the right to
+-- read pg_locks the relay fails, and publishes nothing. The log and `outbox status` also show the statement of the transaction; only
+-- members of pg_read_all_stats see that statement.
 GRANT pg_read_all_stats TO outboxie_relay;
 GRANT outboxie_relay TO outboxie_operator;
 GRANT outboxie_subscriber TO outboxie_emitter;
@@ -68,39 +68,38 @@ BEGIN
         RETURN;
     END IF;
 
-    -- Every part looks whether the tables that it uses are up to date before it starts. The relay does not know the service's.
-    -- The locks, outboxie_engine_migration_lock and outboxie_service_migration_lock, are the migrator's alone.
+        -- Before a part starts, it checks that the tables which it uses are up to date. The relay does not know the service's tables.
+    -- Only the migrator may use the locks, outboxie_engine_migration_lock and outboxie_service_migration_lock.
     GRANT SELECT ON outboxie_engine_migrations TO outboxie_writer, outboxie_relay, outboxie_subscriber;
     GRANT SELECT ON outboxie_service_migrations TO outboxie_writer, outboxie_subscriber;
 
-    -- A writer appends to the log, and can never change or remove what stands in it. It reads where events stand, for
-    -- GET /orders/{id}/events and the admin listener. A service that only writes the outbox, with SQL, needs no more of this than
+        -- A writer appends to the log, and can never change or remove rows of the log. It reads the states of events, for
+    -- GET /orders/{id}/events and the admin listener. A service that only writes the outbox with SQL needs only these rights:
     -- GRANT INSERT, SELECT (position) ON outbox.
     GRANT SELECT, INSERT, UPDATE ON orders TO outboxie_writer;
     GRANT SELECT, INSERT, UPDATE, DELETE ON request_keys, idempotency_keys TO outboxie_writer;
     GRANT SELECT, INSERT ON outbox TO outboxie_writer;
     GRANT SELECT ON leases, outbox_cursor, outbox_parked, outbox_halts, outbox_position_seq TO outboxie_writer;
 
-    -- The relay reads the log, and retention deletes from it. It changes nothing there: the right to update one column is what
-    -- Postgres asks of whoever locks a row. It looks whether the log's sequence went back.
+        -- The relay reads the log, and its retention deletes from the log. The relay updates no row there, but to lock a row, Postgres
+    -- requires the right to update a column. The relay reads the sequence to check that it did not go back.
     GRANT SELECT, DELETE, UPDATE (recorded_at) ON outbox TO outboxie_relay;
     GRANT SELECT ON outbox_position_seq TO outboxie_relay;
     GRANT SELECT, INSERT, UPDATE ON leases, outbox_cursor TO outboxie_relay;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_parked, outbox_halts TO outboxie_relay;
 
-    -- After the sequence went back an operator sets it, and moves events to new positions: they are deleted and inserted again.
-    -- Whoever may delete may lock the table meanwhile.
+        -- After the sequence went back, an operator sets it, and moves events to new positions: rows are deleted and inserted again. The
+    -- right to delete includes the right to lock the table meanwhile.
     GRANT INSERT ON outbox TO outboxie_operator;
     GRANT UPDATE ON outbox_position_seq TO outboxie_operator;
 
-    -- It shows how far each subscriber has come.
+        -- The relay shows the progress of each subscriber.
     GRANT SELECT ON subscriber_lanes, subscribers, subscriber_types, subscriber_copies TO outboxie_relay;
     GRANT SELECT (subscriber, applied_at) ON inbox TO outboxie_relay;
     GRANT SELECT (subscriber, state) ON dead_letters TO outboxie_relay;
 
-    -- A subscriber knows its checkpoints, its inbox and its effects. It says which types of events it wants. It reads the log, as it reads
-    -- the stream: what the stream has lost it takes from there, and before it forgets an event, it looks whether the log can publish the
-    -- event again.
+        -- A subscriber keeps its checkpoints, its inbox, its effects, and the types of events that it wants. It also reads the log: it takes
+    -- events from there that the stream has lost. And before it forgets an event, it checks whether the log can publish the event again.
     GRANT SELECT, INSERT, UPDATE, DELETE ON subscriber_lanes, subscriber_marks, subscriber_copies, inbox, dead_letters TO outboxie_subscriber;
     GRANT SELECT, INSERT, UPDATE ON customer_totals TO outboxie_subscriber;
     GRANT SELECT, INSERT, UPDATE, DELETE ON subscribers TO outboxie_subscriber;
@@ -109,6 +108,6 @@ BEGIN
     GRANT SELECT (position, event_id, state, stream_sequence) ON outbox_parked TO outboxie_subscriber;
     GRANT SELECT (stream_created, stream_sequence, position, purged_to) ON outbox_cursor TO outboxie_subscriber;
 
-    -- An emitter appends to the log besides. It never changes or removes what stands there.
+        -- An emitter may also append to the log. It may never change or remove rows there.
     GRANT INSERT ON outbox TO outboxie_emitter;
 END $$;
