@@ -62,8 +62,8 @@ func NewAdmin(options AdminOptions) *Admin {
 	who := newAccess(options.Token, options.Open)
 	engine.Use(requireHost(allowed, "ADMIN_ALLOWED_HOSTS", refused), requireOwnPage(refused), who.require(refused), readParameters)
 	probes := &probes{checks: options.Checks, access: who, refused: refused, logger: options.Logger, failed: make(map[string]bool)}
-	engine.GET("/healthz", func(c *gin.Context) { c.JSON(http.StatusOK, Health{Status: HealthStatusOk}) })
-	engine.GET("/readyz", probes.ready)
+	engine.GET("/healthz", handle(func(c *gin.Context) error { return answer(c, http.StatusOK, Health{Status: HealthStatusOk}) }))
+	engine.GET("/readyz", handle(probes.ready))
 	if options.Metrics != nil {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}

@@ -1,8 +1,8 @@
 // Package httpapi serves the order service over HTTP, and the state of the process on a second, private listener. A program makes an API
 // and an Admin from their options; each listens, serves and shuts down.
 //
-// openapi.yaml is the contract. The types and the routing of orders are generated from it. The admin routes are written by hand with the
-// generated types, and a test checks them against the contract.
+// openapi.yaml is the contract. The types of requests and answers are generated from it. The routes are written by hand, and tests check
+// them and their answers against the contract.
 package httpapi
 
 import (
@@ -47,28 +47,13 @@ func NewAPI(options Options) *API {
 	refused := newRefusals("API", options.Logger, options.MeterProvider, refusedHost, refusedOrigin)
 	engine.Use(requireHost(allowed, "HTTP_ALLOWED_HOSTS", refused), requireSameOrigin(options.TrustedOrigins, refused))
 	engine.Use(readParameters, newBodies(options.Logger).read, endAfter(timeouts.Handle))
-	strict := NewStrictHandlerWithOptions(orderRoutes{options.Service}, nil, StrictGinServerOptions{
-		RequestErrorHandlerFunc:  refuseBody,
-		HandlerErrorFunc:         refuse,
-		ResponseErrorHandlerFunc: refuse,
-	})
-	RegisterHandlersWithOptions(engine, strict, GinServerOptions{
-		ErrorHandler: refuseParameter,
-	})
+	orderRoutes{options.Service}.serve(engine)
 	serveDocs(engine)
 	answerHead(engine)
 	return &API{newServer(serverOptions{
 		name: APIName, addr: options.Addr, bound: options.Listener, maxConnections: cmp.Or(options.MaxConnections, defaultMaxConnections),
 		timeouts: timeouts, logger: options.Logger,
 	}, engine)}
-}
-
-// refuseParameter answers a request whose parameters the generated code cannot read. The only such parameter is an empty id: all parameters
-// are texts, and readParameters has refused a parameter that is given twice.
-func refuseParameter(c *gin.Context, _ error, _ int) {
-	var in fieldErrors
-	in.addParameter("id", "is required")
-	refuse(c, in.err())
 }
 
 // traced starts a server span for each request that all filters accept. The span is a child of the caller's span. traced also measures how

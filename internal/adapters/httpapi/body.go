@@ -112,12 +112,23 @@ func checkBody(header http.Header, body []byte) error {
 	return checkText(body)
 }
 
-// refuseBody answers with an error of the generated code. The error is about a body that bodies.read let through.
-func refuseBody(c *gin.Context, err error) {
+// readObject reads the JSON object in the body of a request that bodies.read let through.
+func readObject(c *gin.Context) (*object, error) {
+	in := new(object)
+	err := c.ShouldBindJSON(in)
 	if errors.Is(err, io.EOF) {
-		err = errBody.With("a body is required: a JSON object")
+		return nil, errBody.With("a body is required: a JSON object")
 	}
-	refuse(c, err)
+	return in, err
+}
+
+// readOptionalObject is like readObject, but a missing body is an empty object.
+func readOptionalObject(c *gin.Context) (*object, error) {
+	in := new(object)
+	if err := c.ShouldBindJSON(in); !errors.Is(err, io.EOF) {
+		return in, err
+	}
+	return new(object), nil
 }
 
 // object is a JSON object whose members keep the text in which they were sent, so that an amount never passes through floating point. Its

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
+	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -20,9 +21,9 @@ const (
 	maxPage     = 200
 )
 
-// ListOrders answers with a page of the list.
-func (o orderRoutes) ListOrders(ctx context.Context, _ ListOrdersRequestObject) (ListOrdersResponseObject, error) {
-	in := parametersOf(ctx.(*gin.Context), "customer_id", "status", "created_from", "created_before", "cursor", "limit")
+// list answers with a page of the list.
+func (o orderRoutes) list(c *gin.Context) error {
+	in := parametersOf(c, "customer_id", "status", "created_from", "created_before", "cursor", "limit")
 	filter := orders.Filter{
 		CreatedFrom: in.time("created_from"), CreatedBefore: in.time("created_before"), Limit: in.limit(defaultPage, maxPage),
 	}
@@ -45,11 +46,11 @@ func (o orderRoutes) ListOrders(ctx context.Context, _ ListOrdersRequestObject) 
 		filter.After = &place
 	})
 	if err := in.err(); err != nil {
-		return nil, err
+		return err
 	}
-	page, err := o.service.List(requestContext(ctx), filter)
+	page, err := o.service.List(c.Request.Context(), filter)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	shown := OrderPage{Orders: make([]Order, 0, len(page.Orders))}
 	for _, found := range page.Orders {
@@ -58,7 +59,7 @@ func (o orderRoutes) ListOrders(ctx context.Context, _ ListOrdersRequestObject) 
 	if page.Next != nil {
 		shown.Next = optional(cursorOf(*page.Next))
 	}
-	return ListOrders200JSONResponse{Body: shown}, nil
+	return answer(c, http.StatusOK, shown)
 }
 
 // cursorOf encodes a page cursor as a text that clients send back unchanged. The text holds an id and a time in microseconds, which is the
@@ -81,22 +82,22 @@ func readCursor(text string) (orders.PageCursor, bool) {
 	return orders.PageCursor{CreatedAt: createdAt, ID: order.ID(id.String())}, createdAt.Year() >= 1 && createdAt.Year() <= 9999
 }
 
-// ListOrderEvents answers with the events of an order.
-func (o orderRoutes) ListOrderEvents(ctx context.Context, request ListOrderEventsRequestObject) (ListOrderEventsResponseObject, error) {
+// events answers with the events of an order.
+func (o orderRoutes) events(c *gin.Context) error {
 	var in fieldErrors
-	id := readID(&in, request.ID)
+	id := readID(c, &in)
 	if err := in.err(); err != nil {
-		return nil, err
+		return err
 	}
-	found, err := o.service.Events(requestContext(ctx), id)
+	found, err := o.service.Events(c.Request.Context(), id)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	shown := OrderEvents{Events: make([]OrderEvent, 0, len(found))}
 	for _, event := range found {
-		shown.Events = append(shown.Events, showEvent(ctx, event))
+		shown.Events = append(shown.Events, showEvent(c.Request.Context(), event))
 	}
-	return ListOrderEvents200JSONResponse{Body: shown}, nil
+	return answer(c, http.StatusOK, shown)
 }
 
 func showEvent(ctx context.Context, e orders.Event) OrderEvent {

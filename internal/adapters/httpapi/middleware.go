@@ -26,6 +26,30 @@ func newEngine(logger *slog.Logger, tracing ...gin.HandlerFunc) *gin.Engine {
 	return engine
 }
 
+// handle makes a handler of a function that answers a request. If the function returns an error, the answer is that error.
+func handle(serve func(c *gin.Context) error) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if err := serve(c); err != nil {
+			refuse(c, err)
+		}
+	}
+}
+
+// respond answers with a JSON body, or returns err if it is not nil.
+func respond(c *gin.Context, body any, err error) error {
+	if err != nil {
+		return err
+	}
+	return answer(c, http.StatusOK, body)
+}
+
+// answer answers with a JSON body. The media type has no charset, because JSON is always UTF-8 (RFC 8259, section 8.1).
+func answer(c *gin.Context, status int, body any) error {
+	c.Header("Content-Type", "application/json")
+	c.JSON(status, body)
+	return nil
+}
+
 // answerHead makes every GET route of engine answer HEAD too. HEAD skips the middleware of a single route, so every check belongs to the
 // engine.
 func answerHead(engine *gin.Engine) {

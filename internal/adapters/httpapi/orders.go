@@ -1,7 +1,7 @@
 package httpapi
 
 import (
-	"context"
+	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
@@ -12,28 +12,39 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// orderRoutes implements the generated interface with the service.
+// orderRoutes serves the orders.
 type orderRoutes struct{ service orders.Service }
 
-// PlaceOrder checks all fields, so that one answer names every error. It cannot check an amount whose currency is unknown.
-func (o orderRoutes) PlaceOrder(ctx context.Context, request PlaceOrderRequestObject) (PlaceOrderResponseObject, error) {
-	in := request.Body
+func (o orderRoutes) serve(routes gin.IRoutes) {
+	routes.GET("/orders", handle(o.list))
+	routes.POST("/orders", handle(o.place))
+	routes.GET("/orders/:id", handle(o.get))
+	routes.POST("/orders/:id/pay", handle(o.pay))
+	routes.POST("/orders/:id/ship", handle(o.ship))
+	routes.POST("/orders/:id/cancel", handle(o.cancel))
+	routes.GET("/orders/:id/events", handle(o.events))
+}
+
+// place checks all fields, so that one answer names every error. It cannot check an amount whose currency is unknown.
+func (o orderRoutes) place(c *gin.Context) error {
+	in, err := readObject(c)
+	if err != nil {
+		return err
+	}
 	in.allowOnly("customer_id", "amount", "currency")
 	in.require("customer_id", "amount")
 	customer := readCustomer(in)
 	amount := readAmount(in)
-	key := readKey(in, request.Params.IdempotencyKey)
+	key := readKey(c, in)
 	if err := in.err(); err != nil {
-		return nil, err
+		return err
 	}
-	placed, err := o.service.Place(requestContext(ctx), customer, amount, key)
+	placed, err := o.service.Place(c.Request.Context(), customer, amount, key)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return PlaceOrder201JSONResponse{
-		Body:    show(placed),
-		Headers: PlaceOrder201ResponseHeaders{Location: "/orders/" + string(placed.ID), ETag: etag(placed)},
-	}, nil
+	c.Header("Location", "/orders/"+string(placed.ID))
+	return answerOrder(c, http.StatusCreated, placed)
 }
 
 func readCustomer(in *object) order.CustomerID {
@@ -80,11 +91,12 @@ func readNote(in *object, name string) order.Note {
 }
 
 // readKey reads the header of the idempotency key. Its errors are added to those of the body.
-func readKey(in *object, header *string) orders.Key {
-	if header == nil {
+func readKey(c *gin.Context, in *object) orders.Key {
+	values := c.Request.Header.Values(keyHeader)
+	if len(values) == 0 {
 		return ""
 	}
-	key, err := parseKey(*header)
+	key, err := parseKey(values[0])
 	in.addParameterError(err)
 	return key
 }
@@ -99,11 +111,15 @@ var (
 
 // readVersions reads If-Match. It returns nil if every version is allowed, and otherwise the versions in the tags. A weak tag, or a tag
 // that is not a version, matches no version (RFC 9110, section 13.1.1).
-func readVersions(in *object, header *string) []int64 {
-	if header == nil || strings.TrimSpace(*header) == "*" {
+func readVersions(c *gin.Context, in *object) []int64 {
+	values := c.Request.Header.Values(matchHeader)
+	if len(values) == 0 {
 		return nil
 	}
-	text := strings.TrimSpace(*header)
+	text := strings.TrimSpace(values[0])
+	if text == "*" {
+		return nil
+	}
 	if !entityTags.MatchString(text) {
 		in.addParameter(matchHeader, `must be the ETag of an order, such as "1", several of them with commas between, or *`)
 	}
@@ -117,88 +133,80 @@ func readVersions(in *object, header *string) []int64 {
 	return versions
 }
 
-// GetOrder answers with the order.
-func (o orderRoutes) GetOrder(ctx context.Context, request GetOrderRequestObject) (GetOrderResponseObject, error) {
+func (o orderRoutes) get(c *gin.Context) error {
 	var in fieldErrors
-	id := readID(&in, request.ID)
+	id := readID(c, &in)
 	if err := in.err(); err != nil {
-		return nil, err
+		return err
 	}
-	found, err := o.service.Get(requestContext(ctx), id)
-	return GetOrder200JSONResponse{orderResponse(found)}, err
+	found, err := o.service.Get(c.Request.Context(), id)
+	if err != nil {
+		return err
+	}
+	return answerOrder(c, http.StatusOK, found)
 }
 
-func readID(in *fieldErrors, text string) order.ID {
+func readID(c *gin.Context, in *fieldErrors) order.ID {
+	text := c.Param("id")
+	if text == "" {
+		in.addParameter("id", "is required")
+		return ""
+	}
 	id, err := order.ParseID(text)
 	in.addParameterError(err)
 	return id
 }
 
-// PayOrder pays the order, and answers with the order right after the payment.
-func (o orderRoutes) PayOrder(ctx context.Context, request PayOrderRequestObject) (PayOrderResponseObject, error) {
-	in := bodyOrEmpty(request.Body)
-	in.allowOnly("reference")
-	reference := readNote(in, "reference")
-	id, condition, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+// pay pays the order, and answers with the order right after the payment.
+func (o orderRoutes) pay(c *gin.Context) error {
+	return change(c, []string{"reference"}, func(id order.ID, notes []order.Note, condition orders.Precondition) (order.Snapshot, error) {
+		return o.service.Pay(c.Request.Context(), id, notes[0], condition)
+	})
+}
+
+// ship ships the order, and answers with the order right after the shipment.
+func (o orderRoutes) ship(c *gin.Context) error {
+	return change(c, []string{"carrier", "tracking"}, func(id order.ID, notes []order.Note, condition orders.Precondition) (order.Snapshot, error) {
+		return o.service.Ship(c.Request.Context(), id, notes[0], notes[1], condition)
+	})
+}
+
+// cancel cancels the order, and answers with the order right after the cancellation.
+func (o orderRoutes) cancel(c *gin.Context) error {
+	return change(c, []string{"reason"}, func(id order.ID, notes []order.Note, condition orders.Precondition) (order.Snapshot, error) {
+		return o.service.Cancel(c.Request.Context(), id, notes[0], condition)
+	})
+}
+
+// change reads a request to change an order, and answers with the order that apply returns. The members of the body are optional notes. All
+// errors of the request are in one answer.
+func change(
+	c *gin.Context, members []string, apply func(id order.ID, notes []order.Note, condition orders.Precondition) (order.Snapshot, error),
+) error {
+	in, err := readOptionalObject(c)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	paid, err := o.service.Pay(requestContext(ctx), id, reference, condition)
-	return PayOrder200JSONResponse{orderResponse(paid)}, err
-}
-
-// ShipOrder ships the order, and answers with the order right after the shipment.
-func (o orderRoutes) ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error) {
-	in := bodyOrEmpty(request.Body)
-	in.allowOnly("carrier", "tracking")
-	carrier, tracking := readNote(in, "carrier"), readNote(in, "tracking")
-	id, condition, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	in.allowOnly(members...)
+	notes := make([]order.Note, len(members))
+	for n, member := range members {
+		notes[n] = readNote(in, member)
+	}
+	id := readID(c, &in.fieldErrors)
+	condition := orders.Precondition{Key: readKey(c, in), AllowedVersions: readVersions(c, in)}
+	if err := in.err(); err != nil {
+		return err
+	}
+	changed, err := apply(id, notes, condition)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	shipped, err := o.service.Ship(requestContext(ctx), id, carrier, tracking, condition)
-	return ShipOrder200JSONResponse{orderResponse(shipped)}, err
+	return answerOrder(c, http.StatusOK, changed)
 }
 
-// CancelOrder cancels the order, and answers with the order right after the cancellation.
-func (o orderRoutes) CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error) {
-	in := bodyOrEmpty(request.Body)
-	in.allowOnly("reason")
-	reason := readNote(in, "reason")
-	id, condition, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
-	if err != nil {
-		return nil, err
-	}
-	cancelled, err := o.service.Cancel(requestContext(ctx), id, reason, condition)
-	return CancelOrder200JSONResponse{orderResponse(cancelled)}, err
-}
-
-// bodyOrEmpty returns an empty object if the body is missing.
-func bodyOrEmpty(body *object) *object {
-	if body == nil {
-		return new(object)
-	}
-	return body
-}
-
-// readChangeRequest reads the parameters that all changes have, and returns all errors of the request.
-func readChangeRequest(in *object, id string, key, match *string) (order.ID, orders.Precondition, error) {
-	parsed := readID(&in.fieldErrors, id)
-	condition := orders.Precondition{Key: readKey(in, key), AllowedVersions: readVersions(in, match)}
-	return parsed, condition, in.err()
-}
-
-// requestContext returns the context of the HTTP request. The generated code passes gin's context. Nothing may hold gin's context after
-// this request, because gin uses it again for other requests.
-func requestContext(ctx context.Context) context.Context {
-	if c, ok := ctx.(*gin.Context); ok {
-		return c.Request.Context()
-	}
-	return ctx
-}
-
-func orderResponse(o order.Snapshot) OrderJSONResponse {
-	return OrderJSONResponse{Body: show(o), Headers: OrderResponseHeaders{ETag: etag(o)}}
+func answerOrder(c *gin.Context, status int, o order.Snapshot) error {
+	c.Header("ETag", etag(o))
+	return answer(c, status, show(o))
 }
 
 func etag(o order.Snapshot) string { return `"` + strconv.FormatInt(o.Version, 10) + `"` }

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"encoding/json"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -29,17 +28,16 @@ type outboxRoutes struct {
 }
 
 func (o outboxRoutes) serve(routes gin.IRoutes) {
-	routes.GET("/outbox/status", o.status)
-	routes.GET("/outbox/events", o.events)
-	routes.GET("/outbox/parked", o.parked)
-	routes.POST("/outbox/redrive", o.bodies.read, o.redrive)
+	routes.GET("/outbox/status", handle(o.status))
+	routes.GET("/outbox/events", handle(o.events))
+	routes.GET("/outbox/parked", handle(o.parked))
+	routes.POST("/outbox/redrive", o.bodies.read, handle(o.redrive))
 }
 
-func (o outboxRoutes) status(c *gin.Context) {
+func (o outboxRoutes) status(c *gin.Context) error {
 	status, err := o.inspector.Status(c.Request.Context())
 	if err != nil {
-		refuse(c, err)
-		return
+		return err
 	}
 	shown := ShowStatus(status)
 	if o.subscribers != nil {
@@ -50,10 +48,10 @@ func (o outboxRoutes) status(c *gin.Context) {
 			o.logger.WarnContext(c.Request.Context(), "cannot read the subscribers for the status of the relay", "error", err)
 		}
 	}
-	c.JSON(http.StatusOK, shown)
+	return respond(c, shown, nil)
 }
 
-func (o outboxRoutes) events(c *gin.Context) {
+func (o outboxRoutes) events(c *gin.Context) error {
 	in := parametersOf(c, "aggregate", "type", "since", "limit")
 	filter := operations.EventFilter{Since: in.time("since"), Limit: in.limit(defaultEvents, maxEvents), Payloads: true}
 	in.ifGiven("aggregate", func(text string) {
@@ -68,42 +66,37 @@ func (o outboxRoutes) events(c *gin.Context) {
 		filter.Type = text
 	})
 	if err := in.err(); err != nil {
-		refuse(c, err)
-		return
+		return err
 	}
 	found, err := o.inspector.List(c.Request.Context(), filter)
-	respond(c, ShowEvents(found), err)
+	return respond(c, ShowEvents(found), err)
 }
 
-func (o outboxRoutes) parked(c *gin.Context) {
+func (o outboxRoutes) parked(c *gin.Context) error {
 	in := parametersOf(c, "limit")
 	limit := in.limit(defaultParked, maxEvents)
 	if err := in.err(); err != nil {
-		refuse(c, err)
-		return
+		return err
 	}
 	waiting, err := o.parking.Waiting(c.Request.Context(), limit)
 	if err != nil {
-		refuse(c, err)
-		return
+		return err
 	}
 	status, err := o.inspector.Status(c.Request.Context())
-	respond(c, ShowParked(waiting, status), err)
+	return respond(c, ShowParked(waiting, status), err)
 }
 
-func (o outboxRoutes) redrive(c *gin.Context) {
-	in := new(object)
-	if err := c.ShouldBindJSON(in); err != nil {
-		refuseBody(c, err)
-		return
+func (o outboxRoutes) redrive(c *gin.Context) error {
+	in, err := readObject(c)
+	if err != nil {
+		return err
 	}
 	key, err := readRedrive(in)
 	if err != nil {
-		refuse(c, err)
-		return
+		return err
 	}
 	count, err := o.parking.Redrive(c.Request.Context(), key)
-	respond(c, Redriven{Redriven: count}, err)
+	return respond(c, Redriven{Redriven: count}, err)
 }
 
 // readRedrive returns the aggregate to redrive, or nil for all.
@@ -124,14 +117,6 @@ func readRedrive(in *object) (*outbox.Key, error) {
 		key = &parsed
 	}
 	return key, in.err()
-}
-
-func respond(c *gin.Context, answer any, err error) {
-	if err != nil {
-		refuse(c, err)
-		return
-	}
-	c.JSON(http.StatusOK, answer)
 }
 
 // ShowStatus returns the JSON form of a status, without the subscribers.

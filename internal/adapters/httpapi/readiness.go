@@ -23,7 +23,7 @@ type probes struct {
 
 // ready answers with the result of each check. Only a request with the token gets the reasons, because a reason can name users, databases
 // and hosts.
-func (p *probes) ready(c *gin.Context) {
+func (p *probes) ready(c *gin.Context) error {
 	ctx := c.Request.Context()
 	report := readiness(ctx, p.checks)
 	if ctx.Err() == nil { // if ctx has ended, the checks may have failed because the client went away
@@ -42,7 +42,7 @@ func (p *probes) ready(c *gin.Context) {
 	if report.Status == ReadinessStatusUnavailable {
 		status = http.StatusServiceUnavailable
 	}
-	c.JSON(status, report)
+	return answer(c, status, report)
 }
 
 func (p *probes) log(ctx context.Context, report Readiness) {

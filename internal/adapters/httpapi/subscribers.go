@@ -19,28 +19,26 @@ type subscriberRoutes struct {
 }
 
 func (s subscriberRoutes) serve(routes gin.IRoutes) {
-	routes.GET("/subscribers", s.list)
-	routes.POST("/subscribers/:subscriber", s.bodies.read, s.change)
+	routes.GET("/subscribers", handle(s.list))
+	routes.POST("/subscribers/:subscriber", s.bodies.read, handle(s.change))
 }
 
-func (s subscriberRoutes) list(c *gin.Context) {
+func (s subscriberRoutes) list(c *gin.Context) error {
 	found, err := s.admin.Subscribers(c.Request.Context())
-	respond(c, ShowSubscribers(found), err)
+	return respond(c, ShowSubscribers(found), err)
 }
 
-func (s subscriberRoutes) change(c *gin.Context) {
-	in := new(object)
-	if err := c.ShouldBindJSON(in); err != nil {
-		refuseBody(c, err)
-		return
+func (s subscriberRoutes) change(c *gin.Context) error {
+	in, err := readObject(c)
+	if err != nil {
+		return err
 	}
 	asked, err := readChange(c.Param("subscriber"), in)
 	if err != nil {
-		refuse(c, err)
-		return
+		return err
 	}
 	changed, err := asked.carryOut(c.Request.Context(), s.admin)
-	respond(c, changed, err)
+	return respond(c, changed, err)
 }
 
 // subscriberChange is the change of a subscriber that a request asks for.

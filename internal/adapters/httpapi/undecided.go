@@ -30,53 +30,45 @@ func (u undecidedRoutes) serve(routes gin.IRoutes) {
 
 // serveAt serves the routes for the events that find returns.
 func (u undecidedRoutes) serveAt(routes gin.IRoutes, path, retry string, find func(c *gin.Context) (operations.UndecidedEvents, error)) {
-	routes.GET(path+"/groups", func(c *gin.Context) {
+	routes.GET(path+"/groups", handle(func(c *gin.Context) error {
 		events, err := find(c)
 		if err != nil {
-			refuse(c, err)
-			return
+			return err
 		}
 		groups, err := events.Groups(c.Request.Context())
-		respond(c, ShowGroups(groups), err)
-	})
-	routes.POST(path+"/"+retry, u.bodies.read, func(c *gin.Context) {
-		decide(c, find, func(ctx context.Context, events operations.UndecidedEvents, choice operations.Choice) (int, error) {
-			return events.Retry(ctx, choice)
-		})
-	})
-	routes.POST(path+"/discard", u.bodies.read, func(c *gin.Context) {
-		decide(c, find, func(ctx context.Context, events operations.UndecidedEvents, choice operations.Choice) (int, error) {
-			return events.Discard(ctx, choice)
-		})
-	})
+		return respond(c, ShowGroups(groups), err)
+	}))
+	routes.POST(path+"/"+retry, u.bodies.read, handle(func(c *gin.Context) error {
+		return decide(c, find, operations.UndecidedEvents.Retry)
+	}))
+	routes.POST(path+"/discard", u.bodies.read, handle(func(c *gin.Context) error {
+		return decide(c, find, operations.UndecidedEvents.Discard)
+	}))
 }
 
 // decide counts the chosen events, and changes them unless the request is a dry run.
 func decide(
 	c *gin.Context, find func(c *gin.Context) (operations.UndecidedEvents, error),
-	change func(ctx context.Context, events operations.UndecidedEvents, choice operations.Choice) (int, error),
-) {
-	in := new(object)
-	if err := c.ShouldBindJSON(in); err != nil {
-		refuseBody(c, err)
-		return
+	change func(events operations.UndecidedEvents, ctx context.Context, choice operations.Choice) (int, error),
+) error {
+	in, err := readObject(c)
+	if err != nil {
+		return err
 	}
 	choice, dry, err := readChoice(in)
 	if err != nil {
-		refuse(c, err)
-		return
+		return err
 	}
 	events, err := find(c)
 	if err != nil {
-		refuse(c, err)
-		return
+		return err
 	}
 	chosen, err := events.Count(c.Request.Context(), choice)
 	answer := Decision{Chosen: chosen.Events, Behind: chosen.Behind}
 	if err == nil && !dry {
-		answer.Changed, err = change(c.Request.Context(), events, choice)
+		answer.Changed, err = change(events, c.Request.Context(), choice)
 	}
-	respond(c, answer, err)
+	return respond(c, answer, err)
 }
 
 // readChoice returns which events are chosen, and whether the request is a dry run.
