@@ -97,9 +97,9 @@ func (p *program) adopt(ctx context.Context, c config.Config, options adoptOptio
 // withAdoptHint adds to the error of a refused adoption the option with which the adoption is possible.
 func withAdoptHint(err error) error {
 	switch {
-	case errors.Is(err, operating.ErrUnfit):
+	case errors.Is(err, operating.ErrNotAdoptable):
 		return fmt.Errorf("%w. Say --position only to publish again what was stored meanwhile where no subscriber looks", err)
-	case errors.Is(err, operating.ErrNowhere):
+	case errors.Is(err, operating.ErrStartUnknown):
 		return fmt.Errorf("%w If so, say with --position after which event to go on", err)
 	case errors.Is(err, operating.ErrSequencesRepeat):
 		return fmt.Errorf("%w; or stop every instance and say --accept-repeats", err)
@@ -144,8 +144,8 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 	if plan.OtherStream {
 		errs = append(errs, said("  - redrive again what had been redriven into the former stream;"))
 	}
-	if plan.Sequence.Behind() {
-		errs = append(errs, said("  - set the sequence of outbox.position above %d: it deals position %d next;", plan.Sequence.Highest, plan.Sequence.Next))
+	if plan.Sequence.WentBack() {
+		errs = append(errs, said("  - set the sequence of outbox.position above %d: it deals position %d next;", plan.Sequence.HighestPosition, plan.Sequence.NextPosition))
 	}
 	if plan.Sequence.Misplaced > 0 {
 		errs = append(errs, said("  - move the %s that came where the relay does not look any more to the end of the log, and publish them;",

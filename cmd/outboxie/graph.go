@@ -216,7 +216,7 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Inspector: parts.Inspector, ParkingAdmin: parts.ParkingAdmin,
 		Parked: operating.UndecidedParked(parts.ParkingAdmin), DeadLetters: operating.NewDeadLetters(parts.DeadLetters),
 		Subscribers: operating.NewSubscribers(operating.SubscriberPorts{
-			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Lags,
+			Operator: parts.Operator, Stream: jetstream.NewStateReader(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Lags,
 			Log: parts.Log,
 		}),
 		Logger: parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,

@@ -55,7 +55,7 @@ func TestGraphsStartAndStop(t *testing.T) {
 	port := infra.Port(t)
 	infra.StartNATSProcess(t, fmt.Sprintf("listen: 127.0.0.1:%d\njetstream { store_dir: %q, sync_interval: always }\n", port, t.TempDir()))
 	c.NATS.URL = config.URL(fmt.Sprintf("nats://127.0.0.1:%d", port)) // NATS runs in its own process, so all goroutines are the program's
-	c.HTTP, c.Dev.DataDir = config.HTTP{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}, t.TempDir()
+	c.HTTP, c.Playground.DataDir = config.HTTP{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}, t.TempDir()
 	for name, graph := range everyGraph(c) {
 		t.Run(name, func(t *testing.T) {
 			before := goleak.IgnoreCurrent()

@@ -78,7 +78,7 @@ func (p *program) onSchema(cmd *cobra.Command, work onSchema) error {
 }
 
 func (p *program) migrateDown(ctx context.Context, db *bun.DB, logger *slog.Logger, set postgres.Set, yes bool) error {
-	loss, found, err := postgres.Newest(ctx, db, logger, set)
+	loss, found, err := postgres.NewestMigration(ctx, db, logger, set)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func printStatus(out io.Writer, s operations.RelayStatus) error {
 		fmt.Fprintf(&text, "set back: the sequence of outbox.position went back\n\n"+
 			"  It deals position %d next; the highest one dealt is %d; %s misplaced. What comes at positions that the relay has\n"+
 			"  passed is not published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n",
-			s.Next, s.Highest, counted(s.Misplaced, "event"))
+			s.NextPosition, s.HighestPosition, counted(s.Misplaced, "event"))
 	case httpapi.OutboxStatusStateLeaderless:
 		text.WriteString("nobody leads\n\n  No instance holds the lease, so nothing is published. Run one that can reach NATS too:\n    outboxie serve\n" +
 			"  If one runs, its log and its /readyz say why it does not lead.\n")
@@ -86,7 +86,7 @@ func printStatus(out io.Writer, s operations.RelayStatus) error {
 		return err
 	}
 	describeHalted(&text, s)
-	if httpapi.StateOf(s) != httpapi.OutboxStatusStateWaiting && httpapi.HoldsUp(s) {
+	if httpapi.StateOf(s) != httpapi.OutboxStatusStateWaiting && httpapi.MayDelayRelay(s) {
 		fmt.Fprintf(&text, "\nA transaction that has written the outbox is still open (%s). Later events have to wait for it.\n", writerAge(s))
 		describeWriter(&text, *s.OldestTransaction)
 	}

@@ -35,8 +35,8 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 	fmt.Fprintln(table, "SUBSCRIBER\tSTATE\tMESSAGES BEHIND\tRATE\tCOPIES\tDEAD\tMISSED")
 	for _, s := range all[:min(len(all), maxSummaries)] {
 		behind := "-"
-		if s.Behind != nil {
-			behind = fmt.Sprint(*s.Behind)
+		if s.MessagesBehind != nil {
+			behind = fmt.Sprint(*s.MessagesBehind)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", console.Text(s.Subscriber), summaryState(s, now), behind, s.Rate, len(s.Copies), s.Dead, s.Missed)
 	}

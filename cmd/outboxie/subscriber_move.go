@@ -37,7 +37,7 @@ func (p *program) subscriberRewindCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.changed(asJSON, httpapi.ShowMoving(done, true), "Done. It was at %s.", standsAt(done))
+		return p.changed(asJSON, httpapi.ShowMove(done, true), "Done. It was at %s.", standsAt(done))
 	})
 	cmd.Flags().StringVar(&to, "to", "", toHelp)
 	return cmd
@@ -57,7 +57,7 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 			return err
 		}
 		if !yes {
-			if err := p.planned(asJSON, httpapi.ShowMoving(plan, false)); err != nil {
+			if err := p.planned(asJSON, httpapi.ShowMove(plan, false)); err != nil {
 				return err
 			}
 			return errUsage.With("this would let subscriber %s pass over at most %s, up to sequence %d, with %s, from %s; none of them takes effect; "+
@@ -67,7 +67,7 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.changed(asJSON, httpapi.ShowMoving(done, true), "Subscriber %s goes on after sequence %d. It was at %s, and passes over at most %s.",
+		return p.changed(asJSON, httpapi.ShowMove(done, true), "Subscriber %s goes on after sequence %d. It was at %s, and passes over at most %s.",
 			id, done.To.Sequence, standsAt(done), counted(done.Events, "event"))
 	})
 	cmd.Flags().StringVar(&to, "to", "", toHelp)

@@ -33,7 +33,7 @@ func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func
 	}
 	return withDatabase(c, func(db *bun.DB) error {
 		return work(cmd.Context(), operating.NewSubscribers(operating.SubscriberPorts{
-			Operator: postgres.NewOperator(db), Stream: jetstream.NewSpectator(nc, c.Stream.Name, logger), Lags: consumers,
+			Operator: postgres.NewOperator(db), Stream: jetstream.NewStateReader(nc, c.Stream.Name, logger), Lags: consumers,
 			Log: postgres.NewInbox(db, postgres.InboxOptions{}),
 		}))
 	})

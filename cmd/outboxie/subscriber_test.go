@@ -33,7 +33,7 @@ func (failing) Applied(context.Context, outbox.Entry) {}
 func setAside(t *testing.T, db *bun.DB, events []inbox.Event, handle failing) {
 	t.Helper()
 	letters := postgres.NewInbox(db, postgres.InboxOptions{})
-	require.NoError(t, letters.Begin(t.Context(), "emails", 1, "the stream", inbox.StreamPosition{}))
+	require.NoError(t, letters.CreateLanes(t.Context(), "emails", 1, "the stream", inbox.StreamPosition{}))
 	view, err := letters.Heartbeat(t.Context(), "emails", "copy")
 	require.NoError(t, err)
 	batch := inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: uint64(len(events))}, Events: events}

@@ -54,7 +54,7 @@ type decision struct {
 }
 
 // decide prints how many events are chosen, and changes them. Several events need --yes.
-func (p *program) decide(ctx context.Context, c choice, undecided operations.UndecidedEvents, d decision) error {
+func (p *program) decide(ctx context.Context, c choice, undecided operations.UndecidedEventsAdmin, d decision) error {
 	choice, err := c.read()
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (p *program) decide(ctx context.Context, c choice, undecided operations.Und
 // sayDecision prints how many events were found and changed. changed is -1 if the command has changed nothing yet.
 func (p *program) sayDecision(c choice, d decision, found operations.ChoiceCount, changed int) error {
 	if c.asJSON {
-		return printJSON(p.stdout, httpapi.Decision{Chosen: found.Events, Behind: found.Behind, Changed: max(changed, 0)})
+		return printJSON(p.stdout, httpapi.Decision{Chosen: found.Events, Behind: found.EventsBehind, Changed: max(changed, 0)})
 	}
 	if c.all && !d.final {
 		_, err := fmt.Fprint(p.stdout, d.done(max(changed, 0)))
@@ -93,7 +93,7 @@ func (p *program) sayDecision(c choice, d decision, found operations.ChoiceCount
 		return err
 	}
 	text := fmt.Sprintf("Chosen: %s, behind which %s of the same aggregates wait.\n", counted(int64(found.Events), d.thing),
-		counted(int64(found.Behind), "event"))
+		counted(int64(found.EventsBehind), "event"))
 	if changed >= 0 {
 		text += d.done(changed)
 	}
@@ -110,7 +110,7 @@ func printGroups(out io.Writer, groups operations.Groups, now time.Time, none, m
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "GROUP\tEVENTS\tBEHIND\tFIRST\tLAST\tTYPE\tEXAMPLE\tREASON")
 	for _, g := range groups.List {
-		fmt.Fprintf(table, "%s\t%d\t%d\t%s ago\t%s ago\t%s\t%s\t%s\n", g.ID, g.Events, g.Behind, age(now.Sub(g.First)), age(now.Sub(g.Last)),
+		fmt.Fprintf(table, "%s\t%d\t%d\t%s ago\t%s ago\t%s\t%s\t%s\n", g.ID, g.Events, g.EventsBehind, age(now.Sub(g.First)), age(now.Sub(g.Last)),
 			typesOf(g), console.Text(g.Example.EventID), console.Line(g.Pattern))
 	}
 	if err := table.Flush(); err != nil {

@@ -154,7 +154,7 @@ func TestDecisionsThatFail(t *testing.T) {
 }
 
 type failingPile struct {
-	operations.UndecidedEvents
+	operations.UndecidedEventsAdmin
 	count, change error
 }
 

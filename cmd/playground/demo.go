@@ -42,7 +42,7 @@ func (p *playground) demoCommand() *cobra.Command {
 			case port < 0 || port > 65533:
 				return errUsage.With("--port %d must be from 1 to 65533, or 0 for any free ones", port)
 			default:
-				fleet = demo.NewProcesses(p.program, p.environment, port, &demoServers{postgresHome: c.Dev.PostgresHome})
+				fleet = demo.NewProcesses(p.program, p.environment, port, &demoServers{postgresHome: c.Playground.PostgresHome})
 			}
 			return demo.Run(cmd.Context(), fleet, p.terminal, stay)
 		},

@@ -44,7 +44,7 @@ Postgres and NATS are ready after %.1f s; their data is in %s.
 
 Ctrl-C stops them.
 
-`, time.Since(began).Seconds(), c.Dev.DataDir, servers.databaseURL(c), servers.brokerURL(c))
+`, time.Since(began).Seconds(), c.Playground.DataDir, servers.databaseURL(c), servers.brokerURL(c))
 	if err != nil {
 		return err
 	}

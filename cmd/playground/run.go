@@ -58,7 +58,7 @@ func (p *playground) run(ctx context.Context, c config.Config, version string) (
 	}
 	traces := findTraces(ctx, c.Jaeger.URL)
 	environment := slices.Concat(p.environment, traces.environment(), []string{
-		"DATABASE_URL=" + string(c.Database.URL), "NATS_URL=" + string(c.NATS.URL), "OUTBOXIE_DATA_DIR=" + c.Dev.DataDir,
+		"DATABASE_URL=" + string(c.Database.URL), "NATS_URL=" + string(c.NATS.URL), "OUTBOXIE_DATA_DIR=" + c.Playground.DataDir,
 	})
 	all := members(addresses)
 	defer stop(all)
@@ -167,7 +167,7 @@ func choose(ctx context.Context, c config.Config) (a addresses, err error) {
 	if err != nil {
 		return a, err
 	}
-	for i := range c.Dev.Subscribers {
+	for i := range c.Playground.Subscribers {
 		port := 0
 		if first > 0 {
 			port = first + 1 + i
@@ -183,7 +183,7 @@ func choose(ctx context.Context, c config.Config) (a addresses, err error) {
 
 // fixed returns the address with a free port in the place of port 0. It fails if the port is taken.
 func fixed(ctx context.Context, address string) (string, error) {
-	free, err := processes.Free(ctx, address)
+	free, err := processes.FreeAddress(ctx, address)
 	if err != nil {
 		return "", fmt.Errorf("cannot listen on %s: %w: stop what listens there, or choose another address with --http-addr and --admin-addr; "+
 			"port 0 picks a free one", address, err)

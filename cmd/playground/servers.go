@@ -17,7 +17,7 @@ type servers struct {
 
 // start starts a Postgres and a NATS on the data folder, and puts their addresses into c.
 func (s *servers) start(ctx context.Context, c *config.Config, logger *slog.Logger) error {
-	if err := embedded.Prepare(c.Dev.DataDir, c.Dev.Fresh); err != nil {
+	if err := embedded.Prepare(c.Playground.DataDir, c.Playground.Fresh); err != nil {
 		return err
 	}
 	if err := s.startPostgres(ctx, c, logger); err != nil {
@@ -37,11 +37,11 @@ func (s *servers) startMissing(ctx context.Context, c *config.Config, logger *sl
 	if len(given) == 0 {
 		return s.start(ctx, c, logger)
 	}
-	if c.Dev.Fresh {
+	if c.Playground.Fresh {
 		return errUsage.With("--fresh deletes the data of the Postgres and the NATS that this command runs, and %s names another server, whose data "+
 			"would stay: the relay halts when it finds one without the other. Unset %s, or leave --fresh out", given[0], given[0])
 	}
-	err := embedded.FinishWipe(c.Dev.DataDir)
+	err := embedded.FinishWipe(c.Playground.DataDir)
 	if err == nil && !c.Given(config.DatabaseURL) {
 		err = s.startPostgres(ctx, c, logger)
 	}
@@ -53,7 +53,7 @@ func (s *servers) startMissing(ctx context.Context, c *config.Config, logger *sl
 
 func (s *servers) startPostgres(ctx context.Context, c *config.Config, logger *slog.Logger) (err error) {
 	s.postgres, err = embedded.StartPostgres(ctx, embedded.PostgresOptions{
-		DataDir: embedded.PostgresFolder(c.Dev.DataDir), Port: c.Dev.PostgresPort, Home: c.Dev.PostgresHome, Logger: logger,
+		DataDir: embedded.PostgresFolder(c.Playground.DataDir), Port: c.Playground.PostgresPort, Home: c.Playground.PostgresHome, Logger: logger,
 	})
 	if err == nil {
 		c.Database.URL = config.URL(s.postgres.URL())
@@ -63,7 +63,7 @@ func (s *servers) startPostgres(ctx context.Context, c *config.Config, logger *s
 
 func (s *servers) startNATS(c *config.Config, logger *slog.Logger) (err error) {
 	s.nats, err = embedded.StartNATS(embedded.NATSOptions{
-		StoreDir: embedded.NATSFolder(c.Dev.DataDir), Port: c.Dev.NATSPort, Logger: logger,
+		StoreDir: embedded.NATSFolder(c.Playground.DataDir), Port: c.Playground.NATSPort, Logger: logger,
 	})
 	if err == nil {
 		c.NATS.URL = config.URL(s.nats.URL())

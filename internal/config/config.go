@@ -26,7 +26,7 @@ type Config struct {
 	Subscriber Subscriber
 	Jaeger     Jaeger
 	Log        Log
-	Dev        Dev
+	Playground Playground
 
 	built *buildInfo // nil if code made the Config; a pointer, so printing a Config never shows the content
 }
@@ -128,8 +128,8 @@ type Log struct {
 	Format Format     `env:"LOG_FORMAT"`
 }
 
-// Dev configures the commands of playground. By default, DataDir also has the file with the token of the admin listener.
-type Dev struct {
+// Playground configures the commands of playground. By default, DataDir also has the file with the token of the admin listener.
+type Playground struct {
 	DataDir      string `env:"OUTBOXIE_DATA_DIR"` // where Postgres and NATS keep their data
 	PostgresHome string `env:"OUTBOXIE_PG_HOME"`  // the folder above bin/postgres; empty: look for it
 	PostgresPort int    `env:"--postgres-port"`   // on loopback; 0 picks a free one
@@ -152,9 +152,9 @@ func Default() Config {
 			MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20,
 			OnLoss: Stop,
 		},
-		Jaeger: Jaeger{URL: "http://localhost:16686"},
-		Log:    Log{Level: slog.LevelInfo, Format: Text},
-		Dev:    Dev{DataDir: ".outboxie", Subscribers: 1},
+		Jaeger:     Jaeger{URL: "http://localhost:16686"},
+		Log:        Log{Level: slog.LevelInfo, Format: Text},
+		Playground: Playground{DataDir: ".outboxie", Subscribers: 1},
 	}
 }
 

@@ -37,7 +37,7 @@ func TestDefaultsAreTheContract(t *testing.T) {
 	require.Equal(t, config.Jaeger{URL: "http://localhost:16686"}, c.Jaeger)
 	require.Equal(t, config.Log{Level: slog.LevelInfo, Format: config.Text}, c.Log)
 	require.Equal(t, config.Roles{API: true, Relay: true}, c.Roles)
-	require.Equal(t, config.Dev{DataDir: ".outboxie", Subscribers: 1}, c.Dev)
+	require.Equal(t, config.Playground{DataDir: ".outboxie", Subscribers: 1}, c.Playground)
 
 	other, err := build()
 	require.NoError(t, err)
@@ -78,7 +78,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	}, c.Outbox)
 	require.Equal(t, config.Jaeger{URL: "https://jaeger:443/ui"}, c.Jaeger)
 	require.Equal(t, config.Log{Level: slog.LevelDebug, Format: config.JSON}, c.Log)
-	require.Equal(t, config.Dev{DataDir: "/data", PostgresHome: "/pg", PostgresPort: 5432, NATSPort: 4222, Fresh: true, Subscribers: 3}, c.Dev)
+	require.Equal(t, config.Playground{DataDir: "/data", PostgresHome: "/pg", PostgresPort: 5432, NATSPort: 4222, Fresh: true, Subscribers: 3}, c.Playground)
 	require.Equal(t, config.Subscriber{
 		ID: "billing", Handler: "emails", MaxAttempts: 3, InboxRetention: 337 * time.Hour,
 		Lanes: 64, BatchTime: 50 * time.Millisecond, IdleTimeout: time.Minute, ReadAhead: 1 << 20, OnLoss: config.Continue,
@@ -135,7 +135,7 @@ func TestPrecedence(t *testing.T) {
 func TestFreshCannotComeFromTheEnvironment(t *testing.T) {
 	c, err := build("--fresh=true", "FRESH=true")
 	require.NoError(t, err)
-	require.False(t, c.Dev.Fresh)
+	require.False(t, c.Playground.Fresh)
 }
 
 func TestUsableFromCode(t *testing.T) {

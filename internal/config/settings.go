@@ -268,22 +268,22 @@ var settings = []setting{
 	},
 	{
 		name: DataDir, flag: "data-dir", kind: "folder", help: "where Postgres and NATS keep their data",
-		accepts: "a folder", ok: func(c Config) bool { return c.Dev.DataDir != "" },
+		accepts: "a folder", ok: func(c Config) bool { return c.Playground.DataDir != "" },
 	},
 	{name: PostgresHome, accepts: "the folder above bin/postgres"},
 	{
 		name: PostgresPort, flag: "postgres-port", kind: "number", help: "port of Postgres on 127.0.0.1; 0 picks a free one",
-		accepts: aPort, ok: func(c Config) bool { return within(c.Dev.PostgresPort, 0, 65535) },
+		accepts: aPort, ok: func(c Config) bool { return within(c.Playground.PostgresPort, 0, 65535) },
 	},
 	{
 		name: NATSPort, flag: "nats-port", kind: "number", help: "port of NATS on 127.0.0.1; 0 picks a free one",
-		accepts: aPort, ok: func(c Config) bool { return within(c.Dev.NATSPort, 0, 65535) },
+		accepts: aPort, ok: func(c Config) bool { return within(c.Playground.NATSPort, 0, 65535) },
 	},
 	{name: Fresh, flag: "fresh", kind: "bool", help: "delete the data of earlier runs first", accepts: "true or false"},
 	{
 		name: Subscribers, flag: "subscribers", kind: "number", help: "how many subscribers to run",
 		accepts: "a whole number from 0 to 100",
-		ok:      func(c Config) bool { return within(c.Dev.Subscribers, 0, 100) },
+		ok:      func(c Config) bool { return within(c.Playground.Subscribers, 0, 100) },
 	},
 }
 

@@ -18,7 +18,7 @@ func (c Config) TokenFile() string {
 	if c.HTTP.AdminTokenFile != "" {
 		return c.HTTP.AdminTokenFile
 	}
-	return filepath.Join(c.Dev.DataDir, "admin-token")
+	return filepath.Join(c.Playground.DataDir, "admin-token")
 }
 
 // ReadToken returns the token of the admin listener: ADMIN_TOKEN, else the content of TokenFile. If there is no file, it fails with

@@ -78,8 +78,8 @@ func saneRun() *testRun {
 			Subscriber: subscriber, Customer: customer(n).String(), Currency: "USD", Minor: int64(100 + n), Orders: 1,
 		})
 		placement := checker.Placement{Customer: customer(n), Minor: int64(100 + n)}
-		r.ledger.Asked(placement)
-		r.ledger.Placed(placement, checker.ID{0: byte(n)})
+		r.ledger.OrderRequested(placement)
+		r.ledger.OrderAnswered(placement, checker.ID{0: byte(n)})
 		r.ledger.Acknowledged(checker.ID{0: byte(n)}, 2)
 	}
 	r.ledger.RolledBack(id(4))
@@ -300,7 +300,7 @@ func TestEachViolationIsNoticed(t *testing.T) {
 		},
 		{
 			"another order was answered than was made", saneRun, func(r *testRun) {
-				r.ledger.Placed(checker.Placement{Customer: customer(1), Minor: 101}, checker.ID{0: 2})
+				r.ledger.OrderAnswered(checker.Placement{Customer: customer(1), Minor: 101}, checker.ID{0: 2})
 			}, []checker.Check{checker.Keys},
 		},
 	} {

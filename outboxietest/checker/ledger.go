@@ -40,15 +40,15 @@ func (l *Ledger) Acknowledged(order ID, version int64) {
 	l.orders[order] = max(l.orders[order], version)
 }
 
-// Asked records that a client is about to place an order, perhaps in several tries with the same key.
-func (l *Ledger) Asked(p Placement) {
+// OrderRequested records that a client is about to place an order, perhaps in several tries with the same key.
+func (l *Ledger) OrderRequested(p Placement) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.placed[p] = ID{}
 }
 
-// Placed records the order that the answer named.
-func (l *Ledger) Placed(p Placement, order ID) {
+// OrderAnswered records the order that the answer named.
+func (l *Ledger) OrderAnswered(p Placement, order ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.placed[p] = order
@@ -81,8 +81,8 @@ func (l *Ledger) Poisoned(events ...ID) {
 	}
 }
 
-// Troubled notes events that subscribers cannot handle for a while.
-func (l *Ledger) Troubled(events ...ID) {
+// FailsForAWhile notes events that subscribers cannot handle for a while.
+func (l *Ledger) FailsForAWhile(events ...ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, event := range events {

@@ -16,7 +16,7 @@ func letter(n int, state string) checker.Letter {
 func runWithPoison() *testRun {
 	r := saneRun()
 	r.ledger.Poisoned(id(3))
-	r.ledger.Troubled(id(2))
+	r.ledger.FailsForAWhile(id(2))
 	r.letters = []checker.Letter{letter(3, "dead"), letter(6, "waiting"), letter(2, ""), letter(5, "")}
 	r.effects = []checker.Effect{r.effects[0], r.effects[1], r.effects[3]}
 	return r

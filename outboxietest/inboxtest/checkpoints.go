@@ -64,10 +64,10 @@ func requireLanes(t *testing.T, s Store, lanes int, at inbox.StreamPosition) []i
 
 func checkpointsBegin(t *testing.T, s Store) {
 	require.Empty(t, lanesOf(t, s, subscriber))
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, positionAt(7)))
+	require.NoError(t, s.Checkpoints.CreateLanes(t.Context(), subscriber, 3, stream, positionAt(7)))
 	made := requireLanes(t, s, 3, positionAt(7))
 	for _, lanes := range []int{1, 3, 64} {
-		require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, lanes, "another", positionAt(9)))
+		require.NoError(t, s.Checkpoints.CreateLanes(t.Context(), subscriber, lanes, "another", positionAt(9)))
 		require.Equal(t, made, lanesOf(t, s, subscriber))
 	}
 }
@@ -78,7 +78,7 @@ func checkpointsBeginTogether(t *testing.T, s Store) {
 		var copies sync.WaitGroup
 		for lanes := range 12 {
 			copies.Go(func() {
-				if err := s.Checkpoints.Begin(t.Context(), name, lanes+1, stream, inbox.StreamPosition{}); err != nil {
+				if err := s.Checkpoints.CreateLanes(t.Context(), name, lanes+1, stream, inbox.StreamPosition{}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -98,7 +98,7 @@ func checkpointsApart(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
 	for _, name := range []string{"Billing's ?0", "billing's ?0 "} {
 		require.Empty(t, lanesOf(t, s, name))
-		require.NoError(t, s.Checkpoints.Begin(t.Context(), name, 2, stream, positionAt(5)))
+		require.NoError(t, s.Checkpoints.CreateLanes(t.Context(), name, 2, stream, positionAt(5)))
 		_, err := s.Checkpoints.Rewind(t.Context(), name, lanesOf(t, s, name)[0], stream, positionAt(2))
 		require.NoError(t, err)
 	}
@@ -116,11 +116,11 @@ func checkpointsCopies(t *testing.T, s Store) {
 	see(subscriber, "b's", "b's")
 	see(subscriber, `a"\{}`, `a"\{}`, "b's")
 	see("another", "c", "c")
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
+	require.NoError(t, s.Checkpoints.CreateLanes(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	see(subscriber, "C", "C", `a"\{}`, "b's")
-	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, `a"\{}`))
-	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, "nobody"))
-	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, "c"))
+	require.NoError(t, s.Checkpoints.RemoveCopy(t.Context(), subscriber, `a"\{}`))
+	require.NoError(t, s.Checkpoints.RemoveCopy(t.Context(), subscriber, "nobody"))
+	require.NoError(t, s.Checkpoints.RemoveCopy(t.Context(), subscriber, "c"))
 	see(subscriber, "b's", "C", "b's")
 	see("another", "d", "c", "d")
 }
@@ -130,22 +130,22 @@ func checkpointsSilent(t *testing.T, s Store) {
 		t.Helper()
 		view, err := s.Checkpoints.Heartbeat(t.Context(), subscriber, instance)
 		require.NoError(t, err)
-		return view.Silent
+		return view.SilentCopies
 	}
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
+	require.NoError(t, s.Checkpoints.CreateLanes(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
 	require.Empty(t, silent("a"))
 	time.Sleep(inbox.CopySilentAfter)
 	require.Equal(t, []string{"a"}, silent("b"))
 	require.Empty(t, silent("a"))
 	require.Empty(t, silent("b"))
-	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, "a"))
+	require.NoError(t, s.Checkpoints.RemoveCopy(t.Context(), subscriber, "a"))
 	time.Sleep(inbox.CopySilentAfter)
 	require.Empty(t, silent("b"))
 }
 
 func checkpointsPlace(t *testing.T, s Store) {
 	at := inbox.StreamPosition{Sequence: 1<<62 + 1, StoredAt: time.Date(2026, 11, 29, 10, 0, 0, 123_456_789, time.UTC)}
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 1, stream, at))
+	require.NoError(t, s.Checkpoints.CreateLanes(t.Context(), subscriber, 1, stream, at))
 	from := requireLanes(t, s, 1, at)[0]
 	to := inbox.StreamPosition{Sequence: 9, StoredAt: at.StoredAt.Add(1).In(time.FixedZone("elsewhere", 3600))}
 	_, err := s.Checkpoints.Rewind(t.Context(), subscriber, from, stream, to)
@@ -169,7 +169,7 @@ func checkpointsIdle(t *testing.T, s Store) {
 }
 
 func checkpointsRewind(t *testing.T, s Store) {
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, positionAt(7)))
+	require.NoError(t, s.Checkpoints.CreateLanes(t.Context(), subscriber, 2, stream, positionAt(7)))
 	lanes := lanesOf(t, s, subscriber)
 	back, err := s.Checkpoints.Rewind(t.Context(), subscriber, lanes[1], stream, positionAt(4))
 	require.NoError(t, err)
@@ -230,7 +230,7 @@ func checkpointsRewindTogether(t *testing.T, s Store) {
 }
 
 func checkpointsMarks(t *testing.T, s Store) {
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
+	require.NoError(t, s.Checkpoints.CreateLanes(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
 	l := newLane(s).look(t)
 	requireMarks := func(want ...uint64) {
 		t.Helper()
@@ -289,8 +289,8 @@ func checkpointsOutage(t *testing.T, s Store) {
 	_, marking := s.Checkpoints.Marks(t.Context(), subscriber, 0)
 	_, rewinding := s.Checkpoints.Rewind(t.Context(), subscriber, l.at, stream, positionAt(1))
 	for _, err := range []error{
-		looking, marking, rewinding, s.Checkpoints.Leave(t.Context(), subscriber, "a"),
-		s.Checkpoints.Begin(t.Context(), "another", 1, stream, inbox.StreamPosition{}),
+		looking, marking, rewinding, s.Checkpoints.RemoveCopy(t.Context(), subscriber, "a"),
+		s.Checkpoints.CreateLanes(t.Context(), "another", 1, stream, inbox.StreamPosition{}),
 		s.Checkpoints.Subscribe(t.Context(), subscriber, "handler", []string{"a"}),
 	} {
 		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
@@ -303,7 +303,7 @@ func checkpointsUnknown(t *testing.T, s Store) {
 	marks, err := s.Checkpoints.Marks(t.Context(), subscriber, 0)
 	require.NoError(t, err)
 	require.Empty(t, marks)
-	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, "a"))
+	require.NoError(t, s.Checkpoints.RemoveCopy(t.Context(), subscriber, "a"))
 	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, inbox.Checkpoint{Lanes: 1, Stream: stream, Revision: 1}, stream, inbox.StreamPosition{})
 	requireLaneMoved(t, err)
 	require.Empty(t, lanesOf(t, s, subscriber))

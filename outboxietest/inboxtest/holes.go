@@ -15,10 +15,10 @@ import (
 type HoleStore struct {
 	Store
 	Log inbox.Log
-	// Reach makes the log's cursor stand in the stream with this identity, at a sequence and a position.
-	Reach func(t *testing.T, stream string, sequence uint64, position outbox.Position)
-	// Keep puts events into the log, at their positions.
-	Keep func(t *testing.T, events ...outbox.Entry)
+	// SetLogCursor makes the log's cursor stand in the stream with this identity, at a sequence and a position.
+	SetLogCursor func(t *testing.T, stream string, sequence uint64, position outbox.Position)
+	// AppendToLog puts events into the log, at their positions.
+	AppendToLog func(t *testing.T, events ...outbox.Entry)
 	// Park puts an event of the log into its parking lot. sequence is where the event was redriven; 0: it was not.
 	Park func(t *testing.T, event outbox.Entry, sequence uint64)
 	// Purge removes the log up to a position, as retention does.
@@ -35,9 +35,9 @@ func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
 		require.NoError(t, store.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{relaytest.EventType}))
 		g.look(t)
 		for _, event := range g.events {
-			store.Keep(t, event.Entry)
+			store.AppendToLog(t, event.Entry)
 		}
-		store.Reach(t, stream, 20, 10)
+		store.SetLogCursor(t, stream, 20, 10)
 		return g
 	}, []promise[*holes]{
 		{"what the stream lost is in the log, in order", holeInOrder},
@@ -71,9 +71,9 @@ var wholeHole = inbox.ReadLimit{Count: 100, Bytes: 1 << 20}
 
 // hole returns a hole of the first messages of the stream, up to the sequence last. Each message had one event.
 func hole(last uint64) inbox.Hole {
-	h := inbox.Hole{Lane: 0, Lanes: 1, Stream: stream, First: 1, Last: last, Read: 10, Before: 11}
+	h := inbox.Hole{Lane: 0, Lanes: 1, Stream: stream, First: 1, Last: last, LastRead: 10, EndsBefore: 11}
 	for position := last + 1; position <= 10; position++ {
-		h.Present = append(h.Present, outbox.Position(position))
+		h.PositionsAfter = append(h.PositionsAfter, outbox.Position(position))
 	}
 	return h
 }
@@ -109,11 +109,11 @@ func holeInOrder(t *testing.T, g *holes) {
 
 func holeCopied(t *testing.T, g *holes) {
 	copied := hole(4)
-	copied.Present = append([]outbox.Position{2}, copied.Present...)
+	copied.PositionsAfter = append([]outbox.Position{2}, copied.PositionsAfter...)
 	lost, positions := g.lost(t, copied, wholeHole)
 	require.Equal(t, []int{1, 2, 3, 4}, positions, "event 2 is not after 4")
 	require.EqualValues(t, 4, lost.CompleteTo)
-	copied.Present[0] = 4
+	copied.PositionsAfter[0] = 4
 	lost, positions = g.lost(t, copied, wholeHole)
 	require.Equal(t, []int{1, 2, 3}, positions, "event 4 is behind the hole, in its place")
 	require.EqualValues(t, 3, lost.CompleteTo)
@@ -125,18 +125,18 @@ func holeUnsure(t *testing.T, g *holes) {
 	h.First, h.After = 7, 0
 	lost, positions := g.lost(t, h, wholeHole)
 	require.Equal(t, []int{7, 8}, positions, "two messages have two events")
-	require.Zero(t, lost.Unknown)
+	require.Zero(t, lost.LostMessages)
 	g.HoleStore.Park(t, g.events[7].Entry, 0)
 	_, positions = g.lost(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
 	g.HoleStore.Purge(t, 5)
 	lost, positions = g.lost(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
-	require.Zero(t, lost.Unknown, "the log has as many events as the hole has messages")
+	require.Zero(t, lost.LostMessages, "the log has as many events as the hole has messages")
 	h.First = 4
 	lost, positions = g.lost(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
-	require.Equal(t, 5, lost.Unknown)
+	require.Equal(t, 5, lost.LostMessages)
 }
 
 // holeWithoutAHole checks a lane whose own message was removed. No message is missing after it, but the next message does not continue the
@@ -147,14 +147,14 @@ func holeWithoutAHole(t *testing.T, g *holes) {
 	lost, positions := g.lost(t, h, wholeHole)
 	require.Equal(t, []int{3, 4, 5, 6}, positions)
 	require.EqualValues(t, 6, lost.CompleteTo)
-	require.Zero(t, lost.Unknown)
+	require.Zero(t, lost.LostMessages)
 	g.HoleStore.Purge(t, 4)
 	lost, _ = g.lost(t, h, wholeHole)
-	require.Equal(t, 2, lost.Unknown)
-	g.HoleStore.Reach(t, "another", 20, 10)
+	require.Equal(t, 2, lost.LostMessages)
+	g.HoleStore.SetLogCursor(t, "another", 20, 10)
 	lost, positions = g.lost(t, h, wholeHole)
 	require.Empty(t, positions)
-	require.Zero(t, lost.Unknown, "no message was removed")
+	require.Zero(t, lost.LostMessages, "no message was removed")
 	require.EqualValues(t, 6, lost.CompleteTo)
 }
 
@@ -190,13 +190,13 @@ func holeOfLane(t *testing.T, g *holes) {
 func holeWanted(t *testing.T, g *holes) {
 	other := newEvent(11, "a")
 	other.Type = "other"
-	g.HoleStore.Keep(t, other.Entry)
+	g.HoleStore.AppendToLog(t, other.Entry)
 	h := hole(11)
-	h.After, h.Before, h.Present = 9, 13, nil
+	h.After, h.EndsBefore, h.PositionsAfter = 9, 13, nil
 	lost, positions := g.lost(t, h, wholeHole)
 	require.Equal(t, []int{10}, positions)
 	require.EqualValues(t, 12, lost.CompleteTo)
-	require.Zero(t, lost.Unknown)
+	require.Zero(t, lost.LostMessages)
 }
 
 // apply applies events in the lane.
@@ -239,17 +239,17 @@ func holeRedriven(t *testing.T, g *holes) {
 
 	g.HoleStore.Park(t, g.events[9].Entry, 8)
 	h = hole(8)
-	h.Before, h.Present = 5, nil // the relay was sent back, and has not come to the event again
+	h.EndsBefore, h.PositionsAfter = 5, nil // the relay was sent back, and has not come to the event again
 	lost, positions := g.lost(t, h, wholeHole)
 	require.Equal(t, []int{1, 2, 3, 4, 10}, positions, "also an event that is later in the log than the hole's end")
 	require.EqualValues(t, 4, lost.CompleteTo)
 }
 
 func holeAtTheEnd(t *testing.T, g *holes) {
-	end := inbox.Hole{Lanes: 1, Stream: stream, First: 5, Last: 19, Read: 19, After: 4}
+	end := inbox.Hole{Lanes: 1, Stream: stream, First: 5, Last: 19, LastRead: 19, After: 4}
 	lost, _ := g.lost(t, end, wholeHole)
 	require.True(t, lost.EndUnknown, "the cursor stands after what was read")
-	end.Read = 20
+	end.LastRead = 20
 	lost, positions := g.lost(t, end, wholeHole)
 	require.Equal(t, []int{5, 6, 7, 8, 9, 10}, positions)
 	require.EqualValues(t, 10, lost.CompleteTo)
@@ -266,16 +266,16 @@ func holePurged(t *testing.T, g *holes) {
 	g.HoleStore.Purge(t, 2)
 	lost, positions := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, []int{3, 4}, positions)
-	require.Equal(t, 2, lost.Unknown)
+	require.Equal(t, 2, lost.LostMessages)
 	require.Contains(t, lost.Why, "up to position 2")
 	after := hole(4)
 	after.First, after.After = 3, 2
 	lost, _ = g.lost(t, after, wholeHole)
-	require.Zero(t, lost.Unknown)
+	require.Zero(t, lost.LostMessages)
 	g.HoleStore.Purge(t, 10)
 	lost, positions = g.lost(t, hole(4), wholeHole)
 	require.Empty(t, positions)
-	require.Equal(t, 4, lost.Unknown, "what is present is known")
+	require.Equal(t, 4, lost.LostMessages, "what is present is known")
 	require.EqualValues(t, 4, lost.CompleteTo)
 }
 
@@ -283,14 +283,14 @@ func holePurgedDealt(t *testing.T, g *holes) {
 	g.apply(t, inbox.Batch{To: positionAt(2), Events: g.events[:2]})
 	g.HoleStore.Purge(t, 4)
 	lost, _ := g.lost(t, hole(4), wholeHole)
-	require.Equal(t, 2, lost.Unknown)
+	require.Equal(t, 2, lost.LostMessages)
 }
 
 func holeElsewhere(t *testing.T, g *holes) {
-	g.HoleStore.Reach(t, "another", 20, 10)
+	g.HoleStore.SetLogCursor(t, "another", 20, 10)
 	lost, positions := g.lost(t, hole(4), wholeHole)
 	require.Empty(t, positions)
-	require.Equal(t, 4, lost.Unknown)
+	require.Equal(t, 4, lost.LostMessages)
 	require.True(t, lost.OtherStream)
 	require.Contains(t, lost.Why, "this database is not the one whose log fills the stream")
 	reached, err := g.HoleStore.Log.CursorBetween(t.Context(), stream, 20, 20)
@@ -302,7 +302,7 @@ func holeCounted(t *testing.T, g *holes) {
 	counts := func() []int64 {
 		view, err := g.Checkpoints.Heartbeat(t.Context(), subscriber, "reader")
 		require.NoError(t, err)
-		return []int64{view.Filled, view.Missed}
+		return []int64{view.FilledEvents, view.MissedMessages}
 	}
 	require.Equal(t, []int64{0, 0}, counts())
 	g.apply(t, inbox.Batch{To: positionAt(3), Events: g.events[:3], FromLog: 2})
@@ -340,7 +340,7 @@ func holeProgress(t *testing.T, g *holes) {
 	g.at = unsure // the progress takes no part in the comparison
 	g.apply(t, inbox.Batch{To: inbox.StreamPosition{Sequence: inbox.MarkEvery + 5, Progress: 80}})
 	require.Equal(t, inbox.StreamPosition{Sequence: inbox.MarkEvery + 5, Progress: 80}, g.look(t).at.StreamPosition)
-	require.NoError(t, g.Checkpoints.Begin(t.Context(), "late", 2, stream, inbox.StreamPosition{Sequence: 9, Progress: 5}))
+	require.NoError(t, g.Checkpoints.CreateLanes(t.Context(), "late", 2, stream, inbox.StreamPosition{Sequence: 9, Progress: 5}))
 	view, err := g.Checkpoints.Heartbeat(t.Context(), "late", "reader")
 	require.NoError(t, err)
 	require.EqualValues(t, 5, view.Lanes[1].Progress)

@@ -64,7 +64,7 @@ func (l *letters) requireUndecided(t *testing.T, want ...string) {
 		slices.SortFunc(found, func(a, b operations.UndecidedEvent) int { return int(a.Position - b.Position) })
 		var shown []string
 		for _, u := range found {
-			shown = append(shown, fmt.Sprintf("%d: %d behind", u.Position, u.Behind))
+			shown = append(shown, fmt.Sprintf("%d: %d behind", u.Position, u.EventsBehind))
 		}
 		require.Equal(t, want, shown)
 	}
@@ -107,7 +107,7 @@ func groupsList(t *testing.T, l *letters) {
 	require.WithinDuration(t, time.Now(), first.Last, time.Minute)
 	first.First, first.Last = time.Time{}, time.Time{}
 	require.Equal(t, operations.UndecidedEvent{
-		Position: 1, EventID: a[0].ID, Key: a[0].Key, Type: "a.v1", Reason: "customer 7 is unknown", Behind: 2,
+		Position: 1, EventID: a[0].ID, Key: a[0].Key, Type: "a.v1", Reason: "customer 7 is unknown", EventsBehind: 2,
 	}, first)
 	page, _, err := l.Letters.Undecided(t.Context(), "shipping", operations.DeadLetterCursor{}, 10)
 	require.NoError(t, err)

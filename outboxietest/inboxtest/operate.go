@@ -210,7 +210,7 @@ func operateSkip(t *testing.T, o *operatedSubscriber) {
 }
 
 func operateMoveSome(t *testing.T, o *operatedSubscriber) {
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
+	require.NoError(t, o.Checkpoints.CreateLanes(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	for n, at := range []uint64{10, 20, 30} {
 		o.at.Lane = n
 		o.look(t).move(t, positionAt(at))
@@ -239,7 +239,7 @@ func operateMoveSome(t *testing.T, o *operatedSubscriber) {
 }
 
 func operateProof(t *testing.T, o *operatedSubscriber) {
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, positionAt(5)))
+	require.NoError(t, o.Checkpoints.CreateLanes(t.Context(), subscriber, 2, stream, positionAt(5)))
 	o.look(t).move(t, positionAt(9))
 	lanes := lanesOf(t, o.Store, subscriber)
 	for _, verb := range []func(proof inbox.LaneCheck) error{
@@ -266,7 +266,7 @@ func operateProof(t *testing.T, o *operatedSubscriber) {
 }
 
 func operateOtherStream(t *testing.T, o *operatedSubscriber) {
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, positionAt(5)))
+	require.NoError(t, o.Checkpoints.CreateLanes(t.Context(), subscriber, 2, stream, positionAt(5)))
 	lanes := lanesOf(t, o.Store, subscriber)
 	_, err := o.Move(t.Context(), subscriber, inbox.Move{Stream: "another", To: positionAt(2)}, noObjection)
 	require.ErrorIs(t, err, inbox.ErrOtherStream)
@@ -293,12 +293,12 @@ func operateMoreLanes(t *testing.T, o *operatedSubscriber) {
 	o.at.Lane = 4
 	require.NoError(t, o.look(t).apply(t, newEvent(4, "a")))
 	o.requireOrders(t, 2)
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.StreamPosition{}))
+	require.NoError(t, o.Checkpoints.CreateLanes(t.Context(), subscriber, 1, stream, inbox.StreamPosition{}))
 	require.Len(t, lanesOf(t, o.Store, subscriber), 5)
 }
 
 func operateFewerLanes(t *testing.T, o *operatedSubscriber) {
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
+	require.NoError(t, o.Checkpoints.CreateLanes(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	for n, places := range [][]uint64{
 		{inbox.MarkEvery + 1, 3 * inbox.MarkEvery}, {2 * inbox.MarkEvery, 2*inbox.MarkEvery + 5}, {inbox.MarkEvery + 1, 4 * inbox.MarkEvery},
 	} {
@@ -320,7 +320,7 @@ func operateFewerLanes(t *testing.T, o *operatedSubscriber) {
 
 // operateDuringAFill checks that lanes at the same message are compared by their progress in the log.
 func operateDuringAFill(t *testing.T, o *operatedSubscriber) {
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
+	require.NoError(t, o.Checkpoints.CreateLanes(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	place := positionAt(inbox.MarkEvery)
 	for n, progress := range []outbox.Position{500, 100, 700} {
 		o.at.Lane = n
@@ -346,7 +346,7 @@ func operateDuringAFill(t *testing.T, o *operatedSubscriber) {
 // operateDuringTwoFills checks where new lanes begin: at the earliest message of all lanes, and at the lowest progress of all lanes. The message
 // and the progress may come from different lanes.
 func operateDuringTwoFills(t *testing.T, o *operatedSubscriber) {
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
+	require.NoError(t, o.Checkpoints.CreateLanes(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
 	earlier, later := positionAt(inbox.MarkEvery), positionAt(inbox.MarkEvery+10)
 	earlier.Progress, later.Progress = 700, 300
 	for n, at := range []inbox.StreamPosition{earlier, later} {

@@ -117,7 +117,7 @@ func operateForget(t *testing.T, o *operatedSubscriber) {
 	requireLaneMoved(t, o.apply(t, newEvent(inbox.MarkEvery+1, "b")))
 	o.requireNothingDue(t)
 	require.ErrorIs(t, o.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"a"}), inbox.ErrForgotten)
-	require.ErrorIs(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.StreamPosition{}), inbox.ErrForgotten)
+	require.ErrorIs(t, o.Checkpoints.CreateLanes(t.Context(), subscriber, 1, stream, inbox.StreamPosition{}), inbox.ErrForgotten)
 	require.ErrorIs(t, o.RemoveTombstone(t.Context(), subscriber), inbox.ErrNotErased)
 	for verb, err := range o.verbs(t.Context(), subscriber) {
 		switch verb {
@@ -210,7 +210,7 @@ func (o *operatedSubscriber) overviews(t *testing.T) []inbox.Overview {
 func operateOverview(t *testing.T, o *operatedSubscriber) {
 	require.Empty(t, o.overviews(t))
 	o.begin(t)
-	require.NoError(t, o.Checkpoints.Leave(t.Context(), subscriber, "reader"))
+	require.NoError(t, o.Checkpoints.RemoveCopy(t.Context(), subscriber, "reader"))
 	require.Empty(t, o.overviews(t)[0].Copies)
 	o.subscribe(t, "b", "a")
 	o.look(t)
@@ -219,7 +219,7 @@ func operateOverview(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, o.apply(t, newEvents(3, 20, "b")...))
 	require.NoError(t, o.Pause(t.Context(), subscriber))
 	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), "another", "handler", nil))
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), "Third", 3, stream, positionAt(7)))
+	require.NoError(t, o.Checkpoints.CreateLanes(t.Context(), "Third", 3, stream, positionAt(7)))
 	require.NoError(t, o.Forget(t.Context(), "Third"))
 	time.Sleep(soon)
 
@@ -255,7 +255,7 @@ func withoutEmpty(seen inbox.Overview) inbox.Overview {
 
 func operateApart(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), "another", 2, stream, positionAt(7)))
+	require.NoError(t, o.Checkpoints.CreateLanes(t.Context(), "another", 2, stream, positionAt(7)))
 	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), "another", "handler", []string{"a"}))
 	for verb, err := range o.verbs(t.Context(), "another") {
 		require.NoError(t, err, verb)

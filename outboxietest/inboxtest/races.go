@@ -89,7 +89,7 @@ func applyBusy(t *testing.T, l *lane) {
 
 func applyLanes(t *testing.T, l *lane) {
 	const lanes = 4
-	require.NoError(t, l.Checkpoints.Begin(t.Context(), subscriber, lanes, stream, inbox.StreamPosition{}))
+	require.NoError(t, l.Checkpoints.CreateLanes(t.Context(), subscriber, lanes, stream, inbox.StreamPosition{}))
 	var arrived, all sync.WaitGroup
 	arrived.Add(lanes)
 	for number := range lanes {
@@ -140,7 +140,7 @@ type applied struct {
 func applyRaces(t *testing.T, l *lane) {
 	const copies, lanes, n = 6, 3, 200
 	r := &race{lanes: lanes, events: newEvents(0, n, "a", "b", "c", "d", "e", "f", "g", "h")}
-	require.NoError(t, l.Checkpoints.Begin(t.Context(), subscriber, lanes, stream, inbox.StreamPosition{}))
+	require.NoError(t, l.Checkpoints.CreateLanes(t.Context(), subscriber, lanes, stream, inbox.StreamPosition{}))
 	var all sync.WaitGroup
 	for number := range copies {
 		other := l.copyOf()

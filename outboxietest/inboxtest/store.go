@@ -113,7 +113,7 @@ func newLane(store Store) *lane {
 // begin begins the subscriber with one lane.
 func (l *lane) begin(t *testing.T) *lane {
 	t.Helper()
-	require.NoError(t, l.Checkpoints.Begin(t.Context(), l.subscriber, 1, stream, inbox.StreamPosition{}))
+	require.NoError(t, l.Checkpoints.CreateLanes(t.Context(), l.subscriber, 1, stream, inbox.StreamPosition{}))
 	return l.look(t)
 }
 

@@ -33,7 +33,7 @@ func checkpointsSubscribe(t *testing.T, s Store) {
 	l.subscribe(t, "b", "a's ?0", "B")
 	want := inbox.Subscription{Handler: handlerName, Types: []string{"B", "a's ?0", "b"}}
 	require.Equal(t, want, subscriptionOf(t, s, subscriber))
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, positionAt(7)))
+	require.NoError(t, s.Checkpoints.CreateLanes(t.Context(), subscriber, 3, stream, positionAt(7)))
 	begun := lanesOf(t, s, subscriber)
 	l.subscribe(t, "b", "B")
 	l.subscribe(t)

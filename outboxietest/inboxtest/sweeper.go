@@ -16,10 +16,10 @@ import (
 type SweepStore struct {
 	LetterStore
 	Sweeper inbox.Sweeper
-	// Fill makes the log's cursor stand in the stream with this identity.
-	Fill func(t *testing.T, stream string)
-	// Keep puts events into the log, at their positions.
-	Keep func(t *testing.T, events ...outbox.Entry)
+	// SetStream makes the log's cursor stand in the stream with this identity.
+	SetStream func(t *testing.T, stream string)
+	// AppendToLog puts events into the log, at their positions.
+	AppendToLog func(t *testing.T, events ...outbox.Entry)
 	// Park puts an event of the log into its parking lot.
 	Park func(t *testing.T, event outbox.Entry)
 	// Purge empties the log and its parking lot.
@@ -63,7 +63,7 @@ const beyond = 1000
 // begin begins with one lane, in the stream that the log fills.
 func (s *sweeper) begin(t *testing.T) {
 	t.Helper()
-	s.SweepStore.Fill(t, stream)
+	s.SweepStore.SetStream(t, stream)
 	s.letters.begin(t)
 }
 
@@ -110,7 +110,7 @@ func sweepOtherDatabase(t *testing.T, s *sweeper) {
 		require.Empty(t, ids)
 		require.Contains(t, why, "this database is not the one whose log fills the stream")
 		require.Contains(t, why, "nothing is forgotten")
-		s.SweepStore.Fill(t, "2026-11-29T11:00:00Z")
+		s.SweepStore.SetStream(t, "2026-11-29T11:00:00Z")
 	}
 }
 
@@ -131,7 +131,7 @@ func sweepLog(t *testing.T, s *sweeper) {
 	s.begin(t)
 	events := newEvents(0, 4, "a", "b")
 	for _, event := range events[:3] {
-		s.SweepStore.Keep(t, event.Entry)
+		s.SweepStore.AppendToLog(t, event.Entry)
 	}
 	s.SweepStore.Park(t, events[1].Entry)
 	for _, event := range events {
@@ -155,8 +155,8 @@ func sweepForget(t *testing.T, s *sweeper) {
 
 // sweepPassed checks that nothing is forgotten while a lane is behind, or is in another stream.
 func sweepPassed(t *testing.T, s *sweeper) {
-	s.SweepStore.Fill(t, stream)
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
+	s.SweepStore.SetStream(t, stream)
+	require.NoError(t, s.Checkpoints.CreateLanes(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
 	s.look(t)
 	event := newEvent(1, "a")
 	s.results(t, event)
@@ -213,7 +213,7 @@ func sweepLetters(t *testing.T, s *sweeper) {
 	s.discard(t, events[1])
 	s.forgettable(t, time.Hour, 100)
 	s.forgettable(t, anyAge, anyNumber, events[:2]...)
-	s.SweepStore.Keep(t, events[1].Entry)
+	s.SweepStore.AppendToLog(t, events[1].Entry)
 	s.forgettable(t, anyAge, anyNumber, events[0])
 	s.SweepStore.Purge(t)
 	s.forget(t, 2, 4, 1, events...)

@@ -50,7 +50,7 @@ func (w *fixture) requireSequence(misplaced int64, next, highest outbox.Position
 	w.t.Helper()
 	found, err := w.RelayRepair().CheckSequence(w.t.Context())
 	require.NoError(w.t, err)
-	require.Equal(w.t, operations.SequenceCheck{Misplaced: misplaced, Next: next, Highest: highest}, found)
+	require.Equal(w.t, operations.SequenceCheck{Misplaced: misplaced, NextPosition: next, HighestPosition: highest}, found)
 }
 
 func (w *fixture) realign(want int64, r operations.Realignment) {

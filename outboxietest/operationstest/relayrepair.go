@@ -139,7 +139,7 @@ func (w *fixture) waiting() map[outbox.Position]relay.ParkedState {
 
 func (w *fixture) behind(position outbox.Position) int {
 	w.t.Helper()
-	count, err := w.RelayRepair().Behind(w.t.Context(), position)
+	count, err := w.RelayRepair().CountAfter(w.t.Context(), position)
 	require.NoError(w.t, err)
 	return int(count)
 }

@@ -35,7 +35,7 @@ func (l *leader) requireUndecided(want map[outbox.Position]int) {
 	for _, limit := range []int{1, 2, 100} {
 		behind := make(map[outbox.Position]int)
 		for _, u := range l.walk(limit) {
-			behind[u.Position] = u.Behind
+			behind[u.Position] = u.EventsBehind
 		}
 		require.Equal(l.t, want, behind)
 	}
@@ -59,7 +59,7 @@ func parkingUndecided(t *testing.T, h ParkingHarness) {
 	require.WithinDuration(t, time.Now(), first.Last, time.Minute)
 	first.First, first.Last = time.Time{}, time.Time{}
 	require.Equal(t, operations.UndecidedEvent{
-		Position: 1, EventID: log[0].ID, Key: log[0].Key, Type: log[0].Type, Reason: "too large: 7 bytes", Behind: 2,
+		Position: 1, EventID: log[0].ID, Key: log[0].Key, Type: log[0].Type, Reason: "too large: 7 bytes", EventsBehind: 2,
 	}, first)
 
 	l.discard(log[0])

@@ -55,7 +55,7 @@ func (w *sqlWriter) failingOrder(ctx context.Context, tx *sql.Tx) (written []che
 			return written, err
 		}
 		if written = append(written, event); len(written) == 1 && !outage {
-			w.ledger.Troubled(event)
+			w.ledger.FailsForAWhile(event)
 		}
 	}
 	return written, nil

@@ -101,7 +101,7 @@ func (w *writer) plan() []string {
 func (w *writer) place(ctx context.Context) (string, bool) {
 	w.orders++
 	placement := checker.Placement{Customer: checker.ID(w.customer), Minor: w.orders}
-	w.ledger.Asked(placement)
+	w.ledger.OrderRequested(placement)
 	headers := map[string]string{keyHeader: uuid.NewString(), "Content-Type": "application/json"}
 	body := fmt.Sprintf(`{"customer_id": %q, "amount": %d.%02d}`, w.customer, w.orders/100, w.orders%100)
 	got, status, ok := w.ask(ctx, http.MethodPost, "/orders", headers, body)
@@ -113,7 +113,7 @@ func (w *writer) place(ctx context.Context) (string, bool) {
 		w.reportProblem("writer %d: POST /orders was answered with %d and %+v", w.number, status, got)
 		return "", false
 	}
-	w.ledger.Placed(placement, id)
+	w.ledger.OrderAnswered(placement, id)
 	w.ledger.Acknowledged(id, 1)
 	return got.ID, true
 }

@@ -47,7 +47,7 @@ var parameter = regexp.MustCompile(`\{(\w+)\}`)
 type Operation struct {
 	ID, Method, Path string
 	Admin            bool // on the admin listener
-	Careless         bool // it has neither parameters nor a body, so a request cannot be invalid
+	TakesNoInput     bool // it has neither parameters nor a body, so a request cannot be invalid
 	Parameters       []*openapi3.Parameter
 	Body             *openapi3.Schema // nil: it has none
 }
@@ -70,7 +70,7 @@ func Operations() ([]Operation, error) {
 			if described.RequestBody != nil {
 				operation.Body = described.RequestBody.Value.Content["application/json"].Schema.Value
 			}
-			operation.Careless = len(operation.Parameters) == 0 && operation.Body == nil
+			operation.TakesNoInput = len(operation.Parameters) == 0 && operation.Body == nil
 			all = append(all, operation)
 		}
 	}

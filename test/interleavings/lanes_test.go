@@ -71,7 +71,7 @@ func judged(limit int) inbox.FailurePolicy {
 	}
 }
 
-// inboxed returns an operation on the inbox of one side, in a state of the subscriber. method is named as in driven: inbox.Checkpoints.Begin.
+// inboxed returns an operation on the inbox of one side, in a state of the subscriber. method is named as in driven: inbox.Checkpoints.CreateLanes.
 func inboxed(in *state, method, name string, do func(ctx context.Context, i *postgres.Inbox) (string, error)) *operation {
 	return &operation{name: name, methods: []string{method}, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		return do(ctx, inboxOf(s))
@@ -242,8 +242,8 @@ func rewind(in *state, name, stream string, from inbox.Checkpoint, to uint64) *o
 
 // begin creates the lanes of a subscriber.
 func begin(name, who string, count int) *operation {
-	return inboxed(&open, "inbox.Checkpoints.Begin", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
-		return "", i.Begin(ctx, who, count, knownStream, placeAt(7))
+	return inboxed(&open, "inbox.Checkpoints.CreateLanes", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.CreateLanes(ctx, who, count, knownStream, placeAt(7))
 	})
 }
 
@@ -310,7 +310,7 @@ var laneOperations = []*operation{
 	begin("begin for the first time", "another", 2),
 	look("look: known", "instance"),
 	look("look: new", "another instance"),
-	inboxed(&open, "inbox.Checkpoints.Leave", "leave", func(ctx context.Context, i *postgres.Inbox) (string, error) {
-		return "", i.Leave(ctx, subscriber, "instance")
+	inboxed(&open, "inbox.Checkpoints.RemoveCopy", "leave", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.RemoveCopy(ctx, subscriber, "instance")
 	}),
 }

@@ -128,8 +128,8 @@ var operatorOperations = []*operation{
 	inboxed(&tombstoned, "inbox.Checkpoints.Subscribe", "buried, subscribe", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Subscribe(ctx, subscriber, "test", []string{"a"})
 	}),
-	inboxed(&tombstoned, "inbox.Checkpoints.Begin", "buried, begin", func(ctx context.Context, i *postgres.Inbox) (string, error) {
-		return "", i.Begin(ctx, subscriber, 2, knownStream, placeAt(7))
+	inboxed(&tombstoned, "inbox.Checkpoints.CreateLanes", "buried, begin", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.CreateLanes(ctx, subscriber, 2, knownStream, placeAt(7))
 	}),
 	once(&tombstoned, "buried, once: new", b2),
 }

@@ -64,7 +64,7 @@ var reads = []string{
 	"operations.ParkingAdmin.Undecided", "operations.ParkingAdmin.Waiting",
 	"relay.Log.After", "relay.Log.Verify",
 	"operations.RelayInspector.List", "operations.RelayInspector.Measure", "operations.RelayInspector.Status",
-	"operations.RelayRepair.At", "operations.RelayRepair.Behind", "operations.RelayRepair.Cursor", "operations.RelayRepair.CheckSequence", "operations.RelayRepair.HasEvents",
+	"operations.RelayRepair.At", "operations.RelayRepair.CountAfter", "operations.RelayRepair.Cursor", "operations.RelayRepair.CheckSequence", "operations.RelayRepair.HasEvents",
 	"operations.ProgressReader.Progress",
 	"inbox.Checkpoints.Marks",
 	"operations.DeadLetterAdmin.CountDead", "operations.DeadLetterAdmin.Letter", "operations.DeadLetterAdmin.Letters", "operations.DeadLetterAdmin.Subscribers",

@@ -115,7 +115,7 @@ func (p *program) tried(operation contract.Operation) string {
 	switch {
 	case succeeded == 0:
 		return "it never succeeded"
-	case succeeded == tried && !operation.Careless:
+	case succeeded == tried && !operation.TakesNoInput:
 		return "it was never refused"
 	}
 	return ""

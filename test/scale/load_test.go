@@ -63,7 +63,7 @@ func (l *load) write(writer int) {
 		case <-time.After(orderEvery):
 		}
 		placement := checker.Placement{Customer: checker.ID(customer), Minor: n}
-		l.ledger.Asked(placement)
+		l.ledger.OrderRequested(placement)
 		body := fmt.Sprintf(`{"customer_id": %q, "amount": %d.%02d}`, customer, n/100, n%100)
 		placed, ok := l.ask(writer, "/orders", body, http.StatusCreated)
 		if !ok {
@@ -74,7 +74,7 @@ func (l *load) write(writer int) {
 			l.t.Errorf("an order was placed without an id: %v", err)
 			return
 		}
-		l.ledger.Placed(placement, id)
+		l.ledger.OrderAnswered(placement, id)
 		l.ledger.Acknowledged(id, placed.Version)
 		if n%2 == 0 {
 			continue

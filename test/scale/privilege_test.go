@@ -312,7 +312,7 @@ func requireSweeps(t *testing.T, p *privileged) {
 	var stream string
 	require.NoError(t, p.admin.QueryRow("SELECT stream_created FROM outbox_cursor").Scan(&stream))
 	first := count(t, p.admin, "SELECT min(position) FROM outbox WHERE position NOT IN (SELECT position FROM outbox_parked)")
-	hole := inbox.Hole{Lanes: 1, Stream: stream, First: 1, Last: 1, Before: outbox.Position(first + 1)}
+	hole := inbox.Hole{Lanes: 1, Stream: stream, First: 1, Last: 1, EndsBefore: outbox.Position(first + 1)}
 	lost, err := inboxes.ReadHole(ctx, "nobody", hole, inbox.ReadLimit{Count: 1, Bytes: 1})
 	require.NoError(t, err)
 	require.Empty(t, lost.Events, "it wants none")

@@ -41,9 +41,9 @@ type AdminOptions struct {
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
 	Inspector      operations.RelayInspector
 	ParkingAdmin   operations.ParkingAdmin
-	Parked         operations.UndecidedEvents  // the parking lot; nil: there are no routes for its groups
-	DeadLetters    operations.DeadLetterFinder // nil: there are no routes for dead letters
-	Subscribers    operations.SubscriberAdmin  // nil: there are no such routes
+	Parked         operations.UndecidedEventsAdmin // the parking lot; nil: there are no routes for its groups
+	DeadLetters    operations.DeadLetterFinder     // nil: there are no routes for dead letters
+	Subscribers    operations.SubscriberAdmin      // nil: there are no such routes
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider // counts refusals; requests are not measured

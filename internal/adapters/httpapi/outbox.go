@@ -125,7 +125,7 @@ func ShowStatus(s operations.RelayStatus) OutboxStatus {
 		State: StateOf(s), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: optionalTime(s.SavedAt),
 		Stream: s.Stream, StreamSequence: s.Sequence, LastPosition: int64(s.LastPosition), PurgedTo: int64(s.PurgedTo),
 		Unpublished: s.Unpublished, OldestUnpublishedAt: optionalTime(s.Oldest), ParkedEvents: s.ParkedEvents, ParkedAggregates: s.ParkedAggregates,
-		Misplaced: s.Misplaced, NextPosition: int64(s.Next),
+		Misplaced: s.Misplaced, NextPosition: int64(s.NextPosition),
 		HaltedInstances: make([]HaltedInstance, 0, len(s.HaltedInstances)),
 	}
 	for _, h := range s.HaltedInstances {

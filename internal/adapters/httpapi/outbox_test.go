@@ -103,12 +103,12 @@ func TestOutboxStatus(t *testing.T) {
 		Relay: "ORDERS", Now: noon, Position: 7, SavedAt: noon.Add(-time.Second), Stream: "ORDERS", Sequence: 9, LastPosition: 8, PurgedTo: 2,
 		Unpublished: 1, Oldest: noon.Add(-time.Minute), ParkedEvents: 4, ParkedAggregates: 3,
 		Leader:            &operations.Leader{Holder: "api-1", Token: 3, Since: noon, Until: noon.Add(time.Second)},
-		Halt:              &operations.Halt{Halt: *relay.NewHalt(relay.HaltTailGone, "gone"), Since: noon},
+		Halt:              &operations.RecordedHalt{Halt: *relay.NewHalt(relay.HaltTailGone, "gone"), Since: noon},
 		OldestTransaction: &operations.OpenTransaction{Session: 12, Application: "billing", State: "active", Query: "INSERT"},
 		HaltedInstances: []operations.InstanceHalt{
-			{Instance: "api-2", Halt: operations.Halt{Halt: *relay.NewHalt(relay.HaltStreamMissing, "not there"), Since: noon}},
+			{Instance: "api-2", RecordedHalt: operations.RecordedHalt{Halt: *relay.NewHalt(relay.HaltStreamMissing, "not there"), Since: noon}},
 		},
-		SequenceCheck: operations.SequenceCheck{Misplaced: 2, Next: 9, Highest: 8},
+		SequenceCheck: operations.SequenceCheck{Misplaced: 2, NextPosition: 9, HighestPosition: 8},
 	}
 	got := b.ask("GET", "/outbox/status", "")
 	require.Equal(t, http.StatusOK, got.status)

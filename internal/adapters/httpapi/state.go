@@ -25,7 +25,7 @@ func StateOf(s operations.RelayStatus) OutboxStatusState {
 		return OutboxStatusStateSetBack
 	case s.Leader == nil:
 		return OutboxStatusStateLeaderless
-	case s.Unpublished > 0 && HoldsUp(s):
+	case s.Unpublished > 0 && MayDelayRelay(s):
 		return OutboxStatusStateWaiting
 	case overdue(s) && s.Now.Sub(s.SavedAt) > longStuck:
 		return OutboxStatusStateStuck
@@ -33,8 +33,8 @@ func StateOf(s operations.RelayStatus) OutboxStatusState {
 	return OutboxStatusStateRelaying
 }
 
-// HoldsUp reports whether an open transaction may hold up the relay.
-func HoldsUp(s operations.RelayStatus) bool {
+// MayDelayRelay reports whether an open transaction may hold up the relay.
+func MayDelayRelay(s operations.RelayStatus) bool {
 	switch {
 	case s.OldestTransaction == nil:
 		return false

@@ -115,7 +115,7 @@ func (a subscriberChange) carryOut(ctx context.Context, admin operations.Subscri
 		if err == nil && a.confirmed {
 			plan, err = admin.Move(ctx, plan)
 		}
-		return ShowMoving(plan, a.confirmed), err
+		return ShowMove(plan, a.confirmed), err
 	}
 	if done.Done = a.confirmed; !a.confirmed {
 		return done, nil
@@ -131,8 +131,8 @@ func (a subscriberChange) carryOut(ctx context.Context, admin operations.Subscri
 	return done, err
 }
 
-// ShowMoving returns the JSON form of a move.
-func ShowMoving(m operations.MovePreview, done bool) SubscriberChanged {
+// ShowMove returns the JSON form of a move.
+func ShowMove(m operations.MovePreview, done bool) SubscriberChanged {
 	shown := SubscriberChanged{
 		Subscriber: m.Subscriber, Verb: "rewind", Done: done, Sequence: &m.To.Sequence, Lanes: &m.Lanes, Lowest: &m.Lowest,
 		Highest: &m.Highest, Events: &m.Events,
@@ -187,7 +187,7 @@ func ShowSummaries(all []operations.SubscriberSummary) *[]SubscriberSummary {
 	shown := make([]SubscriberSummary, len(all))
 	for n, s := range all {
 		shown[n] = SubscriberSummary{
-			Subscriber: s.Subscriber, State: SubscriberStateOf(s.Overview), MessagesBehind: s.Behind, AppliedPerSecond: s.Rate,
+			Subscriber: s.Subscriber, State: SubscriberStateOf(s.Overview), MessagesBehind: s.MessagesBehind, AppliedPerSecond: s.Rate,
 			Copies: len(s.Copies), DeadLetters: s.Dead, MissedMessages: s.Missed,
 		}
 		if s.Paused {

@@ -38,7 +38,7 @@ func (r *registry) Summaries(_ context.Context, end uint64) ([]operations.Subscr
 		summary := operations.SubscriberSummary{Overview: status.Overview}
 		if len(status.Lanes) > 0 {
 			behind := end - min(inbox.Lowest(status.Lanes).Sequence, end)
-			summary.Behind, summary.Stalled = &behind, status.Stalled(behind > 0)
+			summary.MessagesBehind, summary.Stalled = &behind, status.Stalled(behind > 0)
 		}
 		summaries = append(summaries, summary)
 	}
@@ -196,7 +196,7 @@ func TestChangesOfSubscribersThatAreWrong(t *testing.T) {
 	require.Empty(t, r.asked)
 	for err, status := range map[error]int{
 		inbox.ErrNoSubscriber: http.StatusNotFound, inbox.ErrForgotten: http.StatusConflict, operations.ErrStreamWentBack: http.StatusConflict,
-		inbox.ErrStreamUnfit: http.StatusConflict, inbox.ErrNoStream: http.StatusServiceUnavailable, errors.New("bug"): http.StatusInternalServerError,
+		inbox.ErrStreamUnreadable: http.StatusConflict, inbox.ErrNoStream: http.StatusServiceUnavailable, errors.New("bug"): http.StatusInternalServerError,
 	} {
 		r.err = err
 		require.Equal(t, status, b.ask("POST", "/subscribers/e", `{"verb": "pause"}`).status, err)

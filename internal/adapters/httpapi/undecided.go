@@ -10,26 +10,26 @@ import (
 )
 
 // undecidedRoutes serves, over HTTP, the commands of `outboxie outbox` and `outboxie subscriber` for groups of undecided events. See
-// operations.UndecidedEvents.
+// operations.UndecidedEventsAdmin.
 type undecidedRoutes struct {
-	parked      operations.UndecidedEvents
+	parked      operations.UndecidedEventsAdmin
 	deadLetters operations.DeadLetterFinder
 	bodies      *bodies
 }
 
 func (u undecidedRoutes) serve(routes gin.IRoutes) {
 	if u.parked != nil {
-		u.serveAt(routes, "/outbox/parked", "redrive", func(*gin.Context) (operations.UndecidedEvents, error) { return u.parked, nil })
+		u.serveAt(routes, "/outbox/parked", "redrive", func(*gin.Context) (operations.UndecidedEventsAdmin, error) { return u.parked, nil })
 	}
 	if u.deadLetters != nil {
-		u.serveAt(routes, "/subscribers/:subscriber/letters", "retry", func(c *gin.Context) (operations.UndecidedEvents, error) {
-			return u.deadLetters.Of(c.Request.Context(), c.Param("subscriber"))
+		u.serveAt(routes, "/subscribers/:subscriber/letters", "retry", func(c *gin.Context) (operations.UndecidedEventsAdmin, error) {
+			return u.deadLetters.ForSubscriber(c.Request.Context(), c.Param("subscriber"))
 		})
 	}
 }
 
 // serveAt serves the routes for the events that find returns.
-func (u undecidedRoutes) serveAt(routes gin.IRoutes, path, retry string, find func(c *gin.Context) (operations.UndecidedEvents, error)) {
+func (u undecidedRoutes) serveAt(routes gin.IRoutes, path, retry string, find func(c *gin.Context) (operations.UndecidedEventsAdmin, error)) {
 	routes.GET(path+"/groups", handle(func(c *gin.Context) error {
 		events, err := find(c)
 		if err != nil {
@@ -39,17 +39,17 @@ func (u undecidedRoutes) serveAt(routes gin.IRoutes, path, retry string, find fu
 		return respond(c, ShowGroups(groups), err)
 	}))
 	routes.POST(path+"/"+retry, u.bodies.read, handle(func(c *gin.Context) error {
-		return decide(c, find, operations.UndecidedEvents.Retry)
+		return decide(c, find, operations.UndecidedEventsAdmin.Retry)
 	}))
 	routes.POST(path+"/discard", u.bodies.read, handle(func(c *gin.Context) error {
-		return decide(c, find, operations.UndecidedEvents.Discard)
+		return decide(c, find, operations.UndecidedEventsAdmin.Discard)
 	}))
 }
 
 // decide counts the chosen events, and changes them unless the request is a dry run.
 func decide(
-	c *gin.Context, find func(c *gin.Context) (operations.UndecidedEvents, error),
-	change func(events operations.UndecidedEvents, ctx context.Context, choice operations.Choice) (int, error),
+	c *gin.Context, find func(c *gin.Context) (operations.UndecidedEventsAdmin, error),
+	change func(events operations.UndecidedEventsAdmin, ctx context.Context, choice operations.Choice) (int, error),
 ) error {
 	in, err := readObject(c)
 	if err != nil {
@@ -64,7 +64,7 @@ func decide(
 		return err
 	}
 	chosen, err := events.Count(c.Request.Context(), choice)
-	answer := Decision{Chosen: chosen.Events, Behind: chosen.Behind}
+	answer := Decision{Chosen: chosen.Events, Behind: chosen.EventsBehind}
 	if err == nil && !dry {
 		answer.Changed, err = change(events, c.Request.Context(), choice)
 	}
@@ -121,7 +121,7 @@ func ShowGroups(groups operations.Groups) FailureGroups {
 			example.Position = &position
 		}
 		shown.Groups = append(shown.Groups, FailureGroup{
-			Group: g.ID, Pattern: g.Pattern, Events: g.Events, Behind: g.Behind, FirstAt: g.First.UTC(), LastAt: g.Last.UTC(),
+			Group: g.ID, Pattern: g.Pattern, Events: g.Events, Behind: g.EventsBehind, FirstAt: g.First.UTC(), LastAt: g.Last.UTC(),
 			Types: append([]string{}, g.Types...), Example: example,
 		})
 	}

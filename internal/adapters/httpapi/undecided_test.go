@@ -18,9 +18,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// pile is a fake operations.UndecidedEvents. It returns the values that the test has set, and records its calls.
+// pile is a fake operations.UndecidedEventsAdmin. It returns the values that the test has set, and records its calls.
 type pile struct {
-	operations.UndecidedEvents
+	operations.UndecidedEventsAdmin
 	groups operations.Groups
 	asked  []string
 	err    error
@@ -30,7 +30,7 @@ func (p *pile) Groups(context.Context) (operations.Groups, error) { return p.gro
 
 func (p *pile) Count(_ context.Context, choice operations.Choice) (operations.ChoiceCount, error) {
 	p.asked = append(p.asked, fmt.Sprint("count ", choice))
-	return operations.ChoiceCount{Events: 5, Unreadable: 1, Behind: 7}, p.err
+	return operations.ChoiceCount{Events: 5, Unreadable: 1, EventsBehind: 7}, p.err
 }
 
 func (p *pile) Retry(_ context.Context, choice operations.Choice) (int, error) {
@@ -44,7 +44,7 @@ func (p *pile) Discard(_ context.Context, choice operations.Choice) (int, error)
 }
 
 // Of returns the pile for its only subscriber, "e mails".
-func (p *pile) Of(_ context.Context, subscriber string) (operations.UndecidedEvents, error) {
+func (p *pile) ForSubscriber(_ context.Context, subscriber string) (operations.UndecidedEventsAdmin, error) {
 	if subscriber != "e mails" {
 		return nil, inbox.ErrNoSubscriber.With("no subscriber %q", subscriber)
 	}
@@ -70,7 +70,7 @@ func TestFailureGroups(t *testing.T) {
 		require.JSONEq(t, `{"events":0,"more_events":false,"all_groups":0,"groups":[]}`, b.ask("GET", path+"/groups", "").body)
 		p.groups = operations.Groups{Events: 3, All: 7, More: true, List: []operations.Group{
 			{
-				Fingerprint: fault.NewFingerprint("no address"), Events: 2, Behind: 1, First: noon, Last: noon.Add(time.Minute), Types: []string{"a.v1", "b.v1"},
+				Fingerprint: fault.NewFingerprint("no address"), Events: 2, EventsBehind: 1, First: noon, Last: noon.Add(time.Minute), Types: []string{"a.v1", "b.v1"},
 				Example: operations.UndecidedEvent{
 					Position: 9, EventID: "event-9", Key: outbox.Key{Type: "order", ID: "7"}, Type: "a.v1", Reason: "no address",
 				},

@@ -303,10 +303,10 @@ func (a *answers) denied() error {
 	case !errors.Is(last, nats.ErrPermissionViolation):
 		return nil
 	case strings.Contains(last.Error(), a.api): // only the api, because an account may map the prefix before it to another one
-		return inbox.ErrStreamUnfit.With("the NATS user may not publish to $JS.API.%s: allow it, as docker/nats-permissions.conf does", a.api).
+		return inbox.ErrStreamUnreadable.With("the NATS user may not publish to $JS.API.%s: allow it, as docker/nats-permissions.conf does", a.api).
 			Wrap(nats.ErrPermissionViolation)
 	case strings.Contains(last.Error(), a.subscription.Subject):
-		return inbox.ErrStreamUnfit.With("the NATS user may not subscribe to the subjects of its answers, for example %s: allow it, or set "+
+		return inbox.ErrStreamUnreadable.With("the NATS user may not subscribe to the subjects of its answers, for example %s: allow it, or set "+
 			"NATS_INBOX_PREFIX to what the user may subscribe to", a.subscription.Subject).Wrap(nats.ErrPermissionViolation)
 	}
 	return nil

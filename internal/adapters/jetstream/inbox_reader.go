@@ -59,9 +59,9 @@ func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
 	return r, nil
 }
 
-// NewSpectator returns a reader for people who look at a stream. It belongs to no subscriber, Stored never gets a signal, and it needs no
+// NewStateReader returns a reader for people who look at a stream. It belongs to no subscriber, Stored never gets a signal, and it needs no
 // Close.
-func NewSpectator(nc *nats.Conn, stream string, logger *slog.Logger) *Reader {
+func NewStateReader(nc *nats.Conn, stream string, logger *slog.Logger) *Reader {
 	return &Reader{direct: newDirect(nc, stream), o: ReaderOptions{Stream: stream, Logger: logger}, stored: make(chan struct{})}
 }
 

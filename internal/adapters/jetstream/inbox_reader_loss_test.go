@@ -149,7 +149,7 @@ func TestDenied(t *testing.T) {
 	start := time.Now()
 	_, err = blind.Read(t.Context(), 1, everything)
 	require.Less(t, time.Since(start), 2*time.Second)
-	require.ErrorIs(t, err, inbox.ErrStreamUnfit)
+	require.ErrorIs(t, err, inbox.ErrStreamUnreadable)
 	require.ErrorContains(t, err, "may not publish to $JS.API.DIRECT.GET.ORDERS")
 	_, err = blind.State(t.Context())
 	require.NoError(t, err)
@@ -161,7 +161,7 @@ func TestDenied(t *testing.T) {
 	require.Equal(t, 1, log.lines("CONSUMER.INFO.ORDERS."+subscribe))
 
 	_, err = newReader(t, as("deaf", silent), silent).Read(t.Context(), 1, everything)
-	require.ErrorIs(t, err, inbox.ErrStreamUnfit)
+	require.ErrorIs(t, err, inbox.ErrStreamUnreadable)
 	require.ErrorContains(t, err, "may not subscribe to the subjects of its answers")
 
 	denials := &logged{}

@@ -81,9 +81,9 @@ func (c *SubscriberLags) oldest(ctx context.Context, info *jetstream.ConsumerInf
 
 var _ operations.StreamLags = (*SubscriberLags)(nil)
 
-// Behind returns the lag of each subscriber in places. It makes one request, and one more for each subscriber. If a subscriber's progress
-// belongs to an earlier stream of this name, Behind counts all events of the present stream.
-func (c *SubscriberLags) Behind(ctx context.Context, places []operations.SubscriberProgress) ([]operations.Lag, error) {
+// LagsOf returns the lag of each subscriber in places. It makes one request, and one more for each subscriber. If a subscriber's progress
+// belongs to an earlier stream of this name, LagsOf counts all events of the present stream.
+func (c *SubscriberLags) LagsOf(ctx context.Context, places []operations.SubscriberProgress) ([]operations.Lag, error) {
 	if len(places) == 0 {
 		return nil, nil
 	}

@@ -70,8 +70,8 @@ func NewInbox() *Inbox {
 	}
 }
 
-// Beside puts the inbox into the database of a log.
-func (i *Inbox) Beside(log *Log) { i.log = log }
+// UseLog puts the inbox into the database of a log.
+func (i *Inbox) UseLog(log *Log) { i.log = log }
 
 // Applied reports whether subscriber has applied the event.
 func (i *Inbox) Applied(subscriber, eventID string) bool {

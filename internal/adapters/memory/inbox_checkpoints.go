@@ -29,8 +29,8 @@ var _ inbox.Checkpoints = (*Inbox)(nil)
 // that no earlier lane has begun at.
 const mostRevisions = 1 << 32
 
-// Begin makes all lanes, or none.
-func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream string, at inbox.StreamPosition) error {
+// CreateLanes makes all lanes, or none.
+func (i *Inbox) CreateLanes(ctx context.Context, subscriber string, lanes int, stream string, at inbox.StreamPosition) error {
 	s, err := i.open(ctx)
 	if err != nil {
 		return err
@@ -94,23 +94,23 @@ func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (vie
 			if key.subscriber == subscriber {
 				view.Copies = append(view.Copies, key.instance)
 				if time.Since(seen) >= inbox.CopySilentAfter {
-					view.Silent = append(view.Silent, key.instance)
+					view.SilentCopies = append(view.SilentCopies, key.instance)
 				}
 			}
 		}
 		slices.Sort(view.Copies)
-		slices.Sort(view.Silent)
+		slices.Sort(view.SilentCopies)
 		view.Lanes = i.lanesOf(subscriber)
 		row := i.subscribers[subscriber]
-		view.Subscription, view.Filled, view.Missed = row.standing(), row.filled, row.missed
+		view.Subscription, view.FilledEvents, view.MissedMessages = row.standing(), row.filled, row.missed
 		view.OperatorWaits = row.yieldsUntil.After(time.Now())
 		return nil
 	})
 	return view, err
 }
 
-// Leave runs as one statement.
-func (i *Inbox) Leave(ctx context.Context, subscriber, instance string) error {
+// RemoveCopy runs as one statement.
+func (i *Inbox) RemoveCopy(ctx context.Context, subscriber, instance string) error {
 	return i.once(ctx, "leave", func(*session) error {
 		delete(i.copies, copyKey{subscriber, instance})
 		return nil

@@ -80,13 +80,13 @@ func TestSweeper(t *testing.T) {
 	inboxtest.TestSweeper(t, func(t *testing.T) inboxtest.SweepStore {
 		t.Helper()
 		e, kept := newEngine(), memory.NewInbox()
-		kept.Beside(e.log)
+		kept.UseLog(e.log)
 		return inboxtest.SweepStore{
 			LetterStore: inboxtest.LetterStore{Store: newStore(kept), DeadLetters: kept}, Sweeper: kept,
-			Fill: func(_ *testing.T, stream string) {
+			SetStream: func(_ *testing.T, stream string) {
 				e.cursors.Edit(func(cursor *relay.Cursor) { cursor.StreamCreated = stream })
 			},
-			Keep: func(t *testing.T, events ...outbox.Entry) {
+			AppendToLog: func(t *testing.T, events ...outbox.Entry) {
 				t.Helper()
 				for _, event := range events {
 					e.log.SetSequence(event.Position - 1)
@@ -104,15 +104,15 @@ func TestSweeper(t *testing.T) {
 func TestInboxLog(t *testing.T) {
 	inboxtest.TestLog(t, func(*testing.T) inboxtest.HoleStore {
 		e, kept := newEngine(), memory.NewInbox()
-		kept.Beside(e.log)
+		kept.UseLog(e.log)
 		return inboxtest.HoleStore{
 			Store: newStore(kept), Log: kept,
-			Reach: func(_ *testing.T, stream string, sequence uint64, position outbox.Position) {
+			SetLogCursor: func(_ *testing.T, stream string, sequence uint64, position outbox.Position) {
 				e.cursors.Edit(func(cursor *relay.Cursor) {
 					cursor.StreamCreated, cursor.StreamSequence, cursor.Position = stream, sequence, position
 				})
 			},
-			Keep: func(t *testing.T, events ...outbox.Entry) {
+			AppendToLog: func(t *testing.T, events ...outbox.Entry) {
 				t.Helper()
 				for _, event := range events {
 					e.log.SetSequence(event.Position - 1)
@@ -161,7 +161,7 @@ func (s subscription) Reader(*testing.T) inbox.Stream {
 func TestEmitter(t *testing.T) {
 	inboxtest.TestEmitter(t, func(*testing.T) inboxtest.EmitStore {
 		kept, log := memory.NewInbox(), memory.NewLog()
-		kept.Beside(log)
+		kept.UseLog(log)
 		return inboxtest.EmitStore{
 			LetterStore: inboxtest.LetterStore{Store: newStore(kept), DeadLetters: kept}, Emitter: memory.NewEmitter(), Log: log,
 		}

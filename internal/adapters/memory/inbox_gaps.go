@@ -18,16 +18,16 @@ var _ inbox.Log = (*Inbox)(nil)
 func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.HoleContents, err error) {
 	err = i.once(ctx, "look for what a hole took", func(*session) error {
 		if i.log == nil || i.log.streamCreated() != hole.Stream {
-			lost = inbox.HoleContents{OtherStream: true, CompleteTo: hole.LastPosition(0), Unknown: hole.MaxUnknown(hole.Size(), i.metIn(subscriber, hole))}
+			lost = inbox.HoleContents{OtherStream: true, CompleteTo: hole.LastPosition(0), LostMessages: hole.MaxUnknown(hole.Size(), i.metIn(subscriber, hole))}
 			lost.Why = fmt.Sprintf("this database is not the one whose log fills the stream of %s", hole.Stream)
 			return nil
 		}
 		i.log.mu.Lock()
 		defer i.log.mu.Unlock()
-		if at := i.log.cursor; hole.Last <= at.sequence && at.sequence <= hole.Read {
-			hole.Before = max(hole.Before, at.position+1, hole.After+1)
+		if at := i.log.cursor; hole.Last <= at.sequence && at.sequence <= hole.LastRead {
+			hole.EndsBefore = max(hole.EndsBefore, at.position+1, hole.After+1)
 		}
-		if hole.Before <= hole.After {
+		if hole.EndsBefore <= hole.After {
 			lost.EndUnknown = true
 			return nil
 		}
@@ -44,7 +44,7 @@ func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole
 			known = len(entries)
 		}
 		lost = i.choose(subscriber, hole, entries, limit)
-		if lost.Unknown = hole.MaxUnknown(gone, known); lost.Unknown > 0 {
+		if lost.LostMessages = hole.MaxUnknown(gone, known); lost.LostMessages > 0 {
 			lost.Why = fmt.Sprintf("retention has removed the log up to position %d", i.log.purgedTo)
 		}
 		return nil
@@ -107,21 +107,21 @@ func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []out
 	}
 	// last becomes the position of the last event that is not in Present. An event in Present at a lower position is a copy, so the hole had
 	// the event too.
-	last := hole.Before - 1
+	last := hole.EndsBefore - 1
 	for last > hole.After && !l.missing(hole, last) {
 		last--
 	}
-	end := hole.Before
+	end := hole.EndsBefore
 	for position := range l.lot { // an event that was redriven into the hole may have a later position
 		end = max(end, position+1)
 	}
 	for position := outbox.Position(1); position < end; position++ {
 		entry, parked := l.committed(position), l.lot[position]
 		switch {
-		case entry == nil && position < hole.Before && hole.After < position && !slices.Contains(hole.Present, position) && position <= l.purgedTo && !known[position]:
+		case entry == nil && position < hole.EndsBefore && hole.After < position && !slices.Contains(hole.PositionsAfter, position) && position <= l.purgedTo && !known[position]:
 			gone++
 		case entry == nil:
-		case parked == nil && hole.After < position && position <= last && position < hole.Before,
+		case parked == nil && hole.After < position && position <= last && position < hole.EndsBefore,
 			parked != nil && parked.State == relay.Redriven && hole.First <= parked.Sequence && parked.Sequence <= hole.Last:
 			entries = append(entries, *entry)
 		}
@@ -132,14 +132,14 @@ func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []out
 // missing reports whether the log has an event at a position that only the hole can have had. Such an event is not in the parking lot, and
 // the stream does not have it after the hole.
 func (l *Log) missing(hole inbox.Hole, position outbox.Position) bool {
-	return l.committed(position) != nil && l.lot[position] == nil && !slices.Contains(hole.Present, position)
+	return l.committed(position) != nil && l.lot[position] == nil && !slices.Contains(hole.PositionsAfter, position)
 }
 
 // earliest counts missing events backwards from the end of the hole, until there are as many events as the hole has messages. It returns
 // the position before these events, or 0 if the log has fewer events.
 func (l *Log) earliest(hole inbox.Hole) outbox.Position {
 	count := 0
-	for position := hole.Before - 1; position > 0; position-- {
+	for position := hole.EndsBefore - 1; position > 0; position-- {
 		if l.missing(hole, position) {
 			if count++; count == hole.Size() {
 				return position - 1

@@ -50,7 +50,7 @@ func (s *Stream) readableBy(ctx context.Context) error {
 	case !s.exists:
 		return inbox.ErrNoStream
 	case s.unreadable != "":
-		return inbox.ErrStreamUnfit.With("%s", s.unreadable)
+		return inbox.ErrStreamUnreadable.With("%s", s.unreadable)
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func (r *Reader) State(ctx context.Context) (inbox.StreamState, error) {
 // Stored returns a channel that is signaled at once.
 func (r *Reader) Stored() <-chan struct{} { return r.stored }
 
-// LegacyConsumer returns the consumer that LeaveFormer has added.
+// LegacyConsumer returns the consumer that AddLegacyConsumer has added.
 func (r *Reader) LegacyConsumer(ctx context.Context) (inbox.LegacyConsumer, bool, error) {
 	r.stream.mu.Lock()
 	defer r.stream.mu.Unlock()
@@ -122,15 +122,15 @@ func (r *Reader) LegacyConsumer(ctx context.Context) (inbox.LegacyConsumer, bool
 	return former, found, nil
 }
 
-// LeaveFormer adds a consumer to the stream, as an earlier version of the program has left it.
-func (s *Stream) LeaveFormer(subscriber string, former inbox.LegacyConsumer) {
+// AddLegacyConsumer adds a consumer to the stream, as an earlier version of the program has left it.
+func (s *Stream) AddLegacyConsumer(subscriber string, former inbox.LegacyConsumer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.formers[subscriber] = former
 }
 
-// Close makes the stream unreadable for subscribers, with a reason. If reason is empty, they can read it again.
-func (s *Stream) Close(reason string) {
+// MakeUnreadable makes the stream unreadable for subscribers, with a reason. If reason is empty, they can read it again.
+func (s *Stream) MakeUnreadable(reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unreadable = reason

@@ -32,7 +32,7 @@ func TestStoredTimesAreUnique(t *testing.T) {
 		require.NoError(t, err)
 		reader := memory.NewReader(stream, billing)
 		before := readAll(t, reader, 1)
-		stream.Regress(1)
+		stream.LoseAfter(1)
 		_, err = stream.Publish(t.Context(), 1, entries[1:])
 		require.NoError(t, err)
 		after := readAll(t, reader, 1)

@@ -53,7 +53,7 @@ func retried(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 func begun(t *testing.T) (*memory.Inbox, inbox.Checkpoint) {
 	t.Helper()
 	applied := memory.NewInbox()
-	require.NoError(t, applied.Begin(t.Context(), billing, 1, created, inbox.StreamPosition{}))
+	require.NoError(t, applied.CreateLanes(t.Context(), billing, 1, created, inbox.StreamPosition{}))
 	return applied, looked(t, applied)
 }
 
@@ -157,7 +157,7 @@ func TestCommitThatFailsOrIsLost(t *testing.T) {
 func TestRecordsWaitForEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		applied := memory.NewInbox()
-		require.NoError(t, applied.Begin(t.Context(), billing, 2, created, inbox.StreamPosition{}))
+		require.NoError(t, applied.CreateLanes(t.Context(), billing, 2, created, inbox.StreamPosition{}))
 		view, err := applied.Heartbeat(t.Context(), billing, "here")
 		require.NoError(t, err)
 		slow := counting{func(context.Context, outbox.Entry) error { time.Sleep(time.Second); return nil }}

@@ -203,7 +203,7 @@ func read(entry outbox.Entry, limit relay.ReadLimit) (outbox.Entry, int) {
 		return entry, limit.Bytes
 	}
 	if largest := limit.LargestPayload(); len(entry.Payload) > largest {
-		entry.Invalid = outbox.TooLarge(strconv.Itoa(len(entry.Payload)), largest)
+		entry.Invalid = outbox.TooLargeReason(strconv.Itoa(len(entry.Payload)), largest)
 		entry.Payload = nil
 		return entry, limit.Bytes
 	}
@@ -307,8 +307,8 @@ func (l *Log) Delete(position outbox.Position) {
 	}
 }
 
-// Forget removes the rows after a position, as a failover that loses committed transactions does.
-func (l *Log) Forget(after outbox.Position) {
+// LoseAfter removes the rows after a position, as a failover that loses committed transactions does.
+func (l *Log) LoseAfter(after outbox.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, lost := range l.rows[after:] {

@@ -153,7 +153,7 @@ func (s *CursorStore) CheckSequence(ctx context.Context) (operations.SequenceChe
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	return operations.SequenceCheck{
-		Misplaced: int64(len(s.log.allMisplaced())), Next: s.log.dealt + 1, Highest: s.log.highest(),
+		Misplaced: int64(len(s.log.allMisplaced())), NextPosition: s.log.dealt + 1, HighestPosition: s.log.highest(),
 	}, nil
 }
 

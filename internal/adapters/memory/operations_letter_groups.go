@@ -29,7 +29,7 @@ func (i *Inbox) undecided(key letterKey) operations.UndecidedEvent {
 	for other, o := range i.letters {
 		if other.subscriber == key.subscriber && l.Readable() && o.Key == l.Key && o.tried() && o.Position > l.Position &&
 			(next == 0 || o.Position < next) {
-			u.Behind++
+			u.EventsBehind++
 		}
 	}
 	return u

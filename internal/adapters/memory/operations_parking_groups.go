@@ -17,7 +17,7 @@ func (l lot) undecided(event *relay.ParkedEvent) operations.UndecidedEvent {
 	})
 	return operations.UndecidedEvent{
 		Position: event.Position, EventID: event.EventID, Key: event.Key, Type: event.Type, Reason: beginning(event.Reason),
-		First: event.ParkedAt, Last: event.ChangedAt, Behind: len(behind),
+		First: event.ParkedAt, Last: event.ChangedAt, EventsBehind: len(behind),
 	}
 }
 

@@ -39,8 +39,8 @@ func (s *CursorStore) At(_ context.Context, position outbox.Position) (outbox.Pr
 	return outbox.Progress{}, false, nil
 }
 
-// Behind counts the entries after a position that are not parked.
-func (s *CursorStore) Behind(_ context.Context, position outbox.Position) (int64, error) {
+// CountAfter counts the entries after a position that are not parked.
+func (s *CursorStore) CountAfter(_ context.Context, position outbox.Position) (int64, error) {
 	behind := int64(0)
 	for _, entry := range s.log.Readable() {
 		if entry.Position > position && s.log.lot[entry.Position] == nil {

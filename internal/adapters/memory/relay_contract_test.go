@@ -132,7 +132,7 @@ func (e *engine) Advance(_ *testing.T, by time.Duration)             { e.lease.A
 func (e *engine) Begin(context.Context) (relaytest.LogWriter, error) { return e.log.Begin(), nil }
 func (e *engine) Age(_ *testing.T, by time.Duration)                 { e.log.Age(by) }
 func (e *engine) Purge(_ *testing.T, upTo outbox.Position)           { e.log.Purge(upTo) }
-func (e *engine) Forget(_ *testing.T, after outbox.Position)         { e.log.Forget(after) }
+func (e *engine) Forget(_ *testing.T, after outbox.Position)         { e.log.LoseAfter(after) }
 func (e *engine) Spoil(_ *testing.T, at outbox.Position)             { e.log.Spoil(at) }
 func (e *engine) SetSequence(_ *testing.T, p outbox.Position)        { e.log.SetSequence(p) }
 func (e *engine) AppendForeign(*testing.T)                           { e.stream.AppendForeign() }

@@ -63,7 +63,7 @@ func (h *Halts) Reported() []operations.InstanceHalt {
 	for _, instance := range slices.Sorted(maps.Keys(h.reports)) {
 		if report := h.reports[instance]; time.Since(report.seen) < relay.HaltReportExpires {
 			reported = append(reported, operations.InstanceHalt{
-				Instance: instance, Halt: operations.Halt{Halt: report.halt, Since: report.since},
+				Instance: instance, RecordedHalt: operations.RecordedHalt{Halt: report.halt, Since: report.since},
 			})
 		}
 	}

@@ -295,9 +295,9 @@ func (s *Stream) Delete(sequence uint64) {
 	s.message(sequence).deleted = true
 }
 
-// Regress puts an older copy of the store back: the messages after sequence are gone. The broker restarts for this, which ends every
+// LoseAfter puts an older copy of the store back: the messages after sequence are gone. The broker restarts for this, which ends every
 // connection.
-func (s *Stream) Regress(sequence uint64) {
+func (s *Stream) LoseAfter(sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.restarts++

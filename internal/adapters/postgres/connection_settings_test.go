@@ -189,7 +189,7 @@ func subscriberPath(t *testing.T, in *postgres.Inbox, entry outbox.Entry) {
 	odd := entry
 	odd.ID, odd.Payload = "7f2c2b4e-8f0f-4c3f-9d55-0a8f2d1e9c11", []byte("\x00\x7f\xff\\'{\"é\"}")
 	odd.Key.ID, odd.Position = "other", entry.Position+1
-	require.NoError(t, in.Begin(ctx, "emails", 1, "S", inbox.StreamPosition{}))
+	require.NoError(t, in.CreateLanes(ctx, "emails", 1, "S", inbox.StreamPosition{}))
 	view, err := in.Heartbeat(ctx, "emails", "me")
 	require.NoError(t, err)
 	require.Len(t, view.Lanes, 1)

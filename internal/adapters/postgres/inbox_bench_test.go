@@ -27,7 +27,7 @@ func BenchmarkApply(b *testing.B) {
 			require.NoError(b, err)
 			defer func() { _ = db.Close() }()
 			in := postgres.NewInbox(db, postgres.InboxOptions{})
-			require.NoError(b, in.Begin(b.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
+			require.NoError(b, in.CreateLanes(b.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
 			view, err := in.Heartbeat(b.Context(), emails, "me")
 			require.NoError(b, err)
 			at := view.Lanes[0]

@@ -35,8 +35,8 @@ WITH known AS (
 )
 SELECT forgotten FROM known`
 
-// Begin makes all lanes in one statement.
-func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream string, at inbox.StreamPosition) error {
+// CreateLanes makes all lanes in one statement.
+func (i *Inbox) CreateLanes(ctx context.Context, subscriber string, lanes int, stream string, at inbox.StreamPosition) error {
 	forgotten := false
 	err := i.db.QueryRowContext(ctx, beginStatement, subscriber, lanes, stream, int64(at.Sequence), nanoseconds(at.StoredAt), progress(at)).
 		Scan(&forgotten)
@@ -90,8 +90,8 @@ func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (vie
 			&lane, &lanes, &stream, &sequence, &storedAt, &progress, &revision, &idle); err != nil {
 			return inbox.View{}, classify(ctx, err)
 		}
-		view.Copies, view.Silent = others, silent
-		view.Filled, view.Missed = filled.Int64, missed.Int64
+		view.Copies, view.SilentCopies = others, silent
+		view.FilledEvents, view.MissedMessages = filled.Int64, missed.Int64
 		view.Types, view.Handler, view.Forgotten = types, handler.String, forgotten.Time
 		if lane.Valid {
 			view.Lanes = append(view.Lanes, inbox.Checkpoint{
@@ -109,8 +109,8 @@ func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (vie
 	return view, nil
 }
 
-// Leave deletes the copy's row.
-func (i *Inbox) Leave(ctx context.Context, subscriber, instance string) error {
+// RemoveCopy deletes the copy's row.
+func (i *Inbox) RemoveCopy(ctx context.Context, subscriber, instance string) error {
 	_, err := i.db.ExecContext(ctx, "DELETE FROM subscriber_copies WHERE subscriber = ? AND instance = ?", subscriber, instance)
 	return classify(ctx, err)
 }

@@ -26,7 +26,7 @@ const emails = "emails"
 // beginLane creates the subscriber emails with one lane.
 func beginLane(t *testing.T, in *postgres.Inbox) inbox.Checkpoint {
 	t.Helper()
-	require.NoError(t, in.Begin(t.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
+	require.NoError(t, in.CreateLanes(t.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
 	return lookAt(t, in)
 }
 
@@ -269,7 +269,7 @@ func TestPlaces(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, places)
 	for _, name := range []string{emails, "Billing's ?0", "billing"} {
-		require.NoError(t, in.Begin(t.Context(), name, 3, "STREAM", inbox.StreamPosition{Sequence: 10}))
+		require.NoError(t, in.CreateLanes(t.Context(), name, 3, "STREAM", inbox.StreamPosition{Sequence: 10}))
 	}
 	view, err := in.Heartbeat(t.Context(), "billing", "me")
 	require.NoError(t, err)

@@ -72,7 +72,7 @@ func TestEmittingWithoutTheRightIsAnOutage(t *testing.T) {
 	})
 	address.User = url.UserPassword(role, "secret")
 	in := newInbox(open(t, postgres.Options{URL: address.String()}))
-	require.NoError(t, in.Begin(t.Context(), emails, 1, "S", inbox.StreamPosition{}))
+	require.NoError(t, in.CreateLanes(t.Context(), emails, 1, "S", inbox.StreamPosition{}))
 	event := relaytest.NewEntries(0, 1)[0]
 	apply := func() error {
 		view, err := in.Heartbeat(t.Context(), emails, "copy")

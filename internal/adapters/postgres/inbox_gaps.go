@@ -148,7 +148,7 @@ type lostRead struct {
 }
 
 func (l *lostRead) run(ctx context.Context) (lost inbox.HoleContents, err error) {
-	reached, purgedTo, err := reachedBy(ctx, l.tx, l.hole.Stream, l.hole.Last, l.hole.Read)
+	reached, purgedTo, err := reachedBy(ctx, l.tx, l.hole.Stream, l.hole.Last, l.hole.LastRead)
 	if err != nil {
 		return lost, err
 	}
@@ -156,9 +156,9 @@ func (l *lostRead) run(ctx context.Context) (lost inbox.HoleContents, err error)
 		return l.elsewhere(ctx)
 	}
 	if reached.Known {
-		l.hole.Before = max(l.hole.Before, reached.Position+1, l.hole.After+1)
+		l.hole.EndsBefore = max(l.hole.EndsBefore, reached.Position+1, l.hole.After+1)
 	}
-	if l.hole.Before <= l.hole.After {
+	if l.hole.EndsBefore <= l.hole.After {
 		return inbox.HoleContents{EndUnknown: true}, nil
 	}
 	if err := l.bound(ctx); err != nil {
@@ -172,7 +172,7 @@ func (l *lostRead) run(ctx context.Context) (lost inbox.HoleContents, err error)
 	if err != nil {
 		return lost, err
 	}
-	lost = inbox.HoleContents{CompleteTo: through, More: more, Unknown: unknown}
+	lost = inbox.HoleContents{CompleteTo: through, More: more, LostMessages: unknown}
 	if unknown > 0 {
 		lost.Why = fmt.Sprintf("retention has removed the log up to position %d", purgedTo)
 	}
@@ -187,7 +187,7 @@ func (l *lostRead) run(ctx context.Context) (lost inbox.HoleContents, err error)
 
 // bound finds the positions between which events are missing.
 func (l *lostRead) bound(ctx context.Context) error {
-	l.until = l.hole.Before
+	l.until = l.hole.EndsBefore
 	if l.unsure = l.hole.After == 0; l.unsure && l.hole.Size() > 0 {
 		err := l.tx.QueryRowContext(ctx, earliestStatement, l.args(0, l.hole.Size())...).Scan((*int64)(&l.hole.After))
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -206,7 +206,7 @@ func (l *lostRead) elsewhere(ctx context.Context) (inbox.HoleContents, error) {
 	err := l.tx.QueryRowContext(ctx, "SELECT count(*) FROM inbox WHERE subscriber = ? AND sequence BETWEEN ? AND ?",
 		l.subscriber, int64(l.hole.First), int64(l.hole.Last)).Scan(&met)
 	return inbox.HoleContents{
-		OtherStream: true, CompleteTo: l.hole.LastPosition(0), Unknown: l.hole.MaxUnknown(l.hole.Size(), met),
+		OtherStream: true, CompleteTo: l.hole.LastPosition(0), LostMessages: l.hole.MaxUnknown(l.hole.Size(), met),
 		Why: fmt.Sprintf("this database is not the one whose log fills the stream of %s", l.hole.Stream),
 	}, err
 }
@@ -214,14 +214,14 @@ func (l *lostRead) elsewhere(ctx context.Context) (inbox.HoleContents, error) {
 // args are the arguments of holeRows, followed by more.
 func (l *lostRead) args(after outbox.Position, more ...any) []any {
 	return append([]any{
-		l.subscriber, int64(l.hole.First), int64(l.hole.Last), int64(l.hole.After), int64(l.until), pgdialect.Array(l.hole.Present),
+		l.subscriber, int64(l.hole.First), int64(l.hole.Last), int64(l.hole.After), int64(l.until), pgdialect.Array(l.hole.PositionsAfter),
 		int64(after),
 	}, more...)
 }
 
 // unknown returns how many messages of the hole may have held events that neither the log nor the inbox has.
 func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, error) {
-	last := min(purgedTo, l.hole.Before-1)
+	last := min(purgedTo, l.hole.EndsBefore-1)
 	if last <= l.hole.After {
 		return 0, nil
 	}

@@ -28,7 +28,7 @@ func (h *harness) removed(t *testing.T, in *postgres.Inbox, events int) inbox.Ho
 	exec(t, h.others, `INSERT INTO outbox_cursor (relay, stream_created, stream_sequence, position, token, updated_at)
 		VALUES (?, 'STREAM', ?, ?, 1, now())`, relayName, events, events)
 	exec(t, h.others, "ANALYZE outbox")
-	return inbox.Hole{Lanes: 1, Stream: "STREAM", First: 1, Last: uint64(events), Read: uint64(events)} //nolint:gosec // positive
+	return inbox.Hole{Lanes: 1, Stream: "STREAM", First: 1, Last: uint64(events), LastRead: uint64(events)} //nolint:gosec // positive
 }
 
 // TestLargeHole checks a hole of 100,000 messages. Each call returns at most 500 events, in order, with few statements. That is
@@ -52,7 +52,7 @@ func TestLargeHole(t *testing.T) {
 		for more := true; more; calls++ {
 			lost, err := in.ReadHole(t.Context(), emails, hole, limit)
 			require.NoError(t, err)
-			require.Zero(t, lost.Unknown)
+			require.Zero(t, lost.LostMessages)
 			require.LessOrEqual(t, len(lost.Events), limit.Count)
 			for _, event := range lost.Events {
 				require.Greater(t, event.Position, last)
@@ -101,9 +101,9 @@ func TestLogIsPurgedWhileItIsAsked(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, purged)
 	require.Len(t, lost.Events, 10)
-	require.Zero(t, lost.Unknown)
+	require.Zero(t, lost.LostMessages)
 	lost, err = in.ReadHole(t.Context(), emails, hole, limit)
 	require.NoError(t, err)
 	require.Len(t, lost.Events, 3)
-	require.Equal(t, 7, lost.Unknown)
+	require.Equal(t, 7, lost.LostMessages)
 }

@@ -49,7 +49,7 @@ func BenchmarkRedeliver(b *testing.B) {
 // prepareLetters makes n letters of one aggregate. The first one is due.
 func prepareLetters(b *testing.B, in *postgres.Inbox, n int) {
 	b.Helper()
-	require.NoError(b, in.Begin(b.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
+	require.NoError(b, in.CreateLanes(b.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
 	view, err := in.Heartbeat(b.Context(), emails, "me")
 	require.NoError(b, err)
 	at := view.Lanes[0]

@@ -34,8 +34,8 @@ func TestInboxLog(t *testing.T) {
 	inboxtest.TestLog(t, func(t *testing.T) inboxtest.HoleStore {
 		h := newHarness(t)
 		return inboxtest.HoleStore{
-			Store: h.store(), Log: postgres.NewInbox(h.db, postgres.InboxOptions{}), Keep: h.sweepStore().Keep,
-			Reach: func(t *testing.T, stream string, sequence uint64, position outbox.Position) {
+			Store: h.store(), Log: postgres.NewInbox(h.db, postgres.InboxOptions{}), AppendToLog: h.sweepStore().AppendToLog,
+			SetLogCursor: func(t *testing.T, stream string, sequence uint64, position outbox.Position) {
 				exec(t, h.others, `INSERT INTO outbox_cursor (relay, stream_created, stream_sequence, position, token, updated_at)
 					VALUES (?, ?, ?, ?, 1, now()) ON CONFLICT (relay) DO UPDATE SET stream_created = excluded.stream_created`,
 					relayName, stream, int64(sequence), int64(position))
@@ -74,11 +74,11 @@ func (h *harness) sweepStore() inboxtest.SweepStore {
 	return inboxtest.SweepStore{
 		LetterStore: h.letterStore(),
 		Sweeper:     postgres.NewInbox(h.db, postgres.InboxOptions{}),
-		Fill: func(t *testing.T, stream string) {
+		SetStream: func(t *testing.T, stream string) {
 			exec(t, h.others, `INSERT INTO outbox_cursor (relay, stream_created, token, updated_at) VALUES (?, ?, 1, now())
 				ON CONFLICT (relay) DO UPDATE SET stream_created = excluded.stream_created`, relayName, stream)
 		},
-		Keep: func(t *testing.T, events ...outbox.Entry) {
+		AppendToLog: func(t *testing.T, events ...outbox.Entry) {
 			for _, event := range events {
 				exec(t, h.others, `INSERT INTO outbox
 					(position, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)

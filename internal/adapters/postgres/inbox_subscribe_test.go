@@ -8,16 +8,16 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestForgottenSubscribersStayForgotten checks that a tombstone keeps copies from Begin and Subscribe, and that a heartbeat
+// TestForgottenSubscribersStayForgotten checks that a tombstone keeps copies from CreateLanes and Subscribe, and that a heartbeat
 // shows it.
 func TestForgottenSubscribersStayForgotten(t *testing.T) {
 	h := newHarness(t)
 	in := newInbox(h.db)
-	require.NoError(t, in.Begin(t.Context(), emails, 2, "S", inbox.StreamPosition{}))
+	require.NoError(t, in.CreateLanes(t.Context(), emails, 2, "S", inbox.StreamPosition{}))
 	require.NoError(t, in.Subscribe(t.Context(), emails, "totals", []string{"a"}))
 	exec(t, h.others, "DELETE FROM subscriber_lanes")
 	exec(t, h.others, "UPDATE subscribers SET forgotten_at = '2026-11-29', paused_at = '2026-11-28'")
-	require.ErrorIs(t, in.Begin(t.Context(), emails, 1, "S", inbox.StreamPosition{}), inbox.ErrForgotten)
+	require.ErrorIs(t, in.CreateLanes(t.Context(), emails, 1, "S", inbox.StreamPosition{}), inbox.ErrForgotten)
 	for _, types := range [][]string{nil, {"a"}, {"b"}} {
 		require.ErrorIs(t, in.Subscribe(t.Context(), emails, "totals", types), inbox.ErrForgotten)
 	}
@@ -30,7 +30,7 @@ func TestForgottenSubscribersStayForgotten(t *testing.T) {
 	require.Zero(t, count(t, h, "SELECT count(*)::int FROM subscriber_lanes"))
 
 	exec(t, h.others, "UPDATE subscribers SET forgotten_at = NULL")
-	require.NoError(t, in.Begin(t.Context(), emails, 3, "S", inbox.StreamPosition{}))
+	require.NoError(t, in.CreateLanes(t.Context(), emails, 3, "S", inbox.StreamPosition{}))
 	require.Equal(t, 3, count(t, h, "SELECT count(*)::int FROM subscriber_lanes"))
 }
 
@@ -40,7 +40,7 @@ func TestSubscribingToNothingNewIsOneStatement(t *testing.T) {
 	h := newHarness(t)
 	sent := &statements{}
 	in := newInbox(h.db.WithQueryHook(sent))
-	require.NoError(t, in.Begin(t.Context(), emails, 2, "S", inbox.StreamPosition{}))
+	require.NoError(t, in.CreateLanes(t.Context(), emails, 2, "S", inbox.StreamPosition{}))
 	require.NoError(t, in.Subscribe(t.Context(), emails, "totals", []string{"a", "b"}))
 	sent.operations = nil
 	require.NoError(t, in.Subscribe(t.Context(), emails, "totals", []string{"b"}))

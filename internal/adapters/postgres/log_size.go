@@ -124,7 +124,7 @@ func explain(ctx context.Context, db *bun.DB, entries []outbox.Entry, largest in
 		delete(left, position)
 		entry.Key, entry.Type, entry.Subject = key, kind, subject
 		if entry.Invalid = reason.String; !reason.Valid {
-			entry.Invalid = outbox.TooLarge(payload, largest)
+			entry.Invalid = outbox.TooLargeReason(payload, largest)
 		}
 	}
 	if err := rows.Err(); err != nil {

@@ -139,7 +139,7 @@ FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ?`
 // CheckSequence counts the events that came at positions after the relay had passed these positions.
 func (a *RelayAdmin) CheckSequence(ctx context.Context) (found operations.SequenceCheck, err error) {
 	var standby bool
-	err = a.db.QueryRowContext(ctx, disorderStatement, a.relay).Scan(&standby, &found.Next, &found.Highest, &found.Misplaced)
+	err = a.db.QueryRowContext(ctx, disorderStatement, a.relay).Scan(&standby, &found.NextPosition, &found.HighestPosition, &found.Misplaced)
 	if err != nil {
 		return operations.SequenceCheck{}, classify(ctx, fmt.Errorf("look for misplaced events of %s: %w", a.relay, err))
 	}

@@ -41,8 +41,8 @@ var ErrStatementTimeout = fault.New(fault.Invalid, "statement_timeout",
 	"Postgres ended a migration's statement: building an index takes long, and statement_timeout is set for this role or database. "+
 		"Migrate as a role for which it is not: ALTER ROLE … SET statement_timeout = 0")
 
-// ErrTakenBack reports that an earlier version of the program has taken back a migration that both versions know.
-var ErrTakenBack = fault.New(fault.Invalid, "migration_taken_back", "an earlier version of outboxie has taken a migration back")
+// ErrReverted reports that an earlier version of the program has taken back a migration that both versions know.
+var ErrReverted = fault.New(fault.Invalid, "migration_taken_back", "an earlier version of outboxie has taken a migration back")
 
 // MigrateUp brings the tables of the sets up to date; no set: all of them. Any number of instances may call it at once: one applies the
 // migrations, and the others wait until it has finished or their context ends. The earlier version of the program may serve meanwhile. If
@@ -69,7 +69,7 @@ func migrateSet(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set) e
 		return err
 	}
 	if known.takenBack > 0 {
-		return ErrTakenBack.With("migration %d of the %s's tables, which this program relies on, was taken back by an earlier version of "+
+		return ErrReverted.With("migration %d of the %s's tables, which this program relies on, was taken back by an earlier version of "+
 			"outboxie: run `outboxie migrate up` of that earlier version, and then this one again", known.takenBack, set)
 	}
 	if known.exists {

@@ -210,7 +210,7 @@ func TestEarlierProgramTakesAMigrationBack(t *testing.T) {
 	_, err := earlier(t, db).Down(t.Context())
 	require.NoError(t, err)
 	err = postgres.MigrateUp(t.Context(), db, quiet)
-	require.ErrorIs(t, err, postgres.ErrTakenBack)
+	require.ErrorIs(t, err, postgres.ErrReverted)
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
 	require.ErrorContains(t, err, "migration 11 of the engine's tables")
 	_, err = earlier(t, db).Up(t.Context())

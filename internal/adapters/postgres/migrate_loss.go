@@ -26,8 +26,8 @@ type TableLoss struct {
 	Rows int64
 }
 
-// Newest returns the newest applied migration of a set, and what is lost when it is taken back. found is false if there is none.
-func Newest(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set) (loss Loss, found bool, err error) {
+// NewestMigration returns the newest applied migration of a set, and what is lost when it is taken back. found is false if there is none.
+func NewestMigration(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set) (loss Loss, found bool, err error) {
 	steps, err := listSet(ctx, db, logger, set)
 	if err != nil {
 		return Loss{}, false, classify(ctx, fmt.Errorf("read the state of the %s's migrations: %w", set, err))

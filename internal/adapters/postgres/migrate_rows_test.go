@@ -20,7 +20,7 @@ func downTo(t *testing.T, db *bun.DB, version int64) {
 	t.Helper()
 	for _, set := range postgres.Sets() {
 		for {
-			newest, found, err := postgres.Newest(t.Context(), db, quiet, set)
+			newest, found, err := postgres.NewestMigration(t.Context(), db, quiet, set)
 			require.NoError(t, err)
 			if !found || newest.Version <= version {
 				break

@@ -59,7 +59,7 @@ func TestMigrationsGoDownAndUpAgain(t *testing.T) {
 	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet), "nothing left to do")
 	downTo(t, db, 0)
 	for _, set := range postgres.Sets() {
-		_, found, err := postgres.Newest(t.Context(), db, quiet, set)
+		_, found, err := postgres.NewestMigration(t.Context(), db, quiet, set)
 		require.NoError(t, err)
 		require.False(t, found, "nothing left to take back")
 	}
@@ -72,7 +72,7 @@ func TestMigrationsOutliveACrashedHolderOfTheirLock(t *testing.T) {
 	url := emptyDatabase(t)
 	db := open(t, postgres.Options{URL: url})
 	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet))
-	newest, _, err := postgres.Newest(t.Context(), db, quiet, postgres.EngineTables)
+	newest, _, err := postgres.NewestMigration(t.Context(), db, quiet, postgres.EngineTables)
 	require.NoError(t, err)
 	require.NoError(t, postgres.MigrateDown(t.Context(), db, quiet, postgres.EngineTables, newest.Version))
 	crash := func(lease time.Duration) {

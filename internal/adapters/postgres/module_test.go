@@ -56,7 +56,7 @@ func TestModule(t *testing.T) {
 
 	nothing := func(context.Context, orders.Tx) error { return nil }
 	require.NoError(t, work.Do(t.Context(), nothing))
-	require.NoError(t, checkpoints.Begin(t.Context(), "subscriber", 1, "S", inbox.StreamPosition{}))
+	require.NoError(t, checkpoints.CreateLanes(t.Context(), "subscriber", 1, "S", inbox.StreamPosition{}))
 	view, err := checkpoints.Heartbeat(t.Context(), "subscriber", "me")
 	require.NoError(t, err)
 	_, err = apply.Apply(t.Context(), "subscriber", inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 1}, Events: []inbox.Event{

@@ -31,7 +31,7 @@ type undecidedRow struct {
 func (r undecidedRow) undecided() operations.UndecidedEvent {
 	return operations.UndecidedEvent{
 		Position: outbox.Position(r.Position), EventID: r.EventID, Key: outbox.Key{Type: r.AggregateType, ID: r.AggregateID}, Type: r.EventType,
-		Reason: r.Error, First: r.FirstFailedAt, Last: r.DeadAt, Behind: r.Behind,
+		Reason: r.Error, First: r.FirstFailedAt, Last: r.DeadAt, EventsBehind: r.Behind,
 	}
 }
 

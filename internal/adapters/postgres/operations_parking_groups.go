@@ -29,7 +29,7 @@ type firstParkedRow struct {
 func (r firstParkedRow) undecided() operations.UndecidedEvent {
 	return operations.UndecidedEvent{
 		Position: outbox.Position(r.Position), EventID: r.EventID, Key: outbox.Key{Type: r.AggregateType, ID: r.AggregateID}, Type: r.EventType,
-		Reason: r.Reason, First: r.ParkedAt, Last: r.ChangedAt, Behind: r.Behind,
+		Reason: r.Reason, First: r.ParkedAt, Last: r.ChangedAt, EventsBehind: r.Behind,
 	}
 }
 

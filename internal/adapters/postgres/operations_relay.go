@@ -90,7 +90,7 @@ func (a *RelayAdmin) relayStatus(ctx context.Context) (operations.RelayStatus, e
 	}
 	if reason.Valid {
 		halt := relay.Halt{Reason: relay.HaltReason(reason.String), Detail: detail.String}
-		status.Halt = &operations.Halt{Halt: halt, Since: halted.Time}
+		status.Halt = &operations.RecordedHalt{Halt: halt, Since: halted.Time}
 	}
 	return status, nil
 }

@@ -45,7 +45,7 @@ func TestStatusOfAnEmptyDatabase(t *testing.T) {
 	before := time.Now().Add(-time.Minute)
 	found := status(t, h)
 	require.WithinRange(t, found.Now, before, time.Now().Add(time.Minute))
-	require.Equal(t, operations.RelayStatus{Relay: relayName, Now: found.Now, SequenceCheck: operations.SequenceCheck{Next: 1}}, found)
+	require.Equal(t, operations.RelayStatus{Relay: relayName, Now: found.Now, SequenceCheck: operations.SequenceCheck{NextPosition: 1}}, found)
 }
 
 func TestStatusTellsWhereTheRelayStands(t *testing.T) {
@@ -129,7 +129,7 @@ func TestStatusIsOfOneRelay(t *testing.T) {
 		('OTHER', 'x', 1, now(), now() + interval '1 hour'), (?, 'expired', 7, now(), now())`, relayName)
 	exec(t, h.others, `INSERT INTO outbox_cursor (relay, position, token, updated_at, halt_reason) VALUES ('OTHER', 7, 1, now(), 'tail_gone')`)
 	found := status(t, h)
-	require.Equal(t, operations.RelayStatus{Relay: relayName, Now: found.Now, SequenceCheck: operations.SequenceCheck{Next: 1}}, found)
+	require.Equal(t, operations.RelayStatus{Relay: relayName, Now: found.Now, SequenceCheck: operations.SequenceCheck{NextPosition: 1}}, found)
 }
 
 func TestStatusCountsTheParkingLotApart(t *testing.T) {

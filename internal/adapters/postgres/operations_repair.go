@@ -66,8 +66,8 @@ func (a *RelayAdmin) findEvent(ctx context.Context, statement string, args ...an
 	return found, true, nil
 }
 
-// Behind may read all of a large table.
-func (a *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int64, error) {
+// CountAfter may read all of a large table.
+func (a *RelayAdmin) CountAfter(ctx context.Context, position outbox.Position) (int64, error) {
 	ctx = allow(ctx, counting)
 	count, _, err := countBehind(ctx, a.db, position)
 	if err != nil {

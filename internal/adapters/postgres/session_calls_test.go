@@ -22,7 +22,7 @@ const subscriber = "billing"
 
 // longer are the calls whose statements get four times the usual time limit, because they count or search.
 var longer = map[string]bool{
-	"operations.ParkingAdmin.Redrive": true, "operations.RelayInspector.List": true, "operations.RelayInspector.Status": true, "operations.RelayRepair.Behind": true,
+	"operations.ParkingAdmin.Redrive": true, "operations.RelayInspector.List": true, "operations.RelayInspector.Status": true, "operations.RelayRepair.CountAfter": true,
 	"inbox.Log.ReadHole": true, "operations.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
 }
 
@@ -135,7 +135,7 @@ func operatingCalls() map[string]dbCall {
 			_, found, err := desk(db).At(ctx, 1)
 			return found, err
 		}),
-		"operations.RelayRepair.Behind": on(func(ctx context.Context, db *bun.DB) (int64, error) { return desk(db).Behind(ctx, 0) }),
+		"operations.RelayRepair.CountAfter": on(func(ctx context.Context, db *bun.DB) (int64, error) { return desk(db).CountAfter(ctx, 0) }),
 		"operations.RelayRepair.Adopt": func(ctx context.Context, db *bun.DB) error {
 			return desk(db).Adopt(ctx, 7, relay.Cursor{}, true)
 		},
@@ -162,8 +162,8 @@ func newInbox(db *bun.DB) *postgres.Inbox { return postgres.NewInbox(db, postgre
 func subscriberCalls() map[string]dbCall {
 	missing := relaytest.NewMessage("a", 1).ID
 	return map[string]dbCall{
-		"inbox.Checkpoints.Begin": func(ctx context.Context, db *bun.DB) error {
-			return newInbox(db).Begin(ctx, subscriber, 1, "S", inbox.StreamPosition{})
+		"inbox.Checkpoints.CreateLanes": func(ctx context.Context, db *bun.DB) error {
+			return newInbox(db).CreateLanes(ctx, subscriber, 1, "S", inbox.StreamPosition{})
 		},
 		"inbox.Checkpoints.Subscribe": func(ctx context.Context, db *bun.DB) error {
 			return newInbox(db).Subscribe(ctx, subscriber, "handler", []string{"a"})
@@ -171,7 +171,7 @@ func subscriberCalls() map[string]dbCall {
 		"inbox.Checkpoints.Heartbeat": on(func(ctx context.Context, db *bun.DB) (inbox.View, error) {
 			return newInbox(db).Heartbeat(ctx, subscriber, "me")
 		}),
-		"inbox.Checkpoints.Leave": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Leave(ctx, subscriber, "me") },
+		"inbox.Checkpoints.RemoveCopy": func(ctx context.Context, db *bun.DB) error { return newInbox(db).RemoveCopy(ctx, subscriber, "me") },
 		"inbox.Checkpoints.Marks": on(func(ctx context.Context, db *bun.DB) ([]inbox.StreamPosition, error) {
 			return newInbox(db).Marks(ctx, subscriber, 0)
 		}),
@@ -208,7 +208,7 @@ func subscriberCalls() map[string]dbCall {
 		}),
 		"operations.DeadLetterAdmin.Subscribers": on(func(ctx context.Context, db *bun.DB) ([]string, error) { return newInbox(db).Subscribers(ctx) }),
 		"inbox.Log.ReadHole": on(func(ctx context.Context, db *bun.DB) (inbox.HoleContents, error) {
-			return newInbox(db).ReadHole(ctx, subscriber, inbox.Hole{Lanes: 1, Stream: "S", First: 1, Last: 2, Before: 3}, inbox.ReadLimit{Count: 1, Bytes: 1})
+			return newInbox(db).ReadHole(ctx, subscriber, inbox.Hole{Lanes: 1, Stream: "S", First: 1, Last: 2, EndsBefore: 3}, inbox.ReadLimit{Count: 1, Bytes: 1})
 		}),
 		"inbox.Log.CursorBetween": on(func(ctx context.Context, db *bun.DB) (inbox.LogCursor, error) {
 			return newInbox(db).CursorBetween(ctx, "S", 1, 2)
@@ -296,7 +296,7 @@ func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 // given name.
 func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error {
 	apply := func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler, suspect bool) error {
-		if err := newInbox(db).Begin(ctx, name, 1, "S", inbox.StreamPosition{}); err != nil {
+		if err := newInbox(db).CreateLanes(ctx, name, 1, "S", inbox.StreamPosition{}); err != nil {
 			return err
 		}
 		view, err := newInbox(db).Heartbeat(ctx, name, "copy")

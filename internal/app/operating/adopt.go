@@ -17,10 +17,10 @@ import (
 var (
 	// ErrNotHalted reports that the relay is not halted, as far as the database knows.
 	ErrNotHalted = fault.New(fault.Refused, "not_halted", "the relay is not halted, so there is nothing to repair")
-	// ErrNowhere reports that a person has to say after which event the relay goes on.
-	ErrNowhere = fault.New(fault.Refused, "nowhere_to_go_on", "it is not known after which event to go on")
-	// ErrUnfit reports that an adoption does not repair this halt. If the caller names a position, a plan can be made anyway.
-	ErrUnfit = fault.New(fault.Refused, "stream_unfit", "an adoption does not repair this: the relay goes on by itself once the cause is repaired")
+	// ErrStartUnknown reports that a person has to say after which event the relay goes on.
+	ErrStartUnknown = fault.New(fault.Refused, "nowhere_to_go_on", "it is not known after which event to go on")
+	// ErrNotAdoptable reports that an adoption does not repair this halt. If the caller names a position, a plan can be made anyway.
+	ErrNotAdoptable = fault.New(fault.Refused, "stream_unfit", "an adoption does not repair this: the relay goes on by itself once the cause is repaired")
 	// ErrNoSuchPosition reports that the relay cannot go on after that position.
 	ErrNoSuchPosition = fault.New(fault.Invalid, "no_such_position", "the relay cannot go on after that position")
 )
@@ -88,7 +88,7 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 	}
 	if cursor.Halt == nil && disorder.NeedsRepair() { // and no relay has noticed
 		cursor.Halt = relay.NewHalt(relay.HaltSequenceBehind, "position %d is dealt next, position %d is the highest, and %d events are misplaced",
-			disorder.Next, disorder.Highest, disorder.Misplaced)
+			disorder.NextPosition, disorder.HighestPosition, disorder.Misplaced)
 	}
 	if cursor.Halt == nil {
 		return Adoption{}, ErrNotHalted
@@ -101,7 +101,7 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 	case errors.Is(err, relay.ErrStreamUnfit) && position != nil:
 		plan.StreamUnfit, err = true, nil
 	case errors.Is(err, relay.ErrStreamUnfit):
-		err = ErrUnfit.Wrap(err)
+		err = ErrNotAdoptable.Wrap(err)
 	}
 	if err != nil {
 		return Adoption{}, err
@@ -111,7 +111,7 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 	if err := a.chooseStart(ctx, &plan, position); err != nil {
 		return Adoption{}, err
 	}
-	plan.Events, err = a.repair.Behind(ctx, plan.After.Position)
+	plan.Events, err = a.repair.CountAfter(ctx, plan.After.Position)
 	return plan, err
 }
 
@@ -144,7 +144,7 @@ func (a *Adopter) chooseStart(ctx context.Context, plan *Adoption, position *out
 	default:
 		plan.Why = "the relay had come so far; the messages themselves are gone from the stream"
 		if plan.After, err = a.progressAt(ctx, plan.cursor.Position, purgedTo.Position); err != nil {
-			return ErrNowhere.With("neither the end of the stream nor position %d, up to which the relay had come, is in the log: "+
+			return ErrStartUnknown.With("neither the end of the stream nor position %d, up to which the relay had come, is in the log: "+
 				"is this the right database?", plan.cursor.Position)
 		}
 	}

@@ -15,7 +15,7 @@ func Lags(ctx context.Context, progress operations.ProgressReader, stream operat
 	if err != nil {
 		return nil, err
 	}
-	lags, err := stream.Behind(ctx, known)
+	lags, err := stream.LagsOf(ctx, known)
 	if err != nil {
 		return nil, err
 	}

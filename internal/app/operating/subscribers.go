@@ -52,7 +52,7 @@ func (s *Subscribers) Summaries(ctx context.Context, end uint64) ([]operations.S
 		summaries[n].Overview = overview
 		if len(overview.Lanes) > 0 {
 			behind := end - min(inbox.Lowest(overview.Lanes).Sequence, end)
-			summaries[n].Behind, summaries[n].Stalled = &behind, overview.Stalled(behind > 0)
+			summaries[n].MessagesBehind, summaries[n].Stalled = &behind, overview.Stalled(behind > 0)
 		}
 	}
 	return summaries, err
@@ -64,7 +64,7 @@ func (s *Subscribers) measure(ctx context.Context, all []operations.SubscriberSt
 	if err != nil {
 		return err
 	}
-	lags, err := s.Lags.Behind(ctx, places)
+	lags, err := s.Lags.LagsOf(ctx, places)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 	if forwards {
 		from, until = plan.Lowest, to.Sequence
 	}
-	lags, err := s.Lags.Behind(ctx, []operations.SubscriberProgress{
+	lags, err := s.Lags.LagsOf(ctx, []operations.SubscriberProgress{
 		{Subscriber: "from", Stream: state.Created, Sequence: from}, {Subscriber: "until", Stream: state.Created, Sequence: until},
 	})
 	if err != nil {

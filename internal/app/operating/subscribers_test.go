@@ -27,7 +27,7 @@ type office struct {
 }
 
 // Behind counts all messages as events.
-func (o *office) Behind(_ context.Context, places []operations.SubscriberProgress) (lags []operations.Lag, err error) {
+func (o *office) LagsOf(_ context.Context, places []operations.SubscriberProgress) (lags []operations.Lag, err error) {
 	for _, place := range places {
 		lags = append(lags, operations.Lag{Subscriber: place.Subscriber, Events: int64(o.stream.Len() - place.Sequence)})
 	}
@@ -57,7 +57,7 @@ func (o *office) begin(t *testing.T, lanes int, sequence uint64) {
 	t.Helper()
 	state, err := o.reader.State(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, o.kept.Begin(t.Context(), subscriber, lanes, state.Created, o.messages(t)[sequence-1].StreamPosition))
+	require.NoError(t, o.kept.CreateLanes(t.Context(), subscriber, lanes, state.Created, o.messages(t)[sequence-1].StreamPosition))
 }
 
 func (o *office) messages(t *testing.T) []inbox.Message {
@@ -82,7 +82,7 @@ func TestPlacesAreFound(t *testing.T) {
 		_, err = o.stream.Publish(t.Context(), o.stream.Len(), entries[2:])
 		require.NoError(t, err)
 		o.begin(t, 1, 20)
-		require.NoError(t, o.kept.Begin(t.Context(), "ahead", 1, mustState(t, o).Created, o.messages(t)[len(o.messages(t))-1].StreamPosition))
+		require.NoError(t, o.kept.CreateLanes(t.Context(), "ahead", 1, mustState(t, o).Created, o.messages(t)[len(o.messages(t))-1].StreamPosition))
 		for _, sequence := range []uint64{1, 2, 9, 10, 11, 12} {
 			o.stream.Delete(sequence)
 		}
@@ -186,7 +186,7 @@ func TestLanesNeedAStreamThatAgrees(t *testing.T) {
 			_, _, err = o.SetLanes(t.Context(), subscriber, lanes)
 			require.ErrorIs(t, err, operations.ErrLaneCount)
 		}
-		o.stream.Regress(8)
+		o.stream.LoseAfter(8)
 		for _, entry := range relaytest.NewEntries(8, 5) {
 			time.Sleep(time.Second)
 			_, err := o.stream.Publish(t.Context(), o.stream.Len(), []outbox.Entry{entry})

@@ -26,8 +26,8 @@ const (
 )
 
 var (
-	_ operations.UndecidedEvents  = Undecided{}
-	_ operations.DeadLetterFinder = DeadLetters{}
+	_ operations.UndecidedEventsAdmin = Undecided{}
+	_ operations.DeadLetterFinder     = DeadLetters{}
 )
 
 // DeadLetters finds the dead letters of subscribers.
@@ -36,8 +36,8 @@ type DeadLetters struct{ admin operations.DeadLetterAdmin }
 // NewDeadLetters returns DeadLetters.
 func NewDeadLetters(admin operations.DeadLetterAdmin) DeadLetters { return DeadLetters{admin} }
 
-// Of returns the dead letters of a subscriber. It fails with inbox.ErrNoSubscriber if there is no such subscriber.
-func (l DeadLetters) Of(ctx context.Context, subscriber string) (operations.UndecidedEvents, error) {
+// ForSubscriber returns the dead letters of a subscriber. It fails with inbox.ErrNoSubscriber if there is no such subscriber.
+func (l DeadLetters) ForSubscriber(ctx context.Context, subscriber string) (operations.UndecidedEventsAdmin, error) {
 	known, err := l.admin.Subscribers(ctx)
 	if err != nil {
 		return nil, err
@@ -151,7 +151,7 @@ func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
 
 func add(g *operations.Group, event operations.UndecidedEvent) {
 	g.Events++
-	g.Behind += event.Behind
+	g.EventsBehind += event.EventsBehind
 	if event.First.Before(g.First) {
 		g.First, g.Example = event.First, event
 	}
@@ -168,7 +168,7 @@ func (u Undecided) Count(ctx context.Context, choice operations.Choice) (chosen 
 	err = u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
 		for _, event := range of(choice, events) {
 			chosen.Events++
-			chosen.Behind += event.Behind
+			chosen.EventsBehind += event.EventsBehind
 			if event.Position == 0 {
 				chosen.Unreadable++
 			}

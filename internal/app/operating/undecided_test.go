@@ -23,15 +23,15 @@ func (l letters) Subscribers(context.Context) ([]string, error) { return []strin
 // TestLettersOf checks that Of fails for a subscriber that does not exist.
 func TestLettersOf(t *testing.T) {
 	d := &desk{events: events(1, func(int) string { return "" })}
-	found, err := operating.NewDeadLetters(letters{desk: d}).Of(t.Context(), "emails")
+	found, err := operating.NewDeadLetters(letters{desk: d}).ForSubscriber(t.Context(), "emails")
 	require.NoError(t, err)
 	chosen, err := found.Count(t.Context(), operations.Choice{})
 	require.NoError(t, err)
 	require.Equal(t, 1, chosen.Events)
-	_, err = operating.NewDeadLetters(letters{desk: d}).Of(t.Context(), "email")
+	_, err = operating.NewDeadLetters(letters{desk: d}).ForSubscriber(t.Context(), "email")
 	require.ErrorIs(t, err, inbox.ErrNoSubscriber)
 	d.failing = []error{errors.ErrUnsupported}
-	_, err = operating.NewDeadLetters(letters{desk: d}).Of(t.Context(), "emails")
+	_, err = operating.NewDeadLetters(letters{desk: d}).ForSubscriber(t.Context(), "emails")
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
 
@@ -116,7 +116,7 @@ func events(n int, reason func(i int) string) (all []operations.UndecidedEvent) 
 		all = append(all, operations.UndecidedEvent{
 			Position: outbox.Position(i + 1), EventID: fmt.Sprint("event ", i+1), Key: outbox.Key{Type: "order", ID: fmt.Sprint(i + 1)},
 			Type: fmt.Sprintf("type %d", i%3), Reason: reason(i), First: start.Add(time.Duration(n-i) * time.Second),
-			Last: start.Add(time.Duration(i) * time.Minute), Behind: i % 2,
+			Last: start.Add(time.Duration(i) * time.Minute), EventsBehind: i % 2,
 		})
 	}
 	return all
@@ -139,17 +139,17 @@ func TestGroups(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, operations.Groups{All: 2, Events: 7, List: []operations.Group{
 			{
-				Fingerprint: fault.NewFingerprint("customer 0 is unknown"), Events: 5, Behind: 2, First: all[6].First, Last: all[6].Last,
+				Fingerprint: fault.NewFingerprint("customer 0 is unknown"), Events: 5, EventsBehind: 2, First: all[6].First, Last: all[6].Last,
 				Types: []string{"type 0", "type 1", "type 2"}, Example: all[6],
 			},
 			{
-				Fingerprint: fault.NewFingerprint("no stock"), Events: 2, Behind: 1, First: all[1].First, Last: all[1].Last,
+				Fingerprint: fault.NewFingerprint("no stock"), Events: 2, EventsBehind: 1, First: all[1].First, Last: all[1].Last,
 				Types: []string{"type 0", "type 1"}, Example: all[1],
 			},
 		}}, groups, name)
 		chosen, err := undecided.Count(t.Context(), operations.Choice{Group: fault.NewFingerprint("customer 0 is unknown").ID})
 		require.NoError(t, err)
-		require.Equal(t, operations.ChoiceCount{Events: 5, Unreadable: 1, Behind: 2}, chosen, name)
+		require.Equal(t, operations.ChoiceCount{Events: 5, Unreadable: 1, EventsBehind: 2}, chosen, name)
 	}
 	none, err := operating.UndecidedDeadLetters(letters{desk: &desk{}}, "emails").Groups(t.Context())
 	require.NoError(t, err)

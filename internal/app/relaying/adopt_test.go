@@ -44,7 +44,7 @@ func TestAdoptionOfAShorterStreamRedrivesAgain(t *testing.T) {
 		_, err := h.parking.Redrive(t.Context(), nil)
 		require.NoError(t, err)
 		h.halted(t, leader, relay.HaltTailForeign, func() {
-			h.stream.Regress(4)
+			h.stream.LoseAfter(4)
 			h.stream.AppendForeign()
 			h.stream.AppendForeign()
 		})
@@ -63,7 +63,7 @@ func TestAdoptionThatDiesRedrivesAgain(t *testing.T) {
 		_, err := h.parking.Redrive(t.Context(), nil)
 		require.NoError(t, err)
 		second := h.halted(t, leader, relay.HaltTailForeign, func() {
-			h.stream.Regress(4)
+			h.stream.LoseAfter(4)
 			h.stream.AppendForeign()
 			h.stream.AppendForeign()
 		})
@@ -102,7 +102,7 @@ func TestAdoptionFindsOursBehindManyOthers(t *testing.T) {
 		leader := h.run("leader")
 		h.record(t, 5)
 		h.halted(t, leader, relay.HaltTailForeign, func() {
-			h.stream.Regress(2)
+			h.stream.LoseAfter(2)
 			for range 2500 {
 				h.stream.AppendForeign()
 			}
@@ -145,7 +145,7 @@ func TestLostMessagesMayBeBroughtBack(t *testing.T) {
 		second := h.halted(t, leader, relay.HaltLogPurged, func() {
 			h.log.Purge(3)
 			restore := h.stream.Copy()
-			h.stream.Regress(1)
+			h.stream.LoseAfter(1)
 			time.AfterFunc(time.Minute, restore)
 		})
 		time.Sleep(2 * time.Minute)
@@ -180,7 +180,7 @@ func TestAdoptionAtTheCursorsSequence(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		leader.crash()
 		h.leave(leader)
-		h.stream.Regress(2)
+		h.stream.LoseAfter(2)
 		misdirected := h.startAt("misdirected", h.elsewhere)
 		h.join(misdirected)
 		time.Sleep(2 * ttl)

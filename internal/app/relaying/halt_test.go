@@ -61,7 +61,7 @@ var halts = map[string]struct {
 	"the stream regresses, and somebody else writes": {
 		reason: relay.HaltTailForeign, place: 2,
 		cause: func(h *harness) {
-			h.stream.Regress(2)
+			h.stream.LoseAfter(2)
 			h.stream.AppendForeign()
 		},
 	},
@@ -69,7 +69,7 @@ var halts = map[string]struct {
 		reason: relay.HaltLogPurged, place: 3, gone: true,
 		cause: func(h *harness) {
 			h.log.Purge(3)
-			h.stream.Regress(1)
+			h.stream.LoseAfter(1)
 		},
 	},
 	"rows are deleted by hand": {
@@ -92,7 +92,7 @@ var halts = map[string]struct {
 	},
 	"the database loses commits": {
 		reason: relay.HaltHistoryLost, place: 2, ghosts: []uint64{3},
-		cause: func(h *harness) { h.log.Forget(2) }, // the next event gets the position of the lost event
+		cause: func(h *harness) { h.log.LoseAfter(2) }, // the next event gets the position of the lost event
 	},
 }
 
@@ -128,7 +128,7 @@ func TestHalts(t *testing.T) {
 				_, err = memory.NewElector(h.lease, "third").Acquire(t.Context(), 0)
 				require.NoError(t, err, "another instance may lead")
 				require.Equal(t, "second", h.halts.Reported()[0].Instance)
-				require.Equal(t, *status.Halt, h.halts.Reported()[0].Halt.Halt)
+				require.Equal(t, *status.Halt, h.halts.Reported()[0].RecordedHalt.Halt)
 				time.Sleep(ttl)
 
 				plan, err := adopter.Plan(t.Context(), nil)

@@ -329,7 +329,7 @@ func (h *harness) disturb(s step, foreign bool) {
 		h.stream.AppendForeign()
 	} else if length > 0 {
 		h.hit("stream regressed")
-		h.stream.Regress(max(length-min(length, uint64(s.A%6)), h.stream.Before(time.Now().Add(-healable))))
+		h.stream.LoseAfter(max(length-min(length, uint64(s.A%6)), h.stream.Before(time.Now().Add(-healable))))
 		for _, each := range h.alive {
 			each.broker.Disconnect()
 			each.broker.Reconnect()

@@ -40,7 +40,7 @@ func TestOneLineForEachChange(t *testing.T) {
 		require.Empty(t, said())
 		require.Len(t, h.stream.Entries(), 50)
 
-		h.stream.Regress(40)
+		h.stream.LoseAfter(40)
 		require.Equal(t, []string{"the stream had lost acknowledged messages, which are published again"}, said())
 
 		h.stream.LimitPayload(len(poison) - 1)

@@ -179,7 +179,7 @@ func TestRemadeStreamThatIsEmptiedHeals(t *testing.T) {
 		time.Sleep(4 * time.Second)
 		info, err := h.stream.Look(t.Context())
 		require.NoError(t, err)
-		h.stream.Regress(info.Base)
+		h.stream.LoseAfter(info.Base)
 		h.record(t, 1)
 		time.Sleep(4 * time.Second)
 		require.Empty(t, h.check(nil, false))

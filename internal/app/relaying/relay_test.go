@@ -67,7 +67,7 @@ func TestHeals(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
 		h.record(t, 6)
-		h.stream.Regress(2)
+		h.stream.LoseAfter(2)
 		time.Sleep(time.Second)
 		require.Len(t, h.stream.Entries(), 6)
 		status := leader.relay.Status()
@@ -217,7 +217,7 @@ func TestHealSavesTheCursorFirst(t *testing.T) {
 		leader := h.run("leader")
 		h.record(t, 6)
 		time.Sleep(2 * time.Second) // the cursor is saved
-		h.stream.Regress(2)
+		h.stream.LoseAfter(2)
 		leader.inject("Publish", injectedFault{kind: crashBefore})
 		time.Sleep(time.Second)
 		require.Len(t, h.stream.Entries(), 2)

@@ -22,10 +22,10 @@ func TestUnfitStream(t *testing.T) {
 		status := leader.relay.Status()
 		require.Equal(t, relaying.Halted, status.State)
 		require.Equal(t, relay.NewHalt(relay.HaltStreamUnfit, "no_ack: switch it off"), status.Halt)
-		require.Equal(t, *status.Halt, h.halts.Reported()[0].Halt.Halt)
+		require.Equal(t, *status.Halt, h.halts.Reported()[0].RecordedHalt.Halt)
 		require.Empty(t, h.stream.Entries())
 		_, err := operating.NewAdopter(h.cursors, h.stream).Plan(t.Context(), nil)
-		require.ErrorIs(t, err, operating.ErrUnfit)
+		require.ErrorIs(t, err, operating.ErrNotAdoptable)
 		require.ErrorContains(t, err, "no_ack: switch it off")
 
 		h.stream.Misconfigure("")

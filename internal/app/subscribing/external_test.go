@@ -284,7 +284,7 @@ func TestFrozenCopyDoesNotCallBeforeTheOthers(t *testing.T) {
 func TestEmittedEventsWakeTheRelay(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		log, bell := memory.NewLog(), memory.NewNotifier()
-		s.inbox.Beside(log)
+		s.inbox.UseLog(log)
 		s.notifier = bell
 		emits, emitter := false, memory.NewEmitter()
 		s.inTx = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {

@@ -118,7 +118,7 @@ func (l *lane) noteHole(first, last uint64, after inbox.MessageRun, enough bool)
 	}
 	l.hole = &inbox.Hole{
 		Lane: l.checkpoint.Lane, Lanes: l.checkpoint.Lanes, Stream: l.checkpoint.Stream,
-		First: first, Last: last, After: l.readTo.Progress, Read: after.Last, Before: after.Before, Present: after.Present,
+		First: first, Last: last, After: l.readTo.Progress, LastRead: after.Last, EndsBefore: after.Before, PositionsAfter: after.Present,
 	}
 	signal(l.wake)
 }
@@ -150,22 +150,22 @@ func (s *Subscriber) fillHole(ctx context.Context, l *lane) error {
 		signal(s.roomFreed)
 		return errEndUnknown
 	}
-	if lost.Unknown > 0 || lost.OtherStream {
+	if lost.LostMessages > 0 || lost.OtherStream {
 		if same, err := s.sameStream(ctx, l); err != nil || !same {
 			return err
 		}
 	}
-	if lost.Unknown > 0 && !s.opts.Continue {
+	if lost.LostMessages > 0 && !s.opts.Continue {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		l.unknownMessages = lost.Unknown
+		l.unknownMessages = lost.LostMessages
 		return s.lossError(h, lost)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.unknownMessages = 0
-	if lost.Unknown > 0 {
-		l.missed = missedIn(h, lost.Unknown)
+	if lost.LostMessages > 0 {
+		l.missed = missedIn(h, lost.LostMessages)
 	}
 	for i := range lost.Events {
 		place := l.readTo
@@ -190,7 +190,7 @@ func (s *Subscriber) lossError(h inbox.Hole, lost inbox.HoleContents) error {
 		what = fmt.Sprintf("before sequence %d", h.Last+1)
 	}
 	return fmt.Errorf("%w: the stream removed messages (%s) before lane %d had read them, and up to %d of these nobody knows, because %s; %s",
-		errLoss, what, h.Lane, lost.Unknown, lost.Why, s.opts.LossAdvice(s.id, h.Last))
+		errLoss, what, h.Lane, lost.LostMessages, lost.Why, s.opts.LossAdvice(s.id, h.Last))
 }
 
 // missedIn returns the lost messages of a hole, given their number. The log loses its earliest events first. So the lost messages are the
@@ -199,9 +199,9 @@ func missedIn(h inbox.Hole, unknown int) inbox.MissedMessages {
 	if h.First > h.Last {
 		return inbox.MissedMessages{First: h.Last + 1 - min(uint64(unknown), h.Last), Count: unknown}
 	}
-	left := max(0, int64(h.Before-h.After)-1)
-	for _, position := range h.Present {
-		if h.After < position && position < h.Before {
+	left := max(0, int64(h.EndsBefore-h.After)-1)
+	for _, position := range h.PositionsAfter {
+		if h.After < position && position < h.EndsBefore {
 			left--
 		}
 	}

@@ -124,7 +124,7 @@ func TestLaneWithoutAProgress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 				l.add(20)
-				require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{Sequence: 20, StoredAt: time.Now()}))
+				require.NoError(t, l.inbox.CreateLanes(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{Sequence: 20, StoredAt: time.Now()}))
 				l.rollBack(2)
 				l.add(10)
 				l.remove(1, removed)
@@ -148,12 +148,12 @@ func TestMessageOfOthersProvesNothing(t *testing.T) {
 		pass(5 * time.Second)
 		stop()
 		l.running.Wait()
-		l.stream.Regress(10) // the first ten messages are left
+		l.stream.LoseAfter(10) // the first ten messages are left
 		for _, entry := range l.rows.Readable()[10:18] {
 			_, err := l.stream.Publish(t.Context(), l.stream.Len(), []outbox.Entry{entry})
 			require.NoError(t, err)
 		}
-		l.stream.Regress(14)
+		l.stream.LoseAfter(14)
 		l.cursor = 18
 		l.add(4) // positions 19 to 22 get the sequences that 15 to 18 had
 		l.stream.AppendForeign()
@@ -223,11 +223,11 @@ func TestFillWaitsBehindALetter(t *testing.T) {
 func TestStreamIsRemadeDuringAFill(t *testing.T) {
 	for name, happens := range map[string]func(l *losing){
 		"it loses its end": func(l *losing) {
-			l.stream.Regress(1300)
+			l.stream.LoseAfter(1300)
 			l.republish(1300)
 		},
 		"it loses the hole": func(l *losing) {
-			l.stream.Regress(3)
+			l.stream.LoseAfter(3)
 			l.republish(3)
 		},
 		"it is made again": func(l *losing) {
@@ -273,7 +273,7 @@ func TestFormerPlaceWasRemoved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 				l.add(20)
-				l.stream.LeaveFormer(subscriber, inbox.LegacyConsumer{Sequence: 10})
+				l.stream.AddLegacyConsumer(subscriber, inbox.LegacyConsumer{Sequence: 10})
 				l.remove(1, removed)
 				running, stop := l.copy("first")
 				pass(10 * time.Second)
@@ -293,7 +293,7 @@ func TestFillTakesNoUnwantedType(t *testing.T) {
 		l.addType(4, "another")
 		l.addType(4, "known to a newer program")
 		l.add(4)
-		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
+		require.NoError(t, l.inbox.CreateLanes(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 		require.NoError(t, l.inbox.Subscribe(t.Context(), subscriber, "test", []string{"known to a newer program"}))
 		l.remove(1, 10)
 		running, stop := l.copy("first")

@@ -31,7 +31,7 @@ type losing struct {
 func (s *service) lose() *losing {
 	l := &losing{service: s, rows: memory.NewLog()}
 	l.cursors = memory.NewCursorStore(memory.NewLease(time.Minute), l.rows)
-	s.inbox.Beside(l.rows)
+	s.inbox.UseLog(l.rows)
 	state, err := memory.NewReader(s.stream, subscriber).State(s.t.Context())
 	require.NoError(s.t, err)
 	l.created = state.Created
@@ -91,7 +91,7 @@ func (l *losing) requireCounts(filled, missed int64) {
 	l.t.Helper()
 	view, err := l.inbox.Heartbeat(l.t.Context(), subscriber, "judge")
 	require.NoError(l.t, err)
-	require.Equal(l.t, []int64{filled, missed}, []int64{view.Filled, view.Missed})
+	require.Equal(l.t, []int64{filled, missed}, []int64{view.FilledEvents, view.MissedMessages})
 }
 
 func upTo(n int) []int { return from(1, n) }
@@ -108,7 +108,7 @@ func whileLosing(t *testing.T, opts subscribing.Options, copies int, prepare fun
 	t.Helper()
 	inFakeTime(t, opts, func(_ *testing.T, s *service) {
 		l := s.lose()
-		require.NoError(s.t, s.inbox.Begin(s.t.Context(), subscriber, max(s.opts.Lanes, 1), l.created, inbox.StreamPosition{}))
+		require.NoError(s.t, s.inbox.CreateLanes(s.t.Context(), subscriber, max(s.opts.Lanes, 1), l.created, inbox.StreamPosition{}))
 		prepare(l)
 		var running *subscribing.Subscriber
 		var stops []func()

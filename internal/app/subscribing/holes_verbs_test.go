@@ -173,7 +173,7 @@ func TestSkipGoesToTheEndOfAHole(t *testing.T) {
 // filled.
 func TestSkipToAPositionInAHole(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
-		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
+		require.NoError(t, l.inbox.CreateLanes(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 		l.add(20)
 		l.remove(5, 12)
 		l.send("position:8", true)
@@ -206,7 +206,7 @@ func TestSkipEndsBeforeALaterHole(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
-				require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
+				require.NoError(t, l.inbox.CreateLanes(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 				place, skipped := prepare(l)
 				l.send(place, true)
 				end := l.stream.Len()

@@ -118,12 +118,12 @@ func sleep(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// Leave does nothing if the copy was killed.
-func (p *process) Leave(ctx context.Context, subscriber, instance string) error {
+// RemoveCopy does nothing if the copy was killed.
+func (p *process) RemoveCopy(ctx context.Context, subscriber, instance string) error {
 	if p.killed.Load() {
 		return nil
 	}
-	return p.Inbox.Leave(ctx, subscriber, instance)
+	return p.Inbox.RemoveCopy(ctx, subscriber, instance)
 }
 
 // Read may fail. Its answer may be late, so that the stream has changed meanwhile.

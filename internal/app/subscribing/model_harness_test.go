@@ -95,7 +95,7 @@ func newHarness(t *testing.T, seed uint64, broken mutant) *harness {
 	}
 	h.rows = memory.NewLog()
 	h.cursors = memory.NewCursorStore(memory.NewLease(time.Minute), h.rows)
-	h.inbox.Beside(h.rows)
+	h.inbox.UseLog(h.rows)
 	if h.lateness = 10; seed%4 == 0 || broken.long {
 		h.long, h.lateness = true, 60
 	}

@@ -15,7 +15,7 @@ import (
 // noLags knows no lags.
 type noLags struct{}
 
-func (noLags) Behind(context.Context, []operations.SubscriberProgress) ([]operations.Lag, error) {
+func (noLags) LagsOf(context.Context, []operations.SubscriberProgress) ([]operations.Lag, error) {
 	return nil, nil
 }
 

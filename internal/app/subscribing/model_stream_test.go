@@ -100,7 +100,7 @@ func (h *harness) truncateStream() {
 }
 
 func (h *harness) truncateAfter(after uint64) {
-	h.stream.Regress(after)
+	h.stream.LoseAfter(after)
 	h.parkAgain(after)
 	h.takeOver()
 }

@@ -46,7 +46,7 @@ func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
 		l.rows.Park(1, relay.Parked, 0)
 		_, err := l.stream.PublishControl(t.Context(), 0, relay.ControlMessage{Progress: parked[0].Progress(), Parked: "too large"})
 		require.NoError(t, err)
-		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
+		require.NoError(t, l.inbox.CreateLanes(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 		last := l.add(9)[8]
 		_, stop := l.copy("first")
 		pass(5 * time.Second)
@@ -102,7 +102,7 @@ func TestMessageWhereOneWasRemoved(t *testing.T) {
 		name   string
 		change func(l *losing)
 	}{
-		{"the stream lost its end", func(l *losing) { l.stream.Regress(7) }},
+		{"the stream lost its end", func(l *losing) { l.stream.LoseAfter(7) }},
 		{"the stream was created again", func(l *losing) {
 			l.stream.Recreate()
 			state, err := memory.NewReader(l.stream, subscriber).State(l.t.Context())

@@ -102,7 +102,7 @@ func (s *Subscriber) assignLanes(ctx context.Context, view inbox.View, state inb
 	}
 	for _, checkpoint := range view.Lanes {
 		held, owner := s.lanes[checkpoint.Lane], owners[checkpoint.Lane]
-		mine, silent := owner == s.instance, slices.Contains(view.Silent, owner)
+		mine, silent := owner == s.instance, slices.Contains(view.SilentCopies, owner)
 		if held != nil {
 			held.noteRevision(checkpoint.Revision)
 		}

@@ -44,7 +44,7 @@ func (g laneView) holdsAfter(t *testing.T, holds bool) bool {
 		view.Copies = []string{instance}
 	}
 	if g.silent {
-		view.Silent = []string{owner}
+		view.SilentCopies = []string{owner}
 	}
 	state := inbox.StreamState{Created: "1", First: 1, Last: 20}
 	if g.empty {

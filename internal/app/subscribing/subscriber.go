@@ -123,7 +123,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 func (s *Subscriber) leave(ctx context.Context) {
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
-	if failed := s.ports.Checkpoints.Leave(leaving, s.id, s.instance); failed != nil {
+	if failed := s.ports.Checkpoints.RemoveCopy(leaving, s.id, s.instance); failed != nil {
 		s.logger.DebugContext(ctx, "cannot take the announcement back, the other copies go on in three seconds", "error", failed)
 	}
 }
@@ -200,7 +200,7 @@ func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration
 	if err != nil {
 		return 0, 0, err
 	}
-	return 0, 0, s.ports.Checkpoints.Begin(ctx, s.id, s.opts.Lanes, state.Created, at)
+	return 0, 0, s.ports.Checkpoints.CreateLanes(ctx, s.id, s.opts.Lanes, state.Created, at)
 }
 
 // subscribe makes the subscriber want the types that the handler can handle.

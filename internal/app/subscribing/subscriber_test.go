@@ -232,11 +232,11 @@ func TestOutageIsNoFailure(t *testing.T) {
 func TestBeginsWhereTheFormerProgramStands(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		s.publish(10)
-		s.stream.LeaveFormer(subscriber, inbox.LegacyConsumer{Sequence: 4, Busy: true})
+		s.stream.AddLegacyConsumer(subscriber, inbox.LegacyConsumer{Sequence: 4, Busy: true})
 		stop := s.start("a")
 		pass(time.Minute)
 		require.Zero(t, s.count())
-		s.stream.LeaveFormer(subscriber, inbox.LegacyConsumer{Sequence: 7})
+		s.stream.AddLegacyConsumer(subscriber, inbox.LegacyConsumer{Sequence: 7})
 		pass(2 * time.Second)
 		require.Equal(t, 3, s.count())
 		stop()

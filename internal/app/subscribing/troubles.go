@@ -43,7 +43,7 @@ func (t *troubles) begin(ctx context.Context, logger *slog.Logger, trouble strin
 	t.mu.Unlock()
 	level := slog.LevelDebug
 	switch {
-	case (errors.Is(err, inbox.ErrStreamUnfit) || errors.Is(err, errLoss)) && before != text:
+	case (errors.Is(err, inbox.ErrStreamUnreadable) || errors.Is(err, errLoss)) && before != text:
 		level = slog.LevelError
 	case before != "":
 	case errors.Is(err, inbox.ErrNoStream), errors.Is(err, errLegacyCopies), errors.Is(err, errPaused):

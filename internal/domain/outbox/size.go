@@ -44,8 +44,8 @@ func (m Message) oversized() string {
 	return ""
 }
 
-// TooLarge returns the reason why the relay does not publish an entry: its payload takes payload bytes, and the broker takes at most
+// TooLargeReason returns the reason why the relay does not publish an entry: its payload takes payload bytes, and the broker takes at most
 // largest.
-func TooLarge(payload string, largest int) string {
+func TooLargeReason(payload string, largest int) string {
 	return fmt.Sprintf("its payload takes %s bytes, and the broker takes at most %d", payload, largest)
 }

@@ -70,7 +70,7 @@ type placed struct {
 
 // place asks the instances in turn until one has accepted the order.
 func (c *client) place(ctx context.Context, p placement, instances ...string) (placed, error) {
-	c.ledger.Asked(p.Placement)
+	c.ledger.OrderRequested(p.Placement)
 	order, err := c.ask(ctx, p, instances)
 	if err != nil {
 		return placed{}, err
@@ -79,7 +79,7 @@ func (c *client) place(ctx context.Context, p placement, instances ...string) (p
 	if err != nil {
 		return placed{}, fmt.Errorf("%s accepted an order without an id: %w", order.instance, err)
 	}
-	c.ledger.Placed(p.Placement, id)
+	c.ledger.OrderAnswered(p.Placement, id)
 	c.ledger.Acknowledged(id, 1)
 	c.accepted.Add(1)
 	return order, nil

@@ -202,7 +202,7 @@ func (f *Processes) member(name string) *processes.Process {
 func (f *Processes) awaitReady(ctx context.Context, name string) error {
 	p := f.member(name)
 	err := processes.Await(ctx, 10*time.Millisecond, func() (bool, error) {
-		admin, listens := p.Said(`server="admin listener" addr=`)
+		admin, listens := p.LoggedAfter(`server="admin listener" addr=`)
 		if err := p.Failure(); err != nil || !listens {
 			return false, err
 		}
@@ -216,7 +216,7 @@ func (f *Processes) awaitReady(ctx context.Context, name string) error {
 
 // API returns the address that the instance has logged.
 func (f *Processes) API(instance string) string {
-	addr, _ := f.member(instance).Said("server=API addr=")
+	addr, _ := f.member(instance).LoggedAfter("server=API addr=")
 	return "http://" + addr
 }
 

@@ -16,7 +16,7 @@ import (
 func NeedFree(ctx context.Context, ports ...int) error {
 	var problems []string
 	for _, port := range ports {
-		if _, err := Free(ctx, fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
+		if _, err := FreeAddress(ctx, fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
 			problems = append(problems, err.Error())
 		}
 	}
@@ -26,9 +26,9 @@ func NeedFree(ctx context.Context, ports ...int) error {
 	return errors.New(strings.Join(problems, ", "))
 }
 
-// Free returns the address, with a free port in the place of port 0. It returns an error if a process already listens there. The error
+// FreeAddress returns the address, with a free port in the place of port 0. It returns an error if a process already listens there. The error
 // names the process, if this user may know it.
-func Free(ctx context.Context, address string) (string, error) {
+func FreeAddress(ctx context.Context, address string) (string, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err == nil {
 		defer listener.Close()

@@ -81,8 +81,8 @@ func (p *Process) Log() string {
 	return p.text.String()
 }
 
-// Said returns the word that follows text in the log. It reports false if the log does not have text yet.
-func (p *Process) Said(text string) (string, bool) {
+// LoggedAfter returns the word that follows text in the log. It reports false if the log does not have text yet.
+func (p *Process) LoggedAfter(text string) (string, bool) {
 	_, after, found := strings.Cut(p.Log(), text)
 	word, _, whole := strings.Cut(after, "\n")
 	word, _, _ = strings.Cut(word, " ")

@@ -26,7 +26,7 @@ func shell(t *testing.T, script string) (p *Process, pid int) {
 	require.NoError(t, err)
 	t.Cleanup(p.Kill)
 	require.NoError(t, Await(t.Context(), time.Millisecond, func() (bool, error) {
-		word, said := p.Said("pid ")
+		word, said := p.LoggedAfter("pid ")
 		if said {
 			pid, err = strconv.Atoi(word)
 		}
@@ -93,18 +93,18 @@ func TestFailureNamesTheEnd(t *testing.T) {
 
 func pidOf(t *testing.T, p *Process) string {
 	t.Helper()
-	word, said := p.Said("pid ")
+	word, said := p.LoggedAfter("pid ")
 	require.True(t, said)
 	return word
 }
 
 // TestFree checks that port 0 becomes a free port, and that a taken port is refused.
 func TestFree(t *testing.T) {
-	address, err := Free(t.Context(), "127.0.0.1:0")
+	address, err := FreeAddress(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
 	listener, err := net.Listen("tcp", address)
 	require.NoError(t, err)
 	defer listener.Close()
-	_, err = Free(t.Context(), address)
+	_, err = FreeAddress(t.Context(), address)
 	require.ErrorContains(t, err, "is taken by ")
 }

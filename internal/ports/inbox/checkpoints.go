@@ -33,11 +33,11 @@ type Checkpoint struct {
 // View is a subscriber as its copies see it.
 type View struct {
 	Subscription
-	Lanes  []Checkpoint // in order of the lane; empty: the subscriber has not begun
-	Copies []string     // names of the copies with a heartbeat in the last CopyTimeout, sorted
-	Silent []string     // those of Copies without a heartbeat in the last CopySilentAfter, sorted
-	Filled int64        // events that were read from the log because the stream had lost them
-	Missed int64        // lost messages that a lane passed, and whose events are unknown
+	Lanes          []Checkpoint // in order of the lane; empty: the subscriber has not begun
+	Copies         []string     // names of the copies with a heartbeat in the last CopyTimeout, sorted
+	SilentCopies   []string     // those of Copies without a heartbeat in the last CopySilentAfter, sorted
+	FilledEvents   int64        // events that were read from the log because the stream had lost them
+	MissedMessages int64        // lost messages that a lane passed, and whose events are unknown
 	// OperatorWaits reports that an operator's change waits until the open batches have ended. The copy releases its lanes, and calls
 	// Heartbeat again soon.
 	OperatorWaits bool
@@ -61,11 +61,11 @@ const (
 
 // Checkpoints keeps the checkpoints of subscribers. It is safe for concurrent use.
 type Checkpoints interface {
-	// Begin creates the subscriber's lanes, each with a checkpoint at a position of a stream. If the subscriber has lanes already, Begin
+	// CreateLanes creates the subscriber's lanes, each with a checkpoint at a position of a stream. If the subscriber has lanes already, CreateLanes
 	// changes nothing, not even their number. Of concurrent calls, one creates all lanes. If a subscriber of this name was forgotten, the
 	// revisions of the new lanes are higher than all revisions of the former subscriber. So no copy of the former subscriber takes the new
 	// lanes for its own.
-	Begin(ctx context.Context, subscriber string, lanes int, stream string, at StreamPosition) error
+	CreateLanes(ctx context.Context, subscriber string, lanes int, stream string, at StreamPosition) error
 	// Subscribe adds event types to those that the subscriber wants, and records the name of its handler if none is known. It waits until
 	// the open batches have ended, and changes nothing if there is nothing to add. Events of a new type that lie before a lane's checkpoint
 	// stay unhandled. Subscribe fails with ErrOtherHandler if the subscriber has a handler of another name, and with ErrForgotten if it is
@@ -74,8 +74,8 @@ type Checkpoints interface {
 	// Heartbeat announces a copy of the subscriber, and returns the subscriber's state. Heartbeats are hints by which copies share the lanes: no
 	// promise depends on them.
 	Heartbeat(ctx context.Context, subscriber, instance string) (View, error)
-	// Leave withdraws a copy's announcement, so that the other copies take its lanes at once.
-	Leave(ctx context.Context, subscriber, instance string) error
+	// RemoveCopy withdraws a copy's announcement, so that the other copies take its lanes at once.
+	RemoveCopy(ctx context.Context, subscriber, instance string) error
 	// Marks returns the marks of a lane, the newest first.
 	Marks(ctx context.Context, subscriber string, lane int) ([]StreamPosition, error)
 	// Rewind moves a checkpoint to an earlier position, or into another stream, and removes the marks after that position. It returns the new

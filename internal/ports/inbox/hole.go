@@ -10,13 +10,13 @@ type Hole struct {
 	// the message at the lane's position was removed, and the next message does not continue the lane's progress.
 	First, Last uint64
 	After       outbox.Position // the lane's progress in the log; 0: not known
-	// Read is the sequence of the last message that was read after the hole; Last if there is none.
-	Read uint64
-	// Before is a position. Every message up to Read has an earlier position; 0: not known.
-	Before outbox.Position
-	// Present are the positions of the events that the relay published or parked with the messages after the hole, in order. Some of these
+	// LastRead is the sequence of the last message that was read after the hole; Last if there is none.
+	LastRead uint64
+	// EndsBefore is a position. Every message up to Read has an earlier position; 0: not known.
+	EndsBefore outbox.Position
+	// PositionsAfter are the positions of the events that the relay published or parked with the messages after the hole, in order. Some of these
 	// messages may be copies of earlier messages. The position of such a copy is lower than the position of the last event of the hole.
-	Present []outbox.Position
+	PositionsAfter []outbox.Position
 }
 
 // Size returns how many messages were removed.
@@ -25,12 +25,12 @@ func (h Hole) Size() int { return int(max(h.Last+1, h.First) - h.First) } //noli
 // LastPosition returns the last position that the hole can contain. It is one less than the position of the first event after the hole.
 // highest is the highest position that is known to be in the hole.
 func (h Hole) LastPosition(highest outbox.Position) outbox.Position {
-	for _, position := range h.Present {
+	for _, position := range h.PositionsAfter {
 		if position > max(highest, h.After) {
 			return position - 1
 		}
 	}
-	return max(h.Before-1, h.After)
+	return max(h.EndsBefore-1, h.After)
 }
 
 // MaxUnknown returns an upper bound for the messages of the hole whose events are lost. positions is how many positions in the hole have no

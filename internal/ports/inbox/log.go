@@ -19,10 +19,10 @@ type HoleContents struct {
 	// CompleteTo is the position up to which Events is complete. More reports that the hole may contain events after it.
 	CompleteTo outbox.Position
 	More       bool
-	// Unknown is how many messages of the hole are lost: neither the log nor the subscriber's inbox has their events. Control messages and
-	// messages of other lanes and types count too, because nobody can tell them apart. Why says how they were lost, if Unknown is not 0.
-	Unknown int
-	Why     string
+	// LostMessages is how many messages of the hole are lost: neither the log nor the subscriber's inbox has their events. Control messages and
+	// messages of other lanes and types count too, because nobody can tell them apart. Why says how they were lost, if LostMessages is not 0.
+	LostMessages int
+	Why          string
 }
 
 // LogCursor is the answer of Log.CursorBetween.

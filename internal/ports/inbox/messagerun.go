@@ -59,5 +59,5 @@ func (m Message) loggedPosition() outbox.Position {
 
 // ProgressBefore returns the progress before the run, or false if the progress is not known.
 func (r MessageRun) ProgressBefore() (outbox.Position, bool) {
-	return Hole{Present: r.Present, Before: r.Before}.LastPosition(0), r.Before > 0
+	return Hole{PositionsAfter: r.Present, EndsBefore: r.Before}.LastPosition(0), r.Before > 0
 }

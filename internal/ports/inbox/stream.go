@@ -11,8 +11,8 @@ import (
 var (
 	// ErrNoStream reports that there is no stream yet: the relay's first leader creates it. Try again.
 	ErrNoStream = fault.New(fault.Unavailable, "no_stream_yet", "the stream does not exist yet")
-	// ErrStreamUnfit reports that the stream cannot be read until a person changes something at the broker. Its text says what.
-	ErrStreamUnfit = fault.New(fault.Conflict, "stream_unreadable", "the stream cannot be read")
+	// ErrStreamUnreadable reports that the stream cannot be read until a person changes something at the broker. Its text says what.
+	ErrStreamUnreadable = fault.New(fault.Conflict, "stream_unreadable", "the stream cannot be read")
 )
 
 // StreamPosition is a position in the stream: a message's sequence, and the time at which the stream stored the message. A stream that
@@ -66,7 +66,7 @@ type ReadLimit struct {
 type Stream interface {
 	// Read returns the messages from a sequence on, in order. A sequence that is missing between from and the last returned message belongs
 	// to a message that was removed. Read returns no messages if the server that answers knows no message at from or later. It fails with
-	// ErrNoStream, with ErrStreamUnfit or with a fault.Unavailable.
+	// ErrNoStream, with ErrStreamUnreadable or with a fault.Unavailable.
 	Read(ctx context.Context, from uint64, limit ReadLimit) ([]Message, error)
 	// State returns where the stream begins and ends. It fails as Read does.
 	State(ctx context.Context) (StreamState, error)

@@ -28,8 +28,8 @@ type SubscriberProgress struct {
 
 // StreamLags measures how far subscribers are behind the stream.
 type StreamLags interface {
-	// Behind returns the lag of each of these subscribers. It returns nothing if there is no stream.
-	Behind(ctx context.Context, subscribers []SubscriberProgress) ([]Lag, error)
+	// LagsOf returns the lag of each of these subscribers. It returns nothing if there is no stream.
+	LagsOf(ctx context.Context, subscribers []SubscriberProgress) ([]Lag, error)
 	// Lags returns the lag of each subscriber whose progress is in the broker. Former versions of the program kept it there.
 	Lags(ctx context.Context) ([]Lag, error)
 }

@@ -1,6 +1,6 @@
 // Package operations holds the ports for people who run the relay and its subscribers. These people see how far relay and subscribers
 // have come, and decide about events that wait for a decision. The HTTP admin listener and the commands of cmd/outboxie drive
-// SubscriberAdmin, DeadLetterFinder and UndecidedEvents. Package operating in internal/app implements these three; the database
+// SubscriberAdmin, DeadLetterFinder and UndecidedEventsAdmin. Package operating in internal/app implements these three; the database
 // implements the other ports.
 //
 // The methods of these ports need no lease. They only record a decision or repair the state. The relay or the subscriber then acts on the
@@ -42,8 +42,8 @@ type RelayRepair interface {
 	HasEvents(ctx context.Context, events []outbox.Progress) ([]outbox.Progress, error)
 	// At returns the event at position, or false if the log has none.
 	At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error)
-	// Behind counts the entries after position that are not parked.
-	Behind(ctx context.Context, position outbox.Position) (int64, error)
+	// CountAfter counts the entries after position that are not parked.
+	CountAfter(ctx context.Context, position outbox.Position) (int64, error)
 	// CheckSequence reports whether the log's sequence went back, and how many events are misplaced because of it.
 	CheckSequence(ctx context.Context) (SequenceCheck, error)
 	// Realign gives misplaced events new positions at the end of the log, all at once, and returns how many it moved. It waits until no
@@ -59,16 +59,18 @@ type RelayRepair interface {
 
 // SequenceCheck is the damage to the log if the Postgres sequence that assigns positions went back.
 type SequenceCheck struct {
-	Misplaced int64           // events that appeared at positions which the relay had passed already: the relay never publishes them
-	Next      outbox.Position // the position that the sequence assigns next; 0: not known
-	Highest   outbox.Position // highest position in the cursor, the log and the parking lot
+	Misplaced       int64           // events that appeared at positions which the relay had passed already: the relay never publishes them
+	NextPosition    outbox.Position // the position that the sequence assigns next; 0: not known
+	HighestPosition outbox.Position // highest position in the cursor, the log and the parking lot
 }
 
-// Behind reports whether the sequence will assign positions that it has assigned before.
-func (c SequenceCheck) Behind() bool { return c.Next > 0 && c.Next <= c.Highest }
+// WentBack reports whether the sequence will assign positions that it has assigned before.
+func (c SequenceCheck) WentBack() bool {
+	return c.NextPosition > 0 && c.NextPosition <= c.HighestPosition
+}
 
 // NeedsRepair reports whether events are misplaced or the sequence is behind.
-func (c SequenceCheck) NeedsRepair() bool { return c.Misplaced > 0 || c.Behind() }
+func (c SequenceCheck) NeedsRepair() bool { return c.Misplaced > 0 || c.WentBack() }
 
 // Realignment chooses the events that get new positions. These are the misplaced events (see SequenceCheck). If an aggregate has a
 // misplaced event, every event of the aggregate after Position moves too, so that its versions stay in order. Parked events do not move.
@@ -85,8 +87,8 @@ type Realignment struct {
 type RelayStatus struct {
 	Relay  string // name of the relay, its lease and its cursor
 	Now    time.Time
-	Leader *Leader // nil: nobody leads
-	Halt   *Halt   // nil: the relay is not halted
+	Leader *Leader       // nil: nobody leads
+	Halt   *RecordedHalt // nil: the relay is not halted
 
 	// HaltedInstances are the instances that do not try to lead, because each of them sees a reason to halt. They are sorted by name. If
 	// another instance leads, a halted instance probably has a wrong setting.
@@ -135,8 +137,8 @@ type Leader struct {
 	Until  time.Time // when the lease ends unless the leader renews it
 }
 
-// Halt is why the relay publishes nothing.
-type Halt struct {
+// RecordedHalt is why the relay publishes nothing.
+type RecordedHalt struct {
 	relay.Halt
 	Since time.Time
 }
@@ -144,7 +146,7 @@ type Halt struct {
 // InstanceHalt is why one instance does not try to lead.
 type InstanceHalt struct {
 	Instance string
-	Halt
+	RecordedHalt
 }
 
 // OpenTransaction is a transaction that has written the log and has not ended.

@@ -55,10 +55,10 @@ type SubscriberStatus struct {
 // to the broker.
 type SubscriberSummary struct {
 	inbox.Overview
-	// Behind is how many messages the stream had after the slowest lane's place, at the time when the relay saved its cursor. Nil: the
+	// MessagesBehind is how many messages the stream had after the slowest lane's place, at the time when the relay saved its cursor. Nil: the
 	// subscriber has no lanes.
-	Behind  *uint64
-	Stalled time.Duration // result of Overview.Stalled
+	MessagesBehind *uint64
+	Stalled        time.Duration // result of Overview.Stalled
 }
 
 // SubscriberList is all subscribers.

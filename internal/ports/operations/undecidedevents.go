@@ -17,12 +17,12 @@ const (
 	MaxGroupTypes = 20
 )
 
-// UndecidedEvents lets an operator decide about many events at once. An undecided event waits for a decision: it is a dead letter of a
+// UndecidedEventsAdmin lets an operator decide about many events at once. An undecided event waits for a decision: it is a dead letter of a
 // subscriber, or the first parked event of an aggregate.
 //
 // Retry and Discard change a few hundred events in each transaction. If a transaction fails, the transactions before it have taken effect,
 // and the count includes their events. The caller can call the method again.
-type UndecidedEvents interface {
+type UndecidedEventsAdmin interface {
 	// Groups groups events by the fingerprints of their reasons. It looks at most at MaxGroupedEvents events.
 	Groups(ctx context.Context) (Groups, error)
 	// Count counts the chosen events.
@@ -36,20 +36,20 @@ type UndecidedEvents interface {
 
 // DeadLetterFinder finds the dead letters of subscribers.
 type DeadLetterFinder interface {
-	// Of returns the dead letters of a subscriber, or fails with inbox.ErrNoSubscriber.
-	Of(ctx context.Context, subscriber string) (UndecidedEvents, error)
+	// ForSubscriber returns the dead letters of a subscriber, or fails with inbox.ErrNoSubscriber.
+	ForSubscriber(ctx context.Context, subscriber string) (UndecidedEventsAdmin, error)
 }
 
 // UndecidedEvent is a dead letter of a subscriber, or the first parked event of an aggregate.
 type UndecidedEvent struct {
-	Position outbox.Position // 0: the message is not an event
-	EventID  string
-	Key      outbox.Key
-	Type     string
-	Reason   string // the beginning of the reason, long enough for its fault.Fingerprint
-	First    time.Time
-	Last     time.Time
-	Behind   int // events of its aggregate that wait behind it. Each of them counts in the Behind of only one undecided event
+	Position     outbox.Position // 0: the message is not an event
+	EventID      string
+	Key          outbox.Key
+	Type         string
+	Reason       string // the beginning of the reason, long enough for its fault.Fingerprint
+	First        time.Time
+	Last         time.Time
+	EventsBehind int // events of its aggregate that wait behind it. Each of them counts in the Behind of only one undecided event
 }
 
 // Choice chooses undecided events. A field with its zero value excludes no event.
@@ -67,20 +67,20 @@ func (c Choice) Has(u UndecidedEvent) bool {
 
 // ChoiceCount is how many events a choice includes.
 type ChoiceCount struct {
-	Events     int
-	Unreadable int // of these, messages that are not events: nobody can retry them, only discard
-	Behind     int // events that wait behind these
+	Events       int
+	Unreadable   int // of these, messages that are not events: nobody can retry them, only discard
+	EventsBehind int // events that wait behind these
 }
 
 // Group is the undecided events whose reasons have the same fingerprint.
 type Group struct {
 	fault.Fingerprint
-	Events  int
-	Behind  int // events that wait behind these
-	First   time.Time
-	Last    time.Time
-	Types   []string       // sorted, at most MaxGroupTypes
-	Example UndecidedEvent // the first one
+	Events       int
+	EventsBehind int // events that wait behind these
+	First        time.Time
+	Last         time.Time
+	Types        []string       // sorted, at most MaxGroupTypes
+	Example      UndecidedEvent // the first one
 }
 
 // Groups are the undecided events, grouped by fingerprint.
