@@ -57,7 +57,7 @@ func serveGraph(c config.Config, logger *slog.Logger) fx.Option {
 func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
 	graph := fx.Options(
 		foundation(c, subscriberServiceName, logger),
-		fx.Provide(newSubscriber, newHandlers, subscribingChecks),
+		fx.Provide(newSubscriber, newHandlers, newEndpoint, subscribingChecks),
 		fx.Decorate(remoteNotifier), // instead of the notifier of a process that runs a relay
 		fx.Invoke(runSubscriber),
 	)

@@ -170,7 +170,7 @@ func (p *program) subscriberIgnoreCommand() *cobra.Command {
 		Use:   "ignore --id NAME --type TYPE --yes",
 		Short: "Let a subscriber ignore a type of events from now on",
 		Long: "Let a subscriber ignore events of a type from now on. Its dead letters of that type are discarded for ever.\n" +
-			" A copy that starts with a handler of the type wants it again. Needs DATABASE_URL, and --yes.",
+			"A copy that starts with a handler of the type wants it again. Needs DATABASE_URL, and --yes.",
 	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		if eventType == "" {
 			return errUsage.With("say which type to ignore: --type TYPE")

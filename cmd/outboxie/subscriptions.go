@@ -25,12 +25,12 @@ import (
 // handlerParts has the values that the handlers of subscribers use.
 type handlerParts struct {
 	fx.In
-	Config  config.Config
-	Decoder orders.Decoder
-	Totals  orders.Totals
-	Encoder orders.FulfillmentEncoder
-	Emitter inbox.Emitter
-	Logger  *slog.Logger
+	Decoder  orders.Decoder
+	Totals   orders.Totals
+	Encoder  orders.FulfillmentEncoder
+	Emitter  inbox.Emitter
+	Endpoint *webhook.Endpoint // nil without WEBHOOK_URL
+	Logger   *slog.Logger
 }
 
 // newSubscriberHandler is the handler of a new subscriber without SUBSCRIBER_HANDLER.
@@ -49,15 +49,10 @@ var subscriptions = map[string]func(parts handlerParts, subscriber string) (*sub
 		return subscribing.NewHandler(fulfilling.Name, fulfilled.Functions(), fulfilled.Applied), nil
 	},
 	notifying.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
-		address := string(parts.Config.Subscriber.Webhook)
-		if address == "" {
+		if parts.Endpoint == nil {
 			return nil, fault.New(fault.Invalid, "no_webhook", "the handler %q of subscriber %s needs %s", notifying.Name, subscriber, config.WebhookURL)
 		}
-		endpoint, err := webhook.New(webhook.Options{URL: address, Source: jetstream.EventSource})
-		if err != nil {
-			return nil, err
-		}
-		called := notifying.New(subscriber, orders.EventTypes(), endpoint, parts.Logger)
+		called := notifying.New(subscriber, orders.EventTypes(), parts.Endpoint, parts.Logger)
 		return subscribing.NewExternalHandler(notifying.Name, called.Functions(), called.Applied), nil
 	},
 }
@@ -84,6 +79,21 @@ type handlers func(name string) (inbox.Handler, error)
 
 func newHandlers(parts handlerParts, c config.Config) handlers {
 	return func(name string) (inbox.Handler, error) { return parts.handler(c.Subscriber.ID, name) }
+}
+
+// newEndpoint returns the endpoint of WEBHOOK_URL, or nil if that is not set. All handlers that this process makes use the same endpoint, so
+// they share its connections. The endpoint closes them when the process stops.
+func newEndpoint(life fx.Lifecycle, c config.Config) (*webhook.Endpoint, error) {
+	address := string(c.Subscriber.Webhook)
+	if address == "" {
+		return nil, nil
+	}
+	endpoint, err := webhook.New(webhook.Options{URL: address, Source: jetstream.EventSource})
+	if err != nil {
+		return nil, err
+	}
+	life.Append(fx.StopHook(endpoint.Close))
+	return endpoint, nil
 }
 
 // remoteNotifier returns a notifier that wakes the relays of other processes. Handlers that emit events need it.

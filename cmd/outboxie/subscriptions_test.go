@@ -1,18 +1,27 @@
 package main
 
 import (
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/fx/fxtest"
 
+	"github.com/assylzhan-a/outboxie/internal/app/notifying"
 	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // TestHandlers checks which handler each name gives, which handlers call other systems, and the errors for a wrong name and for a missing
 // setting.
 func TestHandlers(t *testing.T) {
-	parts := handlerParts{}
-	parts.Config.Subscriber.Webhook = config.Secret("http://shop.example.com/hunter2")
+	c := config.Config{Subscriber: config.Subscriber{Webhook: "http://shop.example.com/hunter2"}}
+	endpoint, err := newEndpoint(fxtest.NewLifecycle(t), c)
+	require.NoError(t, err)
+	parts := handlerParts{Endpoint: endpoint}
 	for name, external := range map[string]bool{"totals": false, "fulfillment": false, "webhook": true} {
 		handler, err := parts.handler("shop", name)
 		require.NoError(t, err)
@@ -28,4 +37,39 @@ func TestHandlers(t *testing.T) {
 	require.ErrorContains(t, err, `no handler "webhooks" for subscriber shop; it has fulfillment, totals, webhook`)
 	_, err = handlerParts{}.handler("shop", "webhook")
 	require.ErrorContains(t, err, "WEBHOOK_URL")
+}
+
+// TestProcessHasOneEndpoint checks that all webhook handlers of a process use one endpoint: they call on the same connection, which is closed
+// when the process stops.
+func TestProcessHasOneEndpoint(t *testing.T) {
+	connections := make(chan http.ConnState, 100)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew || state == http.StateClosed {
+			connections <- state
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	c := config.Config{Subscriber: config.Subscriber{ID: "shop", Webhook: config.Secret(server.URL)}}
+	life := fxtest.NewLifecycle(t)
+	endpoint, err := newEndpoint(life, c)
+	require.NoError(t, err)
+	life.RequireStart()
+	create := newHandlers(handlerParts{Endpoint: endpoint}, c)
+	for _, entry := range relaytest.NewEntries(0, 3) {
+		handler, err := create(notifying.Name)
+		require.NoError(t, err)
+		entry.Type = handler.Types()[0]
+		require.NoError(t, handler.Handle(t.Context(), nil, entry))
+	}
+	require.Equal(t, http.StateNew, <-connections)
+	require.Empty(t, connections, "more than one connection")
+	life.RequireStop()
+	select {
+	case state := <-connections:
+		require.Equal(t, http.StateClosed, state)
+	case <-time.After(10 * time.Second):
+		require.Fail(t, "the connection stays open")
+	}
 }

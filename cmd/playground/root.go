@@ -102,7 +102,10 @@ func (p *playground) find(ctx context.Context) (version string, err error) {
 	}
 	said, err := exec.CommandContext(ctx, p.program, "version").Output()
 	version, found := strings.CutPrefix(strings.TrimSpace(string(said)), "outboxie ")
-	if err != nil || !found {
+	if err == nil && !found {
+		err = fmt.Errorf("`version` prints %q", console.Line(strings.TrimSpace(processes.LastLines(string(said), 1))))
+	}
+	if err != nil {
 		return "", errUsage.With("%s is not the program outboxie (%v); name it with --program, or run `make build`", p.program, err)
 	}
 	return version, nil

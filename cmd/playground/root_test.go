@@ -32,11 +32,12 @@ func TestRefusedCommandLines(t *testing.T) {
 		code int
 		said string
 	}{
-		"demo's ports":         {[]string{"demo", program, "--port", "65534"}, exitUsage, "--port 65534 must be from 1 to 65533"},
-		"containers' ports":    {[]string{"demo", program, "--docker", "--port=1"}, exitUsage, "containers have the ports of docker/compose"},
-		"demo elsewhere":       {[]string{"demo", program, "--docker"}, exitUsage, "run this in its root"},
-		"no program":           {[]string{"run", "--program", "/nowhere/outboxie"}, exitUsage, "/nowhere/outboxie is not the program outboxie"},
-		"another program":      {[]string{"run", "--program", stranger}, exitUsage, "name it with --program, or run `make build`"},
+		"demo's ports":      {[]string{"demo", program, "--port", "65534"}, exitUsage, "--port 65534 must be from 1 to 65533"},
+		"containers' ports": {[]string{"demo", program, "--docker", "--port=1"}, exitUsage, "containers have the ports of docker/compose"},
+		"demo elsewhere":    {[]string{"demo", program, "--docker"}, exitUsage, "run this in its root"},
+		"no program":        {[]string{"run", "--program", "/nowhere/outboxie"}, exitUsage, "/nowhere/outboxie is not the program outboxie"},
+		"another program": {[]string{"run", "--program", stranger}, exitUsage,
+			stranger + " is not the program outboxie (`version` prints \"I am another program\"); name it with --program, or run `make build`"},
 		"an unknown flag":      {[]string{"run", "--porcelain"}, exitUsage, "unknown flag: --porcelain"},
 		"too many subscribers": {[]string{"run", "--subscribers", "101"}, exitUsage, "--subscribers"},
 		"the API's address":    {[]string{"run", program, "--http-addr", taken.Addr().String()}, exitFailed, "cannot listen on " + taken.Addr().String()},

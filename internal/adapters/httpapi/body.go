@@ -18,7 +18,8 @@ import (
 const (
 	// maxBody is in bytes: ten times the longest body that the contract allows.
 	maxBody = 64 << 10
-	// shortBody is the size from which a body counts as long. The body of every order, payment and shipment is shorter, in any notation.
+	// shortBody is the size of the largest body that does not count as long. The body of every order, payment and shipment is shorter, in any
+	// notation.
 	shortBody = 8 << 10
 	// maxLongBodies is how many requests with a long body may be in work at a time, from the arrival of the body to the answer.
 	maxLongBodies = 32
@@ -47,8 +48,8 @@ func (b *bodies) read(c *gin.Context) {
 	var err error
 	long := c.Request.ContentLength > shortBody
 	if !long {
-		body, err = io.ReadAll(io.LimitReader(from, shortBody))
-		long = err == nil && len(body) == shortBody
+		body, err = io.ReadAll(io.LimitReader(from, shortBody+1))
+		long = err == nil && len(body) > shortBody
 	}
 	if long {
 		select {

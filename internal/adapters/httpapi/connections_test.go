@@ -115,6 +115,14 @@ func TestLongBodiesTakeTurns(t *testing.T) {
 	require.Equal(t, "1", got.header.Get("Retry-After"))
 	chunked := s.sendReader("POST", "/orders", io.MultiReader(strings.NewReader(long)))
 	require.Equal(t, http.StatusServiceUnavailable, chunked.status)
+	for _, body := range []func(text string) io.Reader{
+		func(text string) io.Reader { return strings.NewReader(text) },
+		func(text string) io.Reader { return io.MultiReader(strings.NewReader(text)) }, // chunked
+	} {
+		limit := fine + strings.Repeat(" ", 8<<10-len(fine))
+		require.Equal(t, http.StatusCreated, s.sendReader("POST", "/orders", body(limit)).status, "8 KiB are not long")
+		require.Equal(t, http.StatusServiceUnavailable, s.sendReader("POST", "/orders", body(limit+" ")).status)
+	}
 	for range 40 {
 		s.place("1")
 	}

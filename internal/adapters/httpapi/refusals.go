@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -100,9 +101,11 @@ func (r *refusals) due(kind refusal) (suppressed int, due bool) {
 	return suppressed, true
 }
 
+// cut shortens a text for the log. It keeps no part of a character that the limit cuts: an exporter drops a whole batch of log lines if one
+// text is not UTF-8.
 func cut(text string) string {
 	if len(text) > maxLogged {
-		return text[:maxLogged] + "…"
+		return strings.ToValidUTF8(text[:maxLogged], "") + "…"
 	}
 	return text
 }

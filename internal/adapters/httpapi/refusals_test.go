@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -22,6 +24,16 @@ func TestAFloodOfRefusalsIsOneLineAMinute(t *testing.T) {
 		require.Equal(t, []int{1}, lines(r, refusedToken, 1))
 		require.Equal(t, []int{0}, lines(r, refusedHost, 1))
 	})
+}
+
+// TestCutKeepsWholeCharacters checks that a text of a client that is too long for the log stays UTF-8, wherever the limit is.
+func TestCutKeepsWholeCharacters(t *testing.T) {
+	require.Equal(t, strings.Repeat("x", maxLogged), cut(strings.Repeat("x", maxLogged)))
+	for before := range 4 {
+		text := cut(strings.Repeat("x", before) + strings.Repeat("€", maxLogged))
+		require.True(t, utf8.ValidString(text), "%q", text)
+		require.Equal(t, strings.Repeat("x", before)+strings.Repeat("€", (maxLogged-before)/len("€"))+"…", text)
+	}
 }
 
 // lines makes refusals of a kind. It returns, for each, how many refusals its log line counts as not logged, or -1 if there is no line.

@@ -1,5 +1,5 @@
-// Package webhook posts events to an HTTP endpoint, as CloudEvents in binary mode. A program makes an Endpoint for each
-// handler that calls the URL.
+// Package webhook posts events to an HTTP endpoint, as CloudEvents in binary mode. A program makes one Endpoint for
+// each URL, shares it between all handlers that call the URL, and closes it at the end.
 package webhook
 
 import (

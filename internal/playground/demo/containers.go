@@ -23,6 +23,7 @@ const ComposeFile = "docker/compose.distributed.yaml"
 type Containers struct {
 	environment []string
 	usable      bool              // Docker can be used
+	killed      map[string]bool   // the instances that Kill has ended and Restart has not started again
 	addresses   map[string]string // of the published ports, by service
 }
 
@@ -48,7 +49,7 @@ func NewContainers(environment []string, version string) (*Containers, error) {
 	if _, err := os.Stat(ComposeFile); err != nil {
 		return nil, fmt.Errorf("containers need the repository's %s: run this in its root (%w)", ComposeFile, err)
 	}
-	return &Containers{addresses: make(map[string]string), environment: slices.Concat(environment, []string{
+	return &Containers{killed: make(map[string]bool), addresses: make(map[string]string), environment: slices.Concat(environment, []string{
 		"COMPOSE_FILE=" + ComposeFile, "COMPOSE_PROJECT_NAME=outboxie-demo", "VERSION=" + version,
 		"POSTGRES_PORT=0", "NATS_PORT=0", "OTLP_PORT=0",
 	})}, nil
@@ -142,6 +143,7 @@ func (f *Containers) API(instance string) string { return "http://" + f.addresse
 // Kill sends SIGKILL to the container.
 func (f *Containers) Kill(ctx context.Context, instance string) error {
 	_, err := f.compose(ctx, nil, "kill", "--signal", "SIGKILL", instance)
+	f.killed[instance] = err == nil
 	return err
 }
 
@@ -150,6 +152,7 @@ func (f *Containers) Restart(ctx context.Context, instance string) error {
 	if _, err := f.compose(ctx, nil, "start", instance); err != nil {
 		return err
 	}
+	f.killed[instance] = false
 	var failed error
 	err := processes.Await(ctx, 100*time.Millisecond, func() (bool, error) {
 		_, failed = f.compose(ctx, nil, "exec", "-T", instance, "/outboxie", "healthcheck")
@@ -163,7 +166,15 @@ func (f *Containers) Restart(ctx context.Context, instance string) error {
 
 // Log returns what the container has printed.
 func (f *Containers) Log(ctx context.Context, member string) (string, error) {
-	return f.compose(ctx, nil, "logs", "--no-log-prefix", "--no-color", member)
+	log, err := f.compose(ctx, nil, "logs", "--no-log-prefix", "--no-color", member)
+	if err != nil || f.killed[member] {
+		return log, err
+	}
+	running, err := f.compose(ctx, nil, "ps", "--quiet", "--status", "running", member)
+	if err == nil && running == "" {
+		err = fmt.Errorf("the container %s ended by itself; the end of its log:%s", member, processes.LastLines(log, 5))
+	}
+	return log, err
 }
 
 // DatabaseURL returns the published address of the container postgres.

@@ -65,6 +65,33 @@ func TestComposeVersions(t *testing.T) {
 	}
 }
 
+// TestLogOfADeadContainer checks that Log fails for a container that ended although nobody killed it, and for no other container.
+func TestLogOfADeadContainer(t *testing.T) {
+	folder := t.TempDir()
+	docker(t, `case "$*" in
+*logs*) echo the last words;;
+*ps*) test -e `+folder+`/dead || echo 0123456789ab;;
+esac`)
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/bin:/bin")
+	fleet, err := NewContainers(os.Environ(), "v1")
+	require.NoError(t, err)
+	log, err := fleet.Log(t.Context(), "subscriber1")
+	require.NoError(t, err)
+	require.Equal(t, "the last words", log)
+
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "dead"), nil, 0o600))
+	log, err = fleet.Log(t.Context(), "subscriber1")
+	require.EqualError(t, err, "the container subscriber1 ended by itself; the end of its log:\n  the last words")
+	require.Equal(t, "the last words", log)
+
+	require.NoError(t, fleet.Kill(t.Context(), "app1"))
+	_, err = fleet.Log(t.Context(), "app1")
+	require.NoError(t, err, "the demo has killed it")
+	require.NoError(t, fleet.Restart(t.Context(), "app1"))
+	_, err = fleet.Log(t.Context(), "app1")
+	require.ErrorContains(t, err, "app1 ended by itself")
+}
+
 // TestOwnerOfAPort checks that an error about a taken port names the container that has it.
 func TestOwnerOfAPort(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,10 +92,8 @@ const (
 
 // findJaeger looks for a Jaeger on this machine, unless the environment says where traces go.
 func findJaeger(ctx context.Context, environment []string) Traces {
-	for _, variable := range environment {
-		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "OTEL_") && value != "" {
-			return Traces{None: "the OTEL_* environment says where it is to be seen"}
-		}
+	if tracesConfigured(environment) {
+		return Traces{None: "traces go where the OTEL_* variables say"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -102,4 +101,20 @@ func findJaeger(ctx context.Context, environment []string) Traces {
 		return Traces{None: "no Jaeger listens on " + localJaeger}
 	}
 	return Traces{Jaeger: localJaeger}
+}
+
+// tracesConfigured reports whether the environment decides where the processes send traces, or disables traces. Other OTEL_* variables, such
+// as OTEL_SERVICE_NAME, do not decide that. The rule is the same as in telemetry.TracesConfigured of outboxie.
+func tracesConfigured(environment []string) bool {
+	return slices.ContainsFunc(environment, func(variable string) bool {
+		name, value, _ := strings.Cut(variable, "=")
+		value = strings.TrimSpace(value)
+		switch name {
+		case "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
+			return value != ""
+		case "OTEL_SDK_DISABLED":
+			return strings.EqualFold(value, "true")
+		}
+		return false
+	})
 }
