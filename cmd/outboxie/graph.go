@@ -179,7 +179,7 @@ func newRelay(parts relayParts, c config.Config, logger *slog.Logger) *relaying.
 }
 
 func apiOptions(
-	c config.Config, listeners boundParts, service orders.Service, tp trace.TracerProvider, mp metric.MeterProvider,
+	c config.Config, listeners listenerParts, service orders.Service, tp trace.TracerProvider, mp metric.MeterProvider,
 	propagator propagation.TextMapPropagator, logger *slog.Logger,
 ) httpapi.Options {
 	return httpapi.Options{
@@ -192,7 +192,7 @@ func apiOptions(
 // adminParts are what the admin listener needs.
 type adminParts struct {
 	fx.In
-	Listeners    boundParts
+	Listeners    listenerParts
 	Telemetry    *telemetry.Telemetry
 	Config       config.Config
 	Checks       []httpapi.Check

@@ -88,8 +88,8 @@ func TestDeadLoopEndsTheProgram(t *testing.T) {
 	}
 }
 
-// TestLoopThatFailsWhileStoppingIsTold checks that the program stops cleanly, and logs the failure, if a loop fails while it stops.
-func TestLoopThatFailsWhileStoppingIsTold(t *testing.T) {
+// TestLoopThatFailsWhileStoppingIsLogged checks that the program stops cleanly, and logs the failure, if a loop fails while it stops.
+func TestLoopThatFailsWhileStoppingIsLogged(t *testing.T) {
 	var log bytes.Buffer
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

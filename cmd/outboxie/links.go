@@ -25,39 +25,39 @@ func traceLinks(c config.Config, logger *slog.Logger) fx.Option {
 			return o, nil
 		}
 		pages, err := jaeger.New(string(c.Jaeger.URL))
-		o.Service = linked{Service: o.Service, pages: pages, logger: logger}
+		o.Service = linkLogger{Service: o.Service, pages: pages, logger: logger}
 		return o, err
 	})
 }
 
-// linked logs a link to the trace of each change of an order.
-type linked struct {
+// linkLogger logs a link to the trace of each change of an order.
+type linkLogger struct {
 	orders.Service
 	pages  *jaeger.Client
 	logger *slog.Logger
 }
 
-func (l linked) Place(ctx context.Context, customer order.CustomerID, amount order.Money, key orders.Key) (order.Snapshot, error) {
+func (l linkLogger) Place(ctx context.Context, customer order.CustomerID, amount order.Money, key orders.Key) (order.Snapshot, error) {
 	placed, err := l.Service.Place(ctx, customer, amount, key)
 	return l.log(ctx, placed, err)
 }
 
-func (l linked) Pay(ctx context.Context, id order.ID, reference order.Note, condition orders.Precondition) (order.Snapshot, error) {
+func (l linkLogger) Pay(ctx context.Context, id order.ID, reference order.Note, condition orders.Precondition) (order.Snapshot, error) {
 	paid, err := l.Service.Pay(ctx, id, reference, condition)
 	return l.log(ctx, paid, err)
 }
 
-func (l linked) Ship(ctx context.Context, id order.ID, carrier, tracking order.Note, condition orders.Precondition) (order.Snapshot, error) {
+func (l linkLogger) Ship(ctx context.Context, id order.ID, carrier, tracking order.Note, condition orders.Precondition) (order.Snapshot, error) {
 	shipped, err := l.Service.Ship(ctx, id, carrier, tracking, condition)
 	return l.log(ctx, shipped, err)
 }
 
-func (l linked) Cancel(ctx context.Context, id order.ID, reason order.Note, condition orders.Precondition) (order.Snapshot, error) {
+func (l linkLogger) Cancel(ctx context.Context, id order.ID, reason order.Note, condition orders.Precondition) (order.Snapshot, error) {
 	cancelled, err := l.Service.Cancel(ctx, id, reason, condition)
 	return l.log(ctx, cancelled, err)
 }
 
-func (l linked) log(ctx context.Context, changed order.Snapshot, err error) (order.Snapshot, error) {
+func (l linkLogger) log(ctx context.Context, changed order.Snapshot, err error) (order.Snapshot, error) {
 	if span := trace.SpanContextFromContext(ctx); err == nil && span.IsSampled() {
 		l.logger.InfoContext(ctx, "order "+string(changed.Status), "order_id", string(changed.ID), "trace", l.pages.Page(span.TraceID().String()))
 	}

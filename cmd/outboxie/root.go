@@ -32,7 +32,7 @@ type program struct {
 	environment []string
 	stdout      io.Writer // escapes everything except visible characters, line breaks and tabs
 	terminal    io.Writer // writes everything unchanged: for colors
-	began       bool      // the command has begun its work: later errors are not usage errors
+	configured  bool      // the settings are accepted: later errors are not usage errors
 }
 
 // run runs one command, and returns the exit code.
@@ -65,10 +65,10 @@ func runContext(ctx context.Context, args, environment []string, stdout, stderr 
 			"(--admin-addr); port 0 picks a free one.")
 	}
 	var problems *config.Error
-	if !p.began && fault.KindOf(err) == fault.Internal && !errors.As(err, &problems) {
+	if !p.configured && fault.KindOf(err) == fault.Internal && !errors.As(err, &problems) {
 		_, _ = fmt.Fprintf(stderr, "To see what there is: %s --help\n", commandOf(root, args))
 	}
-	if !p.began || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {
+	if !p.configured || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {
 		return exitUsage
 	}
 	return exitFailed
@@ -119,7 +119,7 @@ func (p *program) configure(cmd *cobra.Command, required ...config.Name) (config
 	if err != nil {
 		return c, err
 	}
-	p.began = true
+	p.configured = true
 	if c.Given(config.DatabaseURL) {
 		for _, name := range postgres.IgnoredVariables() {
 			cmd.PrintErrf("outboxie: %s is ignored: DATABASE_URL alone says which database to use, and how\n", name)

@@ -26,7 +26,7 @@ func (p *program) versionCommand() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			p.began = true
+			p.configured = true
 			_, err := fmt.Fprintln(p.stdout, "outboxie", release())
 			return err
 		},

@@ -37,7 +37,7 @@ type playground struct {
 	program     string    // the file of outboxie
 	stdout      io.Writer // escapes everything except visible characters, line breaks and tabs
 	terminal    io.Writer // writes everything unchanged: for colors
-	began       bool      // the command has begun its work: later errors are not usage errors
+	configured  bool      // the settings are accepted: later errors are not usage errors
 }
 
 // run runs one command, and returns the exit code.
@@ -64,7 +64,7 @@ func run(args, environment []string, stdout, stderr io.Writer) int {
 		return exitUsage // the process has said what is wrong
 	}
 	var problems *config.Error
-	if !p.began || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {
+	if !p.configured || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {
 		return exitUsage
 	}
 	return exitFailed
@@ -87,7 +87,7 @@ func (p *playground) command() *cobra.Command {
 // configure reads the command's configuration. The settings are those of outboxie.
 func (p *playground) configure(cmd *cobra.Command) (config.Config, error) {
 	c, err := config.NewBuilder().Environment(p.environment).Flags(cmd.Flags()).Build()
-	p.began = err == nil
+	p.configured = err == nil
 	return c, err
 }
 

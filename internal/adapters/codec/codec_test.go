@@ -35,8 +35,8 @@ func snapshot(status order.Status, version int64) order.Snapshot {
 	}
 }
 
-// told returns a snapshot that has all notes.
-func told(status order.Status, version int64) order.Snapshot {
+// withAllNotes returns a snapshot that has all notes.
+func withAllNotes(status order.Status, version int64) order.Snapshot {
 	state := snapshot(status, version)
 	state.PaymentReference, state.Carrier, state.Tracking, state.CancelReason = "P-1", "UPS", "1Z", `too "late"`
 	return state
@@ -77,7 +77,7 @@ func TestGolden(t *testing.T) {
 				`"cancelled_at":"2026-11-24T08:00:00Z"}`,
 		},
 		{
-			order.Cancelled{EventData: order.EventData{Order: told(order.StatusCancelled, 3), At: at}},
+			order.Cancelled{EventData: order.EventData{Order: withAllNotes(order.StatusCancelled, 3), At: at}},
 			"outboxie.order.cancelled.v1", "orders.cancelled", 3,
 			head + `"status":"cancelled","version":3,"created_at":"2026-11-23T13:15:16.123456Z",` +
 				`"cancelled_at":"2026-11-24T08:00:00Z"` + said,

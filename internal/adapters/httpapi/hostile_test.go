@@ -43,13 +43,13 @@ func targets(t *testing.T, api *httpapi.API, admin *httpapi.Admin) []target {
 }
 
 // listeners starts both listeners and returns their routes. The options have a token and no other protection.
-func listeners(t *testing.T, office *office, shop *shop, logger *slog.Logger, meters metric.MeterProvider) []target {
+func listeners(t *testing.T, fake *fakeOperations, shop *shop, logger *slog.Logger, meters metric.MeterProvider) []target {
 	t.Helper()
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("up 1\n")) })
 	return targets(t,
 		httpapi.NewAPI(httpapi.Options{Addr: "127.0.0.1:0", Service: shop, Logger: logger, MeterProvider: meters}),
 		httpapi.NewAdmin(httpapi.AdminOptions{
-			Addr: "127.0.0.1:0", Token: token, Metrics: metrics, Inspector: office, ParkingAdmin: office, Parked: &pile{}, DeadLetters: &pile{}, Logger: logger,
+			Addr: "127.0.0.1:0", Token: token, Metrics: metrics, Inspector: fake, ParkingAdmin: fake, Parked: &fakeUndecided{}, DeadLetters: &fakeUndecided{}, Logger: logger,
 			MeterProvider: meters,
 		}))
 }
@@ -98,8 +98,8 @@ func TestHostileRequests(t *testing.T) {
 		}
 		operators = func(r target) bool { return r.listener == "admin" && !r.probe() }
 	)
-	office, shop := &office{}, &shop{}
-	all := listeners(t, office, shop, slog.New(slog.DiscardHandler), nil)
+	fake, shop := &fakeOperations{}, &shop{}
+	all := listeners(t, fake, shop, slog.New(slog.DiscardHandler), nil)
 	for name, c := range map[string]struct {
 		headers []string
 		refused func(target) bool
@@ -139,7 +139,7 @@ func TestHostileRequests(t *testing.T) {
 		"a page of its own":         {[]string{authorized, "Host: localhost:80", "Origin: http://localhost:80", "Sec-Fetch-Site: same-origin"}, nothing, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			done := len(office.redrive)
+			done := len(fake.redrive)
 			for _, r := range all {
 				got := r.ask(t, c.headers...)
 				if !c.refused(r) {
@@ -153,9 +153,9 @@ func TestHostileRequests(t *testing.T) {
 				require.Equal(t, c.status == 401, got.header.Get("WWW-Authenticate") == `Bearer realm="outboxie admin"`)
 			}
 			if c.status != 0 {
-				require.Len(t, office.redrive, done, "nothing was redriven")
+				require.Len(t, fake.redrive, done, "nothing was redriven")
 			} else {
-				require.Len(t, office.redrive, done+1)
+				require.Len(t, fake.redrive, done+1)
 			}
 		})
 	}
@@ -164,9 +164,9 @@ func TestHostileRequests(t *testing.T) {
 // TestWithoutATokenNobodyGetsIn checks that a listener without a token is closed, unless it was opened on purpose.
 func TestWithoutATokenNobodyGetsIn(t *testing.T) {
 	for _, open := range []bool{false, true} {
-		office := &office{}
+		fake := &fakeOperations{}
 		admin := httpapi.NewAdmin(httpapi.AdminOptions{
-			Addr: "127.0.0.1:0", Open: open, Inspector: office, ParkingAdmin: office, Logger: slog.New(slog.DiscardHandler),
+			Addr: "127.0.0.1:0", Open: open, Inspector: fake, ParkingAdmin: fake, Logger: slog.New(slog.DiscardHandler),
 		})
 		status := target{"admin", run(t, admin.Server), "GET", "/outbox/status"}
 		for _, header := range []string{"X: y", "Authorization: Bearer ", "Authorization: Bearer x"} {
@@ -220,7 +220,7 @@ func TestTrustedOrigins(t *testing.T) {
 // TestRefusalsAreNoticed checks that each refusal is counted, and logged with its sender but without the token that was sent.
 func TestRefusalsAreNoticed(t *testing.T) {
 	reader, said := sdkmetric.NewManualReader(), new(logged)
-	all := listeners(t, &office{}, &shop{}, slog.New(slog.NewTextHandler(said, nil)), sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
+	all := listeners(t, &fakeOperations{}, &shop{}, slog.New(slog.NewTextHandler(said, nil)), sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
 	require.Equal(t, map[string]int64{"host": 0, "origin": 0, "token_missing": 0, "token_wrong": 0}, counted(t, reader), "before the first one")
 	status := all[0]
 	for _, r := range all {

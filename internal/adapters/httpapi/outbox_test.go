@@ -22,8 +22,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// office is a fake of the operators' ports. It returns the values that the test has set, and records its calls.
-type office struct {
+// fakeOperations is a fake of the operators' ports. It returns the values that the test has set, and records its calls.
+type fakeOperations struct {
 	operations.ParkingAdmin
 	state   operations.RelayStatus
 	listed  []operations.ListedEvent
@@ -34,39 +34,41 @@ type office struct {
 	err     error
 }
 
-func (o *office) Status(context.Context) (operations.RelayStatus, error) { return o.state, o.err }
+func (o *fakeOperations) Status(context.Context) (operations.RelayStatus, error) {
+	return o.state, o.err
+}
 
-func (o *office) List(_ context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
+func (o *fakeOperations) List(_ context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
 	o.filter = filter
 	return o.listed, o.err
 }
 
-func (o *office) Measure(context.Context, outbox.Position) (operations.RelayMetrics, error) {
+func (o *fakeOperations) Measure(context.Context, outbox.Position) (operations.RelayMetrics, error) {
 	panic("what is measured is at /metrics")
 }
 
-func (o *office) Waiting(_ context.Context, limit int) ([]relay.ParkedEvent, error) {
+func (o *fakeOperations) Waiting(_ context.Context, limit int) ([]relay.ParkedEvent, error) {
 	o.limit = limit
 	return o.waiting, o.err
 }
 
-func (o *office) Redrive(_ context.Context, key *outbox.Key) (int, error) {
+func (o *fakeOperations) Redrive(_ context.Context, key *outbox.Key) (int, error) {
 	o.redrive = append(o.redrive, fmt.Sprint(key))
 	return 3, o.err
 }
 
-// bureau is a running admin listener. Each answer is checked against openapi.yaml.
-type bureau struct {
-	*office
+// adminService is a running admin listener. Each answer is checked against openapi.yaml.
+type adminService struct {
+	*fakeOperations
 	t    *testing.T
 	base string
 }
 
-func newBureau(t *testing.T, adjust ...func(*httpapi.AdminOptions)) *bureau {
+func newAdminService(t *testing.T, adjust ...func(*httpapi.AdminOptions)) *adminService {
 	t.Helper()
-	b := &bureau{office: &office{}, t: t}
+	b := &adminService{fakeOperations: &fakeOperations{}, t: t}
 	options := httpapi.AdminOptions{
-		Addr: "127.0.0.1:0", Open: true, Inspector: b.office, ParkingAdmin: b.office, Logger: slog.New(slog.DiscardHandler),
+		Addr: "127.0.0.1:0", Open: true, Inspector: b.fakeOperations, ParkingAdmin: b.fakeOperations, Logger: slog.New(slog.DiscardHandler),
 		TracerProvider: sdktrace.NewTracerProvider(), Propagator: propagation.TraceContext{},
 	}
 	for _, change := range adjust {
@@ -77,7 +79,7 @@ func newBureau(t *testing.T, adjust ...func(*httpapi.AdminOptions)) *bureau {
 }
 
 // ask makes a request in a known trace.
-func (b *bureau) ask(method, path, body string, headers ...string) orderResponse {
+func (b *adminService) ask(method, path, body string, headers ...string) orderResponse {
 	b.t.Helper()
 	request, err := http.NewRequestWithContext(b.t.Context(), method, b.base+path, strings.NewReader(body))
 	require.NoError(b.t, err)
@@ -98,7 +100,7 @@ func (b *bureau) ask(method, path, body string, headers ...string) orderResponse
 }
 
 func TestOutboxStatus(t *testing.T) {
-	b := newBureau(t)
+	b := newAdminService(t)
 	b.state = operations.RelayStatus{
 		Relay: "ORDERS", Now: noon, Position: 7, SavedAt: noon.Add(-time.Second), Stream: "ORDERS", Sequence: 9, LastPosition: 8, PurgedTo: 2,
 		Unpublished: 1, Oldest: noon.Add(-time.Minute), ParkedEvents: 4, ParkedAggregates: 3,
@@ -128,7 +130,7 @@ func TestOutboxStatus(t *testing.T) {
 }
 
 func TestOutboxEvents(t *testing.T) {
-	b := newBureau(t)
+	b := newAdminService(t)
 	require.Equal(t, "[]", b.ask("GET", "/outbox/events", "").body)
 	require.Equal(t, operations.EventFilter{Limit: 50, Payloads: true}, b.filter)
 	b.listed = []operations.ListedEvent{{Reason: "too large", State: "parked", Entry: outbox.Entry{
@@ -162,7 +164,7 @@ func TestOutboxEvents(t *testing.T) {
 }
 
 func TestOutboxParked(t *testing.T) {
-	b := newBureau(t)
+	b := newAdminService(t)
 	require.JSONEq(t, `{"waiting":0,"aggregates":0,"events":[]}`, b.ask("GET", "/outbox/parked", "").body)
 	require.Equal(t, 100, b.limit)
 	b.state = operations.RelayStatus{ParkedEvents: 3, ParkedAggregates: 2}
@@ -179,7 +181,7 @@ func TestOutboxParked(t *testing.T) {
 }
 
 func TestOutboxRedrive(t *testing.T) {
-	b := newBureau(t)
+	b := newAdminService(t)
 	for _, body := range []string{`{"all":true}`, `{"aggregate":"invoice/7"}`, `{"aggregate":"` + strings.ToUpper(customer) + `"}`} {
 		got := b.ask("POST", "/outbox/redrive", body)
 		require.Equal(t, http.StatusOK, got.status, got.body)
@@ -215,7 +217,7 @@ func TestOutboxRedrive(t *testing.T) {
 }
 
 func TestWhatTheOfficeCannotDo(t *testing.T) {
-	b := newBureau(t)
+	b := newAdminService(t)
 	b.err = relay.ErrNotParked.Wrap(context.DeadlineExceeded) // the wrapped error does not matter
 	for _, path := range []string{"/outbox/status", "/outbox/events", "/outbox/parked"} {
 		requireProblem(t, b.ask("GET", path, ""), 404, "not_parked", relay.ErrNotParked.Detail, "")
@@ -223,7 +225,7 @@ func TestWhatTheOfficeCannotDo(t *testing.T) {
 }
 
 func TestProfiles(t *testing.T) {
-	b := newBureau(t)
+	b := newAdminService(t)
 	for path, want := range map[string]string{
 		"/": "goroutine", "/cmdline": "httpapi.test", "/goroutine?debug=1": "goroutine profile", "/heap": "\x1f\x8b", "/symbol": "num_symbols",
 		"/profile?seconds=1": "\x1f\x8b", "/trace?seconds=0.1": "go 1.",
@@ -253,7 +255,7 @@ func TestThePublicListenerHasNoneOfThis(t *testing.T) {
 // TestProbesAreNotTraced checks that probes, which come every few seconds, make no spans.
 func TestProbesAreNotTraced(t *testing.T) {
 	spans := tracetest.NewSpanRecorder()
-	b := newBureau(t, func(o *httpapi.AdminOptions) {
+	b := newAdminService(t, func(o *httpapi.AdminOptions) {
 		o.TracerProvider = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
 	})
 	b.ask("GET", "/healthz", "")

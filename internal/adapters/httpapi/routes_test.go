@@ -33,7 +33,7 @@ func TestRoutesAreThoseOfTheContract(t *testing.T) {
 	}
 	api := httpapi.NewAPI(httpapi.Options{Addr: "127.0.0.1:0", Service: &shop{}, Logger: slog.New(slog.DiscardHandler)})
 	admin := httpapi.NewAdmin(httpapi.AdminOptions{
-		Addr: "127.0.0.1:0", Metrics: http.NotFoundHandler(), Inspector: &office{}, ParkingAdmin: &office{}, Parked: &pile{}, DeadLetters: &pile{},
+		Addr: "127.0.0.1:0", Metrics: http.NotFoundHandler(), Inspector: &fakeOperations{}, ParkingAdmin: &fakeOperations{}, Parked: &fakeUndecided{}, DeadLetters: &fakeUndecided{},
 		Subscribers: &registry{}, Logger: slog.New(slog.DiscardHandler),
 	})
 	for listener, server := range map[string]*httpapi.Server{"API": api.Server, "admin": admin.Server} {

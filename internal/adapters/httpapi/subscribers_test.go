@@ -74,10 +74,10 @@ func (r *registry) Move(_ context.Context, plan operations.MovePreview) (operati
 }
 
 // withRegistry starts an admin listener with the routes of subscribers.
-func withRegistry(t *testing.T) (*bureau, *registry) {
+func withRegistry(t *testing.T) (*adminService, *registry) {
 	t.Helper()
 	r := &registry{}
-	return newBureau(t, func(o *httpapi.AdminOptions) { o.Subscribers = r }), r
+	return newAdminService(t, func(o *httpapi.AdminOptions) { o.Subscribers = r }), r
 }
 
 // TestSubscribersAreListed checks the JSON of the list of subscribers.

@@ -18,43 +18,43 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// pile is a fake operations.UndecidedEventsAdmin. It returns the values that the test has set, and records its calls.
-type pile struct {
+// fakeUndecided is a fake operations.UndecidedEventsAdmin. It returns the values that the test has set, and records its calls.
+type fakeUndecided struct {
 	operations.UndecidedEventsAdmin
 	groups operations.Groups
 	asked  []string
 	err    error
 }
 
-func (p *pile) Groups(context.Context) (operations.Groups, error) { return p.groups, p.err }
+func (p *fakeUndecided) Groups(context.Context) (operations.Groups, error) { return p.groups, p.err }
 
-func (p *pile) Count(_ context.Context, choice operations.Choice) (operations.ChoiceCount, error) {
+func (p *fakeUndecided) Count(_ context.Context, choice operations.Choice) (operations.ChoiceCount, error) {
 	p.asked = append(p.asked, fmt.Sprint("count ", choice))
 	return operations.ChoiceCount{Events: 5, Unreadable: 1, EventsBehind: 7}, p.err
 }
 
-func (p *pile) Retry(_ context.Context, choice operations.Choice) (int, error) {
+func (p *fakeUndecided) Retry(_ context.Context, choice operations.Choice) (int, error) {
 	p.asked = append(p.asked, fmt.Sprint("retry ", choice))
 	return 4, p.err
 }
 
-func (p *pile) Discard(_ context.Context, choice operations.Choice) (int, error) {
+func (p *fakeUndecided) Discard(_ context.Context, choice operations.Choice) (int, error) {
 	p.asked = append(p.asked, fmt.Sprint("discard ", choice))
 	return 5, p.err
 }
 
-// Of returns the pile for its only subscriber, "e mails".
-func (p *pile) ForSubscriber(_ context.Context, subscriber string) (operations.UndecidedEventsAdmin, error) {
+// ForSubscriber returns the fake for its only subscriber, "e mails".
+func (p *fakeUndecided) ForSubscriber(_ context.Context, subscriber string) (operations.UndecidedEventsAdmin, error) {
 	if subscriber != "e mails" {
 		return nil, inbox.ErrNoSubscriber.With("no subscriber %q", subscriber)
 	}
 	return p, nil
 }
 
-func newPile(t *testing.T) (*bureau, *pile) {
+func newPile(t *testing.T) (*adminService, *fakeUndecided) {
 	t.Helper()
-	p := &pile{}
-	return newBureau(t, func(o *httpapi.AdminOptions) { o.Parked, o.DeadLetters = p, p }), p
+	p := &fakeUndecided{}
+	return newAdminService(t, func(o *httpapi.AdminOptions) { o.Parked, o.DeadLetters = p, p }), p
 }
 
 const (
@@ -153,5 +153,5 @@ func TestChoicesAreJudged(t *testing.T) {
 	}
 	requireProblem(t, b.ask("POST", parkedPath+"/redrive", ""), 400, "malformed_body", "a body is required: a JSON object", "")
 	require.Empty(t, p.asked)
-	require.Equal(t, http.StatusNotFound, newBureau(t).ask("POST", strings.Replace(lettersPath, "%20", "", 1)+"/retry", "{}").status)
+	require.Equal(t, http.StatusNotFound, newAdminService(t).ask("POST", strings.Replace(lettersPath, "%20", "", 1)+"/retry", "{}").status)
 }

@@ -102,16 +102,16 @@ func newInboxMeasures(m metric.Meter, subscriber, stream string) *inboxMeasures 
 	receive := operation(semconv.MessagingOperationName("receive"), semconv.MessagingOperationTypeReceive)
 	process := operation(semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess)
 	counter := func(name, unit, description string) metric.Int64Counter {
-		return made(m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description)))
+		return orReport(m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description)))
 	}
 	i := &inboxMeasures{
-		consumed: made(messagingconv.NewClientConsumedMessages(m)).Inst(),
-		handling: made(messagingconv.NewProcessDuration(m, callBoundaries)).Inst(),
-		latency: made(m.Float64Histogram("outboxie.subscriber.latency", metric.WithUnit("s"), waitBoundaries,
+		consumed: orReport(messagingconv.NewClientConsumedMessages(m)).Inst(),
+		handling: orReport(messagingconv.NewProcessDuration(m, callBoundaries)).Inst(),
+		latency: orReport(m.Float64Histogram("outboxie.subscriber.latency", metric.WithUnit("s"), waitBoundaries,
 			metric.WithDescription("Time from when an event was recorded in the outbox to the commit of its effect."))),
-		size: made(m.Int64Histogram("outboxie.subscriber.batch.events", metric.WithUnit("{event}"), sizeBoundaries,
+		size: orReport(m.Int64Histogram("outboxie.subscriber.batch.events", metric.WithUnit("{event}"), sizeBoundaries,
 			metric.WithDescription("Events in one transaction that was committed."))),
-		duration: made(m.Float64Histogram("outboxie.subscriber.batch.duration", metric.WithUnit("s"), callBoundaries,
+		duration: orReport(m.Float64Histogram("outboxie.subscriber.batch.duration", metric.WithUnit("s"), callBoundaries,
 			metric.WithDescription("Time of one transaction that was committed, with the time of the handler for all its events."))),
 		duplicates: counter("outboxie.inbox.duplicates", "{event}",
 			"Events that were dropped because they had been applied, or set aside, before."),
@@ -158,8 +158,8 @@ func (i *inboxMeasures) begin(ctx context.Context) {
 	}
 }
 
-// lost counts the events that the stream had removed.
-func (i *inboxMeasures) lost(ctx context.Context, batch inbox.Batch, outcome inbox.Outcome) {
+// countRemoved counts the events that the stream had removed.
+func (i *inboxMeasures) countRemoved(ctx context.Context, batch inbox.Batch, outcome inbox.Outcome) {
 	for _, result := range outcome.Results[:batch.FromLog] {
 		if result != inbox.Duplicate {
 			i.filled.Add(ctx, 1, i.whoseAdd...)
@@ -168,16 +168,16 @@ func (i *inboxMeasures) lost(ctx context.Context, batch inbox.Batch, outcome inb
 	i.missed.Add(ctx, int64(batch.Missed.Count), i.whoseAdd...)
 }
 
-// undone counts a transaction that was undone. It does not count a transaction that ended because the subscriber stops: this process does
+// countRetry counts a transaction that was undone. It does not count a transaction that ended because the subscriber stops: this process does
 // not repeat it.
-func (i *inboxMeasures) undone(ctx context.Context, err error) {
+func (i *inboxMeasures) countRetry(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		i.retries.Add(ctx, 1, i.retryReason[reasonOf(err)]...)
 	}
 }
 
-// late records the delay between the recording of an event and its effect.
-func (i *inboxMeasures) late(ctx context.Context, committed time.Time, entry *outbox.Entry) {
+// recordLatency records the delay between the recording of an event and its effect.
+func (i *inboxMeasures) recordLatency(ctx context.Context, committed time.Time, entry *outbox.Entry) {
 	// RecordedAt is from the database's clock, which may be ahead of this process.
 	i.latency.Record(ctx, max(0, committed.Sub(entry.RecordedAt)).Seconds(), i.whose...)
 }
@@ -193,14 +193,14 @@ func (w *measuredWork) Apply(
 	began := time.Now()
 	outcome, err := w.next.Apply(ctx, subscriber, batch, w.measured(ctx, handler), judge)
 	if err != nil {
-		w.undone(ctx, err)
+		w.countRetry(ctx, err)
 		return outcome, err
 	}
 	if batch.PassedOver > 0 {
 		w.passedOver.Add(ctx, int64(batch.PassedOver), w.whoseAdd...)
 	}
 	if batch.ChangesCounts() {
-		w.lost(ctx, batch, outcome)
+		w.countRemoved(ctx, batch, outcome)
 	}
 	if len(batch.Events) == 0 { // only the checkpoint moved
 		return outcome, nil
@@ -209,17 +209,17 @@ func (w *measuredWork) Apply(
 	w.consumed.Add(ctx, int64(len(batch.Events)), w.received...)
 	w.size.Record(ctx, int64(len(batch.Events)), w.whose...)
 	w.duration.Record(ctx, committed.Sub(began).Seconds(), w.whose...)
-	w.became(ctx, committed, batch.Events, outcome.Results)
+	w.recordResults(ctx, committed, batch.Events, outcome.Results)
 	return outcome, nil
 }
 
-// became records the outcomes of events.
-func (w *measuredWork) became(ctx context.Context, committed time.Time, events []inbox.Event, results []inbox.Result) {
+// recordResults records the outcomes of events.
+func (w *measuredWork) recordResults(ctx context.Context, committed time.Time, events []inbox.Event, results []inbox.Result) {
 	var duplicates, failed, unreadable, unhandled, held int64
 	for i, result := range results {
 		switch event := &events[i]; {
 		case result == inbox.Applied:
-			w.late(ctx, committed, &event.Entry)
+			w.recordLatency(ctx, committed, &event.Entry)
 		case result == inbox.Duplicate:
 			duplicates++
 		case result == inbox.Held:
@@ -249,12 +249,12 @@ func (l *measuredLetters) Redeliver(
 ) (inbox.Redelivered, bool, error) {
 	done, found, err := l.next.Redeliver(ctx, subscriber, r, l.measured(ctx, handler), judge)
 	if err != nil {
-		l.undone(ctx, err)
+		l.countRetry(ctx, err)
 		return done, found, err
 	}
 	committed := time.Now()
 	for i := range done.Applied {
-		l.late(ctx, committed, &done.Applied[i])
+		l.recordLatency(ctx, committed, &done.Applied[i])
 	}
 	return done, found, nil
 }
@@ -300,7 +300,7 @@ func (i *inboxMeasures) failed(errorType string) metric.RecordOption {
 func measureCheckpoints(mp metric.MeterProvider, subscriber string, next inbox.Checkpoints) inbox.Checkpoints {
 	c := &measuredCheckpoints{
 		Checkpoints: next,
-		rewinds: made(meter(mp).Int64Counter("outboxie.subscriber.rewinds", metric.WithUnit("{rewind}"),
+		rewinds: orReport(meter(mp).Int64Counter("outboxie.subscriber.rewinds", metric.WithUnit("{rewind}"),
 			metric.WithDescription("Checkpoints of lanes that went back because the stream had lost messages, or is another one."))),
 		whose: set(semconv.MessagingConsumerGroupName(subscriber)),
 	}

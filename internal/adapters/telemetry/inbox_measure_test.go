@@ -192,20 +192,20 @@ func TestTheSpanOfABatchIsNoExemplar(t *testing.T) {
 	}
 }
 
-// places is a fake inbox.Checkpoints. Rewind succeeds, unless err is set.
-type places struct {
+// fakeCheckpoints is a fake inbox.Checkpoints. Rewind succeeds, unless err is set.
+type fakeCheckpoints struct {
 	inbox.Checkpoints
 	err error
 }
 
-func (p *places) Rewind(_ context.Context, _ string, from inbox.Checkpoint, stream string, to inbox.StreamPosition) (inbox.Checkpoint, error) {
+func (p *fakeCheckpoints) Rewind(_ context.Context, _ string, from inbox.Checkpoint, stream string, to inbox.StreamPosition) (inbox.Checkpoint, error) {
 	from.Stream, from.StreamPosition = stream, to
 	return from, p.err
 }
 
 func TestRewindsAreMeasured(t *testing.T) {
 	mp, m := measuring()
-	next := &places{}
+	next := &fakeCheckpoints{}
 	checkpoints := telemetry.MeasureInbox(mp, "billing", "ORDERS", telemetry.InboxPorts{Checkpoints: next}).Checkpoints
 	require.Equal(t, values{whose: 0}, m.values(t, "outboxie.subscriber.rewinds"))
 	for _, next.err = range []error{nil, inbox.ErrLaneMoved, nil} {

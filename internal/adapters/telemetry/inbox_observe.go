@@ -11,20 +11,20 @@ import (
 // lanesShown is a limit: if a subscriber has more lanes, the sequences of its lanes are not shown.
 const lanesShown = 16
 
-// standing has the instruments that show the state of subscribers, as it is in their database.
-type standing struct {
+// subscriberGauges has the instruments that show the state of subscribers, as it is in their database.
+type subscriberGauges struct {
 	copies, lanes, sequence metric.Int64ObservableGauge
 	paused, stalled         metric.Float64ObservableGauge
 }
 
-func newStanding(m metric.Meter) standing {
+func newSubscriberGauges(m metric.Meter) subscriberGauges {
 	count := func(name, unit, description string) metric.Int64ObservableGauge {
-		return made(m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description)))
+		return orReport(m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description)))
 	}
 	age := func(name, description string) metric.Float64ObservableGauge {
-		return made(m.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(description)))
+		return orReport(m.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(description)))
 	}
-	return standing{
+	return subscriberGauges{
 		copies: count("outboxie.subscriber.copies", "{copy}", "Copies of a subscriber that have announced themselves in the last three seconds."),
 		lanes:  count("outboxie.subscriber.lanes", "{lane}", "Lanes of a subscriber."),
 		sequence: count("outboxie.subscriber.lane.sequence", "{message}",
@@ -35,12 +35,12 @@ func newStanding(m metric.Meter) standing {
 	}
 }
 
-func (s standing) instruments() []metric.Observable {
+func (s subscriberGauges) instruments() []metric.Observable {
 	return []metric.Observable{s.copies, s.lanes, s.sequence, s.paused, s.stalled}
 }
 
 // observe shows subscribers that have lanes and are not forgotten.
-func (s standing) observe(o metric.Observer, all []inbox.Overview, lags []operations.Lag) {
+func (s subscriberGauges) observe(o metric.Observer, all []inbox.Overview, lags []operations.Lag) {
 	behind := make(map[string]bool)
 	for _, lag := range lags {
 		behind[lag.Subscriber] = lag.Events > 0

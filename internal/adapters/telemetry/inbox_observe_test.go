@@ -50,7 +50,7 @@ func TestSubscribersAreShown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			mp, m := measuring()
 			c.overview.Subscriber = "billing"
-			w := &world{leads: true, overviews: []inbox.Overview{c.overview}, lags: []operations.Lag{{Subscriber: "billing", Events: c.lag}}}
+			w := &answers{leads: true, overviews: []inbox.Overview{c.overview}, lags: []operations.Lag{{Subscriber: "billing", Events: c.lag}}}
 			registered(t)(telemetry.ObserveShared(mp, w.shared()))
 			for gauge, want := range c.want {
 				require.Equal(t, want, m.values(t, "outboxie.subscriber."+gauge), gauge)

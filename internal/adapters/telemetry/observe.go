@@ -55,11 +55,11 @@ func flag(is bool) int64 {
 func ObservePool(mp metric.MeterProvider, name string, pool *sql.DB) (metric.Registration, error) {
 	m := meter(mp)
 	var (
-		count = made(dbconv.NewClientConnectionCountObservable(m)).Inst()
-		limit = made(dbconv.NewClientConnectionMaxObservable(m)).Inst()
-		waits = made(m.Int64ObservableCounter("outboxie.database.connection.waits", metric.WithUnit("{wait}"),
+		count = orReport(dbconv.NewClientConnectionCountObservable(m)).Inst()
+		limit = orReport(dbconv.NewClientConnectionMaxObservable(m)).Inst()
+		waits = orReport(m.Int64ObservableCounter("outboxie.database.connection.waits", metric.WithUnit("{wait}"),
 			metric.WithDescription("How often all connections of the pool were in use and one was waited for.")))
-		waited = made(m.Float64ObservableCounter("outboxie.database.connection.wait_time", metric.WithUnit("s"),
+		waited = orReport(m.Float64ObservableCounter("outboxie.database.connection.wait_time", metric.WithUnit("s"),
 			metric.WithDescription("How long connections of the pool were waited for, all in all.")))
 	)
 	named := semconv.DBClientConnectionPoolName(name)
@@ -79,13 +79,13 @@ func ObservePool(mp metric.MeterProvider, name string, pool *sql.DB) (metric.Reg
 func ObserveNATS(mp metric.MeterProvider, nc *nats.Conn) (metric.Registration, error) {
 	m := meter(mp)
 	var (
-		connected = made(m.Int64ObservableGauge("outboxie.nats.connected", metric.WithUnit("{connection}"),
+		connected = orReport(m.Int64ObservableGauge("outboxie.nats.connected", metric.WithUnit("{connection}"),
 			metric.WithDescription("1 while the process is connected to NATS, else 0.")))
-		reconnects = made(m.Int64ObservableCounter("outboxie.nats.reconnects", metric.WithUnit("{reconnect}"),
+		reconnects = orReport(m.Int64ObservableCounter("outboxie.nats.reconnects", metric.WithUnit("{reconnect}"),
 			metric.WithDescription("How often the connection to NATS was lost and made again.")))
-		messages = made(m.Int64ObservableCounter("outboxie.nats.messages", metric.WithUnit("{message}"),
+		messages = orReport(m.Int64ObservableCounter("outboxie.nats.messages", metric.WithUnit("{message}"),
 			metric.WithDescription("Messages over the connection to NATS, requests and answers included.")))
-		bytes = made(m.Int64ObservableCounter("outboxie.nats.io", metric.WithUnit("By"),
+		bytes = orReport(m.Int64ObservableCounter("outboxie.nats.io", metric.WithUnit("By"),
 			metric.WithDescription("Bytes of the messages over the connection to NATS.")))
 	)
 	received, sent := set(semconv.NetworkIODirectionReceive), set(semconv.NetworkIODirectionTransmit)
@@ -106,7 +106,7 @@ func ObserveDeadLetters(
 	mp metric.MeterProvider, subscriber string, count func(ctx context.Context, subscriber string) (int, error),
 ) (metric.Registration, error) {
 	m := meter(mp)
-	dead := made(m.Int64ObservableGauge("outboxie.subscriber.dead_letters", metric.WithUnit("{event}"),
+	dead := orReport(m.Int64ObservableGauge("outboxie.subscriber.dead_letters", metric.WithUnit("{event}"),
 		metric.WithDescription("Events that a subscriber could not handle and gave up on, until somebody retries or discards them.")))
 	whose := set(semconv.MessagingConsumerGroupName(subscriber))
 	counted := &recent[int]{ask: func(ctx context.Context) (int, error) { return count(ctx, subscriber) }}
@@ -122,7 +122,7 @@ func ObserveDeadLetters(
 // ObserveLoss shows how many lost messages keep the lanes of a subscriber waiting. count returns the number.
 func ObserveLoss(mp metric.MeterProvider, subscriber string, count func() int) (metric.Registration, error) {
 	m := meter(mp)
-	lost := made(m.Int64ObservableGauge("outboxie.subscriber.lost", metric.WithUnit("{message}"),
+	lost := orReport(m.Int64ObservableGauge("outboxie.subscriber.lost", metric.WithUnit("{message}"),
 		metric.WithDescription("Messages before which a copy of a subscriber stands, at most: the stream removed them before it read them, and nobody knows them.")))
 	whose := set(semconv.MessagingConsumerGroupName(subscriber))
 	return m.RegisterCallback(func(_ context.Context, o metric.Observer) error {

@@ -68,8 +68,8 @@ func TestAFollowerShowsNothingOfItsTerm(t *testing.T) {
 	}
 }
 
-// world has the answers of the fake servers.
-type world struct {
+// answers has the answers of the fake servers.
+type answers struct {
 	leads    bool
 	waiting  time.Duration
 	measures operations.RelayMetrics
@@ -80,7 +80,7 @@ type world struct {
 	asked     int
 }
 
-func (w *world) shared() telemetry.Shared {
+func (w *answers) shared() telemetry.Shared {
 	return telemetry.Shared{
 		Leads:   func() bool { return w.leads },
 		Waiting: func() time.Duration { return w.waiting },
@@ -101,7 +101,9 @@ var sharedGauges = []string{
 	"outboxie.parking.events", "outboxie.parking.aggregates", "outboxie.subscriber.lag", "outboxie.subscriber.oldest_unhandled.age",
 }
 
-func TestWhoShowsWhatAllWouldMeasureAlike(t *testing.T) {
+// TestLeaderShowsSharedMetrics checks that only the leader shows the values that are the same for all instances, and that every instance
+// shows them while nobody leads.
+func TestLeaderShowsSharedMetrics(t *testing.T) {
 	for name, c := range map[string]struct {
 		leads, led, shows bool
 	}{
@@ -112,7 +114,7 @@ func TestWhoShowsWhatAllWouldMeasureAlike(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			mp, m := measuring()
-			w := &world{
+			w := &answers{
 				leads: c.leads, waiting: time.Second, lags: []operations.Lag{{Subscriber: "billing", Events: 4, Oldest: 6 * time.Second}},
 				measures: operations.RelayMetrics{
 					HasLeader: c.led, Backlog: 10, Oldest: 2 * time.Second, Retained: 30, OldestTransaction: 500 * time.Millisecond, ParkedEvents: 5, ParkedAggregates: 2,
@@ -142,7 +144,7 @@ func TestWhoShowsWhatAllWouldMeasureAlike(t *testing.T) {
 func TestWhatIsNotKnownIsNotShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mp, m := measuring()
-		w := &world{leads: true, lags: []operations.Lag{{Subscriber: "billing"}}}
+		w := &answers{leads: true, lags: []operations.Lag{{Subscriber: "billing"}}}
 		registered(t)(telemetry.ObserveShared(mp, w.shared()))
 		require.Equal(t, values{"": 0}, m.values(t, "outboxie.outbox.backlog"))
 		w.down = errDown
@@ -162,7 +164,7 @@ func TestWhatIsNotKnownIsNotShown(t *testing.T) {
 func TestServersAreAskedOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mp, m := measuring()
-		w := &world{leads: true}
+		w := &answers{leads: true}
 		registered(t)(telemetry.ObserveShared(mp, w.shared()))
 		for range 50 {
 			m.values(t, "outboxie.outbox.backlog")

@@ -28,13 +28,13 @@ func measurePublisher(mp metric.MeterProvider, stream string, next relay.Publish
 	m := meter(mp)
 	p := &measuredPublisher{
 		Publisher: next, stream: stream,
-		duration: made(messagingconv.NewClientOperationDuration(m, callBoundaries)),
-		sent:     made(messagingconv.NewClientSentMessages(m)),
-		size: made(m.Int64Histogram("outboxie.relay.batch.size", metric.WithUnit("{event}"), sizeBoundaries,
+		duration: orReport(messagingconv.NewClientOperationDuration(m, callBoundaries)),
+		sent:     orReport(messagingconv.NewClientSentMessages(m)),
+		size: orReport(m.Int64Histogram("outboxie.relay.batch.size", metric.WithUnit("{event}"), sizeBoundaries,
 			metric.WithDescription("Events in one append to the stream."))),
-		wait: made(m.Float64Histogram("outboxie.outbox.wait", metric.WithUnit("s"), waitBoundaries,
+		wait: orReport(m.Float64Histogram("outboxie.outbox.wait", metric.WithUnit("s"), waitBoundaries,
 			metric.WithDescription("Time from when an event was recorded in the outbox to the stream's acknowledgement. Redriven events are left out."))),
-		conflicts: made(m.Int64Counter("outboxie.relay.conflicts", metric.WithUnit("{conflict}"),
+		conflicts: orReport(m.Int64Counter("outboxie.relay.conflicts", metric.WithUnit("{conflict}"),
 			metric.WithDescription("Appends that were refused because the stream did not end where this relay believed."))),
 	}
 	p.conflicts.Add(context.Background(), 0) // shows 0, so a scrape sees the first conflict as an increase
@@ -112,9 +112,9 @@ func measureRetention(mp metric.MeterProvider, next relay.Retention) relay.Reten
 	m := meter(mp)
 	r := &measuredRetention{
 		next: next,
-		removed: made(m.Int64Counter("outboxie.retention.removed", metric.WithUnit("{event}"),
+		removed: orReport(m.Int64Counter("outboxie.retention.removed", metric.WithUnit("{event}"),
 			metric.WithDescription("Events that were removed from the outbox because the stream has had them for long enough."))),
-		failures: made(m.Int64Counter("outboxie.retention.failures", metric.WithUnit("{failure}"),
+		failures: orReport(m.Int64Counter("outboxie.retention.failures", metric.WithUnit("{failure}"),
 			metric.WithDescription("Attempts to remove old events that failed."))),
 	}
 	r.removed.Add(context.Background(), 0)

@@ -32,21 +32,21 @@ type RelayState struct {
 func ObserveRelay(mp metric.MeterProvider, read func() RelayState) (metric.Registration, error) {
 	m := meter(mp)
 	counter := func(name, unit, description string) metric.Int64ObservableCounter {
-		return made(m.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(description)))
+		return orReport(m.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(description)))
 	}
 	var (
-		leader = made(m.Int64ObservableGauge("outboxie.relay.leader", metric.WithUnit("{leader}"),
+		leader = orReport(m.Int64ObservableGauge("outboxie.relay.leader", metric.WithUnit("{leader}"),
 			metric.WithDescription("1 on the instance that leads, else 0. Over all instances there should be one.")))
-		term = made(m.Int64ObservableGauge("outboxie.relay.term", metric.WithUnit("{term}"),
+		term = orReport(m.Int64ObservableGauge("outboxie.relay.term", metric.WithUnit("{term}"),
 			metric.WithDescription("Fencing token of the term, on the instance that leads. It rises with each new leader.")))
-		halted = made(m.Int64ObservableGauge("outboxie.relay.halted", metric.WithUnit("{halt}"),
+		halted = orReport(m.Int64ObservableGauge("outboxie.relay.halted", metric.WithUnit("{halt}"),
 			metric.WithDescription("1 for the reason why the relay of this instance is halted, else 0.")))
 		elections = counter("outboxie.relay.elections", "{election}", "How often this instance became the leader.")
 		takeOvers = counter("outboxie.relay.takeovers", "{takeover}",
 			"How often this instance looked where the stream ends and went on from there: at the start of each term, and after each conflict, outage and halt.")
 		heals    = counter("outboxie.relay.heals", "{heal}", "Take-overs that found that the stream had lost acknowledged messages, which are published again.")
 		gapWaits = counter("outboxie.outbox.gap.waits", "{wait}", "How often the relay waited for an open transaction that could still fill a gap in the outbox.")
-		gapTime  = made(m.Float64ObservableCounter("outboxie.outbox.gap.wait_time", metric.WithUnit("s"),
+		gapTime  = orReport(m.Float64ObservableCounter("outboxie.outbox.gap.wait_time", metric.WithUnit("s"),
 			metric.WithDescription("How long the relay waited for open transactions, all in all, without a wait that is still under way.")))
 	)
 	reasons := make(map[relay.HaltReason]metric.MeasurementOption)
@@ -86,10 +86,10 @@ type Shared struct {
 func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, error) {
 	m := meter(mp)
 	count := func(name, unit, description string) metric.Int64ObservableGauge {
-		return made(m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description)))
+		return orReport(m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description)))
 	}
 	age := func(name, description string) metric.Float64ObservableGauge {
-		return made(m.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(description)))
+		return orReport(m.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(description)))
 	}
 	var (
 		backlog = count("outboxie.outbox.backlog", "{event}",
@@ -108,7 +108,7 @@ func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, e
 		behindSince = age("outboxie.subscriber.oldest_unhandled.age",
 			"How long the first of these has been in the stream; 0 if there is none.")
 	)
-	standing := newStanding(m)
+	standing := newSubscriberGauges(m)
 	measures, lags := &recent[operations.RelayMetrics]{ask: from.Measures}, &recent[[]operations.Lag]{ask: from.Lags}
 	overviews := &recent[[]inbox.Overview]{ask: from.Overviews}
 	return m.RegisterCallback(func(ctx context.Context, o metric.Observer) error {

@@ -182,7 +182,8 @@ func TestPublisherFailures(t *testing.T) {
 	}
 }
 
-func TestNoticeIsTraced(t *testing.T) {
+// TestControlMessageIsTraced checks the span of a control message.
+func TestControlMessageIsTraced(t *testing.T) {
 	tp, spans := record()
 	ctx, _ := inSpan(tp)
 	next := &stream{}
@@ -257,9 +258,9 @@ func TestUnsampledBatchLeavesNoTrace(t *testing.T) {
 	}
 }
 
-// TestRefusedMessageIsToldInItsTrace checks that a refused message gets a span with an error. Nothing else shows the refusal in its trace,
+// TestRefusedMessageIsShownInItsTrace checks that a refused message gets a span with an error. Nothing else shows the refusal in its trace,
 // because the message is never stored.
-func TestRefusedMessageIsToldInItsTrace(t *testing.T) {
+func TestRefusedMessageIsShownInItsTrace(t *testing.T) {
 	tp, spans := record()
 	batch := batchOf(sampledHeaders(), sampledHeaders())
 	refused := &relay.RefusedError{Entry: batch[1], Reason: "too large"}

@@ -70,8 +70,8 @@ func traceRelay(d *driven) (telemetry.RelayPorts, recorded) {
 	return telemetry.TraceRelay(tp, "ORDERS", telemetry.RelayPorts{Log: d, Cursors: d, Publisher: d, Elector: d}), spans
 }
 
-// told publishes a message that was recorded at recordedAt, and returns the incidents in its "outbox relay" span.
-func told(t *testing.T, ports telemetry.RelayPorts, spans recorded, recordedAt time.Time) []sdktrace.Event {
+// incidentsOf publishes a message that was recorded at recordedAt, and returns the incidents in its "outbox relay" span.
+func incidentsOf(t *testing.T, ports telemetry.RelayPorts, spans recorded, recordedAt time.Time) []sdktrace.Event {
 	t.Helper()
 	before := len(spans.all("outbox relay"))
 	batch := batchOf(sampledHeaders())
@@ -128,7 +128,7 @@ func TestWhyAnEventWasLate(t *testing.T) {
 		require.ErrorIs(t, err, errDown)
 		d.err, d.stream.err = nil, nil
 
-		events := told(t, traced, spans, recordedAt)
+		events := incidentsOf(t, traced, spans, recordedAt)
 		require.Equal(t, []string{
 			"log waited", "became leader", "publish failed", "stream failed", "cursor failed", "log failed",
 		}, namesOf(events))
@@ -140,11 +140,11 @@ func TestWhyAnEventWasLate(t *testing.T) {
 		}, eventAttributes(events[2]))
 		require.Equal(t, recordedAt.Add(2200*time.Millisecond), events[2].Time)
 
-		events = told(t, traced, spans, recordedAt.Add(3*time.Second))
+		events = incidentsOf(t, traced, spans, recordedAt.Add(3*time.Second))
 		require.Equal(t, "publish failed", events[0].Name, "what was over when it was recorded did not hold it up")
 		require.Equal(t, recordedAt.Add(3*time.Second), events[0].Time, "nothing happened before the span began")
 		time.Sleep(time.Second)
-		require.Empty(t, told(t, traced, spans, time.Now()))
+		require.Empty(t, incidentsOf(t, traced, spans, time.Now()))
 	})
 }
 
@@ -161,13 +161,13 @@ func TestHistoryIsBounded(t *testing.T) {
 				require.Error(t, err)
 			}
 		}
-		require.Len(t, told(t, traced, spans, recordedAt), 32)
+		require.Len(t, incidentsOf(t, traced, spans, recordedAt), 32)
 		for range 10_000 {
 			_, err := traced.Publisher.Look(t.Context())
 			require.Error(t, err)
 			time.Sleep(500 * time.Millisecond)
 		}
-		events := told(t, traced, spans, recordedAt)
+		events := incidentsOf(t, traced, spans, recordedAt)
 		require.Len(t, events, 32)
 		require.EqualValues(t, 10_001, eventAttributes(events[31])["outboxie.times"])
 		require.InDelta(t, 5000, eventAttributes(events[31])["outboxie.lasted"], 1)
@@ -175,7 +175,7 @@ func TestHistoryIsBounded(t *testing.T) {
 		time.Sleep(time.Minute)
 		_, err := traced.Publisher.Look(t.Context())
 		require.Error(t, err)
-		events = told(t, traced, spans, time.Now())
+		events = incidentsOf(t, traced, spans, time.Now())
 		require.Len(t, events, 1)
 		require.EqualValues(t, 1, eventAttributes(events[0])["outboxie.times"], "long after, it is another one")
 	})
@@ -201,13 +201,13 @@ func TestAnswersAreNoTrouble(t *testing.T) {
 	require.Error(t, err)
 	require.Empty(t, spans.names())
 	d.stream.err = nil
-	require.Empty(t, told(t, traced, spans, recordedAt))
+	require.Empty(t, incidentsOf(t, traced, spans, recordedAt))
 
 	d.stream.err = relay.ErrTailMoved // an expected answer, too, but it delays the event by another try
 	_, err = traced.Publisher.Publish(t.Context(), 0, batchOf(nil))
 	require.ErrorIs(t, err, relay.ErrTailMoved)
 	d.stream.err = nil
-	require.Equal(t, []string{"publish failed"}, namesOf(told(t, traced, spans, recordedAt)))
+	require.Equal(t, []string{"publish failed"}, namesOf(incidentsOf(t, traced, spans, recordedAt)))
 }
 
 func callAll(ctx context.Context, ports telemetry.RelayPorts) {
@@ -299,7 +299,7 @@ func TestHaltsAreTraced(t *testing.T) {
 				load()
 				require.Equal(t, []string{"relay halted", "relay resumed"}, spans.names())
 				require.Equal(t, "tail_gone", attributeOf(spans.one(t, "relay resumed"), "outboxie.halt.reason"))
-				events := told(t, traced, spans, recordedAt)
+				events := incidentsOf(t, traced, spans, recordedAt)
 				require.Equal(t, []string{"relay halted", "relay resumed"}, namesOf(events))
 				require.Equal(t, halt.Detail, eventAttributes(events[0])["outboxie.detail"])
 				require.InDelta(t, 9.5, eventAttributes(events[0])["outboxie.lasted"], 0.1)
@@ -315,9 +315,9 @@ func TestNothingIsTracedWhereNothingIsRecorded(t *testing.T) {
 	require.Equal(t, untraced, telemetry.TraceRelay(noop.NewTracerProvider(), "ORDERS", untraced))
 }
 
-// TestALongBatchIsToldOfWhatHappenedBefore checks that the spans of a long batch do not show incidents that happen after the
+// TestLongBatchShowsNoLaterIncidents checks that the spans of a long batch do not show incidents that happen after the
 // batch was published.
-func TestALongBatchIsToldOfWhatHappenedBefore(t *testing.T) {
+func TestLongBatchShowsNoLaterIncidents(t *testing.T) {
 	d := &driven{}
 	traced, spans := traceRelay(d)
 	headers := make([]map[string]string, 1000)

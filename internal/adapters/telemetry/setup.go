@@ -87,7 +87,7 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 		return nil, ErrSettings.Wrap(err)
 	}
 	who := newResource(ctx, options)
-	measured, err := newMeasuring(ctx, who)
+	measured, err := newMetricsSetup(ctx, who)
 	if err != nil {
 		return nil, err
 	}

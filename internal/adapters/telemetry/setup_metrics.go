@@ -19,15 +19,15 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// measuring makes instruments. They are read in two ways: a scraper asks the handler, and the provider pushes them if the environment says
+// metricsSetup makes instruments. They are read in two ways: a scraper asks the handler, and the provider pushes them if the environment says
 // so.
-type measuring struct {
+type metricsSetup struct {
 	provider *sdkmetric.MeterProvider
 	handler  http.Handler
 }
 
-// newMeasuring returns a measuring, and starts to measure the Go runtime.
-func newMeasuring(ctx context.Context, from *resource.Resource) (*measuring, error) {
+// newMetricsSetup returns a metricsSetup, and starts to measure the Go runtime.
+func newMetricsSetup(ctx context.Context, from *resource.Resource) (*metricsSetup, error) {
 	registry := prometheus.NewRegistry()
 	// The names in a scrape must be the same for every scraper, because rules and dashboards use them.
 	pull, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithoutScopeInfo(),
@@ -47,7 +47,7 @@ func newMeasuring(ctx context.Context, from *resource.Resource) (*measuring, err
 	if err := runtime.Start(runtime.WithMeterProvider(provider)); err != nil {
 		return nil, err
 	}
-	return &measuring{provider: provider, handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	return &metricsSetup{provider: provider, handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, ErrorLog: scrapeErrors{},
 	})}, nil
 }
@@ -87,9 +87,9 @@ func meter(mp metric.MeterProvider) metric.Meter {
 	return mp.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
 }
 
-// made returns an instrument. An error is only reported: the names in this package are valid, and the library returns a working instrument
+// orReport returns an instrument. An error is only reported: the names in this package are valid, and the library returns a working instrument
 // in any case.
-func made[T any](instrument T, err error) T {
+func orReport[T any](instrument T, err error) T {
 	if err != nil {
 		otel.Handle(err)
 	}

@@ -75,7 +75,7 @@ func (s *scenario) summary(took time.Duration) string {
 		{"stream", fmt.Sprintf("%d messages: %d lost, %d doubled, %d reordered",
 			s.verdict[checker.Duplicates].Of, found(checker.Loss), found(checker.Duplicates), found(checker.Order))},
 		{"subscribers", fmt.Sprintf("%d: each event took effect once for each, %d in all", len(Subscribers), s.verdict[checker.Effects].Of)},
-		{"leaders", fmt.Sprintf("%s, then %s, then %s", first.killed.holder, first.leads.holder, second.leads.holder)},
+		{"leaders", fmt.Sprintf("%s, then %s, then %s", first.killed.holder, first.successor.holder, second.successor.holder)},
 		{"pauses", fmt.Sprintf("%s and %s without delivery, after a kill -9", seconds(first.pause), seconds(second.pause))},
 		{"first trace", s.fleet.Traces().link(s.first.traceID)},
 	}

@@ -99,7 +99,7 @@ type failover struct {
 	accepted int64 // orders that were accepted before the kill
 	stored   int   // messages in the stream before the kill
 
-	leads     leadership // after the kill
+	successor leadership // after the kill
 	meanwhile int64      // orders that were accepted until delivery went on
 	pause     time.Duration
 }
@@ -130,18 +130,18 @@ func (s *scenario) flow(ctx context.Context) error {
 	return nil
 }
 
-// follow waits until another instance leads and delivers. Then it ends the load.
-func (s *scenario) follow(ctx context.Context, f *failover, note Note) error {
+// awaitTakeOver waits until another instance leads and delivers. Then it ends the load.
+func (s *scenario) awaitTakeOver(ctx context.Context, f *failover, note Note) error {
 	note("%s is dead, nobody has taken over yet", f.killed.holder)
 	err := processes.Await(ctx, 5*time.Millisecond, func() (bool, error) {
 		var err error
-		f.leads, err = leader(ctx, s.db)
-		return f.leads.token > f.killed.token, err
+		f.successor, err = leader(ctx, s.db)
+		return f.successor.token > f.killed.token, err
 	})
 	if err != nil {
 		err = fmt.Errorf("nobody took over from %s: %w", f.killed.holder, err)
 	} else {
-		note("%s leads", f.leads.holder)
+		note("%s leads", f.successor.holder)
 		err = s.flow(ctx)
 	}
 	f.meanwhile = s.client.accepted.Load() - f.accepted

@@ -62,7 +62,7 @@ func (s *scenario) placeFirst(ctx context.Context, _ Note) (string, error) {
 	if s.first, err = s.client.place(ctx, newCustomer().next(), Instances[0]); err != nil {
 		return "", err
 	}
-	if s.stream, err = follow(ctx, s.fleet.BrokerURL()); err != nil {
+	if s.stream, err = readStream(ctx, s.fleet.BrokerURL()); err != nil {
 		return "", fmt.Errorf("read the stream %s: %w", streamName, err)
 	}
 	return fmt.Sprintf("POST %s/orders: 201 Created\norder %s", s.fleet.API(Instances[0]), s.first.ID), nil
@@ -138,7 +138,7 @@ func (s *scenario) killLeader(ctx context.Context, _ Note) (string, error) {
 
 func (s *scenario) takenOver(ctx context.Context, note Note) (string, error) {
 	f := s.failovers[0]
-	if err := s.follow(ctx, f, note); err != nil {
+	if err := s.awaitTakeOver(ctx, f, note); err != nil {
 		return "", err
 	}
 	return f.String(), nil
@@ -193,7 +193,7 @@ func (s *scenario) underLoad(ctx context.Context, note Note) (string, error) {
 		return "", err
 	}
 	s.failovers = append(s.failovers, f)
-	if err := s.follow(ctx, f, note); err != nil {
+	if err := s.awaitTakeOver(ctx, f, note); err != nil {
 		return "", err
 	}
 	if err := s.bringBack(ctx, f); err != nil {
@@ -207,7 +207,7 @@ func (s *scenario) underLoad(ctx context.Context, note Note) (string, error) {
 func (f *failover) String() string {
 	return fmt.Sprintf("%s leads now, token %d\n"+
 		"delivery paused for %s: NATS knew at once that %s was gone\n%d orders were accepted meanwhile",
-		f.leads.holder, f.leads.token, seconds(f.pause), f.killed.holder, f.meanwhile)
+		f.successor.holder, f.successor.token, seconds(f.pause), f.killed.holder, f.meanwhile)
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

@@ -23,8 +23,8 @@ type follower struct {
 	stored []time.Time
 }
 
-// follow follows the stream from its first message until stop.
-func follow(ctx context.Context, broker string) (*follower, error) {
+// readStream follows the stream from its first message until stop.
+func readStream(ctx context.Context, broker string) (*follower, error) {
 	nc, err := nats.Connect(broker)
 	if err != nil {
 		return nil, err

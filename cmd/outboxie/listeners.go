@@ -11,15 +11,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 )
 
-// bound has the listeners of a process. The process listens before it does anything else. So if a port is in use, the process changes
-// nothing in the database. If a client connects early, the client waits until the server serves.
-type bound struct {
+// boundListeners has the listeners of a process. The process listens before it does anything else. So if a port is in use, the process
+// changes nothing in the database. If a client connects early, the client waits until the server serves.
+type boundListeners struct {
 	api, admin net.Listener // nil: not served
 }
 
 // bind listens on the addresses of the servers that the process will run.
-func bind(ctx context.Context, c config.Config, api, admin bool) (b *bound, err error) {
-	b = &bound{}
+func bind(ctx context.Context, c config.Config, api, admin bool) (b *boundListeners, err error) {
+	b = &boundListeners{}
 	if api {
 		b.api, err = httpapi.Bind(ctx, httpapi.APIName, c.HTTP.Addr)
 	}
@@ -33,7 +33,7 @@ func bind(ctx context.Context, c config.Config, api, admin bool) (b *bound, err 
 }
 
 // close closes the listeners. A server may have closed them already.
-func (b *bound) close() (err error) {
+func (b *boundListeners) close() (err error) {
 	for _, listener := range []net.Listener{b.api, b.admin} {
 		if listener == nil {
 			continue
@@ -45,22 +45,22 @@ func (b *bound) close() (err error) {
 	return err
 }
 
-// boundParts gives a graph the listeners, if its command has bound them.
-type boundParts struct {
+// listenerParts gives a graph the listeners, if its command has bound them.
+type listenerParts struct {
 	fx.In
-	Bound *bound `optional:"true"`
+	Listeners *boundListeners `optional:"true"`
 }
 
-func (p boundParts) api() net.Listener {
-	if p.Bound == nil {
+func (p listenerParts) api() net.Listener {
+	if p.Listeners == nil {
 		return nil
 	}
-	return p.Bound.api
+	return p.Listeners.api
 }
 
-func (p boundParts) admin() net.Listener {
-	if p.Bound == nil {
+func (p listenerParts) admin() net.Listener {
+	if p.Listeners == nil {
 		return nil
 	}
-	return p.Bound.admin
+	return p.Listeners.admin
 }

@@ -36,8 +36,8 @@ type handlerParts struct {
 // newSubscriberHandler is the handler of a new subscriber without SUBSCRIBER_HANDLER.
 const newSubscriberHandler = totals.Name
 
-// subscriptions has the constructor of each handler of this program, by the handler's name. Register a new handler here.
-var subscriptions = map[string]func(parts handlerParts, subscriber string) (*subscribing.Handler, error){
+// handlerConstructors has the constructor of each handler of this program, by the handler's name. Register a new handler here.
+var handlerConstructors = map[string]func(parts handlerParts, subscriber string) (*subscribing.Handler, error){
 	totals.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
 		counted := totals.New(subscriber, parts.Decoder, parts.Totals, parts.Logger)
 		return subscribing.NewHandler(totals.Name, counted.Functions(), counted.Applied), nil
@@ -62,10 +62,10 @@ func (p handlerParts) handler(subscriber, name string) (inbox.Handler, error) {
 	if name == "" {
 		name = newSubscriberHandler
 	}
-	create, found := subscriptions[name]
+	create, found := handlerConstructors[name]
 	if !found {
 		return nil, fault.New(fault.NotFound, "no_such_handler", "this program has no handler %q for subscriber %s; it has %s",
-			name, subscriber, strings.Join(slices.Sorted(maps.Keys(subscriptions)), ", "))
+			name, subscriber, strings.Join(slices.Sorted(maps.Keys(handlerConstructors)), ", "))
 	}
 	handler, err := create(p, subscriber)
 	if err != nil {
