@@ -20,7 +20,7 @@ import (
 )
 
 // errUnconfirmed ends a command that only showed what it would do.
-var errUnconfirmed = fault.New(fault.Invalid, "unconfirmed", "nothing was done: say --yes to do it")
+var errUnconfirmed = fault.New(fault.Invalid, "unconfirmed", "nothing was done: repeat the command with --yes")
 
 func (p *program) outboxAdoptCommand() *cobra.Command {
 	var position int64
@@ -98,9 +98,9 @@ func (p *program) adopt(ctx context.Context, c config.Config, options adoptOptio
 func withAdoptHint(err error) error {
 	switch {
 	case errors.Is(err, operating.ErrNotAdoptable):
-		return fmt.Errorf("%w. Say --position only to publish again what was stored meanwhile where no subscriber looks", err)
+		return fmt.Errorf("%w; use --position only to publish again events that were stored under subjects that no subscriber reads", err)
 	case errors.Is(err, operating.ErrStartUnknown):
-		return fmt.Errorf("%w If so, say with --position after which event to go on", err)
+		return fmt.Errorf("%w; if it is the right one, name the last published event with --position", err)
 	case errors.Is(err, operating.ErrSequencesRepeat):
 		return fmt.Errorf("%w; or stop every instance and say --accept-repeats", err)
 	}
@@ -118,13 +118,13 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 	}
 	switch {
 	case plan.CreateStream:
-		errs = append(errs, said("  - create stream %s again, with sequences from %d on, so that nothing that was sent to the former one fits;", stream, plan.FirstSequence))
+		errs = append(errs, said("  - create stream %s again, with sequences from %d on, so that late appends to the former stream are refused;", stream, plan.FirstSequence))
 	case plan.OtherStream:
-		errs = append(errs, said("  - accept that stream %s is another one than it was;", stream))
+		errs = append(errs, said("  - accept stream %s, which was deleted and created again;", stream))
 	}
 	switch {
 	case plan.FirstSequence > 0 && !plan.CreateStream:
-		errs = append(errs, said("  - raise its sequences to %d, so that nothing that was sent to the former stream fits;", plan.FirstSequence))
+		errs = append(errs, said("  - raise its sequences to %d, so that late appends to the former stream are refused;", plan.FirstSequence))
 	case plan.Repeats && plan.AcceptRepeats:
 		errs = append(errs, said("  - accept that its sequences are not above the former stream's: is every instance stopped?"))
 	case plan.Repeats:
@@ -139,19 +139,20 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 	}
 	errs = append(errs, said("  - go on after %s: %s;", place, plan.Why))
 	if plan.Incomplete {
-		errs = append(errs, said("  - leave out what lies between the stream's end and there: the log does not have it any more;"))
+		errs = append(errs, said("  - skip the events between the stream's end and this position: the log no longer has them;"))
 	}
 	if plan.OtherStream {
-		errs = append(errs, said("  - redrive again what had been redriven into the former stream;"))
+		errs = append(errs, said("  - redrive again the events that were redriven into the former stream;"))
 	}
 	if plan.Sequence.WentBack() {
-		errs = append(errs, said("  - set the sequence of outbox.position above %d: it deals position %d next;", plan.Sequence.HighestPosition, plan.Sequence.NextPosition))
+		errs = append(errs, said("  - set the sequence of outbox.position above %d: it would give out position %d next;", plan.Sequence.HighestPosition, plan.Sequence.NextPosition))
 	}
 	if plan.Sequence.Misplaced > 0 {
-		errs = append(errs, said("  - move the %s that came where the relay does not look any more to the end of the log, and publish them;",
+		errs = append(errs, said("  - move %s from positions that the relay has passed to the end of the log, and publish them there;",
 			counted(plan.Sequence.Misplaced, "event")))
 	}
-	errs = append(errs, said("  - publish the %d events of the log that come after it. Subscribers drop those that they have seen.", plan.Events))
+	errs = append(errs, said("  - publish %s of the log after this position. Subscribers drop the events that they have seen.",
+		counted(plan.Events, "event")))
 	return errors.Join(append(errs, describeOrphans(out, stream, plan.Orphans))...)
 }
 
@@ -163,9 +164,9 @@ func describeOrphans(out io.Writer, stream string, orphans []operating.Orphan) e
 		return nil
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "\nThe stream holds %s that the log does not: the database has lost them, and whatever changed with them, and\n"+
-		"subscribers have seen them. They stay in the stream. What to do about each is for a person to decide; its message says\n"+
-		"what it was: %s SEQUENCE\n", counted(int64(len(orphans)), "event"), console.Command("nats", "stream", "get", stream))
+	fmt.Fprintf(&text, "\nThe stream holds %s that the log does not have. The database has lost these events and the other changes of their\n"+
+		"transactions; subscribers have seen the events. They stay in the stream. A person has to decide what to do about each\n"+
+		"of them. To see its message: %s SEQUENCE\n", counted(int64(len(orphans)), "event"), console.Command("nats", "stream", "get", stream))
 	for _, orphan := range orphans[:min(len(orphans), maxOrphansShown)] {
 		fmt.Fprintf(&text, "  sequence %d: position %d, event %s\n", orphan.Sequence, orphan.Position, console.Text(orphan.EventID))
 	}

@@ -20,7 +20,7 @@ type background struct {
 	Logger    *slog.Logger
 }
 
-var errEnded = errors.New("it ended by itself")
+var errEnded = errors.New("the loop returned without an error")
 
 func (b background) run(name string, loop func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background()) // the context of OnStart ends with the start

@@ -266,7 +266,7 @@ func servingChecks(
 		case status.Trouble != "":
 			return errors.New(status.Trouble)
 		case status.Parked:
-			return errors.New("events are parked, because the broker cannot take one of their aggregate: outboxie outbox parked")
+			return errors.New("events are parked, because the broker cannot take an earlier event of their aggregate: outboxie outbox parked")
 		}
 		if wait := log.OldestWait(); wait > longWait {
 			return fmt.Errorf("events wait for an open transaction that writes the outbox, for %s so far; the log names it",

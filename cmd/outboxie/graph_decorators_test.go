@@ -37,7 +37,7 @@ func TestDecoratorsWrapTheirPorts(t *testing.T) {
 	c.Database.URL, c.NATS.URL = config.URL(infra.Database(t)), config.URL(infra.Broker(t))
 	c.HTTP, c.Playground.DataDir = config.HTTP{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}, t.TempDir()
 	c.Subscriber.ID = "graph"
-	app := fx.New(serveGraph(c, slog.New(slog.DiscardHandler)), fx.Provide(newHandlers), fx.Invoke(func(d decorated, named handlers) {
+	app := fx.New(serveGraph(c, slog.New(slog.DiscardHandler)), fx.Provide(newHandlers, newEndpoint), fx.Invoke(func(d decorated, named handlers) {
 		handler, err := named("totals")
 		require.NoError(t, err)
 		for _, port := range []any{

@@ -146,7 +146,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		"help":                 {nil, []string{"serve", "--help"}, exitClean, "--roles", ""},
 		"version":              {nil, []string{"version"}, exitClean, "outboxie ", ""},
 		"unknown command":      {nil, []string{"sevre"}, exitUsage, "", `unknown command "sevre"`},
-		"unknown verb":         {nil, []string{"subscriber", "puase"}, exitUsage, "", "To see what there is: outboxie subscriber --help\n"},
+		"unknown verb":         {nil, []string{"subscriber", "puase"}, exitUsage, "", "For help: outboxie subscriber --help\n"},
 		"unknown flag":         {nil, []string{"serve", "--port=1"}, exitUsage, "", "unknown flag: --port"},
 		"no database":          {nil, []string{"serve"}, exitUsage, "", "DATABASE_URL"},
 		"no id":                {[]string{database}, []string{"subscribe"}, exitUsage, "", "--id"},
@@ -198,10 +198,10 @@ func TestMigrateDownAndUp(t *testing.T) {
 			code, stdout, stderr := command(t, environment, "migrate", "down", "--set", set)
 			require.Equal(t, exitUsage, code, stdout)
 			require.Contains(t, stderr, "Lost: ")
-			require.Contains(t, stderr, "say --yes")
+			require.Contains(t, stderr, "with --yes")
 			code, stdout, stderr = command(t, environment, "migrate", "down", "--set="+set, "--yes")
 			require.Equal(t, exitClean, code, stderr)
-			require.Contains(t, stdout, "Took back")
+			require.Contains(t, stdout, "Reverted")
 		}
 		code, stdout, _ := command(t, environment, "migrate", "down", "--set", set)
 		require.Equal(t, exitClean, code)

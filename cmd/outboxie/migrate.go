@@ -57,14 +57,14 @@ func (p *program) migrateDownCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if set != string(postgres.EngineTables) && set != string(postgres.ServiceTables) {
-				return errUsage.With("say whose newest migration to take back: --set %s or --set %s", postgres.EngineTables, postgres.ServiceTables)
+				return errUsage.With("name the set whose newest migration is reverted: --set %s or --set %s", postgres.EngineTables, postgres.ServiceTables)
 			}
 			return p.onSchema(cmd, func(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
 				return p.migrateDown(ctx, db, logger, postgres.Set(set), yes)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&set, "set", "", "whose newest migration: `engine or service`")
+	cmd.Flags().StringVar(&set, "set", "", "the set whose newest migration is reverted: `engine or service`")
 	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")
 	return cmd
 }
@@ -87,12 +87,12 @@ func (p *program) migrateDown(ctx context.Context, db *bun.DB, logger *slog.Logg
 		return err
 	}
 	if !yes {
-		return errUsage.With("this would take back %s of the %s's tables. Lost: %s say --yes to do it", loss.Name, set, lossWords(loss))
+		return errUsage.With("this would revert %s of the %s's tables. Lost: %s To do it, repeat the command with --yes", loss.Name, set, lossWords(loss))
 	}
 	if err := postgres.MigrateDown(ctx, db, logger, set, loss.Version); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.stdout, "Took back %s of the %s's tables. Lost: %s\n", loss.Name, set, lossWords(loss))
+	_, err = fmt.Fprintf(p.stdout, "Reverted %s of the %s's tables. Lost: %s\n", loss.Name, set, lossWords(loss))
 	return err
 }
 

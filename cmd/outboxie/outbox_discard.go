@@ -19,15 +19,15 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 	position, chosen := int64(0), choice{}
 	cmd := &cobra.Command{
 		Use:   "discard (--position N | --all | [--group GROUP] [--type TYPE] [--aggregate TYPE/ID]) [--yes]",
-		Short: "Give up parked events for ever",
-		Long: "Give up a parked event: it never reaches the stream. The later events of its aggregate stay parked until they are\n" +
+		Short: "Discard parked events for ever",
+		Long: "Discard a parked event: it never reaches the stream. The later events of its aggregate stay parked until they are\n" +
 			"redriven. --group, --type, --aggregate and --all choose among the first parked events of all aggregates. Shows what it\n" +
 			"would do; --yes does it. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if position < 0 || !exactlyOne(position > 0, chosen.all, chosen.some()) {
-				return errUsage.With("say which event to discard: --position N; or which events: --all, or some of --group, --type and --aggregate; " +
-					"`outboxie outbox parked` lists what waits")
+				return errUsage.With("name the event to discard: --position N; or the events: --all, or some of --group, --type and --aggregate; " +
+					"`outboxie outbox parked` lists the parked events")
 			}
 			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
 				if position > 0 {
@@ -36,7 +36,7 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 				parked := operating.UndecidedParked(ports)
 				return p.decide(ctx, chosen, parked, decision{
 					thing: "parked event", groups: parkedGroups, change: parked.Discard, final: true, done: func(n int) string {
-						return fmt.Sprintf("Done. Given up: %s. What was behind is still parked: outboxie outbox parked --groups\n", counted(int64(n), "event"))
+						return fmt.Sprintf("Done. Discarded: %s. The events behind are still parked: outboxie outbox parked --groups\n", counted(int64(n), "event"))
 					},
 				})
 			})
@@ -75,7 +75,7 @@ func (p *program) discard(ctx context.Context, ports outboxPorts, position outbo
 	if c.asJSON {
 		return printJSON(p.stdout, httpapi.Decision{Chosen: 1, Changed: 1})
 	}
-	_, err = fmt.Fprintf(p.stdout, "\nDone. The event at position %d is given up.\n", position)
+	_, err = fmt.Fprintf(p.stdout, "\nDone. The event at position %d is discarded.\n", position)
 	return err
 }
 
@@ -88,7 +88,7 @@ aggregate  %s, version %d
 recorded   %s
 parked     %s
 
-Giving it up means: version %d of %s never reaches any subscriber.
+If it is discarded, version %d of %s never reaches any subscriber.
 The later events of the aggregate stay parked until they are redriven:
   %s
 `, e.Position, console.Text(e.ID), console.Text(e.Type), key, e.Version, timestamp(e.RecordedAt), console.Line(e.Reason), e.Version, key,

@@ -21,8 +21,8 @@ func (p *program) outboxListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List the newest events of the log with their states",
 		Long: "List the newest events of the log with their states: unpublished, published, misplaced, or the state in the parking lot.\n" +
-			"An event that was published within the last second may still be shown as unpublished. The relay had passed the position of\n" +
-			"a misplaced event before it came: see `outboxie outbox status`. Needs DATABASE_URL.",
+			"An event that was published within the last second may still be shown as unpublished. An event is misplaced if the relay\n" +
+			"had passed its position before the event was committed: see `outboxie outbox status`. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := checkLimit(filter.Limit); err != nil {

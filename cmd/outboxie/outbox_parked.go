@@ -71,7 +71,7 @@ func (p *program) groupParked(ctx context.Context, ports outboxPorts, asJSON boo
 	}
 	return printGroups(p.stdout, groups, status.Now, "Nothing is parked.",
 		`Publish a group after all, once its cause is gone:  outboxie outbox redrive --group GROUP
-Give a group up for ever, then redrive the others:  outboxie outbox discard --group GROUP`)
+Discard a group for ever, then redrive the others:  outboxie outbox discard --group GROUP`)
 }
 
 func printParked(out io.Writer, events []relay.ParkedEvent, all, aggregates int64, now time.Time) error {
@@ -95,7 +95,7 @@ func printParked(out io.Writer, events []relay.ParkedEvent, all, aggregates int6
 	_, err := fmt.Fprintf(out, `
 %s of %s waiting in all.%s
 Publish them after all, once the cause is gone:  outboxie outbox redrive --aggregate TYPE/ID  (or --all)
-Give one up for ever, then redrive the others:   outboxie outbox discard --position N
+Discard one for ever, then redrive the others:   outboxie outbox discard --position N
 `, counted(all, "event"), counted(aggregates, "aggregate"), shown)
 	return err
 }

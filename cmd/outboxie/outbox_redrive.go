@@ -19,12 +19,13 @@ func (p *program) outboxRedriveCommand() *cobra.Command {
 		Use:   "redrive (--aggregate TYPE/ID | --all | [--group GROUP] [--type TYPE] [--aggregate TYPE/ID] [--yes])",
 		Short: "Publish parked events after all",
 		Long: "Mark the parked events of an aggregate, or all of them, to be published after all, in order. The leader does so within a\n" +
-			"second; what the broker still cannot take is parked again. --group and --type choose by the first parked event of each\n" +
-			"aggregate, which is counted first; more than one needs --yes. What is parked behind it is redriven too. Needs DATABASE_URL.",
+			"second; an event that the broker still cannot take is parked again. --group and --type choose by the first parked event of\n" +
+			"each aggregate. The chosen events are counted first; more than one needs --yes. The events behind them are redriven too.\n" +
+			"Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if chosen.some() == chosen.all {
-				return errUsage.With("say what to redrive: either --aggregate TYPE/ID (or an order's ID) or --all, or some of --group, --type and --aggregate")
+				return errUsage.With("name what to redrive: either --aggregate TYPE/ID (or an order's ID) or --all, or some of --group, --type and --aggregate")
 			}
 			if _, err := chosen.read(); err != nil {
 				return err
@@ -35,7 +36,7 @@ func (p *program) outboxRedriveCommand() *cobra.Command {
 				}
 				parked := operating.UndecidedParked(ports)
 				return p.decide(ctx, chosen, parked, decision{thing: "parked event", groups: parkedGroups, change: parked.Retry, done: func(n int) string {
-					return fmt.Sprintf("To be redriven: %s, and what is behind. The leader does it within a second: outboxie outbox parked\n",
+					return fmt.Sprintf("To be redriven: %s, and the events behind. The leader does it within a second: outboxie outbox parked\n",
 						counted(int64(n), "event"))
 				}})
 			})
@@ -72,7 +73,7 @@ func (p *program) redriveEvents(ctx context.Context, ports outboxPorts, c choice
 // withParkedHint adds to ErrNotParked the command that lists the parked events.
 func withParkedHint(err error) error {
 	if errors.Is(err, relay.ErrNotParked) {
-		return fmt.Errorf("%w; `outboxie outbox parked` lists what waits", err)
+		return fmt.Errorf("%w; `outboxie outbox parked` lists the parked events", err)
 	}
 	return err
 }

@@ -61,8 +61,8 @@ func printStatus(out io.Writer, s operations.RelayStatus) error {
 		}
 	case httpapi.OutboxStatusStateSetBack:
 		fmt.Fprintf(&text, "set back: the sequence of outbox.position went back\n\n"+
-			"  It deals position %d next; the highest one dealt is %d; %s misplaced. What comes at positions that the relay has\n"+
-			"  passed is not published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n",
+			"  The sequence gives out position %d next; the highest so far is %d; %s misplaced. Events at positions that the\n"+
+			"  relay has passed are not published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n",
 			s.NextPosition, s.HighestPosition, counted(s.Misplaced, "event"))
 	case httpapi.OutboxStatusStateLeaderless:
 		text.WriteString("nobody leads\n\n  No instance holds the lease, so nothing is published. Run one that can reach NATS too:\n    outboxie serve\n" +
@@ -71,7 +71,7 @@ func printStatus(out io.Writer, s operations.RelayStatus) error {
 		fmt.Fprintf(&text, "waiting for an open transaction (%s)\n\n", writerAge(s))
 		describeWriter(&text, *s.OldestTransaction)
 	case httpapi.OutboxStatusStateStuck:
-		fmt.Fprintf(&text, "stuck: the leader has not come on for %s\n\n  Can it reach NATS? Its log and its /readyz say what is wrong.\n",
+		fmt.Fprintf(&text, "stuck: the leader has made no progress for %s\n\n  Can it reach NATS? Its log and its /readyz say what is wrong.\n",
 			age(s.Now.Sub(s.SavedAt)))
 	case httpapi.OutboxStatusStateRelaying:
 		text.WriteString("relaying\n")
@@ -99,7 +99,7 @@ func describeHalted(text *strings.Builder, s operations.RelayStatus) {
 	if len(s.HaltedInstances) == 0 {
 		return
 	}
-	text.WriteString("\nInstances that do not try to lead, because of what they see:\n")
+	text.WriteString("\nInstances that are halted and do not try to lead:\n")
 	for _, h := range s.HaltedInstances {
 		fmt.Fprintf(text, "  %s, for %s: %s, %s\n", console.Text(h.Instance), age(s.Now.Sub(h.Since)), console.Line(string(h.Reason)), console.Line(h.Detail))
 	}

@@ -103,7 +103,7 @@ func TestOutboxStatus(t *testing.T) {
 	o.rewrite("recorded_at = recorded_at - interval '1 minute'")
 	require.Contains(t, o.run(exitClean, "status"), "relaying\n", "it comes on")
 	o.exec("UPDATE outbox_cursor SET updated_at = now() - interval '1 minute'")
-	require.Regexp(t, `^stuck: the leader has not come on for 1m\d+s\n`, o.run(exitClean, "status"))
+	require.Regexp(t, `^stuck: the leader has made no progress for 1m\d+s\n`, o.run(exitClean, "status"))
 
 	store := postgres.NewCursorStore(o.db, "ORDERS", "ORDERS")
 	for range 3 { // the leader takes over again and again, and publishes nothing
@@ -112,7 +112,7 @@ func TestOutboxStatus(t *testing.T) {
 		_, err = store.Save(t.Context(), relay.WriteFence{Token: 3, Revision: cursor.Revision}, cursor)
 		require.NoError(t, err)
 	}
-	require.Regexp(t, `^stuck: the leader has not come on for 1m\d+s\n`, o.run(exitClean, "status"))
+	require.Regexp(t, `^stuck: the leader has made no progress for 1m\d+s\n`, o.run(exitClean, "status"))
 }
 
 const orderOfNobody = "01a208ab-0000-7000-8000-00000000000c"
@@ -129,7 +129,7 @@ func TestOutboxStatusOfASequenceThatWentBack(t *testing.T) {
 	o.exec("ALTER TABLE outbox ALTER COLUMN position RESTART")
 	said := o.run(exitClean, "status")
 	require.True(t, strings.HasPrefix(said, "set back: the sequence of outbox.position went back\n"), said)
-	for _, says := range []string{"deals position 1 next; the highest one dealt is 5; 0 events misplaced", "\n    outboxie outbox adopt\n"} {
+	for _, says := range []string{"gives out position 1 next; the highest so far is 5; 0 events misplaced", "\n    outboxie outbox adopt\n"} {
 		require.Contains(t, said, says)
 	}
 	o.record(o.db, orderOfNobody, 1, "outboxie.order.created.v1")

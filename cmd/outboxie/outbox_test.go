@@ -212,13 +212,13 @@ func TestOutboxDiscard(t *testing.T) {
 	for _, part := range []string{
 		"type       outboxie.order.created.v1\n", "aggregate  order/" + orderA + ", version 2\n", "parked     too large\n",
 		"version 2 of order/" + orderA + " never reaches any subscriber", "outboxie outbox redrive --aggregate order/" + orderA,
-		"nothing was done: say --yes to do it",
+		"nothing was done: repeat the command with --yes",
 	} {
 		require.Contains(t, said, part)
 	}
 	require.Equal(t, "parked", o.state(2))
 
-	require.Contains(t, o.run(exitClean, "discard", "--position", "2", "--yes"), "Done. The event at position 2 is given up")
+	require.Contains(t, o.run(exitClean, "discard", "--position", "2", "--yes"), "Done. The event at position 2 is discarded")
 	require.Equal(t, []string{"discarded", "parked"}, []string{o.state(2), o.state(3)})
 	for _, yes := range []string{"--yes=true", "--yes=false"} {
 		require.Contains(t, o.run(exitFailed, "discard", "--position", "2", yes), "the event at position 2 is discarded, not parked; `outboxie outbox parked` lists")

@@ -66,7 +66,7 @@ func runContext(ctx context.Context, args, environment []string, stdout, stderr 
 	}
 	var problems *config.Error
 	if !p.configured && fault.KindOf(err) == fault.Internal && !errors.As(err, &problems) {
-		_, _ = fmt.Fprintf(stderr, "To see what there is: %s --help\n", commandOf(root, args))
+		_, _ = fmt.Fprintf(stderr, "For help: %s --help\n", commandOf(root, args))
 	}
 	if !p.configured || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {
 		return exitUsage

@@ -58,13 +58,13 @@ func (p *program) withDeadLetters(cmd *cobra.Command, work func(ctx context.Cont
 }
 
 func unknownSubscriber(id string, known []string) error {
-	others := "nobody has yet"
+	others := "no subscriber has received one yet"
 	if len(known) > 0 {
 		shown := make([]string, len(known))
 		for i, name := range known {
 			shown[i] = console.Text(name)
 		}
-		others = "these have: " + strings.Join(shown, ", ")
+		others = "known subscribers: " + strings.Join(shown, ", ")
 	}
 	return fault.New(fault.NotFound, "no_such_subscriber", "no subscriber %q has received an event here; %s", id, others)
 }
@@ -84,7 +84,7 @@ func letterCommand(verb, subscriber, event string) string {
 // withListHint adds to a not-found error the command that lists the dead letters.
 func withListHint(err error, id string) error {
 	if fault.KindOf(err) == fault.NotFound {
-		return fmt.Errorf("%w; `%s` lists what there is", err, letterCommand("dead", id, ""))
+		return fmt.Errorf("%w; `%s` lists them", err, letterCommand("dead", id, ""))
 	}
 	return err
 }

@@ -63,7 +63,7 @@ func (p *program) groupLetters(ctx context.Context, admin operations.DeadLetterA
 		return printJSON(p.stdout, httpapi.ShowGroups(groups))
 	}
 	more := fmt.Sprintf(`Try a group again, once its cause is gone:  %s --group GROUP
-Give a group up for ever:                   %s --group GROUP`,
+Discard a group for ever:                   %s --group GROUP`,
 		console.Command("outboxie", "subscriber", "retry", "--id", id), console.Command("outboxie", "subscriber", "discard", "--id", id))
 	return printGroups(p.stdout, groups, time.Now(), fmt.Sprintf("Subscriber %s has nothing that is dead.", id), more)
 }

@@ -18,14 +18,14 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 	event, chosen := "", choice{}
 	cmd := &cobra.Command{
 		Use:   "discard --id NAME (--event ID | --all | [--group GROUP] [--type TYPE] [--aggregate TYPE/ID]) --yes",
-		Short: "Give dead letters up: their events never take effect for this subscriber",
-		Long: "Give up a dead letter, those of a group, a type or an aggregate, or all of them. Their events never take effect for this\n" +
+		Short: "Discard dead letters: their events never take effect for this subscriber",
+		Long: "Discard a dead letter, those of a group, a type or an aggregate, or all of them. Their events never take effect for this\n" +
 			"subscriber, however often they come again, and what waits behind them goes on. Their rows stay in dead_letters as discarded.\n" +
 			"Shows what it would do; --yes does it. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !exactlyOne(event != "", chosen.all, chosen.some()) {
-				return errUsage.With("say which event to discard: --event ID; or which events: --all, or some of --group, --type and --aggregate")
+				return errUsage.With("name the event to discard: --event ID; or the events: --all, or some of --group, --type and --aggregate")
 			}
 			return p.withDeadLetters(cmd, func(ctx context.Context, admin operations.DeadLetterAdmin, id string) error {
 				if event != "" {
@@ -53,7 +53,7 @@ func (p *program) discardOne(ctx context.Context, admin operations.DeadLetterAdm
 		return withListHint(err, id)
 	}
 	if !c.yes && letter.State != inbox.Discarded {
-		return errUsage.With("this would discard, for subscriber %s and for ever, %s; say --yes to do it", id, described(letter))
+		return errUsage.With("this would discard, for subscriber %s and for ever, %s; repeat the command with --yes", id, described(letter))
 	}
 	if err := admin.Discard(ctx, id, event); err != nil {
 		return withListHint(err, id)
@@ -67,13 +67,21 @@ func (p *program) discardOne(ctx context.Context, admin operations.DeadLetterAdm
 
 func described(letter inbox.Letter) string {
 	if !letter.Readable() {
-		return fmt.Sprintf("message %s on %s (%s), which is no event and behind which nothing waits",
+		return fmt.Sprintf("message %s on %s (%s), which is not an event; no event waits behind it",
 			console.Text(letter.ID), console.Text(letter.Subject), firstLine(letter.Error))
 	}
 	state := console.Text(string(letter.State))
 	if letter.Error != "" {
 		state += ": " + firstLine(letter.Error)
 	}
-	return fmt.Sprintf("event %s (%s, version %d of %s, %s), behind which %d events wait",
-		console.Text(letter.ID), console.Text(letter.Type), letter.Version, console.Text(letter.Key.String()), state, letter.Behind)
+	return fmt.Sprintf("event %s (%s, version %d of %s, %s), behind which %s",
+		console.Text(letter.ID), console.Text(letter.Type), letter.Version, console.Text(letter.Key.String()), state, waiting(letter.Behind))
+}
+
+// waiting returns how many events wait, as the end of a sentence.
+func waiting(events int) string {
+	if events == 1 {
+		return "1 event waits"
+	}
+	return fmt.Sprintf("%d events wait", events)
 }

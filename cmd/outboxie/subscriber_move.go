@@ -60,14 +60,14 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 			if err := p.planned(asJSON, httpapi.ShowMove(plan, false)); err != nil {
 				return err
 			}
-			return errUsage.With("this would let subscriber %s pass over at most %s, up to sequence %d, with %s, from %s; none of them takes effect; "+
-				"say --yes to do it", id, counted(plan.Events, "event"), plan.To.Sequence, counted(int64(plan.Lanes), "lane"), standsAt(plan))
+			return errUsage.With("this would let subscriber %s skip at most %s, up to sequence %d, with %s, from %s; none of them takes effect; "+
+				"repeat the command with --yes", id, counted(plan.Events, "event"), plan.To.Sequence, counted(int64(plan.Lanes), "lane"), standsAt(plan))
 		}
 		done, err := admin.Move(ctx, plan)
 		if err != nil {
 			return err
 		}
-		return p.changed(asJSON, httpapi.ShowMove(done, true), "Subscriber %s goes on after sequence %d. It was at %s, and passes over at most %s.",
+		return p.changed(asJSON, httpapi.ShowMove(done, true), "Subscriber %s goes on after sequence %d. It was at %s, and skips at most %s.",
 			id, done.To.Sequence, standsAt(done), counted(done.Events, "event"))
 	})
 	cmd.Flags().StringVar(&to, "to", "", toHelp)
@@ -78,7 +78,7 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 // planOf returns the preview of the move to the place that the command line names.
 func planOf(ctx context.Context, admin operations.SubscriberAdmin, id, to string, forwards bool) (operations.MovePreview, error) {
 	if to == "" {
-		return operations.MovePreview{}, errUsage.With("say where to: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")
+		return operations.MovePreview{}, errUsage.With("name the place: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")
 	}
 	target, err := httpapi.ParseMoveTarget(to)
 	if err != nil {

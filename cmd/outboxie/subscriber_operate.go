@@ -61,16 +61,16 @@ func withRemedy(err error, id string) error {
 		err    error
 		remedy string
 	}{
-		{inbox.ErrNoSubscriber, "`outboxie subscriber status` shows those that there are"},
+		{inbox.ErrNoSubscriber, "`outboxie subscriber status` lists the subscribers"},
 		{inbox.ErrNotBegun, "it begins with its first copy: outboxie subscribe --id " + console.Text(id)},
 		{inbox.ErrForgotten, "to let it begin as a new subscriber, run this and start a copy: " + subscriberCommandOf(id, "forget", "--lift")},
 		{inbox.ErrOtherHandler, "leave --handler (SUBSCRIBER_HANDLER) out, or take another id"},
 		{inbox.ErrNotForgotten, "there is nothing to lift"},
 		{inbox.ErrNotErased, "a copy of an older version may still write them: stop it, and try again"},
 		{inbox.ErrNotWanted, "`outboxie subscriber status` shows the types that it wants"},
-		{inbox.ErrOtherStream, "a running copy brings it here: start one, or wait a second, and try again"},
-		{operations.ErrStreamWentBack, "a running copy brings the lane to where the stream agrees: start one, or wait a second, and try again"},
-		{inbox.ErrNoStream, "it comes with the first leader: outboxie serve"},
+		{inbox.ErrOtherStream, "start a copy, or wait a second if one runs: it moves the subscriber to this stream; then try again"},
+		{operations.ErrStreamWentBack, "start a copy, or wait a second if one runs: it moves the lane to a message that the stream still has; then try again"},
+		{inbox.ErrNoStream, "the first leader creates the stream: outboxie serve"},
 		{operations.ErrNothingToMove, "`outboxie subscriber status` shows where it stands"},
 		{jetstream.ErrUnavailable, "NATS_URL says where NATS is"},
 	} {
@@ -151,7 +151,7 @@ func (p *program) subscriberLanesCommand() *cobra.Command {
 			"(SUBSCRIBER_LANES). Needs DATABASE_URL and NATS_URL.",
 	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		if to == 0 {
-			return errUsage.With("say how many lanes: --to N, from 1 to %d", inbox.MaxLanes)
+			return errUsage.With("give the number of lanes: --to N, from 1 to %d", inbox.MaxLanes)
 		}
 		at, before, err := admin.SetLanes(ctx, id, to)
 		if err != nil {
@@ -173,14 +173,14 @@ func (p *program) subscriberIgnoreCommand() *cobra.Command {
 			"A copy that starts with a handler of the type wants it again. Needs DATABASE_URL, and --yes.",
 	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		if eventType == "" {
-			return errUsage.With("say which type to ignore: --type TYPE")
+			return errUsage.With("name the type to ignore: --type TYPE")
 		}
 		if !yes {
 			if err := p.planned(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "ignore"}); err != nil {
 				return err
 			}
 			return errUsage.With("this would have subscriber %s pass over events of the type %s, and discard its dead letters of that type for ever; "+
-				"say --yes to do it", id, console.Text(eventType))
+				"repeat the command with --yes", id, console.Text(eventType))
 		}
 		discarded, err := admin.Ignore(ctx, id, eventType)
 		if err != nil {
@@ -198,15 +198,15 @@ func (p *program) subscriberForgetCommand() *cobra.Command {
 	lift, yes := false, false
 	cmd := p.verb(&cobra.Command{
 		Use:   "forget --id NAME (--yes | --lift)",
-		Short: "End a subscriber for ever, and remove what is known of it",
-		Long: "End a subscriber: its lanes, its types, its dead letters and its inbox go, and its effects stay. A tombstone stays, so that\n" +
-			"copies that run end, and none begins. A large inbox is removed in pieces: if this is interrupted, run it again. With\n" +
-			"--lift the tombstone goes, so that a new subscriber of that name may begin with the first event. Needs DATABASE_URL,\n" +
-			"and --yes.",
+		Short: "End a subscriber for ever, and remove its lanes, types, dead letters and inbox",
+		Long: "End a subscriber: its lanes, its types, its dead letters and its inbox are deleted; its effects stay. A tombstone stays:\n" +
+			"running copies end, and no new copy begins. A large inbox is removed in pieces: if the command is interrupted, run it\n" +
+			"again. --lift removes the tombstone, so that a new subscriber of that name may begin with the first event.\n" +
+			"Needs DATABASE_URL, and --yes.",
 	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		switch {
 		case lift && yes:
-			return errUsage.With("say either --yes, to forget the subscriber, or --lift, to let it begin again")
+			return errUsage.With("choose either --yes, to forget the subscriber, or --lift, to let it begin again")
 		case lift:
 			if err := admin.RemoveTombstone(ctx, id); err != nil {
 				return err
@@ -217,7 +217,7 @@ func (p *program) subscriberForgetCommand() *cobra.Command {
 			if err := p.planned(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "forget"}); err != nil {
 				return err
 			}
-			return errUsage.With("this would end subscriber %s for ever: its lanes, dead letters and inbox go, its effects stay; say --yes to do it", id)
+			return errUsage.With("this would end subscriber %s for ever: its lanes, dead letters and inbox are deleted, its effects stay; repeat the command with --yes", id)
 		}
 		erased, err := admin.Forget(ctx, id)
 		if errors.Is(err, inbox.ErrNoSubscriber) {
@@ -227,7 +227,7 @@ func (p *program) subscriberForgetCommand() *cobra.Command {
 			return fmt.Errorf("forget subscriber %s (%s erased; run the same again to go on): %w", id, counted(int64(erased), "row"), err)
 		}
 		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "forget", Done: true, Erased: &erased},
-			"Subscriber %s is forgotten; %s erased. Its effects stay. Copies end, and none begins before: %s", id, counted(int64(erased), "row"),
+			"Subscriber %s is forgotten; %s erased. Its effects stay. Running copies end, and no new copy begins before: %s", id, counted(int64(erased), "row"),
 			subscriberCommandOf(id, "forget", "--lift"))
 	})
 	cmd.Flags().BoolVar(&lift, "lift", false, "remove the tombstone")

@@ -32,12 +32,12 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 					chosen.yes = chosen.yes || chosen.all
 					return p.decide(ctx, chosen, letters, decision{
 						thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Retry, readable: true, done: func(n int) string {
-							return fmt.Sprintf("Subscriber %s retries %d dead letters when it runs.\n", id, n)
+							return fmt.Sprintf("Subscriber %s retries %s when it runs.\n", id, counted(int64(n), "dead letter"))
 						},
 					})
 				})
 			}
-			return errUsage.With("say what to retry: either --event ID or --all, or some of --group, --type and --aggregate")
+			return errUsage.With("name what to retry: either --event ID or --all, or some of --group, --type and --aggregate")
 		},
 	}
 	config.AddFlags(cmd.Flags(), config.SubscriberID)

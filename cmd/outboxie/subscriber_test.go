@@ -70,18 +70,18 @@ func TestSubscriberCommands(t *testing.T) {
 	}{
 		"no verb":            {"", nil, exitUsage, "dead, retry or discard"},
 		"no id":              {"dead", nil, exitUsage, "SUBSCRIBER_ID (or --id) is not set"},
-		"unknown subscriber": {"dead", []string{"--id", "email"}, exitFailed, `no subscriber "email" has received an event here; these have: emails`},
+		"unknown subscriber": {"dead", []string{"--id", "email"}, exitFailed, `no subscriber "email" has received an event here; known subscribers: emails`},
 		"list":               {"dead", emails, exitClean, "no address"},
 		"retry what":         {"retry", emails, exitUsage, "either --event ID or --all"},
 		"retry too much":     {"retry", event(dead, "--all"), exitUsage, "either --event ID or --all"},
 		"retry unknown":      {"retry", event("x"), exitFailed, "subscriber emails has no dead letter x; `outboxie subscriber dead --id emails` lists"},
 		"retry waiting":      {"retry", event(waiting), exitFailed, "waits behind an earlier one of order/order-0"},
 		"retry unreadable":   {"retry", event("unreadable-7-abc"), exitFailed, "can only be discarded"},
-		"discard what":       {"discard", append(emails, "--yes"), exitUsage, "say which event to discard"},
-		"discard unknown":    {"discard", event("x", "--yes"), exitFailed, "lists what there is"},
-		"discard unasked":    {"discard", event(dead), exitUsage, "version 1 of order/order-0, dead: no address), behind which 1 events wait; say --yes to do it"},
+		"discard what":       {"discard", append(emails, "--yes"), exitUsage, "name the event to discard"},
+		"discard unknown":    {"discard", event("x", "--yes"), exitFailed, "` lists them"},
+		"discard unasked":    {"discard", event(dead), exitUsage, "version 1 of order/order-0, dead: no address), behind which 1 event waits; repeat the command with --yes"},
 		"discard waiting":    {"discard", event(waiting), exitUsage, "order/order-0, waiting), behind which 0 events wait"},
-		"discard unreadable": {"discard", event("unreadable-7-abc"), exitUsage, "which is no event"},
+		"discard unreadable": {"discard", event("unreadable-7-abc"), exitUsage, "which is not an event"},
 		"unknown flag":       {"discard", []string{"--force"}, exitUsage, "unknown flag"},
 	} {
 		t.Run(name, func(t *testing.T) {

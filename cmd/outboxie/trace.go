@@ -80,7 +80,7 @@ func (p *program) trace(ctx context.Context, c config.Config, key outbox.Key) er
 			return err
 		}
 		if !slices.ContainsFunc(trace.Spans, func(s jaeger.Span) bool { return s.Name == telemetry.WaitSpan }) {
-			_, _ = fmt.Fprintf(p.stdout, "\nAs far as Jaeger knows it is not in the stream yet: %s\n",
+			_, _ = fmt.Fprintf(p.stdout, "\nJaeger has no span that shows the event in the stream: %s\n",
 				console.Command("outboxie", "outbox", "list", "--order", key.String()))
 		}
 	}

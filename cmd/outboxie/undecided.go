@@ -89,11 +89,11 @@ func (p *program) sayDecision(c choice, d decision, found operations.ChoiceCount
 		return err
 	}
 	if found.Events == 0 {
-		_, err := fmt.Fprintf(p.stdout, "There is no such %s. To see what there is: %s\n", d.thing, d.groups)
+		_, err := fmt.Fprintf(p.stdout, "There is no such %s. To list the groups: %s\n", d.thing, d.groups)
 		return err
 	}
-	text := fmt.Sprintf("Chosen: %s, behind which %s of the same aggregates wait.\n", counted(int64(found.Events), d.thing),
-		counted(int64(found.EventsBehind), "event"))
+	text := fmt.Sprintf("Chosen: %s. Events of the same aggregates that wait behind: %d.\n", counted(int64(found.Events), d.thing),
+		found.EventsBehind)
 	if changed >= 0 {
 		text += d.done(changed)
 	}

@@ -48,7 +48,7 @@ func (p *playground) demoCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&docker, "docker", docker, "run containers, not processes; needs a Docker engine, and the repository")
-	cmd.Flags().IntVar(&port, "port", port, "of app1; app2 and app3 have the two that follow it; 0: free ones")
+	cmd.Flags().IntVar(&port, "port", port, "`port` of app1; app2 and app3 get the next two ports; 0 picks free ports")
 	cmd.Flags().BoolVar(&stay, "stay", stay, "leave everything running in the end, until Ctrl-C")
 	return cmd
 }

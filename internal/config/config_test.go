@@ -199,7 +199,7 @@ func TestProblems(t *testing.T) {
 		{"INSTANCE_ID=a b", `INSTANCE_ID is "a b"; it must be 1 to 200 visible characters without spaces`},
 		{"OUTBOXIE_ROLES=api,web", `OUTBOXIE_ROLES is "api,web"; it must be a list of api and relay, such as api,relay`},
 		{"SUBSCRIBER_MAX_ATTEMPTS=0", `SUBSCRIBER_MAX_ATTEMPTS is "0"; it must be a whole number from 1 to 1000`},
-		{"SUBSCRIBER_LANES=0", `SUBSCRIBER_LANES is "0"; it must be a whole number from 1 to 1024; it counts for a subscriber that has not begun`},
+		{"SUBSCRIBER_LANES=0", `SUBSCRIBER_LANES is "0"; it must be a whole number from 1 to 1024; it is used only when a subscriber begins`},
 		{"SUBSCRIBER_BATCH_TIME=3s", `SUBSCRIBER_BATCH_TIME is "3s"; it must be a duration from 1ms to 10s, at most half of SUBSCRIBER_IDLE_TIMEOUT`},
 		{"SUBSCRIBER_IDLE_TIMEOUT=1h", `SUBSCRIBER_IDLE_TIMEOUT is "1h0m0s"; it must be a duration from 500ms to 10m, longer than the handler of one event ever takes`},
 		{"WEBHOOK_URL=ftp://me:pw@shop", `WEBHOOK_URL is (hidden); it must be a URL such as https://user:password@shop.example.com/events`},

@@ -180,7 +180,7 @@ var settings = []setting{
 		ok:      func(c Config) bool { return c.Subscriber.ID == "" || plainName.MatchString(c.Subscriber.ID) },
 	},
 	{
-		name: Handler, flag: "handler", kind: "name", help: "what the subscriber does with events; for one that has begun, the database knows",
+		name: Handler, flag: "handler", kind: "name", help: "what the subscriber does with events; a subscriber that has begun keeps its handler",
 		accepts: "1 to 64 letters, digits, - and _",
 		ok:      func(c Config) bool { return c.Subscriber.Handler == "" || plainName.MatchString(c.Subscriber.Handler) },
 	},
@@ -189,7 +189,7 @@ var settings = []setting{
 		ok: func(c Config) bool { return within(c.Subscriber.MaxAttempts, 1, 1000) },
 	},
 	{
-		name: Lanes, accepts: "a whole number from 1 to 1024; it counts for a subscriber that has not begun",
+		name: Lanes, accepts: "a whole number from 1 to 1024; it is used only when a subscriber begins",
 		ok: func(c Config) bool { return within(c.Subscriber.Lanes, 1, 1024) },
 	},
 	{

@@ -125,7 +125,7 @@ var damages = map[string]struct {
 			d.stream(func(js jetstream.JetStream, _ jetstream.Stream) {
 				require.NoError(d.t, js.DeleteStream(d.t.Context(), "ORDERS"))
 			})
-		}, "publish the 5 events of the log", 1 + 5 + 1,
+		}, "publish 5 events of the log", 1 + 5 + 1,
 	},
 	"the stream is created again": {
 		relay.HaltStreamReplaced, func(d *damagedStream) {
@@ -134,7 +134,7 @@ var damages = map[string]struct {
 				_, err := js.CreateStream(d.t.Context(), old.CachedInfo().Config)
 				require.NoError(d.t, err)
 			})
-		}, "publish the 5 events of the log", 1 + 5 + 1,
+		}, "publish 5 events of the log", 1 + 5 + 1,
 	},
 	"the last message is deleted": {
 		relay.HaltTailGone, func(d *damagedStream) {
@@ -142,23 +142,23 @@ var damages = map[string]struct {
 			d.stream(func(_ jetstream.JetStream, stream jetstream.Stream) {
 				require.NoError(d.t, stream.DeleteMsg(d.t.Context(), 6))
 			})
-		}, "publish the 0 events of the log", 5 + 1 + 1 + 1,
+		}, "publish 0 events of the log", 5 + 1 + 1 + 1,
 	},
 	"an old message is copied": {
-		relay.HaltTailCopied, (*damagedStream).copyOld, "publish the 0 events of the log", 5 + 1 + 1 + 1,
+		relay.HaltTailCopied, (*damagedStream).copyOld, "publish 0 events of the log", 5 + 1 + 1 + 1,
 	},
 	"the stream goes back, and somebody else writes": {
 		relay.HaltTailForeign, func(d *damagedStream) {
 			rollBack(d.t, d.broker, d.store, d.kept)
 			d.stray(2)
-		}, "publish the 2 events of the log", 5 + 1 + 2 + 1,
+		}, "publish 2 events of the log", 5 + 1 + 2 + 1,
 	},
 	"what the stream lost is purged": {
 		relay.HaltLogPurged, func(d *damagedStream) {
 			rollBack(d.t, d.broker, d.store, d.kept)
 			d.sql("DELETE FROM outbox")
 			d.sql("UPDATE outbox_cursor SET purged_to = 5")
-		}, "the log does not have it any more", 3 + 1 + 1,
+		}, "the log no longer has them", 3 + 1 + 1,
 	},
 	"the sequence starts again": {
 		relay.HaltSequenceBehind, func(d *damagedStream) {
@@ -227,7 +227,7 @@ func (d *damagedStream) repair(halt, plan string) {
 	require.Contains(t, d.instance.String(), halt)
 	said, err := infra.Outboxie(t, d.environment, "outbox", "adopt")
 	require.Error(t, err)
-	for _, says := range []string{halt, plan, "say --yes"} {
+	for _, says := range []string{halt, plan, "repeat the command with --yes"} {
 		require.Contains(t, said, says)
 	}
 	time.Sleep(100 * time.Millisecond)

@@ -285,7 +285,7 @@ func TestReasonsAreForThoseWithTheToken(t *testing.T) {
 		require.JSONEq(t, `{"status":"unavailable","checks":[{"name":"database","status":"failed","reason":"`+failure.Error()+`"}]}`,
 			ready.ask(t, authorized).body)
 	}
-	const fails, again = "a check of readiness fails", "a check of readiness is well again"
+	const fails, again = "a check of readiness fails", "a check of readiness succeeds again"
 	said.has(t, "level=WARN", fails, "check=database", "10.0.0.7", "status=unavailable")
 	require.Equal(t, 1, strings.Count(said.String(), fails))
 	failure = nil

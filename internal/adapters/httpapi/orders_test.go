@@ -339,7 +339,7 @@ func TestEveryKindOfFailure(t *testing.T) {
 		{fmt.Errorf("place: %w", fault.New(fault.Unavailable, "database_busy", "it is busy").Wrap(cause)), 503, "database_busy", "it is busy", "WARN"},
 		{
 			fmt.Errorf("place: %w", fault.New(fault.Unavailable, "down", "10.0.0.7 is down")), 503, "unavailable",
-			"something that this needs cannot be reached at the moment", "WARN",
+			"a server that this request needs cannot be reached at the moment", "WARN",
 		},
 		{fault.New(fault.Conflict, "unheard_of", "a code that the contract does not know"), 500, "internal", bug, "ERROR"},
 		{fmt.Errorf("place: %w", context.DeadlineExceeded), 503, "timeout", "the answer took too long; whether the change was made is not known", "WARN"},

@@ -120,7 +120,7 @@ func TestOutboxStatus(t *testing.T) {
 		"oldest_unpublished_at":"2026-11-05T12:29:00Z","parked_events":4,"parked_aggregates":3,"misplaced":2,"next_position":9,"subscribers":null,
 		"leader":{"holder":"api-1","token":3,"since":"2026-11-05T12:30:00Z","until":"2026-11-05T12:30:01Z"},
 		"halt":{"reason":"tail_gone","detail":"gone","since":"2026-11-05T12:30:00Z","meaning":`+
-		`"The end of the stream was deleted or has expired, so it does not say any more what was published last."},
+		`"The end of the stream was deleted or has expired, so the stream does not show any more what was published last."},
 		"open_writer":{"pid":12,"gid":"","application":"billing","state":"active","query":"INSERT","since":null},
 		"halted_instances":[{"instance":"api-2","reason":"stream_missing","detail":"not there","since":"2026-11-05T12:30:00Z"}]}`, got.body)
 	b.state = operations.RelayStatus{Relay: "ORDERS", Now: noon}

@@ -27,7 +27,7 @@ var (
 	errHost     = fault.New(fault.Invalid, "host_not_allowed", "the request is for a host that this listener does not know")
 	errOrigin   = fault.New(fault.Invalid, "cross_origin", "a page of another origin may not do this")
 	errOverload = fault.New(fault.Unavailable, "overloaded", "too many connections or long bodies at a time; nothing was done")
-	errDown     = fault.New(fault.Unavailable, "unavailable", "something that this needs cannot be reached at the moment")
+	errDown     = fault.New(fault.Unavailable, "unavailable", "a server that this request needs cannot be reached at the moment")
 	errBug      = fault.New(fault.Internal, "internal", "something went wrong on our side; the trace id helps to find out what")
 )
 

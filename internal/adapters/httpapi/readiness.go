@@ -53,7 +53,7 @@ func (p *probes) log(ctx context.Context, report Readiness) {
 		case failed && !p.failed[check.Name]:
 			p.logger.WarnContext(ctx, "a check of readiness fails", "check", check.Name, "reason", *check.Reason, "status", string(report.Status))
 		case !failed && p.failed[check.Name]:
-			p.logger.InfoContext(ctx, "a check of readiness is well again", "check", check.Name, "status", string(report.Status))
+			p.logger.InfoContext(ctx, "a check of readiness succeeds again", "check", check.Name, "status", string(report.Status))
 		}
 		p.failed[check.Name] = check.Reason != nil
 	}

@@ -53,11 +53,11 @@ func overdue(s operations.RelayStatus) bool {
 var haltMeanings = map[relay.HaltReason]string{
 	relay.HaltStreamMissing:  "The stream was deleted, or NATS_URL names another server.",
 	relay.HaltStreamReplaced: "The stream was deleted and created again, or NATS_URL names another server.",
-	relay.HaltTailGone:       "The end of the stream was deleted or has expired, so it does not say any more what was published last.",
+	relay.HaltTailGone:       "The end of the stream was deleted or has expired, so the stream does not show any more what was published last.",
 	relay.HaltTailCopied:     "Somebody stored a copy of an old message at the end of the stream.",
 	relay.HaltTailForeign:    "Somebody else wrote or changed the end of the stream.",
 	relay.HaltLogPurged:      "The stream lost messages which cannot be published again, because retention has removed them from the log.",
-	relay.HaltHistoryLost:    "The database lost committed events, or DATABASE_URL names another one.",
+	relay.HaltHistoryLost:    "The database lost committed events, or DATABASE_URL names another database.",
 	relay.HaltStreamUnfit:    "Somebody changed the stream, or a NATS server is too old. Nothing is published until that is repaired; then the relay goes on by itself.",
 	relay.HaltSequenceBehind: "The sequence of outbox.position went back: a data-only restore, logical replication, RESTART, or setval.",
 }

@@ -120,7 +120,7 @@ func newInboxMeasures(m metric.Meter, subscriber, stream string) *inboxMeasures 
 		filled: counter("outboxie.subscriber.filled", "{event}",
 			"Events that the stream had removed before the subscriber read them, and that came from the log."),
 		missed: counter("outboxie.subscriber.missed", "{message}",
-			"Messages that the stream had removed before the subscriber read them, and that a lane passed because nobody knows them."),
+			"Messages that a lane passed over: the stream had removed them before the subscriber read them, and their events are unknown."),
 		setAside: counter("outboxie.subscriber.set_aside", "{event}",
 			"Events that became dead letters, and why. Those that failed are tried again from there."),
 		retries: counter("outboxie.subscriber.retries", "{transaction}",

@@ -31,7 +31,7 @@ func newSubscriberGauges(m metric.Meter) subscriberGauges {
 			"Up to which message of the stream a lane has come. Only of subscribers with up to 16 lanes."),
 		paused: age("outboxie.subscriber.paused.age", "How long an operator has paused the subscriber; 0 if it is not paused."),
 		stalled: age("outboxie.subscriber.stalled_lane.age",
-			"How long the lane has not moved that has stood still the longest, of those with something to do; 0 if there is none, or the subscriber is paused."),
+			"Longest time that a lane with messages to handle has not moved; 0 if there is no such lane, or the subscriber is paused."),
 	}
 }
 

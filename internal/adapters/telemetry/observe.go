@@ -123,7 +123,7 @@ func ObserveDeadLetters(
 func ObserveLoss(mp metric.MeterProvider, subscriber string, count func() int) (metric.Registration, error) {
 	m := meter(mp)
 	lost := orReport(m.Int64ObservableGauge("outboxie.subscriber.lost", metric.WithUnit("{message}"),
-		metric.WithDescription("Messages before which a copy of a subscriber stands, at most: the stream removed them before it read them, and nobody knows them.")))
+		metric.WithDescription("Upper bound of the removed messages before which a copy of a subscriber waits: the stream removed them unread, and their events are unknown.")))
 	whose := set(semconv.MessagingConsumerGroupName(subscriber))
 	return m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		o.ObserveInt64(lost, int64(count()), whose)

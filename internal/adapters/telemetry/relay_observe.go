@@ -93,7 +93,7 @@ func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, e
 	}
 	var (
 		backlog = count("outboxie.outbox.backlog", "{event}",
-			"Events that wait in the outbox to be published, estimated from positions and not counted: those of transactions that were rolled back are among them.")
+			"Events that wait in the outbox to be published, estimated from positions: the positions of rolled-back transactions are included.")
 		oldest = age("outboxie.outbox.oldest_unpublished.age",
 			"How long ago the first event that waits to be published was recorded; 0 if there is none. Parked ones are left out.")
 		kept = count("outboxie.outbox.size", "{event}",
@@ -106,7 +106,7 @@ func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, e
 		behind     = count("outboxie.subscriber.lag", "{event}",
 			"Events in the stream after the slowest checkpoint of a subscriber, whether it runs or not.")
 		behindSince = age("outboxie.subscriber.oldest_unhandled.age",
-			"How long the first of these has been in the stream; 0 if there is none.")
+			"How long the first event after the slowest checkpoint has been in the stream; 0 if there is none.")
 	)
 	standing := newSubscriberGauges(m)
 	measures, lags := &recent[operations.RelayMetrics]{ask: from.Measures}, &recent[[]operations.Lag]{ask: from.Lags}

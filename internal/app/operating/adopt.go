@@ -145,7 +145,7 @@ func (a *Adopter) chooseStart(ctx context.Context, plan *Adoption, position *out
 		plan.Why = "the relay had come so far; the messages themselves are gone from the stream"
 		if plan.After, err = a.progressAt(ctx, plan.cursor.Position, purgedTo.Position); err != nil {
 			return ErrStartUnknown.With("neither the end of the stream nor position %d, up to which the relay had come, is in the log: "+
-				"is this the right database?", plan.cursor.Position)
+				"check that DATABASE_URL names the right database", plan.cursor.Position)
 		}
 	}
 	return nil

@@ -153,7 +153,7 @@ func (s *scenario) placeSecond(ctx context.Context, note Note) (string, error) {
 	}
 	through, why := Instances[1], ""
 	if s.failovers[0].killed.holder == through {
-		through, why = Instances[2], fmt.Sprintf("%s is the one that was killed, so through %s:\n", through, Instances[2])
+		through, why = Instances[2], fmt.Sprintf("%s was killed, so the order goes through %s:\n", through, Instances[2])
 	}
 	var err error
 	if s.second, err = s.client.place(ctx, newCustomer().next(), through); err != nil {
