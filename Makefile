@@ -36,7 +36,7 @@ demo: build ## see delivery, leader election, fail-over and fan-out, and have th
 	fi
 
 .PHONY: demo-local
-demo-local: build ## the same as processes, on a Postgres and a NATS of its own; ARGS=--stay leaves it running until Ctrl-C
+demo-local: build ## the demo as processes, on a Postgres and a NATS of its own; ARGS=--stay leaves it running until Ctrl-C
 	@exec $(PLAYGROUND) demo $(ARGS)
 
 # On the infrastructure: Postgres and NATS on their usual ports, in Docker with Jaeger if an engine answers.
@@ -89,7 +89,7 @@ test-postgres: ## the tests of the Postgres adapter, which take as long as all o
 	$(GO) test $(RACE) -timeout 25m $(ARGS) ./internal/adapters/postgres
 
 .PHONY: test-others
-test-others: ## those in test/, without the race detector, which would not see the processes that they start; then those beside the code
+test-others: ## the tests in test/, without the race detector, which does not see the processes that they start; then the tests beside the code
 	$(GO) test -timeout 25m $(APART) $(ARGS) ./test/e2e ./test/...
 	$(GO) test $(RACE) -timeout 25m $(ARGS) $$($(GO) list ./internal/... ./cmd/... ./migrations/... | grep -v /internal/adapters/postgres$$)
 
@@ -98,7 +98,7 @@ test-pauses: ## how long delivery pauses when a leader stops, is killed or freez
 	$(GO) test -timeout 10m -count=1 -run '^($(PAUSES))$$' $(ARGS) ./test/e2e
 
 .PHONY: test-models
-test-models: ## the models of relay and subscriber with their full number of lives, which the race detector would make slow
+test-models: ## the models of relay and subscriber with their full number of runs, without the race detector, which makes them slow
 	nice -n 19 $(GO) test $(ARGS) ./internal/app/relaying ./internal/app/subscribing
 
 # The packages whose tests start no server.
@@ -114,7 +114,7 @@ test-alerts: ## alerts, each provoked and repaired, and the dashboard, in a real
 	$(GO) test ./test/e2e -run '^Test(Alerts|Dashboard)' -count=1 -parallel 8 -timeout 10m -prometheus $(ARGS)
 
 .PHONY: test-with-infra
-test-with-infra: build ## the same against the infrastructure of docker/, a set of its own that is thrown away afterwards
+test-with-infra: build ## every test against the servers of docker/, in a project of its own that is removed afterwards
 	@docker/infra.sh during $(GO) test $(RACE) -count=1 $(ARGS) ./...
 
 .PHONY: test-docker
@@ -138,15 +138,15 @@ chaos: ## kills, cuts and stalls everything under load for DURATION=60s, then ch
 	$(GO) test ./test/chaos -run TestChaos -count=1 -timeout 0 -v -duration=$(DURATION) -seed=$(SEED) $(ARGS)
 
 .PHONY: bench
-bench: ## each figure against a floor of the same run, as text and Markdown; some minutes, best on a calm machine
+bench: ## each figure against a floor of the same run, as text and Markdown; 15 minutes, best on a calm machine
 	$(GO) test ./test/bench -run TestFigures -count=1 -timeout 60m -v -full $(ARGS)
 
 .PHONY: bench-short
-bench-short: ## the same within a minute, and it fails when a figure is far off its goal
+bench-short: ## a short bench within a minute; it fails if a figure is far off its goal
 	$(GO) test ./test/bench -run TestFigures -count=1 -v -judge $(ARGS)
 
 .PHONY: interleavings
-interleavings: ## every two writes of the program at once, in every order of their statements (`make test` runs a sample); some minutes
+interleavings: ## every two writes of the program at once, in every order of their statements (`make test` runs a sample); hours
 	$(GO) test ./test/interleavings -run TestInterleavings -count=1 -timeout 0 -v -all $(ARGS)
 
 .PHONY: requests
@@ -197,7 +197,7 @@ EXPLORER = openapi-explorer@2.4.820
 SHA256   = $(shell command -v sha256sum || echo shasum -a 256)
 
 .PHONY: docs-page
-docs-page: ## fetch again, with npm, what the page at /docs is made of; refused if it has other checksums
+docs-page: ## fetch the files of the page at /docs again, with npm; refused if they have other checksums
 	@folder=$$(mktemp -d) && trap 'rm -r "$$folder"' EXIT && npm pack --silent --pack-destination $$folder $(EXPLORER) >/dev/null && \
 	tar -xzf $$folder/*.tgz -C $$folder && mkdir $$folder/docs && \
 	cp $$folder/package/dist/browser/openapi-explorer.min.js $$folder/docs && \
@@ -205,7 +205,7 @@ docs-page: ## fetch again, with npm, what the page at /docs is made of; refused 
 	sums=$$PWD/openapi-explorer.sha256 && (cd $$folder && $(SHA256) -c $$sums) && cp $$folder/docs/* docs
 
 .PHONY: ci
-ci: lint build test ## what continuous integration runs: also alerts and scale, which wait most of the time, beside the models; then what needs a calm machine
+ci: lint build test ## lint, build, every test, alerts, scale, models, pauses, bench-short, chaos: what continuous integration runs
 	@$(MAKE) --no-print-directory --jobs=3 test-alerts test-scale test-models
 	@$(MAKE) --no-print-directory test-pauses bench-short chaos
 

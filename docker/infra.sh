@@ -47,7 +47,7 @@ embed() {
 		kill -0 "$pid" 2>/dev/null || fail "$(<"$INFRA_DATA/log")"
 		sleep 0.1
 	done
-	echo "They run: process $pid, log and data in $INFRA_DATA."
+	echo "Postgres and NATS run: process $pid, log and data in $INFRA_DATA."
 }
 
 launch() {

@@ -58,7 +58,7 @@ func TestWithoutEngine(t *testing.T) {
 		said, code := run(t, command(environment, "make", "infra-up"))
 		require.Zero(t, code)
 		require.Contains(t, said, "No Docker engine (")
-		require.Contains(t, said, "They run: process ")
+		require.Contains(t, said, "Postgres and NATS run: process ")
 		pid, err := os.ReadFile(filepath.Join(folder, "pid"))
 		require.NoError(t, err)
 		require.True(t, process == "" || process == string(pid), "one and the same")

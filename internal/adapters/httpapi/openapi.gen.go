@@ -656,9 +656,9 @@ type OrderEvent struct {
 	// - `pending`: the event is not published yet. If the broker cannot be asked, this may be a second late.
 	// - `parked`: the broker cannot take the event, or an earlier one of the same order; `reason` says why. An operator has
 	//   to decide.
-	// - `discarded`: an operator gave the event up. It is never published.
-	// - `passed`: the relay has dealt with the event, but the stream does not hold it or cannot be asked. Usually it was
-	//   published and has expired since; an operator may also have let the relay go on after it.
+	// - `discarded`: an operator discarded the event. It is never published.
+	// - `passed`: the relay has handled the event, but the stream does not hold it or cannot be asked. Usually the event was
+	//   published and has expired since. Or an operator let the relay go on after the event.
 	Delivery OrderEventDelivery `json:"delivery"`
 
 	// PublishedAt When the stream stored the event, by the broker's clock; only if `delivery` is `published`.
@@ -678,9 +678,9 @@ type OrderEvent struct {
 //   - `pending`: the event is not published yet. If the broker cannot be asked, this may be a second late.
 //   - `parked`: the broker cannot take the event, or an earlier one of the same order; `reason` says why. An operator has
 //     to decide.
-//   - `discarded`: an operator gave the event up. It is never published.
-//   - `passed`: the relay has dealt with the event, but the stream does not hold it or cannot be asked. Usually it was
-//     published and has expired since; an operator may also have let the relay go on after it.
+//   - `discarded`: an operator discarded the event. It is never published.
+//   - `passed`: the relay has handled the event, but the stream does not hold it or cannot be asked. Usually the event was
+//     published and has expired since. Or an operator let the relay go on after the event.
 type OrderEventDelivery string
 
 // OrderEvents defines model for OrderEvents.
@@ -763,10 +763,10 @@ type OutboxLeader struct {
 // OutboxStatus defines model for OutboxStatus.
 type OutboxStatus struct {
 	// State - `halted`: the relay stopped on purpose and waits for a person.
-	// - `set_back`: the sequence of the outbox went back, and no relay has noticed yet: events come where it does
-	//   not look. `outboxie outbox adopt` repairs that.
+	// - `set_back`: the sequence of the outbox went back, and no relay has noticed yet. New events get positions that the
+	//   relay has passed. `outboxie outbox adopt` repairs that.
 	// - `leaderless`: nobody leads.
-	// - `waiting`: an open transaction holds the log up.
+	// - `waiting`: the relay waits for an open transaction.
 	// - `stuck`: events wait, and the leader makes no progress.
 	// - `relaying`: the relay publishes.
 	State OutboxStatusState `json:"state"`
@@ -777,7 +777,7 @@ type OutboxStatus struct {
 	Leader *OutboxLeader `json:"leader"`
 	Halt   *OutboxHalt   `json:"halt"`
 
-	// Position Everything up to here was dealt with.
+	// Position The relay has handled every event up to this position.
 	Position int64 `json:"position"`
 
 	// SavedAt When the relay saved this position.
@@ -794,13 +794,13 @@ type OutboxStatus struct {
 	ParkedEvents        int64         `json:"parked_events"`
 	ParkedAggregates    int64         `json:"parked_aggregates"`
 
-	// HaltedInstances Instances that do not try to lead, because of what they see.
+	// HaltedInstances Instances that are halted and do not try to lead.
 	HaltedInstances []HaltedInstance `json:"halted_instances"`
 
-	// Misplaced Events that came at positions which the relay had passed, because the sequence went back.
+	// Misplaced Events at positions that the relay had passed before they were committed, because the sequence went back.
 	Misplaced int64 `json:"misplaced"`
 
-	// NextPosition The position that is assigned next.
+	// NextPosition The position that the sequence gives out next.
 	NextPosition int64 `json:"next_position"`
 
 	// Subscribers In order of their names; null if they cannot be read. `GET /subscribers` has more of each.
@@ -808,10 +808,10 @@ type OutboxStatus struct {
 }
 
 // OutboxStatusState - `halted`: the relay stopped on purpose and waits for a person.
-//   - `set_back`: the sequence of the outbox went back, and no relay has noticed yet: events come where it does
-//     not look. `outboxie outbox adopt` repairs that.
+//   - `set_back`: the sequence of the outbox went back, and no relay has noticed yet. New events get positions that the
+//     relay has passed. `outboxie outbox adopt` repairs that.
 //   - `leaderless`: nobody leads.
-//   - `waiting`: an open transaction holds the log up.
+//   - `waiting`: the relay waits for an open transaction.
 //   - `stuck`: events wait, and the leader makes no progress.
 //   - `relaying`: the relay publishes.
 type OutboxStatusState string
@@ -924,7 +924,7 @@ type SubscriberChange struct {
 	Confirm *bool `json:"confirm,omitempty"`
 	Lanes   *int  `json:"lanes,omitempty"`
 
-	// To The last message that is not read again, or that is passed over: `sequence:N`, `position:N` (of the log),
+	// To The last message that is not read again, or that is skipped: `sequence:N`, `position:N` (of the log),
 	// `time:2026-11-29T10:00:00Z` (stored before), `start` or `end`.
 	//
 	//
@@ -975,7 +975,7 @@ type SubscriberChanged struct {
 type SubscriberLane struct {
 	Lane int `json:"lane"`
 
-	// Sequence The lane has dealt with every message up to here.
+	// Sequence The lane has handled every message up to this sequence.
 	Sequence uint64 `json:"sequence"`
 
 	// StoredAt When the stream stored that message.
@@ -1037,7 +1037,7 @@ type SubscriberStatus struct {
 	Lanes          []SubscriberLane `json:"lanes"`
 }
 
-// SubscriberSummary A subscriber, as far as its database knows. The stream is not asked.
+// SubscriberSummary The state of a subscriber in its database. The stream is not asked.
 type SubscriberSummary struct {
 	Subscriber string          `json:"subscriber"`
 	State      SubscriberState `json:"state"`
@@ -1048,7 +1048,7 @@ type SubscriberSummary struct {
 	// StalledSeconds How long a lane with messages to handle has not moved; null if there is no such lane.
 	StalledSeconds *float64 `json:"stalled_seconds"`
 
-	// MessagesBehind From the place of the slowest lane to `stream_sequence`; null if it has no lanes.
+	// MessagesBehind Messages from the position of the slowest lane to `stream_sequence`; null if the subscriber has no lanes.
 	MessagesBehind *uint64 `json:"messages_behind"`
 
 	// AppliedPerSecond Events, over the last ten seconds.
@@ -1117,7 +1117,7 @@ type ListOrdersParams struct {
 	// CreatedBefore Only orders placed before this time.
 	CreatedBefore *time.Time `form:"created_before,omitempty" json:"created_before,omitempty"`
 
-	// Cursor The `next` of the page before.
+	// Cursor The value of `next` in the answer for the previous page.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
 	// Limit How many to return at most.

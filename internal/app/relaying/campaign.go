@@ -9,7 +9,7 @@ import (
 )
 
 // A follower probes: it asks the broker whether the leader's process is there. A probe costs the database nothing. The follower also asks
-// for the lease at least twice in the lease's time to live. So a frozen leader is replaced within that time plus half a second.
+// for the lease at least twice in the lease's time to live. So a follower gets the lease of a frozen leader within that time plus half a second.
 const (
 	maxCampaignInterval = 500 * time.Millisecond // between two tries for the lease
 	probeInterval       = 100 * time.Millisecond // between two probes while the leader is there
