@@ -86,19 +86,7 @@ func TestOutboxStatus(t *testing.T) {
 		NextPosition:    6, Subscribers: nobody,
 	}, shown)
 
-	misdirected := postgres.NewInstanceHalts(o.db, "ORDERS", "api-2")
-	require.NoError(t, misdirected.Record(t.Context(), relay.NewHalt(relay.HaltStreamMissing, "the stream is gone")))
-	said = o.run(exitClean, "status")
-	require.True(t, strings.HasPrefix(said, "relaying\n"), said)
-	require.Regexp(t, `(?m)^  api-2, for 0s: stream_missing, the stream is gone$`, said)
-	require.Contains(t, said, "Others publish. So look at these instances' settings first")
-	o.read(&shown, "status")
-	require.Len(t, shown.HaltedInstances, 1)
-	require.Equal(t, httpapi.HaltedInstance{
-		Instance: "api-2", Reason: "stream_missing", Detail: "the stream is gone", Since: shown.HaltedInstances[0].Since,
-	}, shown.HaltedInstances[0])
-	require.NoError(t, misdirected.Record(t.Context(), nil))
-	require.NotContains(t, o.run(exitClean, "status"), "api-2")
+	o.requireMisdirected()
 
 	o.rewrite("recorded_at = recorded_at - interval '1 minute'")
 	require.Contains(t, o.run(exitClean, "status"), "relaying\n", "it comes on")
@@ -113,6 +101,25 @@ func TestOutboxStatus(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Regexp(t, `^stuck: the leader has made no progress for 1m\d+s\n`, o.run(exitClean, "status"))
+}
+
+// requireMisdirected checks that the status names an instance that is halted while another one leads.
+func (o *operators) requireMisdirected() {
+	o.Helper()
+	misdirected := postgres.NewInstanceHalts(o.db, "ORDERS", "api-2")
+	require.NoError(o, misdirected.Record(o.Context(), relay.NewHalt(relay.HaltStreamMissing, "the stream is gone")))
+	said := o.run(exitClean, "status")
+	require.True(o, strings.HasPrefix(said, "relaying\n"), said)
+	require.Regexp(o, `(?m)^  api-2, for 0s: stream_missing, the stream is gone$`, said)
+	require.Contains(o, said, "Others publish. So look at these instances' settings first")
+	var shown httpapi.OutboxStatus
+	o.read(&shown, "status")
+	require.Len(o, shown.HaltedInstances, 1)
+	require.Equal(o, httpapi.HaltedInstance{
+		Instance: "api-2", Reason: "stream_missing", Detail: "the stream is gone", Since: shown.HaltedInstances[0].Since,
+	}, shown.HaltedInstances[0])
+	require.NoError(o, misdirected.Record(o.Context(), nil))
+	require.NotContains(o, o.run(exitClean, "status"), "api-2")
 }
 
 const orderOfNobody = "01a208ab-0000-7000-8000-00000000000c"

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
@@ -20,6 +21,27 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
+
+// setAsideGroups sets six events aside for the subscriber emails: three for one reason, two for another, and one that waits behind the
+// first. It also sets an unreadable message aside.
+func setAsideGroups(t *testing.T, db *bun.DB) (entries []outbox.Entry, stranger outbox.Message) {
+	t.Helper()
+	entries = relaytest.NewEntries(0, 6)
+	var events []inbox.Event
+	for i, entry := range entries {
+		events = append(events, inbox.Event{Entry: entry, Suspect: i < 5})
+	}
+	events[5].Key, events[5].Version = entries[0].Key, 2 // waits behind events[0]
+	stranger = outbox.Message{ID: "unreadable-7-abc", Subject: "orders.x"}
+	setAside(t, db, append(events, inbox.Event{Entry: outbox.Entry{Message: stranger}, Unreadable: inbox.ErrUnreadable}),
+		func(entry outbox.Entry) error {
+			if entry.Position <= 3 {
+				return fmt.Errorf("customer %d is unknown", entry.Position)
+			}
+			return errors.New("no address")
+		})
+	return entries, stranger
+}
 
 // TestSubscriberGroups checks, on a real database, that groups are shown, and that a verb changes what is chosen and nothing else.
 func TestSubscriberGroups(t *testing.T) {
@@ -33,20 +55,7 @@ func TestSubscriberGroups(t *testing.T) {
 		require.Equal(t, code, got, stdout+stderr)
 		return stdout + stderr
 	}
-	entries := relaytest.NewEntries(0, 6)
-	var events []inbox.Event
-	for i, entry := range entries {
-		events = append(events, inbox.Event{Entry: entry, Suspect: i < 5})
-	}
-	events[5].Key, events[5].Version = entries[0].Key, 2 // waits behind events[0]
-	stranger := outbox.Message{ID: "unreadable-7-abc", Subject: "orders.x"}
-	setAside(t, db, append(events, inbox.Event{Entry: outbox.Entry{Message: stranger}, Unreadable: inbox.ErrUnreadable}),
-		func(entry outbox.Entry) error {
-			if entry.Position <= 3 {
-				return fmt.Errorf("customer %d is unknown", entry.Position)
-			}
-			return errors.New("no address")
-		})
+	entries, stranger := setAsideGroups(t, db)
 	unknown := fault.NewFingerprint("customer 7 is unknown").ID
 
 	said := run(exitClean, "dead", "--groups")

@@ -156,84 +156,89 @@ func TestUsableFromCode(t *testing.T) {
   OUTBOX_RETENTION is "1s"; it must be a duration of at least 1m, such as 168h, or 0 (for ever)`)
 }
 
-// TestProblems checks the problem of wrong values. It has a wrong value for every setting that can be wrong.
+// What settings accept, as problems say it.
+const (
+	acceptedAddress    = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
+	acceptedAdmin      = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8090, and another one than HTTP_ADDR"
+	acceptedToken      = "16 to 200 visible ASCII characters without spaces, such as `openssl rand -hex 32` prints, or off"
+	acceptedHosts      = "host names without ports, separated by commas, such as shop.example.com,app; IP addresses are always allowed, and * allows any name"
+	acceptedOrigins    = "origins without a path, separated by commas, such as https://shop.example.com,http://localhost:3000"
+	acceptedStreamName = `1 to 200 visible characters without spaces and . * > / \`
+	acceptedDatabase   = "a URL such as postgres://user:password@host:5432/database (several hosts, each with its port: host1:5432,host2:5432), with special characters in it percent-encoded"
+	acceptedRetention  = "0 (for ever), or a duration longer than STREAM_MAX_AGE and than twice OUTBOX_RETENTION, which must both be set then: " +
+		"an event that is forgotten while it can come again could take effect twice"
+	acceptedNats = "a URL such as nats://127.0.0.1:4222 (or tls, ws, wss), or several of them separated by commas"
+)
+
+// wrongValues has wrong values, and the problem that each of them is.
+var wrongValues = []struct{ variable, problem string }{
+	{"DATABASE_URL=mysql://me:s3cret@h/db", "DATABASE_URL is (hidden); it must be " + acceptedDatabase},
+	{"DATABASE_URL=postgres://", "DATABASE_URL is (hidden); it must be " + acceptedDatabase},
+	{"DATABASE_URL=postgres://me:s3cret#@h/db", "DATABASE_URL is (hidden); it must be " + acceptedDatabase},
+	{"DATABASE_URL=postgres://me:123#s3cret@h/db", "DATABASE_URL is (hidden); it must be " + acceptedDatabase},
+	{"DATABASE_URL=postgres://me:123/s3cret@h/db", "DATABASE_URL is (hidden); it must be " + acceptedDatabase},
+	{"DATABASE_URL=host=h password=s3cret", "DATABASE_URL is (hidden); it must be " + acceptedDatabase},
+	{"DATABASE_MAX_CONNS=3", `DATABASE_MAX_CONNS is "3"; it must be a whole number from 4 to 1000`},
+	{"NATS_URL=127.0.0.1:4222", "NATS_URL is (hidden); it must be " + acceptedNats},
+	{"NATS_URL=nats://s3cret@a:4222,http://b", "NATS_URL is (hidden); it must be " + acceptedNats},
+	{"JAEGER_URL=localhost:16686", "JAEGER_URL is (hidden); it must be a URL such as http://localhost:16686"},
+	{"JAEGER_URL=http:///traces", "JAEGER_URL is (hidden); it must be a URL such as http://localhost:16686"},
+	{"HTTP_ADDR=8080", `HTTP_ADDR is "8080"; it must be ` + acceptedAddress},
+	{"HTTP_ADDR=localhost:http", `HTTP_ADDR is "localhost:http"; it must be ` + acceptedAddress},
+	{"HTTP_ADDR=:65536", `HTTP_ADDR is ":65536"; it must be ` + acceptedAddress},
+	{"HTTP_MAX_CONNECTIONS=15", `HTTP_MAX_CONNECTIONS is "15"; it must be a whole number from 16 to 100000`},
+	{"ADMIN_ADDR=x", `ADMIN_ADDR is "x"; it must be ` + acceptedAdmin},
+	{"ADMIN_ADDR=127.0.0.1:8080", `ADMIN_ADDR is "127.0.0.1:8080"; it must be ` + acceptedAdmin},
+	{"ADMIN_TOKEN=s3cret", "ADMIN_TOKEN is (hidden); it must be " + acceptedToken},
+	{"ADMIN_TOKEN=s3cret s3cret s3cret", "ADMIN_TOKEN is (hidden); it must be " + acceptedToken},
+	{"NATS_CREDS=-----BEGIN NATS USER JWT-----s3cret", "NATS_CREDS is (hidden); it must be a file with a NATS user's JWT and seed, as `nsc generate creds` writes it"},
+	{"ADMIN_TOKEN=OFF", "ADMIN_TOKEN is (hidden); it must be " + acceptedToken},
+	{"HTTP_ALLOWED_HOSTS=http://shop.example.com", `HTTP_ALLOWED_HOSTS is "http://shop.example.com"; it must be ` + acceptedHosts},
+	{"HTTP_ALLOWED_HOSTS=shop.example.com:443", `HTTP_ALLOWED_HOSTS is "shop.example.com:443"; it must be ` + acceptedHosts},
+	{"ADMIN_ALLOWED_HOSTS=app,", `ADMIN_ALLOWED_HOSTS is "app,"; it must be ` + acceptedHosts},
+	{"HTTP_TRUSTED_ORIGINS=shop.example.com", `HTTP_TRUSTED_ORIGINS is "shop.example.com"; it must be ` + acceptedOrigins},
+	{"HTTP_TRUSTED_ORIGINS=https://shop.example.com/", `HTTP_TRUSTED_ORIGINS is "https://shop.example.com/"; it must be ` + acceptedOrigins},
+	{"HTTP_TRUST_TRACEPARENT=maybe", `HTTP_TRUST_TRACEPARENT is "maybe"; it must be true or false`},
+	{"INSTANCE_ID=a b", `INSTANCE_ID is "a b"; it must be 1 to 200 visible characters without spaces`},
+	{"OUTBOXIE_ROLES=api,web", `OUTBOXIE_ROLES is "api,web"; it must be a list of api and relay, such as api,relay`},
+	{"SUBSCRIBER_MAX_ATTEMPTS=0", `SUBSCRIBER_MAX_ATTEMPTS is "0"; it must be a whole number from 1 to 1000`},
+	{"SUBSCRIBER_LANES=0", `SUBSCRIBER_LANES is "0"; it must be a whole number from 1 to 1024; it is used only when a subscriber begins`},
+	{"SUBSCRIBER_BATCH_TIME=3s", `SUBSCRIBER_BATCH_TIME is "3s"; it must be a duration from 1ms to 10s, at most half of SUBSCRIBER_IDLE_TIMEOUT`},
+	{"SUBSCRIBER_IDLE_TIMEOUT=1h", `SUBSCRIBER_IDLE_TIMEOUT is "1h0m0s"; it must be a duration from 500ms to 10m, longer than the handler of one event ever takes`},
+	{"WEBHOOK_URL=ftp://me:pw@shop", `WEBHOOK_URL is (hidden); it must be a URL such as https://user:password@shop.example.com/events`},
+	{"SUBSCRIBER_ON_LOSS=pause", `SUBSCRIBER_ON_LOSS is "pause"; it must be stop or continue`},
+	{"SUBSCRIBER_READ_AHEAD=1", `SUBSCRIBER_READ_AHEAD is "1"; it must be a whole number of bytes from 65536 to 1073741824`},
+	{"INBOX_RETENTION=168h", `INBOX_RETENTION is "168h0m0s"; it must be ` + acceptedRetention},
+	{"INBOX_RETENTION=-1h", `INBOX_RETENTION is "-1h0m0s"; it must be ` + acceptedRetention},
+	{"INBOX_RETENTION=week", `INBOX_RETENTION is "week"; it must be ` + acceptedRetention},
+	{"SUBSCRIBER_ID=a.b", `SUBSCRIBER_ID is "a.b"; it must be 1 to 64 letters, digits, - and _`},
+	{"SUBSCRIBER_ID=" + strings.Repeat("x", 65), `SUBSCRIBER_ID is "` + strings.Repeat("x", 65) + `"; it must be 1 to 64 letters, digits, - and _`},
+	{"STREAM_NAME=ORDERS.EU", `STREAM_NAME is "ORDERS.EU"; it must be ` + acceptedStreamName},
+	{"STREAM_NAME=" + strings.Repeat("x", 201), `STREAM_NAME is "` + strings.Repeat("x", 201) + `"; it must be ` + acceptedStreamName},
+	{"STREAM_MAX_BYTES=1GB", `STREAM_MAX_BYTES is "1GB"; it must be a whole number of bytes, at least 0 (0: no limit)`},
+	{"STREAM_MAX_BYTES=-1", `STREAM_MAX_BYTES is "-1"; it must be a whole number of bytes, at least 0 (0: no limit)`},
+	{"STREAM_MAX_AGE=1ms", `STREAM_MAX_AGE is "1ms"; it must be a duration of at least 1s, such as 168h, or 0 (no limit)`},
+	{"STREAM_REPLICAS=6", `STREAM_REPLICAS is "6"; it must be a whole number from 1 to 5`},
+	{"OUTBOX_LEASE_TTL=3", `OUTBOX_LEASE_TTL is "3"; it must be a duration from 500ms to 10m, such as 3s`},
+	{"OUTBOX_LEASE_TTL=1h", `OUTBOX_LEASE_TTL is "1h0m0s"; it must be a duration from 500ms to 10m, such as 3s`},
+	{"OUTBOX_POLL_INTERVAL=0s", `OUTBOX_POLL_INTERVAL is "0s"; it must be a duration from 1ms to 1m, such as 500ms`},
+	{"OUTBOX_BATCH_SIZE=1001", `OUTBOX_BATCH_SIZE is "1001"; it must be a whole number from 1 to 1000`},
+	{"LOG_LEVEL=loud", `LOG_LEVEL is "loud"; it must be debug, info, warn or error`},
+	{"LOG_FORMAT=xml", `LOG_FORMAT is "xml"; it must be text or json`},
+	{"--http-addr=x", `--http-addr is "x"; it must be ` + acceptedAddress},
+	{"--data-dir=", `--data-dir is ""; it must be a folder`},
+	{"--id=", `--id is ""; it must be 1 to 64 letters, digits, - and _`},
+	{"--roles=", `--roles is ""; it must be a list of api and relay, such as api,relay`},
+	{"--fresh=maybe", `--fresh is "maybe"; it must be true or false`},
+	{"--postgres-port=65536", `--postgres-port is "65536"; it must be a port from 0 (any free one) to 65535`},
+	{"--nats-port=four", `--nats-port is "four"; it must be a port from 0 (any free one) to 65535`},
+	{"--subscribers=-1", `--subscribers is "-1"; it must be a whole number from 0 to 100`},
+	{"--subscribers=many", `--subscribers is "many"; it must be a whole number from 0 to 100`},
+}
+
+// TestProblems checks the problem of wrong values. wrongValues has a wrong value for every setting that can be wrong.
 func TestProblems(t *testing.T) {
-	const (
-		address    = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
-		admin      = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8090, and another one than HTTP_ADDR"
-		token      = "16 to 200 visible ASCII characters without spaces, such as `openssl rand -hex 32` prints, or off"
-		hosts      = "host names without ports, separated by commas, such as shop.example.com,app; IP addresses are always allowed, and * allows any name"
-		origins    = "origins without a path, separated by commas, such as https://shop.example.com,http://localhost:3000"
-		streamName = `1 to 200 visible characters without spaces and . * > / \`
-		database   = "a URL such as postgres://user:password@host:5432/database (several hosts, each with its port: host1:5432,host2:5432), with special characters in it percent-encoded"
-		retention  = "0 (for ever), or a duration longer than STREAM_MAX_AGE and than twice OUTBOX_RETENTION, which must both be set then: " +
-			"an event that is forgotten while it can come again could take effect twice"
-		nats = "a URL such as nats://127.0.0.1:4222 (or tls, ws, wss), or several of them separated by commas"
-	)
-	for _, test := range []struct{ variable, problem string }{
-		{"DATABASE_URL=mysql://me:s3cret@h/db", "DATABASE_URL is (hidden); it must be " + database},
-		{"DATABASE_URL=postgres://", "DATABASE_URL is (hidden); it must be " + database},
-		{"DATABASE_URL=postgres://me:s3cret#@h/db", "DATABASE_URL is (hidden); it must be " + database},
-		{"DATABASE_URL=postgres://me:123#s3cret@h/db", "DATABASE_URL is (hidden); it must be " + database},
-		{"DATABASE_URL=postgres://me:123/s3cret@h/db", "DATABASE_URL is (hidden); it must be " + database},
-		{"DATABASE_URL=host=h password=s3cret", "DATABASE_URL is (hidden); it must be " + database},
-		{"DATABASE_MAX_CONNS=3", `DATABASE_MAX_CONNS is "3"; it must be a whole number from 4 to 1000`},
-		{"NATS_URL=127.0.0.1:4222", "NATS_URL is (hidden); it must be " + nats},
-		{"NATS_URL=nats://s3cret@a:4222,http://b", "NATS_URL is (hidden); it must be " + nats},
-		{"JAEGER_URL=localhost:16686", "JAEGER_URL is (hidden); it must be a URL such as http://localhost:16686"},
-		{"JAEGER_URL=http:///traces", "JAEGER_URL is (hidden); it must be a URL such as http://localhost:16686"},
-		{"HTTP_ADDR=8080", `HTTP_ADDR is "8080"; it must be ` + address},
-		{"HTTP_ADDR=localhost:http", `HTTP_ADDR is "localhost:http"; it must be ` + address},
-		{"HTTP_ADDR=:65536", `HTTP_ADDR is ":65536"; it must be ` + address},
-		{"HTTP_MAX_CONNECTIONS=15", `HTTP_MAX_CONNECTIONS is "15"; it must be a whole number from 16 to 100000`},
-		{"ADMIN_ADDR=x", `ADMIN_ADDR is "x"; it must be ` + admin},
-		{"ADMIN_ADDR=127.0.0.1:8080", `ADMIN_ADDR is "127.0.0.1:8080"; it must be ` + admin},
-		{"ADMIN_TOKEN=s3cret", "ADMIN_TOKEN is (hidden); it must be " + token},
-		{"ADMIN_TOKEN=s3cret s3cret s3cret", "ADMIN_TOKEN is (hidden); it must be " + token},
-		{"NATS_CREDS=-----BEGIN NATS USER JWT-----s3cret", "NATS_CREDS is (hidden); it must be a file with a NATS user's JWT and seed, as `nsc generate creds` writes it"},
-		{"ADMIN_TOKEN=OFF", "ADMIN_TOKEN is (hidden); it must be " + token},
-		{"HTTP_ALLOWED_HOSTS=http://shop.example.com", `HTTP_ALLOWED_HOSTS is "http://shop.example.com"; it must be ` + hosts},
-		{"HTTP_ALLOWED_HOSTS=shop.example.com:443", `HTTP_ALLOWED_HOSTS is "shop.example.com:443"; it must be ` + hosts},
-		{"ADMIN_ALLOWED_HOSTS=app,", `ADMIN_ALLOWED_HOSTS is "app,"; it must be ` + hosts},
-		{"HTTP_TRUSTED_ORIGINS=shop.example.com", `HTTP_TRUSTED_ORIGINS is "shop.example.com"; it must be ` + origins},
-		{"HTTP_TRUSTED_ORIGINS=https://shop.example.com/", `HTTP_TRUSTED_ORIGINS is "https://shop.example.com/"; it must be ` + origins},
-		{"HTTP_TRUST_TRACEPARENT=maybe", `HTTP_TRUST_TRACEPARENT is "maybe"; it must be true or false`},
-		{"INSTANCE_ID=a b", `INSTANCE_ID is "a b"; it must be 1 to 200 visible characters without spaces`},
-		{"OUTBOXIE_ROLES=api,web", `OUTBOXIE_ROLES is "api,web"; it must be a list of api and relay, such as api,relay`},
-		{"SUBSCRIBER_MAX_ATTEMPTS=0", `SUBSCRIBER_MAX_ATTEMPTS is "0"; it must be a whole number from 1 to 1000`},
-		{"SUBSCRIBER_LANES=0", `SUBSCRIBER_LANES is "0"; it must be a whole number from 1 to 1024; it is used only when a subscriber begins`},
-		{"SUBSCRIBER_BATCH_TIME=3s", `SUBSCRIBER_BATCH_TIME is "3s"; it must be a duration from 1ms to 10s, at most half of SUBSCRIBER_IDLE_TIMEOUT`},
-		{"SUBSCRIBER_IDLE_TIMEOUT=1h", `SUBSCRIBER_IDLE_TIMEOUT is "1h0m0s"; it must be a duration from 500ms to 10m, longer than the handler of one event ever takes`},
-		{"WEBHOOK_URL=ftp://me:pw@shop", `WEBHOOK_URL is (hidden); it must be a URL such as https://user:password@shop.example.com/events`},
-		{"SUBSCRIBER_ON_LOSS=pause", `SUBSCRIBER_ON_LOSS is "pause"; it must be stop or continue`},
-		{"SUBSCRIBER_READ_AHEAD=1", `SUBSCRIBER_READ_AHEAD is "1"; it must be a whole number of bytes from 65536 to 1073741824`},
-		{"INBOX_RETENTION=168h", `INBOX_RETENTION is "168h0m0s"; it must be ` + retention},
-		{"INBOX_RETENTION=-1h", `INBOX_RETENTION is "-1h0m0s"; it must be ` + retention},
-		{"INBOX_RETENTION=week", `INBOX_RETENTION is "week"; it must be ` + retention},
-		{"SUBSCRIBER_ID=a.b", `SUBSCRIBER_ID is "a.b"; it must be 1 to 64 letters, digits, - and _`},
-		{"SUBSCRIBER_ID=" + strings.Repeat("x", 65), `SUBSCRIBER_ID is "` + strings.Repeat("x", 65) + `"; it must be 1 to 64 letters, digits, - and _`},
-		{"STREAM_NAME=ORDERS.EU", `STREAM_NAME is "ORDERS.EU"; it must be ` + streamName},
-		{"STREAM_NAME=" + strings.Repeat("x", 201), `STREAM_NAME is "` + strings.Repeat("x", 201) + `"; it must be ` + streamName},
-		{"STREAM_MAX_BYTES=1GB", `STREAM_MAX_BYTES is "1GB"; it must be a whole number of bytes, at least 0 (0: no limit)`},
-		{"STREAM_MAX_BYTES=-1", `STREAM_MAX_BYTES is "-1"; it must be a whole number of bytes, at least 0 (0: no limit)`},
-		{"STREAM_MAX_AGE=1ms", `STREAM_MAX_AGE is "1ms"; it must be a duration of at least 1s, such as 168h, or 0 (no limit)`},
-		{"STREAM_REPLICAS=6", `STREAM_REPLICAS is "6"; it must be a whole number from 1 to 5`},
-		{"OUTBOX_LEASE_TTL=3", `OUTBOX_LEASE_TTL is "3"; it must be a duration from 500ms to 10m, such as 3s`},
-		{"OUTBOX_LEASE_TTL=1h", `OUTBOX_LEASE_TTL is "1h0m0s"; it must be a duration from 500ms to 10m, such as 3s`},
-		{"OUTBOX_POLL_INTERVAL=0s", `OUTBOX_POLL_INTERVAL is "0s"; it must be a duration from 1ms to 1m, such as 500ms`},
-		{"OUTBOX_BATCH_SIZE=1001", `OUTBOX_BATCH_SIZE is "1001"; it must be a whole number from 1 to 1000`},
-		{"LOG_LEVEL=loud", `LOG_LEVEL is "loud"; it must be debug, info, warn or error`},
-		{"LOG_FORMAT=xml", `LOG_FORMAT is "xml"; it must be text or json`},
-		{"--http-addr=x", `--http-addr is "x"; it must be ` + address},
-		{"--data-dir=", `--data-dir is ""; it must be a folder`},
-		{"--id=", `--id is ""; it must be 1 to 64 letters, digits, - and _`},
-		{"--roles=", `--roles is ""; it must be a list of api and relay, such as api,relay`},
-		{"--fresh=maybe", `--fresh is "maybe"; it must be true or false`},
-		{"--postgres-port=65536", `--postgres-port is "65536"; it must be a port from 0 (any free one) to 65535`},
-		{"--nats-port=four", `--nats-port is "four"; it must be a port from 0 (any free one) to 65535`},
-		{"--subscribers=-1", `--subscribers is "-1"; it must be a whole number from 0 to 100`},
-		{"--subscribers=many", `--subscribers is "many"; it must be a whole number from 0 to 100`},
-	} {
+	for _, test := range wrongValues {
 		t.Run(test.variable, func(t *testing.T) {
 			flags := newFlags(t)
 			if strings.HasPrefix(test.variable, "--") {

@@ -87,57 +87,63 @@ func (r target) ask(t *testing.T, headers ...string) orderResponse {
 
 const authorized = "Authorization: Bearer " + token
 
+// every, none, changing and forOperators choose the targets that refuse a request.
+func (r target) every() bool { return true }
+
+func (r target) none() bool { return false }
+
+func (r target) changing() bool {
+	return r.forOperators() || r.method != http.MethodGet && r.method != http.MethodHead
+}
+
+func (r target) forOperators() bool { return r.listener == "admin" && !r.probe() }
+
+// hostileRequests has requests that some targets refuse, and how. A request without a status is refused by none.
+var hostileRequests = map[string]struct {
+	headers []string
+	refused func(target) bool
+	status  int
+	code    string
+}{
+	"a foreign name":                      {[]string{authorized, "Host: evil.example"}, target.every, 421, "host_not_allowed"},
+	"a foreign name with a port":          {[]string{authorized, "Host: evil.example:8090"}, target.every, 421, "host_not_allowed"},
+	"a name that begins as an address":    {[]string{authorized, "Host: 127.0.0.1.evil.example"}, target.every, 421, "host_not_allowed"},
+	"a name that begins as localhost":     {[]string{authorized, "Host: localhost.evil.example"}, target.every, 421, "host_not_allowed"},
+	"a name that ends as localhost":       {[]string{authorized, "Host: evil-localhost"}, target.every, 421, "host_not_allowed"},
+	"rebound, so of the same origin":      {[]string{authorized, "Host: evil.example", "Origin: http://evil.example", "Sec-Fetch-Site: same-origin"}, target.every, 421, "host_not_allowed"},
+	"a page of another site":              {[]string{authorized, "Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, target.changing, 403, "cross_origin"},
+	"a page that hides its origin":        {[]string{authorized, "Origin: null", "Sec-Fetch-Site: cross-site"}, target.changing, 403, "cross_origin"},
+	"a picture on a page of another site": {[]string{authorized, "Sec-Fetch-Site: cross-site"}, target.changing, 403, "cross_origin"},
+	"a page on another port of localhost": {[]string{authorized, "Origin: http://localhost:3000", "Sec-Fetch-Site: same-site"}, target.changing, 403, "cross_origin"},
+	"an old browser":                      {[]string{authorized, "Origin: https://evil.example"}, target.changing, 403, "cross_origin"},
+	"an old browser that hides it":        {[]string{authorized, "Origin: null"}, target.changing, 403, "cross_origin"},
+	"no token":                            {nil, target.forOperators, 401, "unauthorized"},
+	"a token that is too short":           {[]string{"Authorization: Bearer " + token[:15]}, target.forOperators, 401, "unauthorized"},
+	"a token that is too long":            {[]string{authorized + "0"}, target.forOperators, 401, "unauthorized"},
+	"a token in capitals":                 {[]string{"Authorization: Bearer " + strings.ToUpper(token)}, target.forOperators, 401, "unauthorized"},
+	"a token alone":                       {[]string{"Authorization: " + token}, target.forOperators, 401, "unauthorized"},
+	"no token after the scheme":           {[]string{"Authorization: Bearer"}, target.forOperators, 401, "unauthorized"},
+	"another scheme":                      {[]string{"Authorization: Basic " + token}, target.forOperators, 401, "unauthorized"},
+	"two words":                           {[]string{authorized + " x"}, target.forOperators, 401, "unauthorized"},
+
+	"no browser":                {[]string{authorized}, target.none, 0, ""},
+	"a token in lower case":     {[]string{"Authorization: bearer " + token}, target.none, 0, ""},
+	"a token in odd case":       {[]string{"Authorization: bEARER  " + token}, target.none, 0, ""},
+	"localhost":                 {[]string{authorized, "Host: localhost"}, target.none, 0, ""},
+	"localhost, as it may be":   {[]string{authorized, "Host: LocalHost.:8090"}, target.none, 0, ""},
+	"an address":                {[]string{authorized, "Host: 10.1.2.3:8090"}, target.none, 0, ""},
+	"an address of version 6":   {[]string{authorized, "Host: [::1]:8090"}, target.none, 0, ""},
+	"an address without a port": {[]string{authorized, "Host: [fe80::1]"}, target.none, 0, ""},
+	"a person at the address":   {[]string{authorized, "Sec-Fetch-Site: none"}, target.none, 0, ""},
+	"a page of its own":         {[]string{authorized, "Host: localhost:80", "Origin: http://localhost:80", "Sec-Fetch-Site: same-origin"}, target.none, 0, ""},
+}
+
 // TestHostileRequests checks the answers of every route of both listeners to the requests that a browser sends for a foreign page, and to
 // requests without a token. The routers provide the routes, so the test covers new routes too.
 func TestHostileRequests(t *testing.T) {
-	var (
-		everything = func(target) bool { return true }
-		nothing    = func(target) bool { return false }
-		changes    = func(r target) bool {
-			return r.listener == "admin" && !r.probe() || r.method != http.MethodGet && r.method != http.MethodHead
-		}
-		operators = func(r target) bool { return r.listener == "admin" && !r.probe() }
-	)
 	fake, shop := &fakeOperations{}, &shop{}
 	all := listeners(t, fake, shop, slog.New(slog.DiscardHandler), nil)
-	for name, c := range map[string]struct {
-		headers []string
-		refused func(target) bool
-		status  int
-		code    string
-	}{
-		"a foreign name":                      {[]string{authorized, "Host: evil.example"}, everything, 421, "host_not_allowed"},
-		"a foreign name with a port":          {[]string{authorized, "Host: evil.example:8090"}, everything, 421, "host_not_allowed"},
-		"a name that begins as an address":    {[]string{authorized, "Host: 127.0.0.1.evil.example"}, everything, 421, "host_not_allowed"},
-		"a name that begins as localhost":     {[]string{authorized, "Host: localhost.evil.example"}, everything, 421, "host_not_allowed"},
-		"a name that ends as localhost":       {[]string{authorized, "Host: evil-localhost"}, everything, 421, "host_not_allowed"},
-		"rebound, so of the same origin":      {[]string{authorized, "Host: evil.example", "Origin: http://evil.example", "Sec-Fetch-Site: same-origin"}, everything, 421, "host_not_allowed"},
-		"a page of another site":              {[]string{authorized, "Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, changes, 403, "cross_origin"},
-		"a page that hides its origin":        {[]string{authorized, "Origin: null", "Sec-Fetch-Site: cross-site"}, changes, 403, "cross_origin"},
-		"a picture on a page of another site": {[]string{authorized, "Sec-Fetch-Site: cross-site"}, changes, 403, "cross_origin"},
-		"a page on another port of localhost": {[]string{authorized, "Origin: http://localhost:3000", "Sec-Fetch-Site: same-site"}, changes, 403, "cross_origin"},
-		"an old browser":                      {[]string{authorized, "Origin: https://evil.example"}, changes, 403, "cross_origin"},
-		"an old browser that hides it":        {[]string{authorized, "Origin: null"}, changes, 403, "cross_origin"},
-		"no token":                            {nil, operators, 401, "unauthorized"},
-		"a token that is too short":           {[]string{"Authorization: Bearer " + token[:15]}, operators, 401, "unauthorized"},
-		"a token that is too long":            {[]string{authorized + "0"}, operators, 401, "unauthorized"},
-		"a token in capitals":                 {[]string{"Authorization: Bearer " + strings.ToUpper(token)}, operators, 401, "unauthorized"},
-		"a token alone":                       {[]string{"Authorization: " + token}, operators, 401, "unauthorized"},
-		"no token after the scheme":           {[]string{"Authorization: Bearer"}, operators, 401, "unauthorized"},
-		"another scheme":                      {[]string{"Authorization: Basic " + token}, operators, 401, "unauthorized"},
-		"two words":                           {[]string{authorized + " x"}, operators, 401, "unauthorized"},
-
-		"no browser":                {[]string{authorized}, nothing, 0, ""},
-		"a token in lower case":     {[]string{"Authorization: bearer " + token}, nothing, 0, ""},
-		"a token in odd case":       {[]string{"Authorization: bEARER  " + token}, nothing, 0, ""},
-		"localhost":                 {[]string{authorized, "Host: localhost"}, nothing, 0, ""},
-		"localhost, as it may be":   {[]string{authorized, "Host: LocalHost.:8090"}, nothing, 0, ""},
-		"an address":                {[]string{authorized, "Host: 10.1.2.3:8090"}, nothing, 0, ""},
-		"an address of version 6":   {[]string{authorized, "Host: [::1]:8090"}, nothing, 0, ""},
-		"an address without a port": {[]string{authorized, "Host: [fe80::1]"}, nothing, 0, ""},
-		"a person at the address":   {[]string{authorized, "Sec-Fetch-Site: none"}, nothing, 0, ""},
-		"a page of its own":         {[]string{authorized, "Host: localhost:80", "Origin: http://localhost:80", "Sec-Fetch-Site: same-origin"}, nothing, 0, ""},
-	} {
+	for name, c := range hostileRequests {
 		t.Run(name, func(t *testing.T) {
 			done := len(fake.redrive)
 			for _, r := range all {

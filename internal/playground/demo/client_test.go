@@ -15,18 +15,14 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// TestClient checks that an order is placed once, although one instance loses its answers, one is down, and one has forgotten idempotency
-// keys.
-func TestClient(t *testing.T) {
-	var mu sync.Mutex
-	made := make(map[string]string) // by key
-	var bodies []string
+// faultyInstances returns the handlers of instances by their names. They keep the ids of orders in made, by key.
+func faultyInstances(made map[string]string) map[string]http.HandlerFunc {
 	answer := func(w http.ResponseWriter, id string) {
 		w.Header().Set("Trace-Id", "t")
 		w.WriteHeader(http.StatusCreated)
 		_, _ = fmt.Fprintf(w, `{"id": %q}`, id)
 	}
-	handlers := map[string]http.HandlerFunc{
+	return map[string]http.HandlerFunc{
 		"good": func(w http.ResponseWriter, r *http.Request) {
 			key := r.Header.Get("Idempotency-Key")
 			if made[key] == "" {
@@ -42,6 +38,15 @@ func TestClient(t *testing.T) {
 		"forgets": func(w http.ResponseWriter, _ *http.Request) { answer(w, uuid.NewString()) },
 		"refuses": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnprocessableEntity) },
 	}
+}
+
+// TestClient checks that an order is placed once, although one instance loses its answers, one is down, and one has forgotten idempotency
+// keys.
+func TestClient(t *testing.T) {
+	var mu sync.Mutex
+	made := make(map[string]string) // by key
+	var bodies []string
+	handlers := faultyInstances(made)
 	urls := make(map[string]string)
 	for name, handler := range handlers {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
