@@ -180,4 +180,3 @@ func (r *OrderReader) List(ctx context.Context, filter orders.Filter) ([]order.S
 func upToMicrosecond(t time.Time) time.Time {
 	return t.Add(999 * time.Nanosecond).Truncate(time.Microsecond)
 }
-

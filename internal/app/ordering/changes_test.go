@@ -31,7 +31,7 @@ func TestAChangeIsMadeOnce(t *testing.T) {
 	_, err = s.cancel(t.Context(), id)
 	require.ErrorIs(t, err, order.ErrStatus)
 	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped}, s.eventTypes())
-	require.Equal(t, 7, s.notifier.count, "whoever made it may not have rung")
+	require.Equal(t, 7, s.notifier.count, "the process that made the change may have died before it notified")
 }
 
 func TestAKeyIsForOneChange(t *testing.T) {

@@ -202,7 +202,7 @@ func apply(
 	state, refused := verb(o)
 	repeated := refused == nil && !o.HasEvents()
 	if now := o.StoredVersion(); !allowed(now) && (!repeated || !allowed(state.Version-1)) {
-		return order.Snapshot{}, orders.ErrOrderVersion.With("the order is at version %d, which is none that the request is meant for", now)
+		return order.Snapshot{}, orders.ErrOrderVersion.With("the order is at version %d; the request allows only versions %v", now, condition.AllowedVersions)
 	}
 	return state, refused
 }

@@ -21,7 +21,7 @@ var (
 	// ErrOrderExists reports that a new order has the id of another one.
 	ErrOrderExists = fault.New(fault.Conflict, "order_exists", "there is an order of that id already")
 	// ErrOrderVersion reports that the order is not at a version that the request allows.
-	ErrOrderVersion = fault.New(fault.Conflict, "order_version", "the order is not at the version that the request is meant for")
+	ErrOrderVersion = fault.New(fault.Conflict, "order_version", "the order is at a version that the request does not allow")
 	// ErrOrderChanged reports that the order was changed since the caller read it. The caller reads the order again.
 	ErrOrderChanged = fault.New(fault.Conflict, "order_changed", "the order was changed by somebody else at the same time")
 	// ErrEventsNotPulled reports that the caller saves an order whose recorded events it has not pulled.
