@@ -146,7 +146,7 @@ bench-short: ## a short bench within a minute; it fails if a figure is far off i
 	$(GO) test ./test/bench -run TestFigures -count=1 -v -judge $(ARGS)
 
 .PHONY: interleavings
-interleavings: ## every two writes of the program at once, in every order of their statements (`make test` runs a sample); hours
+interleavings: ## every two writes of the program at once, in every order of their statements (`make test` runs a sample); an hour or more
 	$(GO) test ./test/interleavings -run TestInterleavings -count=1 -timeout 0 -v -all $(ARGS)
 
 .PHONY: requests

@@ -234,7 +234,7 @@ func TestPoisonEvent(t *testing.T) {
 	require.Contains(t, string(listed[0].Payload), order.ID)
 
 	s.repairTotals()
-	s.requireCommand(0, "retries 1 dead letters", "retry", "--id", "emails", "--all")
+	s.requireCommand(0, "retries 1 dead letter", "retry", "--id", "emails", "--all")
 	s.requireEffects()
 	require.Contains(t, ready(t, reader), `"status":"ready"`)
 	s.requireCommand(1, "has no dead letter "+id, "retry", "--id", "emails", "--event", id)

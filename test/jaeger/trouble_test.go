@@ -57,7 +57,7 @@ func TestFailedPublish(t *testing.T) {
 	require.Equal(t, "broker_unavailable", failed[0].Tags["error.type"])
 	said, err := infra.Outboxie(t, f.settings, "trace", late.ID)
 	require.NoError(t, err)
-	require.Contains(t, said, "not in the stream yet: outboxie outbox list --order order/"+late.ID)
+	require.Contains(t, said, "shows the event in the stream: outboxie outbox list --order order/"+late.ID)
 	f.broker.Start()
 
 	events, said := f.waitEvents(late)

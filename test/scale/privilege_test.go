@@ -383,6 +383,6 @@ func requireRealignment(t *testing.T, p *privileged, api string) {
 		return strings.Contains(outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "halted: sequence_behind")
 	}, waitTimeout, 50*time.Millisecond)
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt", "--yes"), "outboxie_operator")
-	require.Contains(t, outboxie(t, p.as(operator, "relay"), 0, "outbox", "adopt", "--yes"), "move the 1 event ")
+	require.Contains(t, outboxie(t, p.as(operator, "relay"), 0, "outbox", "adopt", "--yes"), "move 1 event ")
 	requirePlaced(t, api)
 }
