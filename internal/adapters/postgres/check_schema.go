@@ -261,8 +261,8 @@ func (l *Log) checkPositions(ctx context.Context) error {
 	if err == nil && lowest.Valid {
 		err = ErrUnsafe.With("the outbox has a row at position %d, and the relay reads from 1 on, so its event is never published: "+
 			"WITH gone AS (DELETE FROM outbox WHERE position < 1 RETURNING *) INSERT INTO outbox (event_id, aggregate_type, aggregate_id, "+
-			"aggregate_version, event_type, subject, headers, payload) SELECT event_id, aggregate_type, aggregate_id, aggregate_version, "+
-			"event_type, subject, headers, payload FROM gone ORDER BY position", lowest.Int64)
+			"aggregate_version, event_type, subject, headers, payload, recorded_at) SELECT event_id, aggregate_type, aggregate_id, "+
+			"aggregate_version, event_type, subject, headers, payload, recorded_at FROM gone ORDER BY position", lowest.Int64)
 	}
 	return err
 }

@@ -41,7 +41,7 @@ var eventIDs = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 // events. ?3 says that ?2 has all of them.
 var chosen = `
 WITH misplaced AS (
-	SELECT o.position, o.aggregate_type, o.aggregate_id, o.position <= c.purged_to AS purged, 
+	SELECT o.position, o.aggregate_type, o.aggregate_id, o.position <= c.purged_to AS purged,
 		coalesce(o.event_id::text = ANY (?2::text[]), false) AS published
 	FROM outbox_cursor AS c, outbox AS o
 	WHERE c.relay = ?0 AND (` + belowPurged + ` OR ` + recordedLater + ` OR ?3 AND o.position > c.position AND o.position <= ?1) AND ` + notParked + `

@@ -309,3 +309,25 @@ func TestDeskSaysThatTheSchemaIsMissing(t *testing.T) {
 	_, err = h.desk().Cursor(t.Context())
 	require.ErrorIs(t, err, postgres.ErrSchema)
 }
+
+// TestListAsksOnlyForThePayloadsThatItShows checks that Postgres does not send the payloads behind the limit of a list. The payloads of the
+// rows that are omitted count as memory if they are read.
+func TestListAsksOnlyForThePayloadsThatItShows(t *testing.T) {
+	h := newHarness(t)
+	const times = 4 // as many bytes as a list may have
+	count := times * operations.MaxListedBytes / operations.MaxListedPayload
+	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+		SELECT gen_random_uuid(), 'order', 'a', version, 't', 'orders.x', to_json(repeat('x', ?0 - 2)) FROM generate_series(1, ?1) AS version`,
+		operations.MaxListedPayload, count)
+	var found []operations.ListedEvent
+	used := allocated(func() {
+		var err error
+		found, err = h.desk().List(t.Context(), operations.EventFilter{Limit: count, Payloads: true})
+		require.NoError(t, err)
+	})
+	require.Len(t, found, count)
+	for i, listed := range found {
+		require.Equal(t, i < count/times, listed.Omitted == "" && len(listed.Payload) == operations.MaxListedPayload, "entry %d", i)
+	}
+	require.Less(t, used, times*operations.MaxListedBytes)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -204,7 +205,7 @@ func (o *Operator) RemoveTombstone(ctx context.Context, subscriber string) error
 		case left:
 			return inbox.ErrNotErased.With("rows of the forgotten subscriber %s are left", subscriber)
 		}
-		for _, table := range append(subscriberTables[1:], "subscribers") {
+		for _, table := range slices.Concat(subscriberTables[1:], []string{"subscribers"}) {
 			if err := run(ctx, tx, "DELETE FROM "+table+" WHERE subscriber = ?0", subscriber); err != nil { //nolint:gosec // the names are constants
 				return err
 			}

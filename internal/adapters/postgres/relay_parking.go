@@ -48,7 +48,7 @@ var reconcileStatement = fencedRevision + `, taken AS (
 	FROM written, outbox_parked AS tail, outbox_parked AS p
 	WHERE tail.position = ?7 AND tail.state = 'redrive' AND p.state = 'redrive' AND p.position <= tail.position
 		AND p.aggregate_type = tail.aggregate_type AND p.aggregate_id = tail.aggregate_id
-		AND EXISTS (SELECT FROM outbox AS o WHERE o.position = p.position) -- as for what is due
+		AND EXISTS (SELECT FROM outbox AS o WHERE o.position = p.position) -- as in redriveStatement
 ), redriven AS (
 	UPDATE outbox_parked AS p SET state = 'redriven', stream_sequence = published.sequence, changed_at = clock_timestamp()
 	FROM published WHERE p.position = published.position AND p.state = 'redrive'
