@@ -75,8 +75,8 @@ func Connect(o Options) (*nats.Conn, error) {
 			told.Clear()
 			logger.Info("connected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
 			if o.openToAll(nc.AuthRequired(), nc.ConnectedAddr()) {
-				logger.Warn("NATS asks nobody who they are: whoever reaches it reads every event and can publish events that subscribers "+
-					"apply. Give it users, for example docker/nats-permissions.conf", "url", connectedTo(nc))
+				logger.Warn("NATS accepts clients without credentials, so every client can read every event, and can publish events that "+
+					"subscribers apply: give NATS users, for example docker/nats-permissions.conf", "url", connectedTo(nc))
 			}
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {

@@ -130,7 +130,7 @@ func (d direct) end(status *nats.Msg, messages []stored, previous uint64) ([]sto
 }
 
 func (d direct) lost(previous, next uint64) error {
-	return ErrUnavailable.With("what came of stream %s after sequence %d and before %d is not all that was sent", d.stream, previous, next)
+	return ErrUnavailable.With("messages of stream %s between the sequences %d and %d were lost on the way: read again", d.stream, previous, next)
 }
 
 // judge checks the headers of an answer. size is the number of bytes that the headers took. It returns the message, and the sequence of the

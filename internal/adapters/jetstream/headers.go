@@ -230,9 +230,9 @@ func refusal(entry outbox.Entry, headers int, limits limits) string {
 	case len(entry.Subject) > maxSubject:
 		return "its subject is longer than " + strconv.Itoa(maxSubject) + " bytes"
 	case !literal(entry.Subject):
-		return "its subject " + strconv.Quote(entry.Subject) + " is not one to publish to"
+		return "its subject " + strconv.Quote(entry.Subject) + " is not valid: it has an empty token, a wildcard or white space"
 	case entry.Subject == controlSubject(limits.stream):
-		return "its subject " + entry.Subject + " is that of the engine's own notices, which no subscriber gets"
+		return "its subject " + entry.Subject + " is reserved for the relay's control messages"
 	case !coveredByAny(entry.Subject, limits.subjects):
 		return "its subject " + entry.Subject + " is not one of stream " + limits.stream + " (" + strings.Join(limits.subjects, ", ") + ")"
 	}

@@ -48,7 +48,7 @@ var _ inbox.Stream = (*Reader)(nil)
 // NewReader returns a reader, and does not wait for the broker. The caller closes the reader.
 func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
 	if !validSubscriber.MatchString(o.Subscriber) {
-		return nil, fault.New(fault.Invalid, "invalid_subscriber", "a subscriber id has 1 to 64 letters, digits, - and _, unlike %q", o.Subscriber)
+		return nil, fault.New(fault.Invalid, "invalid_subscriber", "the subscriber id %q is not valid: use 1 to 64 letters, digits, - and _", o.Subscriber)
 	}
 	r := &Reader{direct: newDirect(nc, o.Stream), o: o, stored: make(chan struct{}, 1)}
 	subscription, err := nc.Subscribe(storedSubject(o.Stream), func(*nats.Msg) { signal(r.stored) })
@@ -174,8 +174,8 @@ func (r *Reader) LegacyConsumer(ctx context.Context) (former inbox.LegacyConsume
 		return inbox.LegacyConsumer{}, false, inbox.ErrNoStream.With("stream %s does not exist yet", r.o.Stream)
 	case errors.Is(err, nats.ErrPermissionViolation):
 		r.warnedNoFormer.Do(func() {
-			r.o.Logger.Warn("the subscriber may not look for the consumer of a former version, and takes it for missing", "subscriber", r.o.Subscriber,
-				"error", err)
+			r.o.Logger.Warn("the NATS user may not read the consumer of an earlier version of this subscriber, which starts as if there were no such "+
+				"consumer: allow the request to the user, if there may be one", "subscriber", r.o.Subscriber, "error", err)
 		})
 		return inbox.LegacyConsumer{}, false, nil
 	case err != nil:

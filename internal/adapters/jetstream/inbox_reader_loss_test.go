@@ -62,7 +62,7 @@ func TestReadNoticesWhatIsLost(t *testing.T) {
 		given = slices.Delete(slices.Clone(whole), missing, missing+1)
 		_, err = reader.Read(t.Context(), 3, everything)
 		requireOutage(t, err)
-		require.ErrorContains(t, err, "is not all that was sent")
+		require.ErrorContains(t, err, "were lost on the way")
 	}
 	for what, bad := range map[string][]answer{
 		"before the first":  {{sequence: 2}, {previous: 2, status: "204"}},

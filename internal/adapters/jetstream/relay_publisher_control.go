@@ -36,7 +36,7 @@ func (p *Publisher) PublishControl(ctx context.Context, after uint64, control re
 		message, size = encodeControl(p.o.Stream, after+1, control, kept)
 	}
 	if err := p.storeOne(ctx, after, message); err != nil {
-		return after, fmt.Errorf("notice at position %d: %w", control.Position, err)
+		return after, fmt.Errorf("publish the control message for position %d: %w", control.Position, err)
 	}
 	return after + 1, nil
 }

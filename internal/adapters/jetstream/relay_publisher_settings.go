@@ -66,7 +66,7 @@ var streamRules = []streamRule{
 		found: func(c jetstream.StreamConfig, o PublisherOptions) bool {
 			return coveredByAny(leaderSubject(o.Stream, 1), c.Subjects)
 		},
-		meaning: "the stream also stores the questions for the leader, and answers them: a dead leader is followed late",
+		meaning: "the stream also stores and answers the questions whether the leader lives, so a dead leader is replaced only when its lease expires",
 	},
 	{
 		name: "retention", value: "`interest` or `workqueue`", reaction: refused,
@@ -83,19 +83,19 @@ var streamRules = []streamRule{
 	{
 		name: "max_bytes", value: "not as `STREAM_MAX_BYTES` says", reaction: warned,
 		found:   func(c jetstream.StreamConfig, o PublisherOptions) bool { return differs(c.MaxBytes, o.MaxBytes) },
-		meaning: "the stream's is kept, if it is larger; " + fewer,
+		meaning: "the stream keeps its own value, if that is larger; " + fewer,
 	},
 	{name: "discard", value: "`new`", reaction: harmless, meaning: "a full stream takes nothing more, and events wait in the outbox until it has room"},
 	{
 		name: "discard_new_per_subject", value: "on", reaction: refused,
 		found:   func(c jetstream.StreamConfig, _ PublisherOptions) bool { return c.DiscardNewPerSubject },
-		meaning: "a subject that is full takes no event any more, and all later events wait for it for ever",
+		meaning: "a full subject takes no more events, and all later events wait for ever",
 		repair:  editStream + "--no-discard-per-subject",
 	},
 	{
 		name: "max_age", value: "not as `STREAM_MAX_AGE` says", reaction: warned,
 		found:   func(c jetstream.StreamConfig, o PublisherOptions) bool { return differs(c.MaxAge, o.MaxAge) },
-		meaning: "the stream's is kept, if it is larger; " + fewer,
+		meaning: "the stream keeps its own value, if that is larger; " + fewer,
 	},
 	{
 		name: "max_msgs_per_subject", value: "a limit", reaction: warned,
@@ -114,12 +114,12 @@ var streamRules = []streamRule{
 		found: func(c jetstream.StreamConfig, o PublisherOptions) bool {
 			return o.Replicas > 0 && o.Replicas < c.Replicas
 		},
-		meaning: "the stream's are kept",
+		meaning: "the stream keeps its own value",
 	},
 	{
 		name: "no_ack", value: "on", reaction: refused,
 		found:   func(c jetstream.StreamConfig, _ PublisherOptions) bool { return c.NoAck },
-		meaning: "nobody learns what was stored, so each event takes as long as an answer is waited for",
+		meaning: "the broker does not acknowledge, so the relay waits the whole timeout for each event",
 		repair:  editStream + "--ack",
 	},
 	{name: "duplicate_window", value: "any", reaction: harmless, meaning: "events carry no `Nats-Msg-Id`"},
@@ -139,7 +139,7 @@ var streamRules = []streamRule{
 	{
 		name: "sealed", value: "on", reaction: refused,
 		found:   func(c jetstream.StreamConfig, _ PublisherOptions) bool { return c.Sealed },
-		meaning: "the stream takes nothing any more, for ever",
+		meaning: "the stream never takes a message again",
 		repair:  remake,
 	},
 	{name: "deny_delete", value: "on", reaction: harmless},

@@ -86,7 +86,7 @@ func (l *Log) checkTables(ctx context.Context, sets []Set) error {
 			return ErrUnsafe.With("the table %[1]s inherits from outbox, so its rows show in the log with positions of their own: "+
 				"ALTER TABLE %[1]s NO INHERIT outbox", child)
 		case parent != "":
-			return ErrUnsafe.With("outbox is a partition of %[1]s, so rows get into it with positions that it did not deal: "+
+			return ErrUnsafe.With("outbox is a partition of %[1]s, so rows get into it with positions that it did not give out: "+
 				"ALTER TABLE %[1]s DETACH PARTITION outbox", parent)
 		}
 		return nil

@@ -189,7 +189,7 @@ func checkFormat(conn *pgconn.PgConn, database string) error {
 		return err
 	}
 	if encoding := conn.ParameterStatus("server_encoding"); encoding != "" && encoding != "UTF8" {
-		return ErrEncoding.With("the encoding of the database %[1]s is %[2]s, which cannot hold every payload, or does not check it: make a "+
+		return ErrEncoding.With("the encoding of the database %[1]s is %[2]s, which cannot store every payload, or does not validate text: make a "+
 			"database with createdb --encoding=UTF8 --template=template0, restore a dump of %[1]s into it, and name it in DATABASE_URL",
 			database, encoding)
 	}

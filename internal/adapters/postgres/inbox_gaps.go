@@ -118,7 +118,7 @@ func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole
 		return failed
 	})
 	if err != nil {
-		return inbox.HoleContents{}, classify(ctx, fmt.Errorf("look for what subscriber %s lost in the stream: %w", subscriber, err))
+		return inbox.HoleContents{}, classify(ctx, fmt.Errorf("read the removed events of subscriber %s from the log: %w", subscriber, err))
 	}
 	return lost, nil
 }

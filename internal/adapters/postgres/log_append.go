@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var errDisorder = fault.New(fault.Internal, "positions_disordered", "the log dealt positions in another order than asked")
+var errDisorder = fault.New(fault.Internal, "positions_disordered", "Postgres gave out positions in another order than the rows have")
 
 // messageRow is a row of the outbox as a writer inserts it. The database sets its position and its time.
 type messageRow struct {
@@ -89,7 +89,7 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 }
 
 // errDealtTwice reports that a position is taken. The event itself is correct.
-var errDealtTwice = relay.ErrSequenceBehind.With("the sequence of outbox.position went back and deals positions that are taken, " +
+var errDealtTwice = relay.ErrSequenceBehind.With("the sequence of outbox.position went back and gives out positions that are taken, " +
 	"so nothing can be recorded: repair it with `outboxie outbox adopt --yes`")
 
 // dataException is the class of SQLSTATEs for a value that does not fit its type.

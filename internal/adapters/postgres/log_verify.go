@@ -121,14 +121,14 @@ func misplacedEvents(count int64, upTo outbox.Position) string {
 }
 
 func sequenceBehind(next, highest outbox.Position) error {
-	return relay.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, but %d was dealt before", next, highest)
+	return relay.ErrSequenceBehind.With("the sequence of outbox.position went back: its next position is %d, but %d was given out before", next, highest)
 }
 
 func historyLost(from outbox.Progress, id sql.NullString) error {
 	if !id.Valid {
-		return relay.ErrHistoryLost.With("the log has no row at position %d, from where event %q was published", from.Position, from.EventID)
+		return relay.ErrHistoryLost.With("the log has no row at position %d, but event %q was published from this position", from.Position, from.EventID)
 	}
-	return relay.ErrHistoryLost.With("position %d of the log holds event %s, but event %q was published from there",
+	return relay.ErrHistoryLost.With("position %d of the log holds event %s, but event %q was published from this position",
 		from.Position, id.String, from.EventID)
 }
 

@@ -106,8 +106,8 @@ func (m *migrator) checkUnreadable(ctx context.Context) error {
 	err := m.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM unnest(?1::text[], ?2::text[]) AS made (relation, field)
 		JOIN pg_attribute AS a ON a.attrelid = to_regclass(made.relation) AND a.attname = made.field)`, m.set.legacyArgs()...).Scan(&ours)
 	if err == nil && ours {
-		err = ErrMayNotMigrate.With("an earlier version of outboxie has made the %s's tables, and this role may not read %s, which says up to "+
-			"where: run `outboxie migrate up` as the role that owns them, and then docker/roles.sql if you use its roles", m.set, goose.DefaultTablename)
+		err = ErrMayNotMigrate.With("an earlier version of outboxie has made the %s's tables, and this role may not read %s, which lists the "+
+			"applied migrations: run `outboxie migrate up` as the role that owns them, and then docker/roles.sql if you use its roles", m.set, goose.DefaultTablename)
 	}
 	return err
 }

@@ -109,7 +109,7 @@ func (m *migrator) watch(ctx context.Context) (stop func()) {
 				continue
 			}
 			if waited, due := waiting.due(); due {
-				m.logger.WarnContext(ctx, "an index waits for open transactions, while everybody else goes on",
+				m.logger.WarnContext(ctx, "the build of an index waits for open transactions; other transactions are not blocked",
 					"waited", waited.Round(time.Millisecond), "blocked_by", blockers)
 			}
 		}

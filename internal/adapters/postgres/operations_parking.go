@@ -87,7 +87,7 @@ func (p *Parking) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, 
 	var rows []parkedRow
 	err := p.db.NewRaw(waitingStatement, max(limit, 0)).Scan(ctx, &rows)
 	if err != nil {
-		return nil, classify(ctx, fmt.Errorf("list what is parked: %w", err))
+		return nil, classify(ctx, fmt.Errorf("list the parked events: %w", err))
 	}
 	events := make([]relay.ParkedEvent, 0, len(rows))
 	for _, row := range rows {

@@ -31,7 +31,7 @@ var errMayNotRealign = fault.New(fault.Invalid, "may_not_realign",
 	"this role may not set the sequence of the outbox and move events: adopt again as the role that may (outboxie_operator in docker/roles.sql)")
 
 var errUnmovable = fault.New(fault.Invalid, "may_not_be_moved",
-	"an event that has to be moved is from before a constraint of the outbox, which refuses it now, so nothing was changed: correct or "+
+	"an event that has to be moved is older than a constraint of the outbox and violates it, so nothing was changed: correct or "+
 		"delete its row, and adopt again; docs/operations.md, \"A parked row that has to be corrected\", has the statement")
 
 // eventIDs finds the first event id in the text by which Postgres refuses a row.

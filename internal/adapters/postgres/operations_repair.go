@@ -35,14 +35,14 @@ func (a *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([
 	}
 	rows, err := a.db.QueryContext(ctx, hasEventsStatement, pgdialect.Array(positions), pgdialect.Array(ids))
 	if err != nil {
-		return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
+		return nil, classify(ctx, fmt.Errorf("look up %d events in the log: %w", len(places), err))
 	}
 	defer func() { _ = rows.Close() }()
 	var held []outbox.Progress
 	for rows.Next() {
 		var place outbox.Progress
 		if err := rows.Scan(&place.Position, &place.EventID); err != nil {
-			return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
+			return nil, classify(ctx, fmt.Errorf("look up %d events in the log: %w", len(places), err))
 		}
 		held = append(held, place)
 	}

@@ -117,7 +117,7 @@ func (s *session) direct(ctx context.Context, do func(context.Context, *pgx.Conn
 	return call.end(do(call.ctx, s.Conn.Conn())) //nolint:contextcheck // call.ctx comes from ctx
 }
 
-var errPrepared = errors.New("statements are not prepared through database/sql: PgBouncer has no place for them, and they have no deadline")
+var errPrepared = errors.New("statements are not prepared through database/sql: PgBouncer in transaction mode cannot keep them, and they have no deadline")
 
 // Prepare is refused.
 func (s *session) Prepare(string) (driver.Stmt, error) { return nil, errPrepared }

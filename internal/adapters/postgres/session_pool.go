@@ -114,7 +114,7 @@ func accept(ctx context.Context, conn *pgconn.PgConn, database, statement string
 		return err
 	}
 	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) < 4 {
-		return errors.New("a new session was not told what it leads to")
+		return errors.New("the first statement of a new session returned an unexpected result")
 	}
 	is := func(column int) bool { return string(results[0].Rows[0][column]) == "t" }
 	standby, readOnly, noSchema := is(0), is(1), is(2)
