@@ -58,7 +58,7 @@ type Options struct {
 // message would be sent after the reconnect, when the engine has already given it up.
 func Connect(o Options) (*nats.Conn, error) {
 	logger, prefix := o.Logger, o.inboxPrefix()
-	var told sync.Map // the errors since the last connection, so that each is logged only once
+	var logged sync.Map // the errors since the last connection, so that each is logged only once
 	nc, err := nats.Connect(o.URL, append(o.security(),
 		nats.Name(o.Name),
 		nats.CustomInboxPrefix(prefix),
@@ -72,7 +72,7 @@ func Connect(o Options) (*nats.Conn, error) {
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsUnanswered),
 		nats.ConnectHandler(func(nc *nats.Conn) {
-			told.Clear()
+			logged.Clear()
 			logger.Info("connected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
 			if o.openToAll(nc.AuthRequired(), nc.ConnectedAddr()) {
 				logger.Warn("NATS accepts clients without credentials, so every client can read every event, and can publish events that "+
@@ -86,20 +86,20 @@ func Connect(o Options) (*nats.Conn, error) {
 			logger.Warn("lost the connection to NATS", "error", err)
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			told.Clear()
+			logged.Clear()
 			logger.Info("reconnected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err == nil { // the client has connected meanwhile, which sets err to nil
 				return
 			}
-			if _, known := told.LoadOrStore(err.Error(), true); !known {
+			if _, known := logged.LoadOrStore(err.Error(), true); !known {
 				logger.Warn("NATS cannot be reached", "error", err)
 			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) { // a denied call may be tried ten times a second
-				if _, known := told.LoadOrStore(err.Error(), true); known {
+				if _, known := logged.LoadOrStore(err.Error(), true); known {
 					return
 				}
 				if strings.Contains(err.Error(), `Subscription to "`+prefix+`.`) {

@@ -33,8 +33,8 @@ const (
 	// and control messages. The id is empty if the log's row is gone.
 	headerProgress = "Outbox-Progress"
 
-	headerParked = "Outbox-Parked" // of a control message: why the event at its progress was parked
-	headerKept   = "Outbox-Kept"   // of a control message: the sequence of our last message before it
+	headerParked  = "Outbox-Parked" // of a control message: why the event at its progress was parked
+	headerLastOwn = "Outbox-Kept"   // of a control message: the sequence of our last message before it
 
 	specVersion = "1.0"
 	contentType = "application/json"
@@ -164,7 +164,7 @@ func metaOf(header nats.Header) relay.MessageMeta {
 	case isEvent:
 		return relay.MessageMeta{Own: true, Progress: progress, Event: event, Redriven: true}
 	}
-	kept, err := strconv.ParseUint(header.Get(headerKept), 10, 64)
+	kept, err := strconv.ParseUint(header.Get(headerLastOwn), 10, 64)
 	if err != nil {
 		kept = math.MaxUint64 // the header is missing or unreadable
 	}

@@ -69,7 +69,7 @@ func TestSubscribersRights(t *testing.T) {
 	select {
 	case <-reader.Stored():
 	case <-time.After(patience):
-		require.Fail(t, "the bell does not cross accounts")
+		require.Fail(t, "notifications do not cross accounts")
 	}
 	messages, err := reader.Read(t.Context(), 1, inbox.ReadLimit{Count: 1000, Bytes: 8 << 20})
 	require.NoError(t, err)

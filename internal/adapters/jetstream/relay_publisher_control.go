@@ -73,7 +73,7 @@ func encodeControl(stream string, sequence uint64, control relay.ControlMessage,
 	h.add(headerTime, time.Now().UTC().Format(time.RFC3339Nano))
 	h.add(headerContentType, contentType)
 	h.add(headerProgress, progressText(control.Progress))
-	h.add(headerKept, strconv.FormatUint(control.LastOwnSequence, 10))
+	h.add(headerLastOwn, strconv.FormatUint(control.LastOwnSequence, 10))
 	if reason != "" {
 		h.add(headerParked, escape(reason))
 	}

@@ -155,7 +155,7 @@ func TestRowsBelowTheFirstPositionKeepTheirTime(t *testing.T) {
 	err := h.log.Check(t.Context())
 	require.ErrorIs(t, err, postgres.ErrUnsafe)
 	exec(t, h.others, err.Error()[strings.LastIndex(err.Error(), ": ")+2:])
-	found, err := h.desk().List(t.Context(), operations.EventFilter{Limit: 2})
+	found, err := h.relayAdmin().List(t.Context(), operations.EventFilter{Limit: 2})
 	require.NoError(t, err)
 	require.Len(t, found, 1)
 	require.True(t, found[0].RecordedAt.Equal(time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)), "%v", found[0].RecordedAt)

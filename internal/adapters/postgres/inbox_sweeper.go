@@ -12,9 +12,9 @@ import (
 
 var _ inbox.Sweeper = (*Inbox)(nil)
 
-// lookedAt bounds the rows that Candidates reads of each table: lookedAt times its limit. So Candidates is cheap while the log keeps
-// everything. The oldest events leave the log first, so a younger candidate does not wait for long behind older ones.
-const lookedAt = 4
+// candidateFactor bounds the rows that Candidates reads of each table: candidateFactor times its limit. So Candidates is cheap while the
+// log keeps everything. The oldest events leave the log first, so a younger candidate does not wait for long behind older ones.
+const candidateFactor = 4
 
 const (
 	uuidPattern = `'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'`
@@ -45,7 +45,7 @@ SELECT EXISTS (SELECT FROM outbox_cursor WHERE stream_created = ?1), ARRAY (SELE
 // Candidates runs one statement, so that it reads the log, its parking lot and its stream at one moment.
 func (i *Inbox) Candidates(ctx context.Context, subscriber, stream string, age time.Duration, limit int) (ids []string, why string, err error) {
 	ours := false
-	err = i.db.QueryRowContext(ctx, forgettableStatement, subscriber, stream, age.Microseconds(), limit, lookedAt*limit).
+	err = i.db.QueryRowContext(ctx, forgettableStatement, subscriber, stream, age.Microseconds(), limit, candidateFactor*limit).
 		Scan(&ours, pgdialect.Array(&ids))
 	if err != nil {
 		return nil, "", classify(ctx, fmt.Errorf("find inbox rows of subscriber %s that may be deleted: %w", subscriber, err))

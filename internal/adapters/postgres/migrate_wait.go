@@ -60,7 +60,7 @@ func (m *migrator) try(ctx context.Context, what string, do change) error {
 	if err := m.adopt(ctx); err != nil {
 		return err
 	}
-	known, err := m.versions(ctx)
+	known, err := m.readVersions(ctx)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (m *migrator) try(ctx context.Context, what string, do change) error {
 		return err
 	}
 	stop := m.watch(ctx)
-	done, err := do(allow(ctx, migrating), provider)
+	done, err := do(allow(ctx, migrationTime), provider)
 	stop()
 	var partial *goose.PartialError
 	if errors.As(err, &partial) {

@@ -17,7 +17,7 @@ var _ operations.ParkingAdmin = (*Parking)(nil)
 // Redrive runs its statement twice. When the relay parks an event behind another one, it locks the earlier event. If the first statement
 // waited for that lock, it did not see the new event.
 func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	total := 0
 	for range 2 {
 		query := p.db.NewUpdate().Table("outbox_parked").

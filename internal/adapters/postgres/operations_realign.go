@@ -82,7 +82,7 @@ SELECT count(*) FROM moved`
 // Realign locks the table, so that no writer holds a position that was given out before. A writer that waits for the lock gets its position
 // after the lock is free.
 func (a *RelayAdmin) Realign(ctx context.Context, r operations.Realignment) (moved int64, err error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	var rows int64
 	var behind bool
 	args := []any{a.relay, int64(r.Position), pgdialect.Array(r.Published), r.Complete}

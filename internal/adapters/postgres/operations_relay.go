@@ -32,7 +32,7 @@ func NewRelayAdmin(db *bun.DB, relay, stream string) *RelayAdmin {
 
 // Status sends several statements, so its values may be a few milliseconds apart.
 func (a *RelayAdmin) Status(ctx context.Context) (operations.RelayStatus, error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	status, err := a.relayStatus(ctx)
 	if err == nil {
 		status.Unpublished, status.Oldest, err = countBehind(ctx, a.db, status.Position)
@@ -111,7 +111,7 @@ func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (cou
 
 // List asks only for the payloads that it returns.
 func (a *RelayAdmin) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	rows, err := a.listQuery(filter).Rows(ctx)
 	if err != nil {
 		return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))

@@ -51,7 +51,7 @@ func TestTransactionOpensWithItsFirstStatement(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			exec(t, watch, "TRUNCATE numbers")
 			begin := func(ctx context.Context) bun.Tx {
-				tx, err := db.BeginTx(postgres.OpensLate(ctx), &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+				tx, err := db.BeginTx(postgres.WithLateBegin(ctx), &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 				require.NoError(t, err)
 				requireState("idle")
 				return tx
