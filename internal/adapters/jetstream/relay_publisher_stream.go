@@ -225,6 +225,7 @@ func (p *Publisher) Findings() []string {
 	return nil
 }
 
+// controlSubject is the subject of control messages. Earlier versions called them notices, and existing streams have this subject.
 func controlSubject(stream string) string { return "outboxie." + stream + ".notices" }
 func wakeSubject(stream string) string    { return "outboxie." + stream + ".wake" }
 func storedSubject(stream string) string  { return "outboxie." + stream + ".stored" }

@@ -39,7 +39,7 @@ func on[T any](call func(ctx context.Context, db *bun.DB) (T, error)) dbCall {
 // calls returns a call of every method of the ports outside transactions.
 func calls() map[string]dbCall {
 	all := make(map[string]dbCall)
-	for _, some := range []map[string]dbCall{relayCalls(), operatingCalls(), subscriberCalls(), operatorCalls()} {
+	for _, some := range []map[string]dbCall{relayCalls(), operatingCalls(), subscriberCalls(), letterCalls(), operatorCalls()} {
 		for name, call := range some {
 			all[name] = call
 		}
@@ -170,7 +170,6 @@ var errNo = errors.New("no")
 func newInbox(db *bun.DB) *postgres.Inbox { return postgres.NewInbox(db, postgres.InboxOptions{}) }
 
 func subscriberCalls() map[string]dbCall {
-	missing := relaytest.NewMessage("a", 1).ID
 	return map[string]dbCall{
 		"inbox.Checkpoints.CreateLanes": func(ctx context.Context, db *bun.DB) error {
 			return newInbox(db).CreateLanes(ctx, subscriber, 1, "S", inbox.StreamPosition{})
@@ -195,6 +194,13 @@ func subscriberCalls() map[string]dbCall {
 			_, found, err := newInbox(db).Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 1}, ignore, giveUp)
 			return found, err
 		}),
+	}
+}
+
+// letterCalls are calls about letters that do not exist, and about the inbox of a subscriber that does not exist.
+func letterCalls() map[string]dbCall {
+	missing := relaytest.NewMessage("a", 1).ID
+	return map[string]dbCall{
 		"operations.DeadLetterAdmin.Letters": on(func(ctx context.Context, db *bun.DB) ([]inbox.Letter, error) {
 			return newInbox(db).Letters(ctx, subscriber, 1)
 		}),
