@@ -14,7 +14,7 @@ func letter(n int, state string) checker.Letter {
 
 // runWithPoison is a run in which version 2 of order 1 cannot be handled. Version 3 waits behind it. Order 2 failed for a while.
 func runWithPoison() *testRun {
-	r := saneRun()
+	r := soundRun()
 	r.ledger.Poisoned(id(3))
 	r.ledger.FailsForAWhile(id(2))
 	r.letters = []checker.Letter{letter(3, "dead"), letter(6, "waiting"), letter(2, ""), letter(5, "")}
@@ -30,8 +30,8 @@ func runWithDecisions() *testRun {
 	return r
 }
 
-// TestALifeWithLettersPasses checks that dead letters with a reason are no violation.
-func TestALifeWithLettersPasses(t *testing.T) {
+// TestARunWithLettersPasses checks that dead letters with a reason are no violation.
+func TestARunWithLettersPasses(t *testing.T) {
 	for name, r := range map[string]*testRun{"dead": runWithPoison(), "discarded": runWithDecisions()} {
 		verdict, err := checker.Verify(r.history())
 		require.NoError(t, err)
@@ -83,12 +83,12 @@ func TestEachViolationOfLettersIsNoticed(t *testing.T) {
 			[]checker.Check{checker.Versions, checker.Order},
 		},
 		{
-			"an event that was given up took effect", runWithDecisions,
+			"an event that was discarded took effect", runWithDecisions,
 			func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
 			[]checker.Check{checker.Effects, checker.Order},
 		},
 		{
-			"a healthy event was given up", runWithDecisions,
+			"an event that can be handled was discarded", runWithDecisions,
 			func(r *testRun) { r.letters[1].State = "discarded"; r.effects = r.effects[:3] },
 			[]checker.Check{checker.Effects},
 		},

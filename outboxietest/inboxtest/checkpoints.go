@@ -35,7 +35,7 @@ func TestCheckpoints(t *testing.T, open func(t *testing.T) Store) {
 		{"marks are kept, and removed by a rewind", checkpointsMarks},
 		{"the newest marks are kept", checkpointsMarksKept},
 		{"a lost connection is an outage", checkpointsOutage},
-		{"nothing is known of a subscriber unheard of", checkpointsUnknown},
+		{"nothing is known of an unknown subscriber", checkpointsUnknown},
 	})
 }
 

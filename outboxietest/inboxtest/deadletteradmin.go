@@ -21,7 +21,7 @@ func TestDeadLetterAdmin(t *testing.T, open func(t *testing.T) LetterStore) {
 	runSuite(t, func(t *testing.T) *letters { return newLetters(open(t)) }, []promise[*letters]{
 		{"the list has what needs attention", adminList},
 		{"states follow from the other letters", adminStates},
-		{"what does not exist is said so", adminUnknown},
+		{"an unknown letter is an error", adminUnknown},
 		{"what is not dead is not retried", adminNotDead},
 		{"a message that cannot be read is only given up", adminUnreadable},
 		{"a discarded event never takes effect", adminDiscard},
@@ -120,15 +120,15 @@ func adminNotDead(t *testing.T, l *letters) {
 	err := l.Letters.Retry(t.Context(), subscriber, events[1].ID)
 	require.ErrorIs(t, err, inbox.ErrNotDead)
 	require.Equal(t, fault.Conflict, fault.KindOf(err))
-	require.EqualError(t, err, "event "+events[1].ID+" waits behind an earlier one of order/it's ?0 and is handled after it: retry that one")
+	require.EqualError(t, err, "event "+events[1].ID+" waits behind an earlier event of order/it's ?0: retry the earlier event")
 	l.retry(t, events[0])
 	err = l.Letters.Retry(t.Context(), subscriber, events[0].ID)
 	require.ErrorIs(t, err, inbox.ErrNotDead)
-	require.EqualError(t, err, "event "+events[0].ID+" is being tried already; so far it failed 0 times")
+	require.EqualError(t, err, "event "+events[0].ID+" is being retried already, and has failed 0 times")
 	l.discard(t, events[0])
 	require.ErrorIs(t, l.Letters.Retry(t.Context(), subscriber, events[0].ID), inbox.ErrNoLetter)
 	err = l.Letters.Retry(t.Context(), subscriber, events[1].ID)
-	require.EqualError(t, err, "event "+events[1].ID+" is being tried already; so far it failed 0 times")
+	require.EqualError(t, err, "event "+events[1].ID+" is being retried already, and has failed 0 times")
 }
 
 func adminUnreadable(t *testing.T, l *letters) {

@@ -78,7 +78,7 @@ func hole(last uint64) inbox.Hole {
 	return h
 }
 
-func (g *holes) lost(t *testing.T, h inbox.Hole, limit inbox.ReadLimit) (inbox.HoleContents, []int) {
+func (g *holes) readHole(t *testing.T, h inbox.Hole, limit inbox.ReadLimit) (inbox.HoleContents, []int) {
 	t.Helper()
 	lost, err := g.HoleStore.Log.ReadHole(t.Context(), subscriber, h, limit)
 	require.NoError(t, err)
@@ -91,7 +91,7 @@ func (g *holes) lost(t *testing.T, h inbox.Hole, limit inbox.ReadLimit) (inbox.H
 }
 
 func holeInOrder(t *testing.T, g *holes) {
-	lost, positions := g.lost(t, hole(4), wholeHole)
+	lost, positions := g.readHole(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 2, 3, 4}, positions)
 	require.Equal(t, inbox.HoleContents{CompleteTo: 4, Events: lost.Events}, lost)
 	event, wanted := lost.Events[1], g.events[1]
@@ -103,18 +103,18 @@ func holeInOrder(t *testing.T, g *holes) {
 
 	middle := hole(4)
 	middle.First, middle.After = 3, 2
-	_, positions = g.lost(t, middle, wholeHole)
+	_, positions = g.readHole(t, middle, wholeHole)
 	require.Equal(t, []int{3, 4}, positions)
 }
 
 func holeCopied(t *testing.T, g *holes) {
 	copied := hole(4)
 	copied.PositionsAfter = append([]outbox.Position{2}, copied.PositionsAfter...)
-	lost, positions := g.lost(t, copied, wholeHole)
+	lost, positions := g.readHole(t, copied, wholeHole)
 	require.Equal(t, []int{1, 2, 3, 4}, positions, "event 2 is not after 4")
 	require.EqualValues(t, 4, lost.CompleteTo)
 	copied.PositionsAfter[0] = 4
-	lost, positions = g.lost(t, copied, wholeHole)
+	lost, positions = g.readHole(t, copied, wholeHole)
 	require.Equal(t, []int{1, 2, 3}, positions, "event 4 is behind the hole, in its place")
 	require.EqualValues(t, 3, lost.CompleteTo)
 }
@@ -123,18 +123,18 @@ func holeCopied(t *testing.T, g *holes) {
 func holeUnsure(t *testing.T, g *holes) {
 	h := hole(8)
 	h.First, h.After = 7, 0
-	lost, positions := g.lost(t, h, wholeHole)
+	lost, positions := g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{7, 8}, positions, "two messages have two events")
 	require.Zero(t, lost.LostMessages)
 	g.HoleStore.Park(t, g.events[7].Entry, 0)
-	_, positions = g.lost(t, h, wholeHole)
+	_, positions = g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
 	g.HoleStore.Purge(t, 5)
-	lost, positions = g.lost(t, h, wholeHole)
+	lost, positions = g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
 	require.Zero(t, lost.LostMessages, "the log has as many events as the hole has messages")
 	h.First = 4
-	lost, positions = g.lost(t, h, wholeHole)
+	lost, positions = g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
 	require.Equal(t, 5, lost.LostMessages)
 }
@@ -144,30 +144,30 @@ func holeUnsure(t *testing.T, g *holes) {
 func holeWithoutAHole(t *testing.T, g *holes) {
 	h := hole(6)
 	h.First, h.Last, h.After = 5, 4, 2
-	lost, positions := g.lost(t, h, wholeHole)
+	lost, positions := g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{3, 4, 5, 6}, positions)
 	require.EqualValues(t, 6, lost.CompleteTo)
 	require.Zero(t, lost.LostMessages)
 	g.HoleStore.Purge(t, 4)
-	lost, _ = g.lost(t, h, wholeHole)
+	lost, _ = g.readHole(t, h, wholeHole)
 	require.Equal(t, 2, lost.LostMessages)
 	g.HoleStore.SetLogCursor(t, "another", 20, 10)
-	lost, positions = g.lost(t, h, wholeHole)
+	lost, positions = g.readHole(t, h, wholeHole)
 	require.Empty(t, positions)
 	require.Zero(t, lost.LostMessages, "no message was removed")
 	require.EqualValues(t, 6, lost.CompleteTo)
 }
 
 func holeLimited(t *testing.T, g *holes) {
-	lost, positions := g.lost(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1 << 20})
+	lost, positions := g.readHole(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1 << 20})
 	require.Equal(t, []int{1, 2, 3}, positions)
 	require.True(t, lost.More)
 	require.EqualValues(t, 3, lost.CompleteTo)
-	_, positions = g.lost(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1})
+	_, positions = g.readHole(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1})
 	require.Equal(t, []int{1}, positions)
 	rest := hole(4)
 	rest.After = lost.CompleteTo
-	lost, positions = g.lost(t, rest, inbox.ReadLimit{Count: 3, Bytes: 1})
+	lost, positions = g.readHole(t, rest, inbox.ReadLimit{Count: 3, Bytes: 1})
 	require.Equal(t, []int{4}, positions)
 	require.False(t, lost.More)
 }
@@ -177,7 +177,7 @@ func holeOfLane(t *testing.T, g *holes) {
 	for lane := range 4 {
 		h := hole(9)
 		h.Lane, h.Lanes = lane, 4
-		lost, positions := g.lost(t, h, wholeHole)
+		lost, positions := g.readHole(t, h, wholeHole)
 		require.EqualValues(t, 9, lost.CompleteTo)
 		for _, event := range lost.Events {
 			require.Equal(t, lane, inbox.LaneOf(event.Key, 4))
@@ -193,7 +193,7 @@ func holeWanted(t *testing.T, g *holes) {
 	g.HoleStore.AppendToLog(t, other.Entry)
 	h := hole(11)
 	h.After, h.EndsBefore, h.PositionsAfter = 9, 13, nil
-	lost, positions := g.lost(t, h, wholeHole)
+	lost, positions := g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{10}, positions)
 	require.EqualValues(t, 12, lost.CompleteTo)
 	require.Zero(t, lost.LostMessages)
@@ -215,14 +215,14 @@ func holeDealt(t *testing.T, g *holes) {
 	waits := g.events[2]
 	waits.NoHandler = true
 	g.apply(t, inbox.Batch{To: positionAt(3), Events: []inbox.Event{handled, waits}})
-	_, positions := g.lost(t, hole(4), wholeHole)
+	_, positions := g.readHole(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 4}, positions)
 }
 
 func holeParked(t *testing.T, g *holes) {
 	g.HoleStore.Park(t, g.events[1].Entry, 0)
 	g.HoleStore.Park(t, g.events[2].Entry, 7)
-	_, positions := g.lost(t, hole(4), wholeHole)
+	_, positions := g.readHole(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 4}, positions)
 }
 
@@ -230,27 +230,27 @@ func holeRedriven(t *testing.T, g *holes) {
 	g.HoleStore.Park(t, g.events[1].Entry, 8)
 	h := hole(8)
 	h.First, h.After = 6, 5
-	_, positions := g.lost(t, h, wholeHole)
+	_, positions := g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{2, 6, 7, 8}, positions)
 	h.First = 9
 	h.Last = 9
-	_, positions = g.lost(t, h, wholeHole)
+	_, positions = g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{6, 7, 8}, positions)
 
 	g.HoleStore.Park(t, g.events[9].Entry, 8)
 	h = hole(8)
 	h.EndsBefore, h.PositionsAfter = 5, nil // the relay was sent back, and has not come to the event again
-	lost, positions := g.lost(t, h, wholeHole)
+	lost, positions := g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{1, 2, 3, 4, 10}, positions, "also an event that is later in the log than the hole's end")
 	require.EqualValues(t, 4, lost.CompleteTo)
 }
 
 func holeAtTheEnd(t *testing.T, g *holes) {
 	end := inbox.Hole{Lanes: 1, Stream: stream, First: 5, Last: 19, LastRead: 19, After: 4}
-	lost, _ := g.lost(t, end, wholeHole)
+	lost, _ := g.readHole(t, end, wholeHole)
 	require.True(t, lost.EndUnknown, "the cursor stands after what was read")
 	end.LastRead = 20
-	lost, positions := g.lost(t, end, wholeHole)
+	lost, positions := g.readHole(t, end, wholeHole)
 	require.Equal(t, []int{5, 6, 7, 8, 9, 10}, positions)
 	require.EqualValues(t, 10, lost.CompleteTo)
 
@@ -264,16 +264,16 @@ func holeAtTheEnd(t *testing.T, g *holes) {
 
 func holePurged(t *testing.T, g *holes) {
 	g.HoleStore.Purge(t, 2)
-	lost, positions := g.lost(t, hole(4), wholeHole)
+	lost, positions := g.readHole(t, hole(4), wholeHole)
 	require.Equal(t, []int{3, 4}, positions)
 	require.Equal(t, 2, lost.LostMessages)
 	require.Contains(t, lost.Why, "up to position 2")
 	after := hole(4)
 	after.First, after.After = 3, 2
-	lost, _ = g.lost(t, after, wholeHole)
+	lost, _ = g.readHole(t, after, wholeHole)
 	require.Zero(t, lost.LostMessages)
 	g.HoleStore.Purge(t, 10)
-	lost, positions = g.lost(t, hole(4), wholeHole)
+	lost, positions = g.readHole(t, hole(4), wholeHole)
 	require.Empty(t, positions)
 	require.Equal(t, 4, lost.LostMessages, "what is present is known")
 	require.EqualValues(t, 4, lost.CompleteTo)
@@ -282,13 +282,13 @@ func holePurged(t *testing.T, g *holes) {
 func holePurgedDealt(t *testing.T, g *holes) {
 	g.apply(t, inbox.Batch{To: positionAt(2), Events: g.events[:2]})
 	g.HoleStore.Purge(t, 4)
-	lost, _ := g.lost(t, hole(4), wholeHole)
+	lost, _ := g.readHole(t, hole(4), wholeHole)
 	require.Equal(t, 2, lost.LostMessages)
 }
 
 func holeElsewhere(t *testing.T, g *holes) {
 	g.HoleStore.SetLogCursor(t, "another", 20, 10)
-	lost, positions := g.lost(t, hole(4), wholeHole)
+	lost, positions := g.readHole(t, hole(4), wholeHole)
 	require.Empty(t, positions)
 	require.Equal(t, 4, lost.LostMessages)
 	require.True(t, lost.OtherStream)
@@ -353,6 +353,6 @@ func holeOutage(t *testing.T, g *holes) {
 	_, err = g.HoleStore.Log.CursorBetween(t.Context(), stream, 1, 2)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	g.Reconnect(t)
-	_, positions := g.lost(t, hole(4), wholeHole)
+	_, positions := g.readHole(t, hole(4), wholeHole)
 	require.Len(t, positions, 4)
 }

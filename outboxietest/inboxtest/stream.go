@@ -32,8 +32,8 @@ const (
 
 var unlimited = inbox.ReadLimit{Count: plenty, Bytes: 1 << 20}
 
-// TestStream checks what inbox.Stream promises: a read returns the messages as they were stored, in order, and shows which were removed. open returns a
-// harness of its own for each test.
+// TestStream checks what inbox.Stream promises: a read returns the messages as they were stored, in order, and shows which were removed. open
+// returns a harness of its own for each test.
 func TestStream(t *testing.T, open func(t *testing.T) StreamHarness) {
 	runSuite(t, func(t *testing.T) StreamHarness {
 		t.Parallel()
@@ -198,7 +198,7 @@ func readsControlMessages(t *testing.T, h StreamHarness) {
 	}
 }
 
-// readsForeignMessages also checks that such a message has an id of its own, and no other data than its subject and payload.
+// readsForeignMessages also checks that such a message has an id of its own, no progress, and no other data than its subject and payload.
 func readsForeignMessages(t *testing.T, h StreamHarness) {
 	filled(t, h, 1)
 	h.AppendForeign(t)
@@ -210,6 +210,7 @@ func readsForeignMessages(t *testing.T, h StreamHarness) {
 		require.NotNil(t, message.Event)
 		require.ErrorIs(t, message.Event.Unreadable, inbox.ErrUnreadable)
 		require.Equal(t, message.Sequence, message.Event.Sequence)
+		require.Zero(t, message.Progress)
 		require.NotEmpty(t, message.Event.ID)
 		id := message.Event.ID
 		message.Event.ID = ""

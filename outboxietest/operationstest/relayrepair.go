@@ -106,7 +106,7 @@ func (w *fixture) halt() {
 
 func (w *fixture) park(entry outbox.Entry) {
 	w.t.Helper()
-	w.settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large", LastOwnSequence: 9}, 10)
+	w.reconcile(relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large", LastOwnSequence: 9}, 10)
 }
 
 // redrive parks an event and redrives it. The redriven event is the message at the given sequence.
@@ -115,11 +115,11 @@ func (w *fixture) redrive(entry outbox.Entry, sequence uint64) {
 	w.park(entry)
 	_, err := w.ParkingAdmin().Redrive(w.t.Context(), &entry.Key)
 	require.NoError(w.t, err)
-	w.settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, sequence)
+	w.reconcile(relay.MessageMeta{Own: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, sequence)
 	require.Empty(w.t, w.waiting())
 }
 
-func (w *fixture) settle(tail relay.MessageMeta, sequence uint64) {
+func (w *fixture) reconcile(tail relay.MessageMeta, sequence uint64) {
 	w.t.Helper()
 	_, err := w.Parking().Reconcile(w.t.Context(), w.fence(), tail, sequence, true)
 	require.NoError(w.t, err)

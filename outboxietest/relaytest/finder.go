@@ -59,15 +59,18 @@ func gapped(after outbox.Position, n int) []outbox.Entry {
 func findEach(t *testing.T, h FinderHarness) {
 	publisher, _ := openStream(t, h)
 	var all []outbox.Entry
-	var last time.Time
+	var times []time.Time // of the entries, as they were found first
 	for _, n := range []int{1, 1, 1, 97} {
 		entries := gapped(outbox.Position(1000*len(all)), n)
 		publish(t, publisher, uint64(len(all)), entries)
 		all = append(all, entries...)
-		for _, entry := range all {
+		for i, entry := range all {
 			at := requireFound(t, h, entry, 0)
-			require.False(t, entry.Position == all[len(all)-1].Position && at.Before(last), "its own time")
-			last = at
+			if i == len(times) {
+				require.True(t, i == 0 || at.After(times[i-1]), "each message has its own time")
+				times = append(times, at)
+			}
+			require.WithinDuration(t, times[i], at, 0, "the time stays")
 		}
 	}
 }

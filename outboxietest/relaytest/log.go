@@ -30,6 +30,8 @@ type LogHarness interface {
 	SetSequence(t *testing.T, position outbox.Position)
 	Forget(t *testing.T, after outbox.Position) // removes the rows after a position, like a failover that loses commits
 	Spoil(t *testing.T, at outbox.Position)     // changes a row so that it can never be published, as a statement by hand can
+	// SetHeaders replaces the headers of a row. Unlike Append, it accepts headers above outbox.MaxHeaders.
+	SetHeaders(t *testing.T, at outbox.Position, headers map[string]string)
 }
 
 // Outages cuts the connections of the adapter under test, and restores them.
@@ -63,7 +65,8 @@ func TestLog(t *testing.T, open func(t *testing.T) LogHarness) {
 		{"a progress beyond the end is lost history", logBeyond},
 		{"a row that cannot be published comes with the reason", logInvalid},
 		{"a payload that no broker accepts is not read", logLarge},
-		{"headers that no broker accepts are not read", logHeaders},
+		{"headers that no broker accepts are not read", logLargeHeaders},
+		{"headers count in the limit of a read", logHeaderLimit},
 		{"a reader follows 32 writers", logFollow},
 	})
 }
