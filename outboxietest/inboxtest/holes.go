@@ -8,6 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -28,7 +29,7 @@ type HoleStore struct {
 // TestLog checks what inbox.Log promises: the log fills holes of the stream, and events that it cannot fill are counted. open returns an empty
 // store.
 func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
-	runSuite(t, func(t *testing.T) *holes {
+	check := contracttest.Runner(t, func(t *testing.T) *holes {
 		store := open(t)
 		g := &holes{lane: newLane(store.Store), HoleStore: store, events: newEvents(0, 10, "a", "b", "c")}
 		g.begin(t)
@@ -39,25 +40,24 @@ func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
 		}
 		store.SetLogCursor(t, stream, 20, 10)
 		return g
-	}, []promise[*holes]{
-		{"what the stream lost is in the log, in order", holeInOrder},
-		{"a limit bounds how much is taken", holeLimited},
-		{"a lane gets its own events", holeOfLane},
-		{"what is not wanted is not taken", holeWanted},
-		{"what was dealt with is not taken", holeDealt},
-		{"what waits in the parking lot is not lost", holeParked},
-		{"what was redriven into the hole is lost", holeRedriven},
-		{"the cursor says where the stream ends", holeAtTheEnd},
-		{"what retention removed is counted", holePurged},
-		{"what retention removed and was dealt with is not", holePurgedDealt},
-		{"the log of another database knows nothing", holeElsewhere},
-		{"what is filled and missed is counted once", holeCounted},
-		{"a copy behind the hole hides nothing", holeCopied},
-		{"what is not known is bounded by the messages", holeUnsure},
-		{"a place without a hole is asked about", holeWithoutAHole},
-		{"a place keeps its progress", holeProgress},
-		{"a lost connection is an outage of the log", holeOutage},
 	})
+	check("what the stream lost is in the log, in order", holeInOrder)
+	check("a limit bounds how much is taken", holeLimited)
+	check("a lane gets its own events", holeOfLane)
+	check("what is not wanted is not taken", holeWanted)
+	check("what was dealt with is not taken", holeDealt)
+	check("what waits in the parking lot is not lost", holeParked)
+	check("what was redriven into the hole is lost", holeRedriven)
+	check("the cursor says where the stream ends", holeAtTheEnd)
+	check("what retention removed is counted", holePurged)
+	check("what retention removed and was dealt with is not", holePurgedDealt)
+	check("the log of another database knows nothing", holeElsewhere)
+	check("what is filled and missed is counted once", holeCounted)
+	check("a copy behind the hole hides nothing", holeCopied)
+	check("what is not known is bounded by the messages", holeUnsure)
+	check("a place without a hole is asked about", holeWithoutAHole)
+	check("a place keeps its progress", holeProgress)
+	check("a lost connection is an outage of the log", holeOutage)
 }
 
 // holes is a subscriber with one lane, beside a log with ten events.

@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // OperatorStore is a store with inbox.Operator.
@@ -28,35 +29,34 @@ type operatedSubscriber struct {
 // TestOperator checks what inbox.Operator promises: each change waits for the transactions under way, and no transaction from before the change
 // commits after it. open returns an empty store.
 func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
-	runSuite(t, func(t *testing.T) *operatedSubscriber {
+	check := contracttest.Runner(t, func(t *testing.T) *operatedSubscriber {
 		store := open(t)
 		return &operatedSubscriber{newLetters(store.LetterStore), store.Operator}
-	}, []promise[*operatedSubscriber]{
-		{"nothing is applied while it is paused", operatePause},
-		{"a pause waits for the batch under way", operatePauseDuring},
-		{"a pause waits for the letters under way", operatePauseDuringLetters},
-		{"an operator's change succeeds while copies try letters all the time", operateBesideLetters},
-		{"lanes go back, with their marks", operateRewind},
-		{"lanes fill different parts of a hole", operateDuringAFill},
-		{"the number of lanes changes while two lanes fill different holes", operateDuringTwoFills},
-		{"lanes go forwards", operateSkip},
-		{"only lanes that stand otherwise are moved", operateMoveSome},
-		{"a move needs its proof", operateProof},
-		{"a move is for one stream", operateOtherStream},
-		{"more lanes begin where the slowest one stands", operateMoreLanes},
-		{"lanes become fewer, and get their marks", operateFewerLanes},
-		{"a new lane never has a revision that an earlier one had", operateRevisions},
-		{"a type is ignored, with its letters", operateIgnore},
-		{"a subscriber is forgotten, and begins again", operateForget},
-		{"a copy of the former subscriber tries no letters", operateForgetLetters},
-		{"Forget waits for the batch under way", operateForgetDuring},
-		{"what is forgotten is erased in pieces", operateErase},
-		{"an overview shows everything", operateOverview},
-		{"each subscriber stands for itself", operateApart},
-		{"a lost connection is an outage", operateOutage},
-		{"changes at the same time follow one another", operateTogether},
-		{"an unknown subscriber is an error", operateUnknown},
 	})
+	check("nothing is applied while it is paused", operatePause)
+	check("a pause waits for the batch under way", operatePauseDuring)
+	check("a pause waits for the letters under way", operatePauseDuringLetters)
+	check("an operator's change succeeds while copies try letters all the time", operateBesideLetters)
+	check("lanes go back, with their marks", operateRewind)
+	check("lanes fill different parts of a hole", operateDuringAFill)
+	check("the number of lanes changes while two lanes fill different holes", operateDuringTwoFills)
+	check("lanes go forwards", operateSkip)
+	check("only lanes that stand otherwise are moved", operateMoveSome)
+	check("a move needs its proof", operateProof)
+	check("a move is for one stream", operateOtherStream)
+	check("more lanes begin where the slowest one stands", operateMoreLanes)
+	check("lanes become fewer, and get their marks", operateFewerLanes)
+	check("a new lane never has a revision that an earlier one had", operateRevisions)
+	check("a type is ignored, with its letters", operateIgnore)
+	check("a subscriber is forgotten, and begins again", operateForget)
+	check("a copy of the former subscriber tries no letters", operateForgetLetters)
+	check("Forget waits for the batch under way", operateForgetDuring)
+	check("what is forgotten is erased in pieces", operateErase)
+	check("an overview shows everything", operateOverview)
+	check("each subscriber stands for itself", operateApart)
+	check("a lost connection is an outage", operateOutage)
+	check("changes at the same time follow one another", operateTogether)
+	check("an unknown subscriber is an error", operateUnknown)
 }
 
 // noObjection is a LaneCheck that accepts all lanes.

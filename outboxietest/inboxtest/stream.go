@@ -12,6 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -35,27 +36,26 @@ var unlimited = inbox.ReadLimit{Count: plenty, Bytes: 1 << 20}
 // TestStream checks what inbox.Stream promises: a read returns the messages as they were stored, in order, and shows which were removed. open
 // returns a harness of its own for each test.
 func TestStream(t *testing.T, open func(t *testing.T) StreamHarness) {
-	runSuite(t, func(t *testing.T) StreamHarness {
+	check := contracttest.Runner(t, func(t *testing.T) StreamHarness {
 		t.Parallel()
 		return open(t)
-	}, []promise[StreamHarness]{
-		{"a message is read as it was stored", readsWhatWasStored},
-		{"a read begins with the sequence itself", readsInclusively},
-		{"a read is limited by count", readsSoMany},
-		{"a read is limited by bytes", readsSoMuch},
-		{"removed messages are missing sequences", readsOverHoles},
-		{"after the end there is nothing", readsPastTheEnd},
-		{"stored times differ, and stay", readsStoredTimes},
-		{"control messages are no events", readsControlMessages},
-		{"a foreign message is unreadable", readsForeignMessages},
-		{"the state is the stream's", streamState},
-		{"a stream that was made again has another identity", streamIdentity},
-		{"what is stored is signaled", streamSignals},
-		{"reads may be concurrent", readsConcurrently},
-		{"a call ends with its context", streamContext},
-		{"without a stream there is nothing to read", streamMissing},
-		{"a subscriber without a former consumer has none", streamFormer},
 	})
+	check("a message is read as it was stored", readsWhatWasStored)
+	check("a read begins with the sequence itself", readsInclusively)
+	check("a read is limited by count", readsSoMany)
+	check("a read is limited by bytes", readsSoMuch)
+	check("removed messages are missing sequences", readsOverHoles)
+	check("after the end there is nothing", readsPastTheEnd)
+	check("stored times differ, and stay", readsStoredTimes)
+	check("control messages are no events", readsControlMessages)
+	check("a foreign message is unreadable", readsForeignMessages)
+	check("the state is the stream's", streamState)
+	check("a stream that was made again has another identity", streamIdentity)
+	check("what is stored is signaled", streamSignals)
+	check("reads may be concurrent", readsConcurrently)
+	check("a call ends with its context", streamContext)
+	check("without a stream there is nothing to read", streamMissing)
+	check("a subscriber without a former consumer has none", streamFormer)
 }
 
 // filled opens the stream and appends events.

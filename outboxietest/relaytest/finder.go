@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // FinderHarness is a broker without the stream, with a finder.
@@ -21,16 +22,15 @@ type FinderHarness interface {
 
 // TestFinder runs the contract of relay.Finder. Each call of open returns a broker without the stream.
 func TestFinder(t *testing.T, open func(t *testing.T) FinderHarness) {
-	runSuite(t, open, []promise[FinderHarness]{
-		{"each event is found with its time", findEach},
-		{"an event is found among other messages", findAmong},
-		{"a redriven event is found by its sequence", findRedriven},
-		{"an event that is not in the stream is not found", findMissing},
-		{"another event at the same position is not found", findOther},
-		{"a deleted event is not found", findDeleted},
-		{"without a stream nothing is found", findNoStream},
-		{"a call ends with its context, or in an outage", findOutage},
-	})
+	check := contracttest.Runner(t, open)
+	check("each event is found with its time", findEach)
+	check("an event is found among other messages", findAmong)
+	check("a redriven event is found by its sequence", findRedriven)
+	check("an event that is not in the stream is not found", findMissing)
+	check("another event at the same position is not found", findOther)
+	check("a deleted event is not found", findDeleted)
+	check("without a stream nothing is found", findNoStream)
+	check("a call ends with its context, or in an outage", findOutage)
 }
 
 func requireFound(t *testing.T, h FinderHarness, entry outbox.Entry, sequence uint64) time.Time {

@@ -10,6 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // RetentionHarness is a log from which nothing was removed, with its parking lot, cursor and lease.
@@ -22,18 +23,17 @@ type RetentionHarness interface {
 // TestRetention runs the contract of relay.Retention. Each call of open returns a new log, parking lot, cursor and
 // lease.
 func TestRetention(t *testing.T, open func(t *testing.T) RetentionHarness) {
-	runSuite(t, open, []promise[RetentionHarness]{
-		{"entries that the cursor passed long ago are removed", retentionAge},
-		{"the age counts from publishing, not from recording", retentionRecorded},
-		{"the age starts again for entries that the cursor passes again", retentionBack},
-		{"entries that the cursor has not passed stay", retentionBeyond},
-		{"entries are removed in portions, lowest positions first", retentionPortions},
-		{"events that wait in the parking lot stay", retentionWaiting},
-		{"a redriven or discarded event ages from then", retentionDealtWith},
-		{"Purge does not change the revision", retentionRevision},
-		{"a former leader removes nothing", retentionFenced},
-		{"an ended context and a lost connection are errors", retentionFailures},
-	})
+	check := contracttest.Runner(t, open)
+	check("entries that the cursor passed long ago are removed", retentionAge)
+	check("the age counts from publishing, not from recording", retentionRecorded)
+	check("the age starts again for entries that the cursor passes again", retentionBack)
+	check("entries that the cursor has not passed stay", retentionBeyond)
+	check("entries are removed in portions, lowest positions first", retentionPortions)
+	check("events that wait in the parking lot stay", retentionWaiting)
+	check("a redriven or discarded event ages from then", retentionDealtWith)
+	check("Purge does not change the revision", retentionRevision)
+	check("a former leader removes nothing", retentionFenced)
+	check("an ended context and a lost connection are errors", retentionFailures)
 }
 
 // minAge is the retention of the tests.

@@ -10,27 +10,27 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // TestSequence runs the contract of Log.Verify and CursorStore.Save for a log whose sequence went back. Each call of open returns a new
 // log, parking lot, cursor and lease.
 func TestSequence(t *testing.T, open func(t *testing.T) ParkingHarness) {
-	runSuite(t, func(t *testing.T) *leader { return lead(t, open(t)) }, []promise[*leader]{
-		{"a log that grows at its end is sound", sequenceSound},
-		{"a sequence below the log is found", sequenceBelowLog},
-		{"a sequence below the cursor is found", sequenceBelowCursor},
-		{"a sequence below the progress is found", sequenceBelowProgress},
-		{"a sequence below the parking lot is found", sequenceBelowLot},
-		{"an event at the position of a purged one is found", sequencePurged},
-		{"an event in a gap is found", sequenceGap},
-		{"an event in a gap after the cursor is found", sequenceLateGap},
-		{"an event that was recorded early is not misplaced", sequenceClock},
-		{"parked events do not count", sequenceParked},
-		{"lost history is reported as such", sequenceHistory},
-		{"RecordedTo rises with the position", sequenceRecordedTo},
-		{"a save with a stale revision is reported as such", sequenceRevision},
-		{"Verify ends with its context, or in an outage", sequenceOutage},
-	})
+	check := contracttest.Runner(t, func(t *testing.T) *leader { return lead(t, open(t)) })
+	check("a log that grows at its end is sound", sequenceSound)
+	check("a sequence below the log is found", sequenceBelowLog)
+	check("a sequence below the cursor is found", sequenceBelowCursor)
+	check("a sequence below the progress is found", sequenceBelowProgress)
+	check("a sequence below the parking lot is found", sequenceBelowLot)
+	check("an event at the position of a purged one is found", sequencePurged)
+	check("an event in a gap is found", sequenceGap)
+	check("an event in a gap after the cursor is found", sequenceLateGap)
+	check("an event that was recorded early is not misplaced", sequenceClock)
+	check("parked events do not count", sequenceParked)
+	check("lost history is reported as such", sequenceHistory)
+	check("RecordedTo rises with the position", sequenceRecordedTo)
+	check("a save with a stale revision is reported as such", sequenceRevision)
+	check("Verify ends with its context, or in an outage", sequenceOutage)
 }
 
 // withGap appends an event, leaves a gap, and appends another event.
