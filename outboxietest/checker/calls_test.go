@@ -9,7 +9,9 @@ import (
 )
 
 func call(e checker.Event, succeeded bool) checker.Call {
-	return checker.Call{Subscriber: subscriber, ID: e.ID, Aggregate: e.Aggregate, Version: e.Version, Type: e.Type, Payload: e.Payload, Succeeded: succeeded}
+	return checker.Call{
+		Subscriber: subscriber, ID: e.ID, Aggregate: e.Aggregate, Version: e.Version, Type: e.Type, Payload: e.Payload, Succeeded: succeeded,
+	}
 }
 
 // runWithCalls is a run of a subscriber with external effects. The first call for version 2 of order 1 hung. So versions 2 and 3 of order 1
@@ -23,7 +25,8 @@ func runWithCalls() *testRun {
 		at        int
 		succeeded bool
 	}{
-		{0, false}, {0, true}, {1, false}, {1, true}, {2, false}, {3, false}, {3, true}, {2, false}, {2, true}, {1, false}, {1, true}, {4, false}, {4, true},
+		{0, false}, {0, true}, {1, false}, {1, true}, {2, false}, {3, false}, {3, true},
+		{2, false}, {2, true}, {1, false}, {1, true}, {4, false}, {4, true},
 	} {
 		r.calls = append(r.calls, call(r.log[c.at], c.succeeded))
 	}

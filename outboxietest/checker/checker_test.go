@@ -149,163 +149,166 @@ func runWithRewind() *testRun {
 	return r
 }
 
+// violations break one promise of a run each. fails has the checks that must notice it.
+var violations = []struct {
+	name  string
+	run   func() *testRun
+	spoil func(*testRun)
+	fails []checker.Check
+}{
+	{"the last event is not in the stream", soundRun, func(r *testRun) { r.stream = r.stream[:4] }, []checker.Check{checker.Loss}},
+	{
+		"an event in the middle is not in the stream", soundRun,
+		func(r *testRun) { r.stream = slices.Delete(r.stream, 2, 3) },
+		[]checker.Check{checker.Loss, checker.Versions},
+	},
+	{
+		"Postgres lost an acknowledged change", soundRun,
+		func(r *testRun) { r.ledger.Acknowledged(checker.ID{0: 2}, 3) },
+		[]checker.Check{checker.Loss},
+	},
+	{
+		"Postgres lost an acknowledged order", soundRun,
+		func(r *testRun) { r.ledger.Acknowledged(checker.ID{0: 9}, 1) },
+		[]checker.Check{checker.Loss},
+	},
+	{
+		"Postgres lost an acknowledged transaction", soundRun,
+		func(r *testRun) { r.ledger.Committed(id(9)) },
+		[]checker.Check{checker.Loss},
+	},
+	{
+		"a redriven event is not in the stream", runWithParked,
+		func(r *testRun) { r.stream = r.stream[:4] },
+		[]checker.Check{checker.Loss},
+	},
+	{
+		"an event is stored again at once", soundRun,
+		func(r *testRun) { r.stream = slices.Insert(r.stream, 2, r.stream[1]) },
+		[]checker.Check{checker.Duplicates, checker.Order},
+	},
+	{
+		"a redriven event is stored again", runWithParked,
+		func(r *testRun) { r.stream = append(r.stream, r.stream[4]) },
+		[]checker.Check{checker.Duplicates},
+	},
+	{
+		"an event took effect twice", soundRun,
+		func(r *testRun) { r.effects = append(r.effects, r.effects[4]) },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"the effect came twice, the inbox hides it", soundRun,
+		func(r *testRun) { r.totals[0].Orders, r.totals[0].Minor = 2, 202 },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"an event took no effect", soundRun,
+		func(r *testRun) { r.effects = r.effects[:4] },
+		[]checker.Check{checker.Effects},
+	},
+	{"an effect got lost, the inbox hides it", soundRun, func(r *testRun) { r.totals = r.totals[:1] }, []checker.Check{checker.Effects}},
+	{
+		"a customer who never ordered", soundRun,
+		func(r *testRun) {
+			r.totals = append(r.totals, checker.Total{Subscriber: subscriber, Customer: id(77).String(), Orders: 1})
+		},
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"the log has a gap", soundRun, func(r *testRun) {
+			r.log[4].Version, r.stream[4].Version, r.effects[4].Version = 4, 4, 4
+		}, []checker.Check{checker.Versions},
+	},
+	{
+		"an effect overtakes", soundRun,
+		func(r *testRun) { r.effects[2], r.effects[4] = r.effects[4], r.effects[2] },
+		[]checker.Check{checker.Versions, checker.Order},
+	},
+	{
+		"an event overtakes", soundRun,
+		func(r *testRun) { r.stream[3], r.stream[4] = r.stream[4], r.stream[3] },
+		[]checker.Check{checker.Order},
+	},
+	{
+		"the later version of an aggregate comes first", soundRun,
+		func(r *testRun) { r.stream[2], r.stream[4] = r.stream[4], r.stream[2] },
+		[]checker.Check{checker.Versions, checker.Order},
+	},
+	{
+		"an event that never was parked comes late", soundRun, func(r *testRun) {
+			r.stream[3], r.stream[4] = r.stream[4], r.stream[3]
+			r.stream[4].Progress = fmt.Sprintf("6/%s", id(6))
+		}, []checker.Check{checker.Order},
+	},
+	{
+		"a version behind a parked one is let through", runWithWaiting, func(r *testRun) {
+			r.stream = append(r.stream, message(5, r.log[4]))
+		}, []checker.Check{checker.Versions, checker.Ghosts},
+	},
+	{
+		"an event of a transaction that was rolled back", soundRun,
+		func(r *testRun) { r.ledger.RolledBack(id(5)) },
+		[]checker.Check{checker.Ghosts},
+	},
+	{
+		"an event that is not in the log", soundRun, func(r *testRun) {
+			r.stream = append(r.stream, message(6, event(7, 2, 3)))
+		}, []checker.Check{checker.Ghosts},
+	},
+	{
+		"somebody else's message", soundRun, func(r *testRun) {
+			r.stream = append(r.stream, checker.Message{Sequence: 6, Subject: "orders.any"})
+		}, []checker.Check{checker.Ghosts},
+	},
+	{"another body", soundRun, func(r *testRun) { r.stream[3].Payload = []byte("{}") }, []checker.Check{checker.Ghosts}},
+	{"another aggregate", soundRun, func(r *testRun) { r.stream[3].Aggregate = order(1) }, []checker.Check{checker.Ghosts}},
+	{
+		"the effect of an event that is not in the log", soundRun, func(r *testRun) {
+			r.effects = append(r.effects, effect(event(7, 2, 3)))
+		}, []checker.Check{checker.Ghosts},
+	},
+	{
+		"the effect of an event that waits", runWithWaiting,
+		func(r *testRun) { r.effects = append(r.effects, effect(r.log[4])) },
+		[]checker.Check{checker.Ghosts},
+	},
+	{
+		"a control message that falls back", runWithRewind,
+		func(r *testRun) { r.stream[4].Progress = fmt.Sprintf("2/%s", id(2)) },
+		[]checker.Check{checker.Order},
+	},
+	{
+		"a control message about an event that was not parked", soundRun, func(r *testRun) {
+			r.stream = append(r.stream[:4:4], parkedMessage(5, r.log[4]), r.stream[4])
+		}, []checker.Check{checker.Ghosts, checker.Order},
+	},
+	{
+		"somebody is behind", soundRun,
+		func(r *testRun) { r.recovery.Behind = []string{"emails"} },
+		[]checker.Check{checker.CaughtUp},
+	},
+	{
+		"it took too long", soundRun,
+		func(r *testRun) { r.recovery.Took = 2 * time.Minute },
+		[]checker.Check{checker.CaughtUp},
+	},
+	{
+		"one key, two orders", soundRun, func(r *testRun) {
+			r.log[1].Payload, r.stream[1].Payload = r.log[0].Payload, r.stream[0].Payload
+			r.totals = []checker.Total{{Subscriber: subscriber, Customer: customer(1).String(), Currency: "USD", Minor: 202, Orders: 2}}
+		}, []checker.Check{checker.Keys},
+	},
+	{
+		"another order was answered than was made", soundRun, func(r *testRun) {
+			r.ledger.OrderAnswered(checker.Placement{Customer: customer(1), Minor: 101}, checker.ID{0: 2})
+		}, []checker.Check{checker.Keys},
+	},
+}
+
 // TestEachViolationIsNoticed checks that each broken promise fails exactly the listed checks.
 func TestEachViolationIsNoticed(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		run   func() *testRun
-		spoil func(*testRun)
-		fails []checker.Check
-	}{
-		{"the last event is not in the stream", soundRun, func(r *testRun) { r.stream = r.stream[:4] }, []checker.Check{checker.Loss}},
-		{
-			"an event in the middle is not in the stream", soundRun,
-			func(r *testRun) { r.stream = slices.Delete(r.stream, 2, 3) },
-			[]checker.Check{checker.Loss, checker.Versions},
-		},
-		{
-			"Postgres lost an acknowledged change", soundRun,
-			func(r *testRun) { r.ledger.Acknowledged(checker.ID{0: 2}, 3) },
-			[]checker.Check{checker.Loss},
-		},
-		{
-			"Postgres lost an acknowledged order", soundRun,
-			func(r *testRun) { r.ledger.Acknowledged(checker.ID{0: 9}, 1) },
-			[]checker.Check{checker.Loss},
-		},
-		{
-			"Postgres lost an acknowledged transaction", soundRun,
-			func(r *testRun) { r.ledger.Committed(id(9)) },
-			[]checker.Check{checker.Loss},
-		},
-		{
-			"a redriven event is not in the stream", runWithParked,
-			func(r *testRun) { r.stream = r.stream[:4] },
-			[]checker.Check{checker.Loss},
-		},
-		{
-			"an event is stored again at once", soundRun,
-			func(r *testRun) { r.stream = slices.Insert(r.stream, 2, r.stream[1]) },
-			[]checker.Check{checker.Duplicates, checker.Order},
-		},
-		{
-			"a redriven event is stored again", runWithParked,
-			func(r *testRun) { r.stream = append(r.stream, r.stream[4]) },
-			[]checker.Check{checker.Duplicates},
-		},
-		{
-			"an event took effect twice", soundRun,
-			func(r *testRun) { r.effects = append(r.effects, r.effects[4]) },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"the effect came twice, the inbox hides it", soundRun,
-			func(r *testRun) { r.totals[0].Orders, r.totals[0].Minor = 2, 202 },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"an event took no effect", soundRun,
-			func(r *testRun) { r.effects = r.effects[:4] },
-			[]checker.Check{checker.Effects},
-		},
-		{"an effect got lost, the inbox hides it", soundRun, func(r *testRun) { r.totals = r.totals[:1] }, []checker.Check{checker.Effects}},
-		{
-			"a customer who never ordered", soundRun,
-			func(r *testRun) {
-				r.totals = append(r.totals, checker.Total{Subscriber: subscriber, Customer: id(77).String(), Orders: 1})
-			},
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"the log has a gap", soundRun, func(r *testRun) {
-				r.log[4].Version, r.stream[4].Version, r.effects[4].Version = 4, 4, 4
-			}, []checker.Check{checker.Versions},
-		},
-		{
-			"an effect overtakes", soundRun,
-			func(r *testRun) { r.effects[2], r.effects[4] = r.effects[4], r.effects[2] },
-			[]checker.Check{checker.Versions, checker.Order},
-		},
-		{
-			"an event overtakes", soundRun,
-			func(r *testRun) { r.stream[3], r.stream[4] = r.stream[4], r.stream[3] },
-			[]checker.Check{checker.Order},
-		},
-		{
-			"the later version of an aggregate comes first", soundRun,
-			func(r *testRun) { r.stream[2], r.stream[4] = r.stream[4], r.stream[2] },
-			[]checker.Check{checker.Versions, checker.Order},
-		},
-		{
-			"an event that never was parked comes late", soundRun, func(r *testRun) {
-				r.stream[3], r.stream[4] = r.stream[4], r.stream[3]
-				r.stream[4].Progress = fmt.Sprintf("6/%s", id(6))
-			}, []checker.Check{checker.Order},
-		},
-		{
-			"a version behind a parked one is let through", runWithWaiting, func(r *testRun) {
-				r.stream = append(r.stream, message(5, r.log[4]))
-			}, []checker.Check{checker.Versions, checker.Ghosts},
-		},
-		{
-			"an event of a transaction that was rolled back", soundRun,
-			func(r *testRun) { r.ledger.RolledBack(id(5)) },
-			[]checker.Check{checker.Ghosts},
-		},
-		{
-			"an event that is not in the log", soundRun, func(r *testRun) {
-				r.stream = append(r.stream, message(6, event(7, 2, 3)))
-			}, []checker.Check{checker.Ghosts},
-		},
-		{
-			"somebody else's message", soundRun, func(r *testRun) {
-				r.stream = append(r.stream, checker.Message{Sequence: 6, Subject: "orders.any"})
-			}, []checker.Check{checker.Ghosts},
-		},
-		{"another body", soundRun, func(r *testRun) { r.stream[3].Payload = []byte("{}") }, []checker.Check{checker.Ghosts}},
-		{"another aggregate", soundRun, func(r *testRun) { r.stream[3].Aggregate = order(1) }, []checker.Check{checker.Ghosts}},
-		{
-			"the effect of an event that is not in the log", soundRun, func(r *testRun) {
-				r.effects = append(r.effects, effect(event(7, 2, 3)))
-			}, []checker.Check{checker.Ghosts},
-		},
-		{
-			"the effect of an event that waits", runWithWaiting,
-			func(r *testRun) { r.effects = append(r.effects, effect(r.log[4])) },
-			[]checker.Check{checker.Ghosts},
-		},
-		{
-			"a control message that falls back", runWithRewind,
-			func(r *testRun) { r.stream[4].Progress = fmt.Sprintf("2/%s", id(2)) },
-			[]checker.Check{checker.Order},
-		},
-		{
-			"a control message about an event that was not parked", soundRun, func(r *testRun) {
-				r.stream = append(r.stream[:4:4], parkedMessage(5, r.log[4]), r.stream[4])
-			}, []checker.Check{checker.Ghosts, checker.Order},
-		},
-		{
-			"somebody is behind", soundRun,
-			func(r *testRun) { r.recovery.Behind = []string{"emails"} },
-			[]checker.Check{checker.CaughtUp},
-		},
-		{
-			"it took too long", soundRun,
-			func(r *testRun) { r.recovery.Took = 2 * time.Minute },
-			[]checker.Check{checker.CaughtUp},
-		},
-		{
-			"one key, two orders", soundRun, func(r *testRun) {
-				r.log[1].Payload, r.stream[1].Payload = r.log[0].Payload, r.stream[0].Payload
-				r.totals = []checker.Total{{Subscriber: subscriber, Customer: customer(1).String(), Currency: "USD", Minor: 202, Orders: 2}}
-			}, []checker.Check{checker.Keys},
-		},
-		{
-			"another order was answered than was made", soundRun, func(r *testRun) {
-				r.ledger.OrderAnswered(checker.Placement{Customer: customer(1), Minor: 101}, checker.ID{0: 2})
-			}, []checker.Check{checker.Keys},
-		},
-	} {
+	for _, c := range violations {
 		t.Run(c.name, func(t *testing.T) {
 			r := c.run()
 			c.spoil(r)

@@ -39,77 +39,80 @@ func TestARunWithLettersPasses(t *testing.T) {
 	}
 }
 
+// letterViolations break one promise about dead letters each. fails has the checks that must notice it.
+var letterViolations = []struct {
+	name  string
+	run   func() *testRun
+	spoil func(*testRun)
+	fails []checker.Check
+}{
+	{
+		"poison took effect", runWithPoison,
+		func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"poison is forgotten", runWithPoison,
+		func(r *testRun) { r.letters = r.letters[1:] },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"poison holds nothing", runWithPoison,
+		func(r *testRun) { r.effects = append(r.effects, effect(r.log[4])); r.letters[1].State = "" },
+		[]checker.Check{checker.Versions},
+	},
+	{
+		"what waits behind poison is forgotten", runWithPoison,
+		func(r *testRun) { r.letters[1].State = "" },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"a healthy event had a letter", runWithPoison,
+		func(r *testRun) { r.letters = append(r.letters, letter(1, "")) },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"an event was applied and has a letter", runWithPoison,
+		func(r *testRun) { r.letters[3].State = "waiting" },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"a letter is applied before the one before it", runWithPoison,
+		func(r *testRun) { r.effects[1], r.effects[2] = r.effects[2], r.effects[1] },
+		[]checker.Check{checker.Versions, checker.Order},
+	},
+	{
+		"an event that was discarded took effect", runWithDecisions,
+		func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
+		[]checker.Check{checker.Effects, checker.Order},
+	},
+	{
+		"an event that can be handled was discarded", runWithDecisions,
+		func(r *testRun) { r.letters[1].State = "discarded"; r.effects = r.effects[:3] },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"what waited for the decision took no effect", runWithDecisions,
+		func(r *testRun) { r.effects = r.effects[:3] },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"a letter of no event", runWithPoison,
+		func(r *testRun) { r.letters = append(r.letters, letter(99, "dead")) },
+		[]checker.Check{checker.Ghosts},
+	},
+	{
+		"a letter of a message that is no event", runWithPoison,
+		func(r *testRun) {
+			r.letters = append(r.letters, checker.Letter{Subscriber: subscriber, ID: "unreadable-7"})
+		},
+		[]checker.Check{checker.Ghosts},
+	},
+}
+
 // TestEachViolationOfLettersIsNoticed checks that each broken promise about dead letters fails exactly the listed checks.
 func TestEachViolationOfLettersIsNoticed(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		run   func() *testRun
-		spoil func(*testRun)
-		fails []checker.Check
-	}{
-		{
-			"poison took effect", runWithPoison,
-			func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"poison is forgotten", runWithPoison,
-			func(r *testRun) { r.letters = r.letters[1:] },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"poison holds nothing", runWithPoison,
-			func(r *testRun) { r.effects = append(r.effects, effect(r.log[4])); r.letters[1].State = "" },
-			[]checker.Check{checker.Versions},
-		},
-		{
-			"what waits behind poison is forgotten", runWithPoison,
-			func(r *testRun) { r.letters[1].State = "" },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"a healthy event had a letter", runWithPoison,
-			func(r *testRun) { r.letters = append(r.letters, letter(1, "")) },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"an event was applied and has a letter", runWithPoison,
-			func(r *testRun) { r.letters[3].State = "waiting" },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"a letter is applied before the one before it", runWithPoison,
-			func(r *testRun) { r.effects[1], r.effects[2] = r.effects[2], r.effects[1] },
-			[]checker.Check{checker.Versions, checker.Order},
-		},
-		{
-			"an event that was discarded took effect", runWithDecisions,
-			func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
-			[]checker.Check{checker.Effects, checker.Order},
-		},
-		{
-			"an event that can be handled was discarded", runWithDecisions,
-			func(r *testRun) { r.letters[1].State = "discarded"; r.effects = r.effects[:3] },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"what waited for the decision took no effect", runWithDecisions,
-			func(r *testRun) { r.effects = r.effects[:3] },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"a letter of no event", runWithPoison,
-			func(r *testRun) { r.letters = append(r.letters, letter(99, "dead")) },
-			[]checker.Check{checker.Ghosts},
-		},
-		{
-			"a letter of a message that is no event", runWithPoison,
-			func(r *testRun) {
-				r.letters = append(r.letters, checker.Letter{Subscriber: subscriber, ID: "unreadable-7"})
-			},
-			[]checker.Check{checker.Ghosts},
-		},
-	} {
+	for _, c := range letterViolations {
 		t.Run(c.name, func(t *testing.T) {
 			r := c.run()
 			c.spoil(r)

@@ -210,7 +210,8 @@ func (r *run) judgeLoss() {
 			r.found(Keys, "customer %s, amount %d: one key has several orders, %v", placement.Customer, placement.Minor, orders)
 		}
 		if answered := r.ledger.placed[placement]; answered != (ID{}) && !slices.Contains(orders, answered) {
-			r.found(Keys, "customer %s, amount %d: the log has orders %v, but the client was told %s", placement.Customer, placement.Minor, orders, answered)
+			r.found(Keys, "customer %s, amount %d: the log has orders %v, but the client was told %s",
+				placement.Customer, placement.Minor, orders, answered)
 		}
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
-// TestDeadLetterAdmin checks what operations.DeadLetterAdmin promises: an operator sees, retries and discards dead letters, one by one and many at once.
-// open returns an empty store.
+// TestDeadLetterAdmin checks what operations.DeadLetterAdmin promises: an operator sees, retries and discards dead letters, one by one and
+// many at once. open returns an empty store.
 func TestDeadLetterAdmin(t *testing.T, open func(t *testing.T) LetterStore) {
 	check := contracttest.Runner(t, func(t *testing.T) *letters { return newLetters(open(t)) })
 	check("the list has what needs attention", adminList)

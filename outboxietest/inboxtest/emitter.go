@@ -179,7 +179,8 @@ func emitFromLetter(t *testing.T, e *emission) {
 	_, err := RetryAll(t.Context(), e.Letters, e.subscriber)
 	require.NoError(t, err)
 	for i, careful := range []bool{false, true} {
-		done, found, err := e.DeadLetters.Redeliver(t.Context(), e.subscriber, inbox.Redelivery{Limit: i + 1, Savepoints: careful}, e, deadAtFirstFailure)
+		how := inbox.Redelivery{Limit: i + 1, Savepoints: careful}
+		done, found, err := e.DeadLetters.Redeliver(t.Context(), e.subscriber, how, e, deadAtFirstFailure)
 		require.NoError(t, err)
 		require.True(t, found)
 		require.Len(t, done.Applied, i+1)

@@ -14,8 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
-// TestDeadLetters checks what inbox.DeadLetters promises: the letters of an aggregate take effect once, in order, and a failure holds up no other
-// aggregate. open returns an empty store.
+// TestDeadLetters checks what inbox.DeadLetters promises: the letters of an aggregate take effect once, in order, and a failure holds up no
+// other aggregate. open returns an empty store.
 func TestDeadLetters(t *testing.T, open func(t *testing.T) LetterStore) {
 	check := contracttest.Runner(t, func(t *testing.T) *letters { return newLetters(open(t)) })
 	check("an aggregate's letters are applied together", redeliverTogether)

@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestUnitOfWork checks what inbox.UnitOfWork and orders.Totals promise: an event takes effect once, together with its record and the checkpoint, and a
-// failure keeps nothing. open returns an empty store.
+// TestUnitOfWork checks what inbox.UnitOfWork and orders.Totals promise: an event takes effect once, together with its record and the
+// checkpoint, and a failure keeps nothing. open returns an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
 	check := contracttest.Runner(t, func(t *testing.T) *lane { return newLane(open(t)) })
 	check("events are applied once, in order", applyOnce)
@@ -197,7 +197,8 @@ func applyFailure(t *testing.T, l *lane) {
 	l.begin(t)
 	events := newEvents(0, 4, "a", "b")
 	for _, failure := range []error{
-		errHandler, inbox.ErrPermanent.Wrap(errHandler), inbox.ErrUnreadable.Wrap(errHandler), fault.New(fault.Unavailable, "down", "down").Wrap(errHandler),
+		errHandler, inbox.ErrPermanent.Wrap(errHandler), inbox.ErrUnreadable.Wrap(errHandler),
+		fault.New(fault.Unavailable, "down", "down").Wrap(errHandler),
 	} {
 		l.failing[events[2].ID], l.handled = failure, nil
 		err := l.apply(t, events...)

@@ -139,7 +139,9 @@ func streamCreate(t *testing.T, h StreamHarness) {
 	opened, err := h.Publisher().Open(t.Context(), 0)
 	require.NoError(t, err)
 	require.Equal(t, opened, seen)
-	require.Equal(t, relay.StreamInfo{Created: created.Created, FirstSequence: 1, LastSequence: 3, Messages: 3, Session: created.Session, Largest: created.Largest}, seen)
+	require.Equal(t, relay.StreamInfo{
+		Created: created.Created, FirstSequence: 1, LastSequence: 3, Messages: 3, Session: created.Session, Largest: created.Largest,
+	}, seen)
 }
 
 func streamContent(t *testing.T, h StreamHarness) {
