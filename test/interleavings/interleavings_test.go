@@ -18,8 +18,7 @@
 //
 // After an operation of a subscriber a copy continues and redelivers every dead letter that it can. An outcome is also right if the result of
 // that is the result of a serial order. The statements of former programs run beside those of the present one, as in a rolling update, but not
-// beside each other. TestPlantedFaultsAreNoticed and TestRefusalWithoutANoticeIsNoticed check that the checks can fail, except versions and
-// revisions.
+// beside each other. TestPlantedFaultsAreNoticed and TestRefusalWithoutANoticeIsNoticed check that each check can fail.
 package interleavings_test
 
 import (
@@ -105,7 +104,7 @@ type result struct {
 	whole     bool // all interleavings of the pair were run
 	blocked   int  // interleavings in which a step waited for a lock
 	deadlocks int
-	slow      time.Duration
+	took      time.Duration
 	failed    map[string]failure // the first failure of each check
 	err       error
 }
@@ -119,7 +118,7 @@ type failure struct {
 func (p *pair) examine(ctx context.Context, h *harness, known map[*operation]profile, rng *rand.Rand) result {
 	r := result{failed: make(map[string]failure)}
 	began := time.Now()
-	defer func() { r.slow = time.Since(began) }()
+	defer func() { r.took = time.Since(began) }()
 	if !*all && p.disjoint {
 		return r
 	}

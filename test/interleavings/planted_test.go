@@ -9,9 +9,10 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// planted returns a faulty operation of a subscriber, made of one transaction after the other.
+// planted returns a faulty operation, made of one transaction after the other.
 func planted(in *state, name string, transactions ...func(ctx context.Context, tx bun.Tx) error) *operation {
 	return &operation{name: "planted: " + name, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		for _, fn := range transactions {
@@ -80,7 +81,7 @@ var (
 	early        = newBatch(0, b2).to(b2.Sequence)
 )
 
-// plantedFaults are faults of a subscriber. The named check must notice each fault while a correct operation runs beside it.
+// plantedFaults are faults of a subscriber, of a writer of orders, and of a relay. The named check must notice each fault while a correct operation runs beside it.
 var plantedFaults = []struct {
 	*operation
 	beside, check string
@@ -155,9 +156,48 @@ var plantedFaults = []struct {
 	{planted(&normal, "what the log can publish again is forgotten", func(ctx context.Context, tx bun.Tx) error {
 		return run(ctx, tx, "DELETE FROM inbox WHERE event_id = ?", sweptEvents[0].ID)
 	}), "renew", forgotten},
+	{planted(&normal, "an order's version is written as it was read", func(ctx context.Context, tx bun.Tx) error {
+		var version int64
+		if err := tx.QueryRowContext(ctx, "SELECT version FROM orders WHERE id = ?", created).Scan(&version); err != nil {
+			return err
+		}
+		if err := appendNext(ctx, tx, created, 1); err != nil {
+			return err
+		}
+		return run(ctx, tx, "UPDATE orders SET version = ? WHERE id = ?", version+1, created)
+	}), "pay", versions},
+	{planted(&normal, "an event leaves out a version", func(ctx context.Context, tx bun.Tx) error {
+		return appendNext(ctx, tx, created, 2)
+	}), "renew", versions},
+	{fencedFault(planted(&normal, "a write compares the revision too early", func(ctx context.Context, tx bun.Tx) error {
+		var found int64
+		if err := tx.QueryRowContext(ctx, "SELECT revision FROM outbox_cursor WHERE relay = ?", relayName).Scan(&found); err != nil {
+			return err
+		}
+		if found != revision {
+			return relay.ErrStaleRevision
+		}
+		return run(ctx, tx, "UPDATE outbox_cursor SET revision = revision + 1 WHERE relay = ?", relayName)
+	})), "report a halt", revisions},
+	{fencedFault(planted(&normal, "a write does not raise the revision", func(ctx context.Context, tx bun.Tx) error {
+		return run(ctx, tx, "UPDATE outbox_cursor SET updated_at = clock_timestamp() WHERE relay = ?", relayName)
+	})), "renew", revisions},
 }
 
-// TestPlantedFaultsAreNoticed checks that each check of a subscriber can fail, and the checks serial and forgotten.
+// fencedFault declares that success of a planted fault raises the cursor's revision.
+func fencedFault(o *operation) *operation {
+	o.fenced = true
+	return o
+}
+
+// appendNext appends an event of an order to the log, step versions after the order's last event.
+func appendNext(ctx context.Context, tx bun.Tx, order string, step int) error {
+	return run(ctx, tx, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+		SELECT gen_random_uuid(), 'order', ?0, max(aggregate_version) + ?1, 'planted', 'orders.planted', '{}'
+		FROM outbox WHERE aggregate_type = 'order' AND aggregate_id = ?0`, order, step)
+}
+
+// TestPlantedFaultsAreNoticed checks that each check of a subscriber can fail, and the checks serial, forgotten, versions and revisions.
 func TestPlantedFaultsAreNoticed(t *testing.T) {
 	h := newHarness(t)
 	for _, fault := range plantedFaults {
@@ -168,10 +208,11 @@ func TestPlantedFaultsAreNoticed(t *testing.T) {
 			p := newPair(fault.operation, other, known)
 			require.NoError(t, p.prepare(t.Context(), h))
 			r := result{failed: make(map[string]failure)}
-			for e := (explorer{reduced: true}); r.failed[fault.check].history == nil; {
+			e := explorer{reduced: true}
+			for more := true; more && r.failed[fault.check].history == nil; more = e.next() {
 				require.NoError(t, p.try(t.Context(), h, &e, &r))
-				require.True(t, e.next(), "no interleaving violates %q", fault.check)
 			}
+			require.Contains(t, r.failed, fault.check, "no interleaving violates the check")
 			t.Logf("after %d interleavings: %s", r.run, r.failed[fault.check].detail)
 		})
 	}
