@@ -132,7 +132,7 @@ func TestAsynchronousStandby(t *testing.T) {
 	})
 	instance.Says("relay halted")
 	placeMany(t, instance.API(), 2) // orders are still accepted
-	requireHalt(t, environment)
+	requireHalt(t, environment, "history_lost")
 	plan := outboxie(t, environment, 2, "outbox", "adopt")
 	require.Contains(t, plan, "halted (history_lost)")
 	require.Contains(t, plan, "The stream holds 3 events that the log does not")
