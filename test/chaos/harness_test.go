@@ -174,7 +174,7 @@ func (h *harness) startPostgres(t *testing.T) {
 	h.db.SetMaxOpenConns(40)
 	t.Cleanup(func() { _ = h.db.Close() })
 	require.NoError(t, checker.Record(t.Context(), h.db))
-	_, err = h.db.ExecContext(t.Context(), failingTotals+unhandled)
+	_, err = h.db.ExecContext(t.Context(), failingTotals+unhandledSchema)
 	require.NoError(t, err)
 }
 

@@ -70,7 +70,7 @@ func TestOverload(t *testing.T) {
 	}
 
 	const tooMany = 600
-	told := make(chan bool, tooMany)
+	refusals := make(chan bool, tooMany)
 	for range tooMany {
 		conn, err := net.Dial("tcp", api)
 		require.NoError(t, err)
@@ -78,12 +78,12 @@ func TestOverload(t *testing.T) {
 		go func() {
 			_ = conn.SetReadDeadline(time.Now().Add(time.Second))
 			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			told <- err == nil && response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") == "1"
+			refusals <- err == nil && response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") == "1"
 		}()
 	}
 	refused := 0
 	for range tooMany {
-		if <-told {
+		if <-refusals {
 			refused++
 		}
 	}

@@ -50,7 +50,7 @@ func take(ctx context.Context, tx bun.Tx, event inbox.Event) error {
 // move moves lane 0. If compare is set, it moves the lane only from the checkpoint of the state.
 func move(ctx context.Context, tx bun.Tx, to uint64, compare bool) error {
 	return run(ctx, tx, `UPDATE subscriber_lanes SET sequence = ?, stored_ns = ?, revision = revision + 1, moved_at = clock_timestamp()
-		WHERE subscriber = ? AND lane = 0 AND (revision = ? OR NOT ?)`, int64(to), placeAt(to).StoredAt.UnixNano(), subscriber, laneRevision, compare)
+		WHERE subscriber = ? AND lane = 0 AND (revision = ? OR NOT ?)`, int64(to), positionAt(to).StoredAt.UnixNano(), subscriber, laneRevision, compare)
 }
 
 // raise raises the progress of lane 0 past the hidden events. If compare is set, it does so only at the checkpoint of the state.
@@ -77,22 +77,23 @@ func end(ctx context.Context, tx bun.Tx, entry outbox.Entry) error {
 
 // The planted faults move lane 0 to the ends of these batches: to fromAnywhere without a comparison, to early before the effects.
 var (
-	fromAnywhere = newBatch(0, b2)
-	early        = newBatch(0, b2).to(b2.Sequence)
+	fromAnywhere  = newBatch(0, b2)
+	beforeEffects = newBatch(0, b2).to(b2.Sequence)
 )
 
-// plantedFaults are faults of a subscriber, of a writer of orders, and of a relay. The named check must notice each fault while a correct operation runs beside it.
+// plantedFaults are faults of a subscriber, of a writer of orders, and of a relay. The named check must notice each fault while a
+// correct operation runs beside it.
 var plantedFaults = []struct {
 	*operation
 	beside, check string
 }{
-	{planted(&open, "a lane moves from wherever it stands", func(ctx context.Context, tx bun.Tx) error {
+	{planted(&openState, "a lane moves from wherever it stands", func(ctx context.Context, tx bun.Tx) error {
 		if err := move(ctx, tx, fromAnywhere.To.Sequence, false); err != nil {
 			return err
 		}
 		return take(ctx, tx, b2)
 	}), "rewind", passed},
-	{planted(&open, "a fill raises the progress wherever the lane stands", func(ctx context.Context, tx bun.Tx) error {
+	{planted(&openState, "a fill raises the progress wherever the lane stands", func(ctx context.Context, tx bun.Tx) error {
 		if err := raise(ctx, tx, false); err != nil {
 			return err
 		}
@@ -103,20 +104,20 @@ var plantedFaults = []struct {
 		}
 		return nil
 	}), "rewind", passed},
-	{planted(&open, "a fill counts after it has the lane", func(ctx context.Context, tx bun.Tx) error {
+	{planted(&openState, "a fill counts after it has the lane", func(ctx context.Context, tx bun.Tx) error {
 		if err := raise(ctx, tx, true); err != nil {
 			return err
 		}
 		return run(ctx, tx, `INSERT INTO subscribers AS s (subscriber) VALUES (?)
 			ON CONFLICT (subscriber) DO UPDATE SET filled = s.filled + 1`, subscriber)
 	}), "pause", deadlocked},
-	{planted(&open, "a lane moves before the effects", func(ctx context.Context, tx bun.Tx) error {
-		return move(ctx, tx, early.To.Sequence, true)
+	{planted(&openState, "a lane moves before the effects", func(ctx context.Context, tx bun.Tx) error {
+		return move(ctx, tx, beforeEffects.To.Sequence, true)
 	}, func(ctx context.Context, tx bun.Tx) error { return take(ctx, tx, b2) }), "look, and apply what follows", disorder},
-	{planted(&open, "a letter has a transaction of its own, after the lane has moved", func(ctx context.Context, tx bun.Tx) error {
-		return move(ctx, tx, early.To.Sequence, true)
+	{planted(&openState, "a letter has a transaction of its own, after the lane has moved", func(ctx context.Context, tx bun.Tx) error {
+		return move(ctx, tx, beforeEffects.To.Sequence, true)
 	}, func(ctx context.Context, tx bun.Tx) error { return letter(ctx, tx, b2, inbox.Dead) }), "look, and apply what follows", disorder},
-	{planted(&open, "what is set aside is to come again", func(ctx context.Context, tx bun.Tx) error {
+	{planted(&openState, "what is set aside is to come again", func(ctx context.Context, tx bun.Tx) error {
 		return letter(ctx, tx, b2, inbox.Failing)
 	}), "look: known", stranded},
 	{planted(&retried, "a letter is redelivered without a lock", func(ctx context.Context, tx bun.Tx) error {
@@ -138,7 +139,7 @@ var plantedFaults = []struct {
 			return err
 		}
 		return end(ctx, tx, a1.Entry)
-	}), "look: known", twofold},
+	}), "look: known", appliedAndDead},
 	{planted(&retried, "a letter is discarded without a lock", func(ctx context.Context, tx bun.Tx) error {
 		var state inbox.LetterState
 		err := tx.QueryRowContext(ctx, "SELECT state FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, a1.ID).Scan(&state)
@@ -147,7 +148,7 @@ var plantedFaults = []struct {
 		}
 		return run(ctx, tx, "UPDATE dead_letters SET state = 'discarded' WHERE subscriber = ? AND event_id = ?", subscriber, a1.ID)
 	}), "redeliver: one", serial},
-	{planted(&open, "a lane writes totals in the order of its events", func(ctx context.Context, tx bun.Tx) error {
+	{planted(&openState, "a lane writes totals in the order of its events", func(ctx context.Context, tx bun.Tx) error {
 		if err := effect(ctx, tx, b2.ID); err != nil {
 			return err
 		}
