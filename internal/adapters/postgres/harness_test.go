@@ -90,15 +90,15 @@ func (h *harness) Store() relay.CursorStore              { return h.cursors }
 func (h *harness) Parking() relay.Parking                { return h.parking }
 func (h *harness) ParkingAdmin() operations.ParkingAdmin { return h.parking }
 func (h *harness) Retention() relay.Retention            { return postgres.NewRetention(h.db, relayName) }
-func (h *harness) RelayRepair() operations.RelayRepair   { return h.desk() }
-func (h *harness) EventLog() operations.EventLog         { return h.desk() }
+func (h *harness) RelayRepair() operations.RelayRepair   { return h.relayAdmin() }
+func (h *harness) EventLog() operations.EventLog         { return h.relayAdmin() }
 func (h *harness) TTL() time.Duration                    { return leaseTTL }
 
 func (h *harness) Elector(holder string) relay.Elector {
 	return postgres.NewElector(h.db, relayName, holder, leaseTTL)
 }
 
-func (h *harness) desk() *postgres.RelayAdmin {
+func (h *harness) relayAdmin() *postgres.RelayAdmin {
 	return postgres.NewRelayAdmin(h.db, relayName, "STREAM")
 }
 
@@ -128,6 +128,11 @@ func (h *harness) Forget(t *testing.T, after outbox.Position) {
 func (h *harness) Spoil(t *testing.T, at outbox.Position) {
 	exec(t, h.others, "ALTER TABLE outbox DROP CONSTRAINT IF EXISTS outbox_recorded_at_check")
 	rewrite(t, h.others, "recorded_at = 'infinity' WHERE position = ?", int64(at))
+}
+
+func (h *harness) SetHeaders(t *testing.T, at outbox.Position, headers map[string]string) {
+	exec(t, h.others, "ALTER TABLE outbox DROP CONSTRAINT IF EXISTS outbox_headers_at_most_64_kib")
+	rewrite(t, h.others, "headers = ? WHERE position = ?", headers, int64(at))
 }
 
 // rewrite updates rows of the outbox. It has to work around the schema, which forbids updates.
