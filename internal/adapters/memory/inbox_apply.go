@@ -74,7 +74,7 @@ func (b *batch) readLetters(ctx context.Context) error {
 			case key.subscriber != b.subscriber:
 			case l.State == inbox.Failing:
 				b.failing[key.id] = true
-			case l.pending() && l.Readable() && !b.inbox.faults.holdNothing:
+			case l.pending() && l.Readable():
 				b.pending[l.Key] = true
 			}
 		}
@@ -104,8 +104,7 @@ func (b *batch) record(ctx context.Context) error {
 	}
 	return b.do(ctx, "record", func() error {
 		for _, event := range b.Events {
-			row, found := b.inbox.records[recordKey{b.subscriber, event.ID}]
-			if found && !b.inbox.faults.knowNothing {
+			if row, found := b.inbox.records[recordKey{b.subscriber, event.ID}]; found {
 				b.known[event.ID] = row
 			}
 			if l, found := b.inbox.letters[letterKey{b.subscriber, event.ID}]; found {
@@ -240,9 +239,6 @@ func (b *batch) suspect(ctx context.Context, event inbox.Event, own letter) (inb
 		return inbox.Applied, nil
 	}
 	b.pending[event.Key] = true
-	if b.inbox.faults.lettersApart {
-		return inbox.SetAside, b.apart(ctx, *failed)
-	}
 	b.put(event, false)
 	b.aside(*failed)
 	return inbox.SetAside, nil
@@ -267,15 +263,6 @@ func (b *batch) aside(l letter) {
 // keep writes a letter.
 func (b *batch) keep(l letter) {
 	b.change(func() { b.inbox.letters[letterKey{b.subscriber, l.ID}] = l })
-}
-
-// apart commits a letter at once. It implements the fault lettersApart.
-func (b *batch) apart(ctx context.Context, l letter) error {
-	b.outcome.Letters = append(b.outcome.Letters, l.Letter)
-	return b.do(ctx, "letter apart", func() error {
-		b.inbox.letters[letterKey{b.subscriber, l.ID}] = l
-		return nil
-	})
 }
 
 // move moves the lane to its new position.

@@ -138,7 +138,7 @@ func (r *redelivery) known(ctx context.Context) error {
 	return r.do(ctx, "read records", func() error {
 		for _, l := range r.letters {
 			r.sequences[l.ID] = l.sequence
-			r.applied[l.ID] = r.inbox.records[recordKey{r.subscriber, l.ID}].applied && !r.inbox.faults.knowNothing
+			r.applied[l.ID] = r.inbox.records[recordKey{r.subscriber, l.ID}].applied
 		}
 		return nil
 	})

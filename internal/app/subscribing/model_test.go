@@ -3,17 +3,12 @@ package subscribing_test
 import (
 	"cmp"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-
-	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -61,56 +56,6 @@ func mustRun(t *testing.T, seed uint64) map[string]int {
 		t.Fatalf("run %d: %s", seed, problem)
 	}
 	return seen
-}
-
-// mutant is a change that breaks a promise.
-type mutant struct {
-	inbox  func(*memory.Inbox)
-	copies func(*process) // changes the ports of a copy
-	long   bool           // only long runs show the change
-	// external reports that only runs with an external handler show the change.
-	external bool
-	ageless  bool     // calls are made however old the transaction is
-	checks   []string // the checks that must find the broken promise
-}
-
-var mutants = map[string]mutant{
-	"the inbox knows nothing":           {inbox: (*memory.Inbox).KnowNothing, checks: []string{checkOnce}},
-	"letters hold nothing":              {inbox: (*memory.Inbox).HoldNothing, checks: []string{checkOrder}},
-	"letters in their own transaction":  {inbox: (*memory.Inbox).LettersApart, checks: []string{checkOrder}},
-	"the place moves before the events": {copies: func(p *process) { p.movesEarly = true }, checks: []string{checkLost, checkOrder}},
-	"no compare-and-swap": {
-		copies: func(p *process) { p.anyCheckpoint = true }, long: true, checks: []string{checkOnce, checkOrder},
-	},
-	"stored time checked only when a reader opens": {
-		copies: func(p *process) { p.cachedTimes = make(map[uint64]time.Time) }, checks: []string{checkLost, checkOrder},
-	},
-	"passes over holes":                          {copies: func(p *process) { p.ignoresHoles = true }, checks: []string{checkLost, checkOrder}},
-	"what operators decide leaves the revisions": {inbox: (*memory.Inbox).ReviseNothing, checks: []string{checkPaused}},
-	"letters hold no call":                       {inbox: (*memory.Inbox).HoldNothing, external: true, checks: []string{checkCalls}},
-	"calls at any age":                           {ageless: true, external: true, checks: []string{checkPaused}},
-	"lane by position":                           {copies: func(p *process) { p.lanesByPosition = true }, checks: []string{checkOrder}},
-}
-
-// TestLivesNotice checks that TestLives can fail: each mutant breaks a promise, and a check of that promise must fail in some run. The test
-// does not run under the race detector, which would find nothing more here than in TestLives.
-func TestLivesNotice(t *testing.T) {
-	if underRace {
-		return
-	}
-	for _, name := range slices.Sorted(maps.Keys(mutants)) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			for seed := range uint64(10 * runs) {
-				problem, _ := run(t, seed, mutants[name])
-				if slices.ContainsFunc(mutants[name].checks, func(check string) bool { return strings.HasPrefix(problem, check) }) {
-					t.Logf("noticed in run %d: %s", seed, problem)
-					return
-				}
-			}
-			t.Fatalf("no check of %q noticed it in %d runs", mutants[name].checks, 10*runs)
-		})
-	}
 }
 
 // run runs a subscriber once. It returns the result of the check that failed, and how often each fault occurred.
@@ -189,10 +134,11 @@ func (w *harness) checkHistory() string {
 		if effects[entry.ID] {
 			return fmt.Sprintf(checkOnce+": position %d took effect twice", entry.Position)
 		}
-		if entry.Version <= last[entry.Key.ID] {
-			return fmt.Sprintf(checkOrder+": version %d of %s took effect after %d", entry.Version, entry.Key, last[entry.Key.ID])
+		aggregate := w.aggregate(entry)
+		if entry.Version <= last[aggregate.ID] {
+			return fmt.Sprintf(checkOrder+": version %d of %s took effect after %d", entry.Version, aggregate, last[aggregate.ID])
 		}
-		effects[entry.ID], last[entry.Key.ID] = true, entry.Version
+		effects[entry.ID], last[aggregate.ID] = true, entry.Version
 	}
 	return ""
 }
