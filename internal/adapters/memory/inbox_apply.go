@@ -181,8 +181,8 @@ func unreadable(event inbox.Event) error {
 	return event.Unreadable
 }
 
-// meet records the new sequences of events that were handled before. It runs after the effects: a redelivery also locks the records after
-// its effects, so neither of the two transactions has to wait for the other.
+// meet records the new sequences of events that were handled before. It runs after the effects. A redelivery also locks the records after
+// its effects, so the two transactions cannot deadlock.
 func (b *batch) meet(ctx context.Context) error {
 	if len(b.met) == 0 {
 		return nil

@@ -12,6 +12,7 @@ type session struct {
 	restarts int         // restarts of the database when the transaction began
 	ended    error       // why the transaction has ended; nil: it is open
 	resting  bool        // no statement is under way
+	rests    int         // how often the transaction has been resting
 	idle     *time.Timer // ends the transaction if it is idle for too long
 	waitsFor *session
 	changes  []func()  // that the commit makes, in order
@@ -103,17 +104,21 @@ func (s *session) busy() {
 func (s *session) rest(ctx context.Context, step string) {
 	s.inbox.mu.Lock()
 	s.resting = true
-	if timeout := s.inbox.IdleTimeout; timeout > 0 {
-		s.idle = time.AfterFunc(timeout, func() {
-			s.inbox.mu.Lock()
-			defer s.inbox.mu.Unlock()
-			if s.resting {
-				s.end(errIdle)
-			}
-		})
+	s.rests++
+	if timeout, rest := s.inbox.IdleTimeout, s.rests; timeout > 0 {
+		s.idle = time.AfterFunc(timeout, func() { s.expire(rest) })
 	}
 	s.inbox.mu.Unlock()
 	s.inbox.pause(ctx, step)
+}
+
+// expire ends the transaction if it is still idle since the rest with this number. The timer of an earlier rest may call expire late.
+func (s *session) expire(rest int) {
+	s.inbox.mu.Lock()
+	defer s.inbox.mu.Unlock()
+	if s.resting && s.rests == rest {
+		s.end(errIdle)
+	}
 }
 
 // do runs a statement, which sees what is committed.

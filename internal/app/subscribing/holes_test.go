@@ -274,24 +274,6 @@ func TestLossOfAnotherDatabase(t *testing.T) {
 	})
 }
 
-// TestLogIsPurgedWhileItFills checks that a subscriber counts exactly the events that retention removes while the subscriber fills a hole.
-func TestLogIsPurgedWhileItFills(t *testing.T) {
-	whileLosing(t, subscribing.Options{Continue: true}, 1, func(l *losing) {
-		handled := 0
-		l.handle = func(_ context.Context, entry outbox.Entry) error {
-			if handled++; entry.Position == 100 {
-				l.rows.Purge(700)
-			}
-			return nil
-		}
-		l.add(1000)
-		l.remove(1, 1000)
-	}, func(l *losing, _ *subscribing.Subscriber) {
-		l.requireApplied(append(upTo(500), from(701, 1000)...)...)
-		l.requireCounts(800, 200)
-	})
-}
-
 // TestNewSubscriberMissesNothing checks that messages that the stream lost before a subscriber began do not count as missed.
 func TestNewSubscriberMissesNothing(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
