@@ -23,7 +23,7 @@ type session struct {
 func (i *Inbox) open(ctx context.Context) (*session, error) {
 	s, err := i.connect(ctx)
 	if err == nil {
-		s.rest(ctx, "begin")
+		s.endStatement(ctx, "begin")
 	}
 	return s, err
 }
@@ -83,14 +83,14 @@ func (s *session) undo(from int) {
 
 // close ends the transaction when its caller is done with it.
 func (s *session) close() {
-	s.busy()
+	s.beginStatement()
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
 	s.end(errDead)
 }
 
-// busy begins a statement.
-func (s *session) busy() {
+// beginStatement begins a statement.
+func (s *session) beginStatement() {
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
 	s.resting = false
@@ -99,9 +99,9 @@ func (s *session) busy() {
 	}
 }
 
-// rest ends a statement, and lets other goroutines run. From now on the transaction is idle. The database ends it if the caller takes too
-// long until the next statement.
-func (s *session) rest(ctx context.Context, step string) {
+// endStatement ends a statement, and lets other goroutines run. From now on the transaction is idle. The database ends it if the caller
+// takes too long until the next statement.
+func (s *session) endStatement(ctx context.Context, step string) {
 	s.inbox.mu.Lock()
 	s.resting = true
 	s.rests++
@@ -123,7 +123,7 @@ func (s *session) expire(rest int) {
 
 // do runs a statement, which sees what is committed.
 func (s *session) do(ctx context.Context, step string, statement func() error) error {
-	s.busy()
+	s.beginStatement()
 	s.inbox.mu.Lock()
 	err := s.usable(ctx)
 	if err == nil {
@@ -131,7 +131,7 @@ func (s *session) do(ctx context.Context, step string, statement func() error) e
 	}
 	s.inbox.mu.Unlock()
 	if err == nil {
-		s.rest(ctx, step)
+		s.endStatement(ctx, step)
 	}
 	return err
 }
@@ -141,7 +141,7 @@ func (s *session) change(change func()) { s.changes = append(s.changes, change) 
 
 // commit makes all changes at once, or none of them.
 func (s *session) commit(ctx context.Context) error {
-	s.busy()
+	s.beginStatement()
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
 	if err := s.usable(ctx); err != nil {
@@ -178,7 +178,7 @@ func (s *session) share(ctx context.Context, key any) error {
 
 // await waits until take has locked a row. In a deadlock, await ends the transaction.
 func (s *session) await(ctx context.Context, key any, take func(key any) bool) error {
-	s.busy()
+	s.beginStatement()
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
 	for {

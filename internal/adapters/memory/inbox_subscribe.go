@@ -21,10 +21,10 @@ type subscriber struct {
 // subscriberKey is the key of a subscriber's row.
 type subscriberKey string
 
-func (s subscriber) standing() inbox.Subscription {
-	standing := s.Subscription
-	standing.Types = slices.Sorted(maps.Keys(s.types))
-	return standing
+func (s subscriber) subscription() inbox.Subscription {
+	subscription := s.Subscription
+	subscription.Types = slices.Sorted(maps.Keys(s.types))
+	return subscription
 }
 
 // allows returns why a copy with this handler cannot work, or nil.

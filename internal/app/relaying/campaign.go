@@ -83,7 +83,7 @@ func (r *Relay) tryToLead(ctx context.Context, c *campaign, dead int64) (again b
 		return true
 	}
 	if !errors.Is(err, relay.ErrLeaseHeld) && ctx.Err() == nil {
-		r.failed(r.logger, err)
+		r.reportTrouble(r.logger, err)
 		return false
 	}
 	r.update(func(s *Status) { s.Trouble = "" })

@@ -52,7 +52,8 @@ var actions = []string{
 
 var methods = []string{
 	"After", "Verify", "Load", "Save", "Save", "Open", "At", "At", "Look", "Publish", "Publish", "Acquire", "Renew", "Resign", "Announce", "Probe",
-	"Reconcile", "Reconcile", "SetAside", "Due", "Refuse", "Refuse", "Refuse", "Refuse", "Refuse", "Redrive", "Redrive", "Redrive", "PublishControl", "PublishControl",
+	"Reconcile", "Reconcile", "SetAside", "Due", "Refuse", "Refuse", "Refuse", "Refuse", "Refuse", "Redrive", "Redrive", "Redrive",
+	"PublishControl", "PublishControl",
 	"SetAside", "Due", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge",
 }
 
@@ -68,7 +69,7 @@ func schedulesOf(deeds []string) *rapid.Generator[schedule] {
 		}), 20, 100).Draw(t, "steps")
 		return schedule{
 			Foreign: rapid.Bool().Draw(t, "foreign"), Remakes: uniform(t, "remakes")%4 == 0 || slices.Contains(deeds, "slow"),
-			RedrivesAll: rapid.Bool().Draw(t, "forgives"), Steps: steps,
+			RedrivesAll: rapid.Bool().Draw(t, "redrives all"), Steps: steps,
 		}
 	})
 }

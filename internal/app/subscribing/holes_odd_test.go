@@ -18,13 +18,13 @@ import (
 
 // TestCopyBehindAHole checks that events take effect in order if somebody has stored a copy of a removed message behind the hole.
 func TestCopyBehindAHole(t *testing.T) {
-	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
+	runLossy(t, subscribing.Options{}, 1, func(l *lossyService) {
 		l.add(12)
 		l.stream.AppendCopy(7)
 		l.save()
 		l.add(8)
 		l.remove(6, 12)
-	}, func(l *losing, running *subscribing.Subscriber) {
+	}, func(l *lossyService, running *subscribing.Subscriber) {
 		require.Empty(t, running.Trouble())
 		l.requireApplied(upTo(20)...)
 		l.requireCounts(7, 0)
@@ -34,13 +34,13 @@ func TestCopyBehindAHole(t *testing.T) {
 // TestParkedEventBehindAHole checks that an event is not applied if a control message reports that the event was parked. The event has no
 // row in the parking lot yet.
 func TestParkedEventBehindAHole(t *testing.T) {
-	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
+	runLossy(t, subscribing.Options{}, 1, func(l *lossyService) {
 		l.add(7)
 		parked := l.write(1)[0]
 		_, err := l.stream.PublishControl(t.Context(), 7, relay.ControlMessage{Progress: parked.Progress(), Parked: "too large"})
 		require.NoError(t, err)
 		l.remove(6, 7)
-	}, func(l *losing, running *subscribing.Subscriber) {
+	}, func(l *lossyService, running *subscribing.Subscriber) {
 		require.Empty(t, running.Trouble())
 		l.requireApplied(upTo(7)...)
 	})
@@ -51,11 +51,11 @@ func TestParkedEventBehindAHole(t *testing.T) {
 func TestFillEndsWhereTheRelayIs(t *testing.T) {
 	for name, end := range map[string]uint64{"before messages": 8, "at the end": 10} {
 		t.Run(name, func(t *testing.T) {
-			whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
+			runLossy(t, subscribing.Options{}, 1, func(l *lossyService) {
 				l.add(10)
 				l.write(5)
 				l.remove(1, end)
-			}, func(l *losing, running *subscribing.Subscriber) {
+			}, func(l *lossyService, running *subscribing.Subscriber) {
 				require.Empty(t, running.Trouble())
 				l.requireApplied(upTo(10)...)
 			})
@@ -64,7 +64,7 @@ func TestFillEndsWhereTheRelayIs(t *testing.T) {
 }
 
 // write commits events of an aggregate to the log, which the relay has not published.
-func (l *losing) write(count int) []outbox.Entry {
+func (l *lossyService) write(count int) []outbox.Entry {
 	l.t.Helper()
 	entries := relaytest.NewEntries(l.cursor, count)
 	for i := range entries {
@@ -78,7 +78,7 @@ func (l *losing) write(count int) []outbox.Entry {
 }
 
 // rollBack leaves positions without an event.
-func (l *losing) rollBack(count int) {
+func (l *lossyService) rollBack(count int) {
 	l.t.Helper()
 	for _, entry := range relaytest.NewEntries(l.cursor, count) {
 		writer := l.rows.Begin()
@@ -93,7 +93,7 @@ func (l *losing) rollBack(count int) {
 func TestEverythingExpired(t *testing.T) {
 	for name, created := range map[string]string{"beside the log": "", "in another database": "another"} {
 		t.Run(name, func(t *testing.T) {
-			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+			lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 				_, stop := l.copy("first")
 				l.add(20)
 				pass(5 * time.Second)
@@ -121,7 +121,7 @@ func TestEverythingExpired(t *testing.T) {
 func TestLaneWithoutAProgress(t *testing.T) {
 	for name, removed := range map[string]uint64{"its message has expired": 20, "and later ones": 23} {
 		t.Run(name, func(t *testing.T) {
-			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+			lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 				l.add(20)
 				require.NoError(t, l.inbox.CreateLanes(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{Sequence: 20, StoredAt: time.Now()}))
 				l.rollBack(2)
@@ -141,7 +141,7 @@ func TestLaneWithoutAProgress(t *testing.T) {
 // TestPurgesWhileItFills checks that messages count as missed if retention removes their events before or during a fill. Each message
 // counts once.
 func TestPurgesWhileItFills(t *testing.T) {
-	whileLosing(t, subscribing.Options{Continue: true}, 1, func(l *losing) {
+	runLossy(t, subscribing.Options{Continue: true}, 1, func(l *lossyService) {
 		handled := 0
 		l.handle = func(_ context.Context, entry outbox.Entry) error {
 			if handled++; handled == 100 {
@@ -152,7 +152,7 @@ func TestPurgesWhileItFills(t *testing.T) {
 		l.add(1000)
 		l.remove(1, 1000)
 		l.rows.Purge(10)
-	}, func(l *losing, _ *subscribing.Subscriber) {
+	}, func(l *lossyService, _ *subscribing.Subscriber) {
 		l.requireApplied(append(from(11, 510), from(701, 1000)...)...)
 		l.requireCounts(800, 200)
 	})
@@ -161,7 +161,7 @@ func TestPurgesWhileItFills(t *testing.T) {
 // TestFillWaitsBehindALetter checks that events from the log wait behind the dead letter of their aggregate, and take effect in order after
 // it.
 func TestFillWaitsBehindALetter(t *testing.T) {
-	losingInFakeTime(t, subscribing.Options{MaxAttempts: 2}, func(t *testing.T, l *losing) {
+	lossyInFakeTime(t, subscribing.Options{MaxAttempts: 2}, func(t *testing.T, l *lossyService) {
 		failing := true
 		l.handle = func(_ context.Context, entry outbox.Entry) error {
 			if failing && entry.Position == 3 {
@@ -192,7 +192,7 @@ func TestFillWaitsBehindALetter(t *testing.T) {
 // TestFillTakesNoUnwantedType checks that a fill passes over events of a type that the subscriber does not want. An event of a wanted type
 // becomes a dead letter if this program has no handler for the type.
 func TestFillTakesNoUnwantedType(t *testing.T) {
-	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+	lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 		l.addType(4, "another")
 		l.addType(4, "known to a newer program")
 		l.add(4)
@@ -220,12 +220,12 @@ func TestFillTakesNoUnwantedType(t *testing.T) {
 
 // TestManyHoles checks that the subscriber fills the holes if every second message is missing.
 func TestManyHoles(t *testing.T) {
-	whileLosing(t, subscribing.Options{Lanes: 3}, 2, func(l *losing) {
+	runLossy(t, subscribing.Options{Lanes: 3}, 2, func(l *lossyService) {
 		l.add(400)
 		for sequence := uint64(1); sequence < 400; sequence += 2 {
 			l.stream.Delete(sequence)
 		}
-	}, func(l *losing, running *subscribing.Subscriber) {
+	}, func(l *lossyService, running *subscribing.Subscriber) {
 		require.Empty(t, running.Trouble())
 		l.requireApplied(upTo(400)...)
 		l.requireCounts(200, 0)
@@ -237,7 +237,7 @@ func TestManyHoles(t *testing.T) {
 func TestPositionsThatNobodyKnows(t *testing.T) {
 	skipTo := uint64(0)
 	skip := func(_ string, to uint64) string { skipTo = to; return "skip" }
-	losingInFakeTime(t, subscribing.Options{LossAdvice: skip}, func(t *testing.T, l *losing) {
+	lossyInFakeTime(t, subscribing.Options{LossAdvice: skip}, func(t *testing.T, l *lossyService) {
 		_, stop := l.copy("first")
 		l.add(20)
 		pass(5 * time.Second)

@@ -18,7 +18,7 @@ import (
 // TestMessageOfOthersProvesNothing checks a lane whose message was removed, in a stream that lost its end and grew again. The lane asks the
 // log, although the next message is a foreign message.
 func TestMessageOfOthersProvesNothing(t *testing.T) {
-	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+	lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 		_, stop := l.copy("first")
 		l.add(18)
 		pass(5 * time.Second)
@@ -46,23 +46,23 @@ func TestMessageOfOthersProvesNothing(t *testing.T) {
 // TestStreamIsRemadeDuringAFill checks that every event takes effect once if the stream changes during a fill: the stream loses its end, or
 // it is created again and filled from the log.
 func TestStreamIsRemadeDuringAFill(t *testing.T) {
-	for name, happens := range map[string]func(l *losing){
-		"it loses its end": func(l *losing) {
+	for name, happens := range map[string]func(l *lossyService){
+		"it loses its end": func(l *lossyService) {
 			l.stream.LoseAfter(1300)
 			l.republish(1300)
 		},
-		"it loses the hole": func(l *losing) {
+		"it loses the hole": func(l *lossyService) {
 			l.stream.LoseAfter(3)
 			l.republish(3)
 		},
-		"it is made again": func(l *losing) {
+		"it is made again": func(l *lossyService) {
 			l.stream.Recreate()
 			l.created = "2"
 			l.republish(0)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			whileLosing(t, subscribing.Options{Lanes: 2, Transactions: 2}, 2, func(l *losing) {
+			runLossy(t, subscribing.Options{Lanes: 2, Transactions: 2}, 2, func(l *lossyService) {
 				var handled atomic.Int64
 				l.handle = func(context.Context, outbox.Entry) error {
 					if handled.Add(1) == 600 {
@@ -72,7 +72,7 @@ func TestStreamIsRemadeDuringAFill(t *testing.T) {
 				}
 				l.add(1310)
 				l.remove(6, 1290)
-			}, func(l *losing, running *subscribing.Subscriber) {
+			}, func(l *lossyService, running *subscribing.Subscriber) {
 				require.Empty(t, running.Trouble())
 				l.requireApplied(upTo(1310)...)
 			})
@@ -81,7 +81,7 @@ func TestStreamIsRemadeDuringAFill(t *testing.T) {
 }
 
 // republish publishes all events of the log after a position, as the relay does if the stream has lost them.
-func (l *losing) republish(after int) {
+func (l *lossyService) republish(after int) {
 	l.t.Helper()
 	entries := l.rows.Readable()[after:]
 	if _, err := l.stream.Publish(context.Background(), l.stream.Len(), entries); err != nil {
@@ -96,7 +96,7 @@ func (l *losing) republish(after int) {
 func TestFormerPlaceWasRemoved(t *testing.T) {
 	for name, removed := range map[string]uint64{"its message": 10, "and later ones": 13} {
 		t.Run(name, func(t *testing.T) {
-			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+			lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 				l.add(20)
 				l.stream.AddLegacyConsumer(subscriber, inbox.LegacyConsumer{Sequence: 10})
 				l.remove(1, removed)
@@ -116,7 +116,7 @@ func TestFormerPlaceWasRemoved(t *testing.T) {
 func TestAdoptionAndAFill(t *testing.T) {
 	for name, removed := range map[string][2]uint64{"behind the notice": {22, 33}, "with the notice": {21, 33}, "up to the end": {22, 36}} {
 		t.Run(name, func(t *testing.T) {
-			losingInFakeTime(t, subscribing.Options{Lanes: 2}, func(t *testing.T, l *losing) {
+			lossyInFakeTime(t, subscribing.Options{Lanes: 2}, func(t *testing.T, l *lossyService) {
 				_, stop := l.copy("first")
 				l.add(20)
 				pass(5 * time.Second)
@@ -142,7 +142,7 @@ func TestAdoptionAndAFill(t *testing.T) {
 // TestBeginsOnAnEmptyStream checks that a subscriber takes no earlier event from the log if the stream has lost all messages before the
 // subscriber begins. The last of these messages is a foreign message.
 func TestBeginsOnAnEmptyStream(t *testing.T) {
-	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+	lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 		l.add(20)
 		l.stream.AppendForeign() // the relay's cursor stands before it
 		l.remove(1, 21)

@@ -64,7 +64,7 @@ func (h *harness) launch(id string) (p *process, ended <-chan error) {
 		h.broken.copies(p)
 	}
 	copied := subscribing.New(id, fmt.Sprint("copy-", h.started), subscribing.Ports{
-		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Log: p, Handlers: only(p),
+		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Log: p, Handlers: onlyHandler(p),
 	}, subscribing.Options{
 		Lanes: h.lanes, Transactions: 1 + h.below(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
 		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second, CallTime: h.callTime(),

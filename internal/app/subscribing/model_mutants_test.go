@@ -26,10 +26,10 @@ type mutant struct {
 }
 
 var mutants = map[string]mutant{
-	"the inbox knows nothing":           {copies: func(p *process) { p.apply = p.forgetRecords }, checks: []string{checkOnce}},
-	"letters hold nothing":              {copies: func(p *process) { p.apply = p.scatterAggregates }, checks: []string{checkOrder}},
-	"letters in their own transaction":  {copies: func(p *process) { p.apply = p.commitLettersFirst }, checks: []string{checkOrder}},
-	"the place moves before the events": {copies: func(p *process) { p.apply = p.moveFirst }, checks: []string{checkLost, checkOrder}},
+	"the inbox knows nothing":          {copies: func(p *process) { p.apply = p.forgetRecords }, checks: []string{checkOnce}},
+	"letters hold nothing":             {copies: func(p *process) { p.apply = p.scatterAggregates }, checks: []string{checkOrder}},
+	"letters in their own transaction": {copies: func(p *process) { p.apply = p.commitLettersFirst }, checks: []string{checkOrder}},
+	"the lane moves before the events": {copies: func(p *process) { p.apply = p.moveFirst }, checks: []string{checkLost, checkOrder}},
 	"no compare-and-swap": {
 		copies: func(p *process) { p.apply = p.ignoreCheckpoint }, long: true, checks: []string{checkOnce, checkOrder},
 	},

@@ -62,38 +62,38 @@ func mustRun(t *testing.T, seed uint64) map[string]int {
 func run(t *testing.T, seed uint64, broken mutant) (problem string, seen map[string]int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness(t, seed, broken)
+		h := newHarness(t, seed, broken)
 		for range 70 {
-			w.step()
-			pass(w.untilNext())
+			h.step()
+			pass(h.untilNext())
 		}
-		w.endFaults()
-		if problem = w.violation; problem == "" {
-			problem = w.checkHistory()
-		}
-		if problem == "" {
-			problem = w.checkCallOrder()
+		h.endFaults()
+		if problem = h.violation; problem == "" {
+			problem = h.checkHistory()
 		}
 		if problem == "" {
-			problem = w.checkHeldBack()
+			problem = h.checkCallOrder()
 		}
 		if problem == "" {
-			w.healPoison()
-			problem = cmp.Or(w.checkEffects(), w.checkCallOrder())
+			problem = h.checkHeldBack()
 		}
-		w.end()
-		seen = w.seen
+		if problem == "" {
+			h.healPoison()
+			problem = cmp.Or(h.checkEffects(), h.checkCallOrder())
+		}
+		h.end()
+		seen = h.seen
 	})
 	return problem, seen
 }
 
 // untilNext returns the time until the next change.
-func (w *harness) untilNext() time.Duration {
+func (h *harness) untilNext() time.Duration {
 	most := 1500
-	if w.long {
+	if h.long {
 		most = 15_000
 	}
-	return time.Duration(w.below(most)) * time.Millisecond
+	return time.Duration(h.below(most)) * time.Millisecond
 }
 
 // pass lets fake time go by, until everything that is due has happened.
@@ -103,38 +103,38 @@ func pass(by time.Duration) {
 }
 
 // checkHeldBack checks, while the poisoned events still fail, that they hold up only the later events of their aggregates.
-func (w *harness) checkHeldBack() string {
+func (h *harness) checkHeldBack() string {
 	held, effects := make(map[string]bool), make(map[string]bool)
-	for _, entry := range w.inbox.History(subscriber) {
+	for _, entry := range h.inbox.History(subscriber) {
 		effects[entry.ID] = true
 	}
-	for _, entry := range w.log {
-		if w.poison[entry.Position] && !w.discarded[entry.ID] {
+	for _, entry := range h.log {
+		if h.poison[entry.Position] && !h.discarded[entry.ID] {
 			held[entry.Key.ID] = true
 		}
 		switch applied := effects[entry.ID]; {
-		case w.discarded[entry.ID]:
+		case h.discarded[entry.ID]:
 		case held[entry.Key.ID] && applied:
 			return fmt.Sprintf(checkPoison+": position %d of %s was applied after a poisoned event", entry.Position, entry.Key)
 		case !held[entry.Key.ID] && !applied:
 			check := checkPoison
-			if _, err := w.inbox.Letter(w.t.Context(), subscriber, entry.ID); err != nil {
+			if _, err := h.inbox.Letter(h.t.Context(), subscriber, entry.ID); err != nil {
 				check = checkLost
 			}
-			return fmt.Sprintf(check+": position %d of %s was not applied; %s", entry.Position, entry.Key, w.where(entry.ID))
+			return fmt.Sprintf(check+": position %d of %s was not applied; %s", entry.Position, entry.Key, h.where(entry.ID))
 		}
 	}
 	return ""
 }
 
 // checkHistory checks the effects in the order of their commits.
-func (w *harness) checkHistory() string {
+func (h *harness) checkHistory() string {
 	effects, last := make(map[string]bool), make(map[string]int64)
-	for _, entry := range w.inbox.History(subscriber) {
+	for _, entry := range h.inbox.History(subscriber) {
 		if effects[entry.ID] {
 			return fmt.Sprintf(checkOnce+": position %d took effect twice", entry.Position)
 		}
-		aggregate := w.aggregate(entry)
+		aggregate := h.aggregate(entry)
 		if entry.Version <= last[aggregate.ID] {
 			return fmt.Sprintf(checkOrder+": version %d of %s took effect after %d", entry.Version, aggregate, last[aggregate.ID])
 		}
@@ -144,38 +144,38 @@ func (w *harness) checkHistory() string {
 }
 
 // checkEffects compares the effects with the log.
-func (w *harness) checkEffects() string {
-	if problem := w.checkHistory(); problem != "" {
+func (h *harness) checkEffects() string {
+	if problem := h.checkHistory(); problem != "" {
 		return problem
 	}
 	effects := make(map[string]bool)
-	for _, entry := range w.inbox.History(subscriber) {
+	for _, entry := range h.inbox.History(subscriber) {
 		effects[entry.ID] = true
 	}
-	for _, entry := range w.log {
-		if !effects[entry.ID] && !w.discarded[entry.ID] {
-			return fmt.Sprintf(checkLost+": position %d of %s; %s", entry.Position, entry.Key, w.where(entry.ID))
+	for _, entry := range h.log {
+		if !effects[entry.ID] && !h.discarded[entry.ID] {
+			return fmt.Sprintf(checkLost+": position %d of %s; %s", entry.Position, entry.Key, h.where(entry.ID))
 		}
-		if effects[entry.ID] && w.discarded[entry.ID] {
+		if effects[entry.ID] && h.discarded[entry.ID] {
 			return fmt.Sprintf(checkOnce+": position %d took effect though it was discarded", entry.Position)
 		}
 	}
-	if counted := w.inbox.Total(subscriber, customer, "USD"); counted.Orders != int64(len(effects)) {
+	if counted := h.inbox.Total(subscriber, customer, "USD"); counted.Orders != int64(len(effects)) {
 		return fmt.Sprintf(checkOnce+": %d effects were counted, not %d", counted.Orders, len(effects))
 	}
-	return w.checkNothingLeft()
+	return h.checkNothingLeft()
 }
 
 // checkNothingLeft checks that nothing is left to do.
-func (w *harness) checkNothingLeft() string {
-	letters, err := w.inbox.Letters(w.t.Context(), subscriber, 1000)
-	require.NoError(w.t, err)
+func (h *harness) checkNothingLeft() string {
+	letters, err := h.inbox.Letters(h.t.Context(), subscriber, 1000)
+	require.NoError(h.t, err)
 	for _, letter := range letters {
 		return fmt.Sprintf(checkEnd+": position %d is still %s", letter.Position, letter.State)
 	}
-	view, err := w.inbox.Heartbeat(w.t.Context(), subscriber, "judge")
-	require.NoError(w.t, err)
-	messages := w.messages()
+	view, err := h.inbox.Heartbeat(h.t.Context(), subscriber, "judge")
+	require.NoError(h.t, err)
+	messages := h.messages()
 	end := messages[len(messages)-1]
 	for _, lane := range view.Lanes {
 		if lane.Sequence != end.Sequence || !lane.StoredAt.Equal(end.StoredAt) {

@@ -195,7 +195,7 @@ func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration
 		at, err = s.legacyPosition(ctx, former.Sequence)
 		s.logger.InfoContext(ctx, "goes on where the durable consumer of the former program stands", "sequence", former.Sequence)
 	} else {
-		at, err = s.startOfStream(ctx, state, wholeLog)
+		at, err = s.startOfStream(ctx, state, maxProgress)
 	}
 	if err != nil {
 		return 0, 0, err
