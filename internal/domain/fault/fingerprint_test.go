@@ -88,8 +88,8 @@ func TestFingerprintIsBounded(t *testing.T) {
 	long := fault.NewFingerprint(strings.Repeat("é", fault.LongestReason))
 	require.LessOrEqual(t, len(long.Pattern), fault.LongestPattern)
 	require.True(t, utf8.ValidString(long.Pattern))
-	long := strings.Repeat("a ", fault.LongestReason)
-	require.Equal(t, fault.NewFingerprint(long+"b"), fault.NewFingerprint(long+"c"))
+	same := strings.Repeat("a ", fault.LongestReason)
+	require.Equal(t, fault.NewFingerprint(same+"b"), fault.NewFingerprint(same+"c"))
 }
 
 // FuzzFingerprint checks that each fingerprint is bounded, valid text, and the fingerprint of its own pattern.
@@ -112,8 +112,8 @@ func FuzzFingerprint(f *testing.F) {
 }
 
 func BenchmarkFingerprint(b *testing.B) {
+	const reason = "dial tcp 10.0.0.%d:5432: customer %d of order 550e8400-e29b-41d4-a716-446655440000 has no address"
 	for i := 0; b.Loop(); i++ {
-		const reason = "dial tcp 10.0.0.%d:5432: customer %d of order 550e8400-e29b-41d4-a716-446655440000 has no address"
 		fault.NewFingerprint(fmt.Sprintf(reason, i%256, i))
 	}
 }
