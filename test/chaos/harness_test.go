@@ -236,7 +236,7 @@ func (h *harness) stop() {
 
 // forbiddenLines are texts that no process may log. repairable are the reasons for which the relay may halt, because an operator repairs them.
 var (
-	forbiddenLines = []string{"relay halted", "panic: ", "WARNING: DATA RACE", "messages are lost", "that nobody knows"}
+	forbiddenLines = []string{"relay halted", "panic: ", "WARNING: DATA RACE", "messages are lost", "whose events are unknown"}
 	repairable     = []string{
 		"reason=stream_missing", "reason=stream_replaced", "reason=sequence_behind", "reason=stream_unfit",
 		"(stream_missing)", "(stream_replaced)", "(sequence_behind)", "(stream_unfit)", // in an error's text

@@ -106,7 +106,7 @@ func (l *Log) inHole(hole inbox.Hole, handled func(id string) bool) (entries []o
 	for _, purged := range l.purged {
 		known[purged.Position] = handled(purged.ID)
 	}
-	// last becomes the position of the last event that is not in Present. An event in Present at a lower position is a copy, so the hole had
+	// last becomes the last position that is not in PositionsAfter. A lower position in PositionsAfter is that of a duplicate, so the hole had
 	// the event too.
 	last := hole.EndsBefore - 1
 	for last > hole.After && !l.missing(hole, last) {

@@ -15,7 +15,7 @@ import (
 const readBytes = 1 << 20
 
 // lookBack has the numbers of sequences before a position that are read to learn its progress. The smallest number is tried first. One
-// message is not enough: messages of other programs have no progress, and copies of old messages have an old one.
+// message is not enough: messages of other programs have no progress, and duplicates of old messages have an old one.
 var lookBack = []uint64{50, 1000, 10_000}
 
 // withProgress adds the progress to the position of a message. If the target is a position of the log, the progress is that position,

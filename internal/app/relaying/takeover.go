@@ -34,7 +34,7 @@ func (r *Relay) takeOver(l *leadership, logger *slog.Logger) (*streamPosition, e
 	}
 	if pos.lastOwn < pos.sequence && pos.sequence != r.warnedForeign {
 		r.warnedForeign = pos.sequence
-		logger.Warn("somebody else publishes into the stream", "sequence", pos.sequence, "ours", pos.lastOwn)
+		logger.Warn("somebody else publishes into the stream", "sequence", pos.sequence, "relay_sequence", pos.lastOwn)
 	}
 	lastRelaySequence := pos.lastOwn
 	if !tail.Own && lastRelaySequence <= info.Base {

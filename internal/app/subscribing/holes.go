@@ -25,7 +25,8 @@ var (
 	// without these messages.
 	errLoss = errors.New("messages are lost")
 	// errEndUnknown reports that it is not known yet at which position of the log a hole ends.
-	errEndUnknown = fault.New(fault.Unavailable, "hole_open", "messages were removed, and the relay has not said yet which events these were")
+	errEndUnknown = fault.New(fault.Unavailable, "hole_open",
+		"messages were removed, and the relay's cursor does not show yet which events they carried")
 )
 
 // progressAt returns the progress at the sequence where a read begins. The lanes that stand at this sequence know the progress; 0: no lane
@@ -51,7 +52,7 @@ func progressAt(from uint64, ready map[int]*lane, toCompare map[uint64][]*lane) 
 //
 // If the message at a lane's position was removed, the lane cannot compare it with the stream. The stream may have lost its end and grown
 // again. So the next message has to continue the lane's progress. If it does not, the lane has a hole, and the log is asked. Foreign
-// messages and copies of old messages do not continue the progress.
+// messages and duplicates of old messages do not continue the progress.
 func (s *Subscriber) findHoles(
 	ready map[int]*lane, from uint64, messages []inbox.Message, positions []inbox.StreamPosition, i int,
 ) (progress bool) {
@@ -111,7 +112,7 @@ func lanesAtRemoved(ready map[int]*lane) map[uint64][]*lane {
 
 // noteHole records a hole after the lane's position. after is the run of messages behind the hole.
 //
-// enough reports that another hole follows, or that there are so many messages that not all can be copies of old ones. If enough is true
+// enough reports that another hole follows, or that there are so many messages that not all can be duplicates of old ones. If enough is true
 // and no message shows a later end, the hole ends at the lane's progress. If another hole follows, the search goes on there. Otherwise an
 // operator has moved the relay back, and the relay publishes everything again.
 func (l *lane) noteHole(first, last uint64, after inbox.MessageRun, enough bool) {
@@ -191,7 +192,8 @@ func (s *Subscriber) lossError(h inbox.Hole, lost inbox.HoleContents) error {
 	if h.First > h.Last {
 		what = fmt.Sprintf("before sequence %d", h.Last+1)
 	}
-	return fmt.Errorf("%w: the stream removed messages (%s) before lane %d had read them, and up to %d of these nobody knows, because %s; %s",
+	return fmt.Errorf(
+		"%w: the stream removed messages (%s) before lane %d had read them; the events of up to %d of them are unknown, because %s; %s",
 		errLoss, what, h.Lane, lost.LostMessages, lost.Why, s.opts.LossAdvice(s.id, h.Last))
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestCopyBehindAHole checks that events take effect in order if somebody has stored a copy of a removed message behind the hole.
-func TestCopyBehindAHole(t *testing.T) {
+// TestDuplicateBehindAHole checks that events take effect in order if somebody has stored a removed message again, behind the hole.
+func TestDuplicateBehindAHole(t *testing.T) {
 	runLossy(t, subscribing.Options{}, 1, func(l *lossyService) {
 		l.add(12)
 		l.stream.AppendCopy(7)
@@ -250,7 +250,7 @@ func TestPositionsThatNobodyKnows(t *testing.T) {
 		running, stop := l.copy("second")
 		pass(5 * time.Second)
 		require.Contains(t, running.Trouble(), "before sequence 21")
-		require.Contains(t, running.Trouble(), "up to 5 of these nobody knows")
+		require.Contains(t, running.Trouble(), "the events of up to 5 of them are unknown")
 		l.send(fmt.Sprint("sequence:", skipTo), true)
 		pass(5 * time.Second)
 		require.Empty(t, running.Trouble())

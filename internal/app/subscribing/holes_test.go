@@ -236,7 +236,7 @@ func TestLossStops(t *testing.T) {
 		l.requireCounts(0, 0)
 		require.Equal(t, 10, running.Lost())
 		for _, text := range []string{
-			"sequences 1 to 12", "up to 10 of these nobody knows", "retention has removed the log up to position 10",
+			"sequences 1 to 12", "the events of up to 10 of them are unknown", "retention has removed the log up to position 10",
 			"skip billing to 12",
 		} {
 			require.Contains(t, running.Trouble(), text)
@@ -259,7 +259,7 @@ func TestLossContinues(t *testing.T) {
 				l.requireCounts(2, 10)
 				require.Empty(t, running.Trouble())
 				require.Zero(t, running.Lost())
-				require.Contains(t, l.log.String(), `level=ERROR msg="passed over messages that the stream had removed and that nobody knows" messages=10`)
+				require.Contains(t, l.log.String(), `level=ERROR msg="skipped removed messages whose events are unknown" messages=10`)
 			})
 		})
 	}
@@ -273,7 +273,7 @@ func TestLossOfAnotherDatabase(t *testing.T) {
 		l.created = "another"
 		l.save()
 	}, func(l *lossyService, running *subscribing.Subscriber) {
-		require.Contains(t, running.Trouble(), "up to 12 of these nobody knows, because this database is not the one whose log fills")
+		require.Contains(t, running.Trouble(), "the events of up to 12 of them are unknown, because this database is not the one whose log fills")
 	})
 }
 

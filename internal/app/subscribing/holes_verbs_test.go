@@ -155,7 +155,7 @@ func TestSkipGoesToTheEndOfAHole(t *testing.T) {
 				l.rows.Purge(10)
 				running, stop := l.copy("second")
 				pass(5 * time.Second)
-				require.Contains(t, running.Trouble(), "up to 6 of these nobody knows")
+				require.Contains(t, running.Trouble(), "the events of up to 6 of them are unknown")
 				require.Equal(t, 6, running.Lost())
 				l.send(to, true)
 				pass(7 * time.Second)
