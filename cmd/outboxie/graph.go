@@ -137,6 +137,7 @@ func administering() fx.Option {
 type orderingParts struct {
 	fx.In
 	Work     orders.UnitOfWork
+	Orders   orders.OrderReader
 	Encoder  orders.Encoder
 	Notifier relay.Notifier
 	EventLog operations.EventLog
@@ -146,7 +147,7 @@ type orderingParts struct {
 func newOrdering(parts orderingParts) orders.Service {
 	newID := func() order.ID { return order.ID(uuid.Must(uuid.NewV7()).String()) }
 	return ordering.New(ordering.Ports{
-		Work: parts.Work, Encoder: parts.Encoder, Notifier: parts.Notifier, Log: parts.EventLog, Finder: parts.Finder,
+		Work: parts.Work, Orders: parts.Orders, Encoder: parts.Encoder, Notifier: parts.Notifier, Log: parts.EventLog, Finder: parts.Finder,
 	}, newID, time.Now)
 }
 

@@ -21,8 +21,8 @@ func newClaim(key orders.Key, request string) orders.KeyClaim {
 	return orders.KeyClaim{Scope: scope, Key: key, Digest: orders.DigestOf(request), Order: order.ID(newUUID())}
 }
 
-// claiming returns the body of a transaction that claims a key. The transaction fails unless the claim want holds the key.
-func claiming(mine, want orders.KeyClaim) work {
+// claim returns the body of a transaction that claims a key. The transaction fails unless the claim want holds the key.
+func claim(mine, want orders.KeyClaim) work {
 	return func(ctx context.Context, tx orders.Tx) error {
 		holds, err := tx.Keys.Claim(ctx, mine)
 		if err == nil && holds != want {
@@ -36,7 +36,7 @@ func claiming(mine, want orders.KeyClaim) work {
 func claimed(t *testing.T, h Harness, key orders.Key) orders.KeyClaim {
 	t.Helper()
 	mine := newClaim(key, "first")
-	do(t, h, claiming(mine, mine))
+	do(t, h, claim(mine, mine))
 	return mine
 }
 
@@ -45,7 +45,7 @@ func requireHolds(t *testing.T, h Harness, want orders.KeyClaim) {
 	asking := newClaim(want.Key, "who holds it?")
 	asking.Scope = want.Scope
 	do(t, h, holding(want.Scope, want.Key, &want))
-	do(t, h, claiming(asking, want))
+	do(t, h, claim(asking, want))
 }
 
 // holding returns the body of a transaction that looks up a key. It fails unless the claim want holds the key; nil: no claim may hold it.
@@ -72,10 +72,10 @@ func claimScopes(t *testing.T, h Harness) {
 		mine.Scope = scope
 		do(t, h, holding(scope, "k", nil))
 		do(t, h, func(ctx context.Context, tx orders.Tx) error { // another scope's claim waits for nobody
-			do(t, h, claiming(mine, mine))
+			do(t, h, claim(mine, mine))
 			other := newClaim("k", "first")
 			other.Scope = orders.Scope(newUUID())
-			return claiming(other, other)(ctx, tx)
+			return claim(other, other)(ctx, tx)
 		})
 		all = append(all, mine)
 	}
@@ -89,7 +89,7 @@ func claimHeld(t *testing.T, h Harness) {
 	mine := newClaim("k", "first")
 	do(t, h, func(ctx context.Context, tx orders.Tx) error {
 		require.NoError(t, holding(scope, "k", nil)(ctx, tx))
-		require.NoError(t, claiming(mine, mine)(ctx, tx))
+		require.NoError(t, claim(mine, mine)(ctx, tx))
 		require.NoError(t, holding(scope, "k", &mine)(ctx, tx), "its own")
 		do(t, h, holding(scope, "k", nil)) // and does not wait
 		return nil
@@ -101,7 +101,7 @@ func claimHeld(t *testing.T, h Harness) {
 	h.AgeKeys(t, time.Minute)
 	do(t, h, holding(scope, "k", nil))
 	second := newClaim("k", "second")
-	do(t, h, claiming(second, second))
+	do(t, h, claim(second, second))
 	do(t, h, holding(scope, "k", &second))
 }
 
@@ -114,13 +114,13 @@ func claimHolds(t *testing.T, h Harness) {
 	for _, key := range []orders.Key{"k", "K", `'"\?0`, "'); DROP TABLE orders; --", orders.Key(visible)} {
 		mine := newClaim(key, `it's ?0 "asked" \`)
 		do(t, h, func(ctx context.Context, tx orders.Tx) error {
-			require.NoError(t, claiming(mine, mine)(ctx, tx))
-			return claiming(newClaim(key, "again"), mine)(ctx, tx)
+			require.NoError(t, claim(mine, mine)(ctx, tx))
+			return claim(newClaim(key, "again"), mine)(ctx, tx)
 		})
 		all = append(all, mine)
 	}
 	for _, mine := range all {
-		do(t, h, claiming(newClaim(mine.Key, `it's ?0 "asked" \`), mine))
+		do(t, h, claim(newClaim(mine.Key, `it's ?0 "asked" \`), mine))
 		requireHolds(t, h, mine)
 	}
 }
@@ -128,12 +128,12 @@ func claimHolds(t *testing.T, h Harness) {
 func claimGivenUp(t *testing.T, h Harness) {
 	given := newClaim("k", "given up")
 	require.Equal(t, errMine, h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
-		require.NoError(t, claiming(given, given)(ctx, tx))
+		require.NoError(t, claim(given, given)(ctx, tx))
 		return errMine
 	}))
 	h.FailNextCommit(t)
 	require.Error(t, h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
-		require.NoError(t, claiming(given, given)(ctx, tx))
+		require.NoError(t, claim(given, given)(ctx, tx))
 		return save(ctx, tx, newOrder(t))
 	}))
 	claimed(t, h, "k")
@@ -209,7 +209,7 @@ func claimWaits(t *testing.T, h Harness) {
 			want := map[error]orders.KeyClaim{errMine: second, nil: first}[outcome]
 			answer := make(chan error, 1)
 			require.Equal(t, outcome, h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
-				require.NoError(t, claiming(first, first)(ctx, tx))
+				require.NoError(t, claim(first, first)(ctx, tx))
 				claimed(t, h, "another one than "+key)
 				impatient, cancel := context.WithTimeout(ctx, soon)
 				defer cancel()
@@ -218,7 +218,7 @@ func claimWaits(t *testing.T, h Harness) {
 					return err
 				})
 				require.ErrorIs(t, waited, context.DeadlineExceeded)
-				go func() { answer <- h.UnitOfWork().Do(t.Context(), claiming(second, want)) }()
+				go func() { answer <- h.UnitOfWork().Do(t.Context(), claim(second, want)) }()
 				return outcome
 			}))
 			select {
@@ -238,7 +238,7 @@ func claimExpires(t *testing.T, h Harness) {
 	h.AgeKeys(t, time.Minute)
 	given := newClaim("k", "given up")
 	require.Equal(t, errMine, h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
-		require.NoError(t, claiming(given, given)(ctx, tx))
+		require.NoError(t, claim(given, given)(ctx, tx))
 		return errMine
 	}))
 	second := claimed(t, h, "k")
@@ -268,7 +268,7 @@ func claimsDeleted(t *testing.T, h Harness) {
 	h.AgeKeys(t, time.Minute)
 	renewed := newClaim("young", "taken over")
 	do(t, h, func(ctx context.Context, tx orders.Tx) error {
-		require.NoError(t, claiming(renewed, renewed)(ctx, tx))
+		require.NoError(t, claim(renewed, renewed)(ctx, tx))
 		remove(10, 0) // and does not wait
 		return nil
 	})
@@ -288,7 +288,7 @@ func claimsDeletedAtOnce(t *testing.T, h Harness) {
 	for n := range renewed {
 		renewed[n] = newClaim(orders.Key(fmt.Sprintf("old-%d", n)), "taken over")
 		all.Go(func() {
-			if err := h.UnitOfWork().Do(t.Context(), claiming(renewed[n], renewed[n])); err != nil {
+			if err := h.UnitOfWork().Do(t.Context(), claim(renewed[n], renewed[n])); err != nil {
 				t.Errorf("claim: %v", err)
 			}
 		})

@@ -26,6 +26,9 @@ func orderContent(t *testing.T, h Harness) {
 			require.False(t, o.HasEvents())
 			return nil
 		})
+		read, err := h.OrderReader().Get(t.Context(), want.ID)
+		require.NoError(t, err)
+		require.Equal(t, want, read)
 	}
 	for text, currency := range map[string]order.Currency{"0.001": "KWD", "7": "JPY", "9999999999.99": "USD"} {
 		amount, err := order.ParseMoney(text, currency)
@@ -58,6 +61,8 @@ func orderNotFound(t *testing.T, h Harness) {
 		require.Nil(t, o)
 		return changing(kept.ID, pay)(ctx, tx) // the transaction can go on
 	})
+	_, err := h.OrderReader().Get(t.Context(), order.ID(newUUID()))
+	require.ErrorIs(t, err, orders.ErrOrderNotFound)
 	lost := order.Rehydrate(order.Snapshot{ID: order.ID(newUUID()), Version: 1})
 	require.ErrorIs(t, h.UnitOfWork().Do(t.Context(), saving(lost)), orders.ErrOrderChanged)
 }

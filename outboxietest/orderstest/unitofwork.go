@@ -21,6 +21,7 @@ import (
 type Harness interface {
 	relaytest.Outages
 	UnitOfWork() orders.UnitOfWork
+	OrderReader() orders.OrderReader
 	ExpiredKeys() orders.ExpiredKeys
 	SetSequence(t *testing.T, position outbox.Position)                 // as relaytest.LogHarness does
 	AgeKeys(t *testing.T, by time.Duration)                             // makes all committed claims older
@@ -35,7 +36,7 @@ const (
 	soon     = 100 * time.Millisecond
 )
 
-// TestUnitOfWork checks orders.UnitOfWork, orders.Orders, orders.Keys with orders.ExpiredKeys, and the transaction's relay.Appender. Each call
+// TestUnitOfWork checks orders.UnitOfWork, orders.Orders, orders.OrderReader, orders.Keys with orders.ExpiredKeys, and the transaction's relay.Appender. Each call
 // of open returns an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 	for _, test := range []struct {
@@ -55,7 +56,7 @@ func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 		{"a transaction is dead when Do returns", dead},
 		{"an order comes back as it was saved", orderContent},
 		{"an order that is not there is not found", orderNotFound},
-		{"an id is taken once", orderExists},
+		{"a second order with the same id is an error", orderExists},
 		{"events must be pulled before an order is saved", orderUnpulled},
 		{"orders are listed newest first", listOrder},
 		{"a list is filtered", listFilter},
@@ -63,9 +64,9 @@ func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 		{"of several savers one wins", orderRace},
 		{"a saved order is locked until the end", orderLocked},
 		{"a claim holds", claimHolds},
-		{"a key is that of its scope", claimScopes},
+		{"the same key in another scope is another key", claimScopes},
 		{"looking for a claim claims nothing", claimHeld},
-		{"a claim that was rolled back does not hold", claimGivenUp},
+		{"after a rollback the key is free", claimGivenUp},
 		{"of several claimers one wins", claimRace},
 		{"the second to claim waits for the first", claimWaits},
 		{"an expired claim is taken over", claimExpires},
@@ -336,6 +337,10 @@ func outage(t *testing.T, h Harness) {
 	for range 3 {
 		requireOutage(t, h.UnitOfWork().Do(t.Context(), saving(newOrder(t))), "disconnected")
 	}
+	_, err := h.OrderReader().Get(t.Context(), kept.ID)
+	requireOutage(t, err, "disconnected, reading an order")
+	_, err = h.OrderReader().List(t.Context(), orders.Filter{Limit: 1})
+	requireOutage(t, err, "disconnected, listing orders")
 	h.Reconnect(t)
 	o := newOrder(t)
 	do(t, h, saving(o))

@@ -134,11 +134,12 @@ func (b *browser) screenshot(name string) {
 // api serves orders that are kept in memory.
 func api(t *testing.T) string {
 	t.Helper()
-	orders := memory.NewLog()
+	log := memory.NewLog()
+	work := memory.NewUnitOfWork(log)
 	newID := func() order.ID { return order.ID(uuid.NewString()) }
 	service := ordering.New(ordering.Ports{
-		Work: memory.NewUnitOfWork(orders), Encoder: codec.New(nil), Notifier: quiet{}, Log: memory.NewCursorStore(memory.NewLease(time.Minute), orders),
-		Finder: memory.NewStream(),
+		Work: work, Orders: memory.NewOrderReader(work), Encoder: codec.New(nil), Notifier: quiet{},
+		Log: memory.NewCursorStore(memory.NewLease(time.Minute), log), Finder: memory.NewStream(),
 	}, newID, time.Now)
 	server := httpapi.NewAPI(httpapi.Options{Addr: "127.0.0.1:0", Service: service, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, server.Listen(t.Context()))

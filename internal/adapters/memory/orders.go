@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
@@ -44,38 +43,6 @@ func (s *orderRepository) find(id order.ID) (order.Snapshot, bool) {
 	return state, found
 }
 
-// List also sees what this transaction has saved.
-func (s *orderRepository) List(ctx context.Context, filter orders.Filter) ([]order.Snapshot, error) {
-	if err := s.usable(ctx); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	visible := maps.Clone(s.from.orders)
-	s.mu.Unlock()
-	maps.Copy(visible, s.saved)
-	var found []order.Snapshot
-	for _, state := range visible {
-		if matches(state, filter) {
-			found = append(found, state)
-		}
-	}
-	slices.SortFunc(found, func(a, b order.Snapshot) int { return -compare(a, orders.PageCursor{CreatedAt: b.CreatedAt, ID: b.ID}) })
-	return found[:min(len(found), filter.Limit)], nil
-}
-
-func matches(o order.Snapshot, filter orders.Filter) bool {
-	return (filter.Customer == "" || o.CustomerID == filter.Customer) &&
-		(filter.Status == "" || o.Status == filter.Status) &&
-		!o.CreatedAt.Before(filter.CreatedFrom) &&
-		(filter.CreatedBefore.IsZero() || o.CreatedAt.Before(filter.CreatedBefore)) &&
-		(filter.After == nil || compare(o, *filter.After) < 0)
-}
-
-// compare orders by time of creation, then by id.
-func compare(o order.Snapshot, place orders.PageCursor) int {
-	return cmp.Or(o.CreatedAt.Compare(place.CreatedAt), cmp.Compare(o.ID, place.ID))
-}
-
 // Save waits for a transaction that has saved the order.
 func (s *orderRepository) Save(ctx context.Context, o *order.Order) error {
 	if err := s.usable(ctx); err != nil {
@@ -103,6 +70,56 @@ func (s *orderRepository) Save(ctx context.Context, o *order.Order) error {
 		return orders.ErrOrderExists.With("there is an order %s already", state.ID)
 	}
 	return orders.ErrOrderChanged.With("order %s is not at version %d any more", state.ID, o.StoredVersion())
+}
+
+// OrderReader reads the committed orders of a UnitOfWork.
+type OrderReader struct{ from *UnitOfWork }
+
+var _ orders.OrderReader = OrderReader{}
+
+// NewOrderReader returns a reader of the orders that transactions of from have committed.
+func NewOrderReader(from *UnitOfWork) OrderReader { return OrderReader{from} }
+
+// Get fails while the database is disconnected.
+func (r OrderReader) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	if _, err := r.from.begin(ctx); err != nil {
+		return order.Snapshot{}, err
+	}
+	state, found := r.from.Order(id)
+	if !found {
+		return order.Snapshot{}, orders.ErrOrderNotFound.With("there is no order %s", id)
+	}
+	return state, nil
+}
+
+// List fails while the database is disconnected.
+func (r OrderReader) List(ctx context.Context, filter orders.Filter) ([]order.Snapshot, error) {
+	if _, err := r.from.begin(ctx); err != nil {
+		return nil, err
+	}
+	r.from.mu.Lock()
+	defer r.from.mu.Unlock()
+	var found []order.Snapshot
+	for _, state := range r.from.orders {
+		if matches(state, filter) {
+			found = append(found, state)
+		}
+	}
+	slices.SortFunc(found, func(a, b order.Snapshot) int { return -compare(a, orders.PageCursor{CreatedAt: b.CreatedAt, ID: b.ID}) })
+	return found[:min(len(found), filter.Limit)], nil
+}
+
+func matches(o order.Snapshot, filter orders.Filter) bool {
+	return (filter.Customer == "" || o.CustomerID == filter.Customer) &&
+		(filter.Status == "" || o.Status == filter.Status) &&
+		!o.CreatedAt.Before(filter.CreatedFrom) &&
+		(filter.CreatedBefore.IsZero() || o.CreatedAt.Before(filter.CreatedBefore)) &&
+		(filter.After == nil || compare(o, *filter.After) < 0)
+}
+
+// compare orders by time of creation, then by id.
+func compare(o order.Snapshot, place orders.PageCursor) int {
+	return cmp.Or(o.CreatedAt.Compare(place.CreatedAt), cmp.Compare(o.ID, place.ID))
 }
 
 // appender is the outbox port of one transaction.

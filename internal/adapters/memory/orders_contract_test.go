@@ -24,6 +24,7 @@ type shop struct {
 }
 
 func (s shop) UnitOfWork() orders.UnitOfWork                          { return s.work }
+func (s shop) OrderReader() orders.OrderReader                        { return memory.NewOrderReader(s.work) }
 func (s shop) ExpiredKeys() orders.ExpiredKeys                        { return s.work }
 func (s shop) AgeKeys(_ *testing.T, by time.Duration)                 { s.work.AgeKeys(by) }
 func (s shop) FailNextCommit(*testing.T)                              { s.work.FailNextCommit() }

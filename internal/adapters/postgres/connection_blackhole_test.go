@@ -36,6 +36,7 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[relay.Appender](), reflect.TypeFor[relay.InstanceHalts](),
 	reflect.TypeFor[operations.RelayInspector](), reflect.TypeFor[operations.RelayRepair](), reflect.TypeFor[operations.ProgressReader](),
 	reflect.TypeFor[orders.UnitOfWork](), reflect.TypeFor[orders.Keys](), reflect.TypeFor[orders.Orders](),
+	reflect.TypeFor[orders.OrderReader](),
 	reflect.TypeFor[orders.ExpiredKeys](),
 	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[orders.Totals](), reflect.TypeFor[inbox.DeadLetters](),
 	reflect.TypeFor[operations.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](), reflect.TypeFor[inbox.Log](),
@@ -60,7 +61,7 @@ type blackHoled struct {
 // pooled connections are dead, then new ones, too. Each call reports that the database is unavailable. When new connections
 // work again, the next call succeeds at once, without a try on each dead connection.
 func TestEveryCallEnds(t *testing.T) {
-	proxy, address := newProxy(t)
+	proxy, address, direct := newProxy(t)
 	calls := newBlackHoled(t, address)
 	each := func(atOnce int, run func(c *blackHoled)) {
 		var all errgroup.Group
@@ -87,6 +88,9 @@ func TestEveryCallEnds(t *testing.T) {
 		})
 	}
 	inside.end(t)
+	// The server ends sessions whose clients are gone. The new connections need their places.
+	exec(t, open(t, postgres.Options{URL: direct}), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 	proxy.Restore()
 	each(few, func(c *blackHoled) {
 		start := time.Now()
@@ -103,18 +107,19 @@ func answered(err error) bool {
 	return err == nil || kind == fault.NotFound || kind == fault.Conflict
 }
 
-func newProxy(t *testing.T) (proxy *infra.Proxy, address string) {
+// newProxy returns a proxy to a new database, the address of the database behind the proxy, and its direct address.
+func newProxy(t *testing.T) (proxy *infra.Proxy, address, direct string) {
 	t.Helper()
-	address = infra.Database(t)
-	parsed, err := url.Parse(address)
+	direct = infra.Database(t)
+	parsed, err := url.Parse(direct)
 	require.NoError(t, err)
 	proxy = infra.NewProxy(t, parsed.Host)
-	parsed, err = url.Parse(proxy.URL(t, address))
+	parsed, err = url.Parse(proxy.URL(t, direct))
 	require.NoError(t, err)
 	query := parsed.Query()
 	query.Set("connect_timeout", "2")
 	parsed.RawQuery = query.Encode()
-	return proxy, parsed.String()
+	return proxy, parsed.String(), direct
 }
 
 // warm opens both connections of a pool.

@@ -34,6 +34,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideElector, fx.As(fx.Self()), fx.As(new(relay.Elector))),
 	fx.Annotate(provideInstanceHalts, fx.As(new(relay.InstanceHalts))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(orders.UnitOfWork))),
+	fx.Annotate(NewOrderReader, fx.As(new(orders.OrderReader))),
 	fx.Annotate(NewTotals, fx.As(new(orders.Totals))),
 	fx.Annotate(NewEmitter, fx.As(new(inbox.Emitter))),
 	fx.Annotate(NewExpiredKeys, fx.As(new(orders.ExpiredKeys))),

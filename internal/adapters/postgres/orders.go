@@ -69,58 +69,11 @@ var _ orders.Orders = (*orderRepository)(nil)
 
 // Get runs one statement.
 func (s *orderRepository) Get(ctx context.Context, id order.ID) (*order.Order, error) {
-	row := new(orderRow)
-	err := s.tx.NewSelect().Model(row).Where("id = ?", string(id)).Scan(ctx)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, orders.ErrOrderNotFound.With("there is no order %s", id)
-	}
+	state, err := getOrder(ctx, s.tx, id)
 	if err != nil {
-		return nil, classify(ctx, err)
+		return nil, err
 	}
-	return order.Rehydrate(row.snapshot()), nil
-}
-
-// List reads no more rows than it returns. For each combination of customer and status there is an index that begins with these columns and
-// continues in the order of the list. New orders do not shift later pages.
-//
-// Without help Postgres may walk the index of all orders and skip the rows that do not match. If few rows match, that reads the whole
-// table. Therefore the list is also sorted by the filter's column, an order that only the right index has. The filter compares this column
-// with an array of one value. If it compared the column with a constant, Postgres would drop the column from the order.
-func (s *orderRepository) List(ctx context.Context, filter orders.Filter) ([]order.Snapshot, error) {
-	var rows []orderRow
-	query := s.tx.NewSelect().Model(&rows)
-	switch {
-	case filter.Customer != "":
-		query = query.Where("customer_id = ANY (ARRAY[?]::uuid[])", string(filter.Customer)).OrderExpr("customer_id DESC")
-		if filter.Status != "" {
-			query = query.Where("status = ?", string(filter.Status))
-		}
-	case filter.Status != "":
-		query = query.Where("status = ANY (ARRAY[?])", string(filter.Status)).OrderExpr("status DESC")
-	}
-	query = query.OrderExpr("created_at DESC, id DESC LIMIT ?", filter.Limit) // for bun's own Limit, 0 means no limit
-	if !filter.CreatedFrom.IsZero() {
-		query = query.Where("created_at >= ?", upToMicrosecond(filter.CreatedFrom))
-	}
-	if !filter.CreatedBefore.IsZero() {
-		query = query.Where("created_at < ?", upToMicrosecond(filter.CreatedBefore))
-	}
-	if filter.After != nil {
-		query = query.Where("(created_at, id) < (?, ?)", filter.After.CreatedAt, string(filter.After.ID))
-	}
-	if err := query.Scan(ctx); err != nil {
-		return nil, classify(ctx, err)
-	}
-	var found []order.Snapshot
-	for i := range rows {
-		found = append(found, rows[i].snapshot())
-	}
-	return found, nil
-}
-
-// upToMicrosecond rounds t up to a microsecond. Postgres would round t to the nearest one.
-func upToMicrosecond(t time.Time) time.Time {
-	return t.Add(999 * time.Nanosecond).Truncate(time.Microsecond)
+	return order.Rehydrate(state), nil
 }
 
 // Save inserts an order that was never stored, and updates any other order.
@@ -157,4 +110,73 @@ func (s *orderRepository) update(ctx context.Context, row *orderRow, stored int6
 		return orders.ErrOrderChanged.With("order %s is not at version %d any more", row.ID, stored)
 	}
 	return nil
+}
+
+// OrderReader reads orders, each call with one statement.
+type OrderReader struct{ db *bun.DB }
+
+var _ orders.OrderReader = (*OrderReader)(nil)
+
+// NewOrderReader returns a reader of the orders in db.
+func NewOrderReader(db *bun.DB) *OrderReader { return &OrderReader{db} }
+
+// Get returns ErrBusy if it gets no connection in two seconds.
+func (r *OrderReader) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return getOrder(limitPoolWait(ctx, beginTimeout), r.db, id)
+}
+
+func getOrder(ctx context.Context, db bun.IDB, id order.ID) (order.Snapshot, error) {
+	row := new(orderRow)
+	err := db.NewSelect().Model(row).Where("id = ?", string(id)).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return order.Snapshot{}, orders.ErrOrderNotFound.With("there is no order %s", id)
+	}
+	if err != nil {
+		return order.Snapshot{}, classify(ctx, err)
+	}
+	return row.snapshot(), nil
+}
+
+// List reads no more rows than it returns. For each combination of customer and status there is an index that begins with these columns and
+// continues in the order of the list. New orders do not shift later pages.
+//
+// Without help Postgres may walk the index of all orders and skip the rows that do not match. If few rows match, that reads the whole
+// table. Therefore the list is also sorted by the filter's column, an order that only the right index has. The filter compares this column
+// with an array of one value. If it compared the column with a constant, Postgres would drop the column from the order.
+func (r *OrderReader) List(ctx context.Context, filter orders.Filter) ([]order.Snapshot, error) {
+	ctx = limitPoolWait(ctx, beginTimeout)
+	var rows []orderRow
+	query := r.db.NewSelect().Model(&rows)
+	switch {
+	case filter.Customer != "":
+		query = query.Where("customer_id = ANY (ARRAY[?]::uuid[])", string(filter.Customer)).OrderExpr("customer_id DESC")
+		if filter.Status != "" {
+			query = query.Where("status = ?", string(filter.Status))
+		}
+	case filter.Status != "":
+		query = query.Where("status = ANY (ARRAY[?])", string(filter.Status)).OrderExpr("status DESC")
+	}
+	query = query.OrderExpr("created_at DESC, id DESC LIMIT ?", filter.Limit) // for bun's own Limit, 0 means no limit
+	if !filter.CreatedFrom.IsZero() {
+		query = query.Where("created_at >= ?", upToMicrosecond(filter.CreatedFrom))
+	}
+	if !filter.CreatedBefore.IsZero() {
+		query = query.Where("created_at < ?", upToMicrosecond(filter.CreatedBefore))
+	}
+	if filter.After != nil {
+		query = query.Where("(created_at, id) < (?, ?)", filter.After.CreatedAt, string(filter.After.ID))
+	}
+	if err := query.Scan(ctx); err != nil {
+		return nil, classify(ctx, err)
+	}
+	var found []order.Snapshot
+	for i := range rows {
+		found = append(found, rows[i].snapshot())
+	}
+	return found, nil
+}
+
+// upToMicrosecond rounds t up to a microsecond. Postgres would round t to the nearest one.
+func upToMicrosecond(t time.Time) time.Time {
+	return t.Add(999 * time.Nanosecond).Truncate(time.Microsecond)
 }

@@ -74,7 +74,7 @@ func (k *keys) read(
 	}
 	holds := orders.KeyClaim{Scope: scope, Key: key, Order: order.ID(id)}
 	if n, err := hex.Decode(holds.Digest[:], []byte(digest)); err != nil || n != len(holds.Digest) {
-		return orders.KeyClaim{}, fmt.Errorf("the digest of the key %q in request_keys is not one: %q", key, digest)
+		return orders.KeyClaim{}, fmt.Errorf("request_keys has an invalid digest for the key %q: %q", key, digest)
 	}
 	return holds, nil
 }

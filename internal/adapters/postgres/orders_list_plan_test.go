@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -81,12 +80,10 @@ func TestEveryCombinationOfFiltersReadsAPage(t *testing.T) {
 func listStatement(t *testing.T, h *harness, filter orders.Filter) string {
 	t.Helper()
 	sent := &statements{}
-	work := postgres.NewUnitOfWork(h.db.WithQueryHook(sent))
-	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
-		_, err := tx.Orders.List(ctx, filter)
-		return err
-	}))
-	return sent.queries[1]
+	_, err := postgres.NewOrderReader(h.db.WithQueryHook(sent)).List(t.Context(), filter)
+	require.NoError(t, err)
+	require.Len(t, sent.queries, 1, "a read needs no transaction")
+	return sent.queries[0]
 }
 
 func analyzed(t *testing.T, h *harness, statement string) node {

@@ -139,6 +139,14 @@ func operatingCalls() map[string]dbCall {
 		"operations.RelayRepair.Adopt": func(ctx context.Context, db *bun.DB) error {
 			return desk(db).Adopt(ctx, 7, relay.Cursor{}, true)
 		},
+		"orders.OrderReader.Get": func(ctx context.Context, db *bun.DB) error {
+			_, err := postgres.NewOrderReader(db).Get(ctx, newClaim("").Order)
+			return err
+		},
+		"orders.OrderReader.List": func(ctx context.Context, db *bun.DB) error {
+			_, err := postgres.NewOrderReader(db).List(ctx, orders.Filter{Limit: 1})
+			return err
+		},
 		"orders.UnitOfWork.Do": func(ctx context.Context, db *bun.DB) error {
 			return postgres.NewUnitOfWork(db).Do(ctx, func(context.Context, orders.Tx) error { return nil })
 		},
@@ -262,10 +270,6 @@ func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
 		},
 		"orders.Orders.Get": func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Orders.Get(ctx, newClaim("").Order)
-			return err
-		},
-		"orders.Orders.List": func(ctx context.Context, tx orders.Tx) error {
-			_, err := tx.Orders.List(ctx, orders.Filter{Limit: 1})
 			return err
 		},
 		"orders.Orders.Save": func(ctx context.Context, tx orders.Tx) error {

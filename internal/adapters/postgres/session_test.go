@@ -140,7 +140,7 @@ func TestTransactionsEndByThemselves(t *testing.T) {
 		},
 	} {
 		t.Run(step, func(t *testing.T) {
-			proxy, address := newProxy(t)
+			proxy, address, _ := newProxy(t)
 			start := time.Now()
 			err := run(t, limited(t, address, 2), func() {
 				proxy.Silence()
@@ -278,7 +278,7 @@ func TestUnixSocketsAreDialed(t *testing.T) {
 // after the lease has expired.
 func TestAFollowerWithDeadConnectionsTakesOver(t *testing.T) {
 	const ttl = 3 * time.Second
-	proxy, address := newProxy(t)
+	proxy, address, _ := newProxy(t)
 	db := open(t, postgres.Options{URL: address, MaxOpenConns: 2}) // as the pool of the elector
 	leader := postgres.NewElector(open(t, postgres.Options{URL: address}), relayName, "leader", ttl)
 	follower := postgres.NewElector(db, relayName, "follower", ttl)

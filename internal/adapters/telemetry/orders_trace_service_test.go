@@ -16,46 +16,46 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// desk is a fake orders.Service. It gives the same answer for every use case, and records the span of the call.
-type desk struct {
+// fakeService is a fake orders.Service. It gives the same answer for every use case, and records the span of the call.
+type fakeService struct {
 	state order.Snapshot
 	err   error
 	asked string
 	in    trace.SpanContext
 }
 
-func (d *desk) answer(ctx context.Context, what string) (order.Snapshot, error) {
+func (d *fakeService) answer(ctx context.Context, what string) (order.Snapshot, error) {
 	d.asked, d.in = what, trace.SpanContextFromContext(ctx)
 	return d.state, d.err
 }
 
-func (d *desk) Place(ctx context.Context, c order.CustomerID, m order.Money, k orders.Key) (order.Snapshot, error) {
+func (d *fakeService) Place(ctx context.Context, c order.CustomerID, m order.Money, k orders.Key) (order.Snapshot, error) {
 	return d.answer(ctx, "place "+string(c)+" "+m.String()+" "+string(k))
 }
 
-func (d *desk) Pay(ctx context.Context, id order.ID, reference order.Note, g orders.Precondition) (order.Snapshot, error) {
+func (d *fakeService) Pay(ctx context.Context, id order.ID, reference order.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("pay ", id, " ", reference, g))
 }
 
-func (d *desk) Ship(ctx context.Context, id order.ID, carrier, tracking order.Note, g orders.Precondition) (order.Snapshot, error) {
+func (d *fakeService) Ship(ctx context.Context, id order.ID, carrier, tracking order.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("ship ", id, " ", carrier, " ", tracking, g))
 }
 
-func (d *desk) Cancel(ctx context.Context, id order.ID, reason order.Note, g orders.Precondition) (order.Snapshot, error) {
+func (d *fakeService) Cancel(ctx context.Context, id order.ID, reason order.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("cancel ", id, " ", reason, g))
 }
 
-func (d *desk) List(ctx context.Context, filter orders.Filter) (orders.Page, error) {
+func (d *fakeService) List(ctx context.Context, filter orders.Filter) (orders.Page, error) {
 	state, err := d.answer(ctx, fmt.Sprint("list ", filter.Limit))
 	return orders.Page{Orders: []order.Snapshot{state}}, err
 }
 
-func (d *desk) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
+func (d *fakeService) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
 	state, err := d.answer(ctx, fmt.Sprint("events ", id))
 	return []orders.Event{{Entry: outbox.Entry{Message: outbox.Message{Version: state.Version}}}}, err
 }
 
-func (d *desk) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+func (d *fakeService) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
 	return d.answer(ctx, "get "+string(id))
 }
 
@@ -91,7 +91,7 @@ func TestServiceHasASpanPerUseCase(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tp, spans := record()
 			ctx, parent := inSpan(tp)
-			next := &desk{state: order.Snapshot{ID: "o1", Version: 7}}
+			next := &fakeService{state: order.Snapshot{ID: "o1", Version: 7}}
 
 			answer, err := c.call(telemetry.TraceService(tp, next), ctx)
 			parent.End()
@@ -128,7 +128,7 @@ func TestErrorsAreRecordedByKind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tp, spans := record()
-			_, err := telemetry.TraceService(tp, &desk{err: c.err}).Pay(context.Background(), "o1", "", orders.Precondition{})
+			_, err := telemetry.TraceService(tp, &fakeService{err: c.err}).Pay(context.Background(), "o1", "", orders.Precondition{})
 
 			require.Equal(t, c.err, err)
 			span := spans.one(t, "order.pay")

@@ -270,7 +270,7 @@ func TestComplaintsAreFewAndCounted(t *testing.T) {
 func TestModule(t *testing.T) {
 	collector := infra.Collector(t)
 	environment(t, append(collector.Environment(), "OTEL_BSP_SCHEDULE_DELAY=60000")...)
-	next := &desk{}
+	next := &fakeService{}
 	var service orders.Service
 	app := fxtest.New(t, telemetry.Module,
 		fx.Supply(telemetry.Options{Logger: slog.New(slog.DiscardHandler)}),

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-func deliveries(t *testing.T, s *shop, id order.ID) []orders.Delivery {
+func deliveries(t *testing.T, s *fixture, id order.ID) []orders.Delivery {
 	t.Helper()
 	events, err := s.Events(t.Context(), id)
 	require.NoError(t, err)
@@ -32,7 +32,7 @@ func deliveries(t *testing.T, s *shop, id order.ID) []orders.Delivery {
 // TestEventsTellWhereTheyAre checks that an event counts as published only if the stream holds it, whatever the cursor says. The test does
 // the work of the relay.
 func TestEventsTellWhereTheyAre(t *testing.T) {
-	s := newShop()
+	s := newFixture()
 	id := s.placed(t).ID
 	other := s.placed(t).ID
 	for _, change := range []func(context.Context, order.ID) (order.Snapshot, error){s.pay, s.ship} {
@@ -71,7 +71,7 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 }
 
 func TestParkedEventsSayWhy(t *testing.T) {
-	s := newShop()
+	s := newFixture()
 	term, err := memory.NewElector(s.lease, "leader").Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	lot := memory.NewParking(s.cursors)
@@ -124,12 +124,12 @@ func (silent) Find(ctx context.Context, _ outbox.Progress, _ uint64) (time.Time,
 // TestASilentBrokerCostsTwoSeconds checks that Events waits two seconds in all for a broker that does not answer, not for each event.
 func TestASilentBrokerCostsTwoSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShop()
+		s := newFixture()
 		id := s.placed(t).ID
 		_, err := s.pay(t.Context(), id)
 		require.NoError(t, err)
 		s.cursors.Edit(func(cursor *relay.Cursor) { cursor.Position = 1 })
-		s.Service = ordering.New(ordering.Ports{Work: s.uow, Notifier: s.rings, Log: s.cursors, Finder: silent{}}, nil, nil)
+		s.Service = ordering.New(ordering.Ports{Work: s.uow, Orders: memory.NewOrderReader(s.uow), Notifier: s.notifier, Log: s.cursors, Finder: silent{}}, nil, nil)
 		start := time.Now()
 		require.Equal(t, []orders.Delivery{orders.Passed, orders.Pending}, deliveries(t, s, id))
 		require.Equal(t, 2*time.Second, time.Since(start))

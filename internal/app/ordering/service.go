@@ -23,6 +23,7 @@ const maxAttempts = 5
 // Ports is the driven ports of the service.
 type Ports struct {
 	Work    orders.UnitOfWork
+	Orders  orders.OrderReader
 	Encoder orders.Encoder
 	// Notifier wakes the relay after every commit. The service also notifies after a repeated request that changes nothing: the process
 	// that made the change may have died before it notified the relay.
@@ -139,25 +140,15 @@ func (s *Service) Cancel(ctx context.Context, id order.ID, reason order.Note, co
 }
 
 // Get reads one order.
-func (s *Service) Get(ctx context.Context, id order.ID) (state order.Snapshot, err error) {
-	err = s.ports.Work.Do(ctx, func(ctx context.Context, tx orders.Tx) error {
-		found, err := tx.Orders.Get(ctx, id)
-		if err == nil {
-			state = found.Snapshot()
-		}
-		return err
-	})
-	return state, err
+func (s *Service) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return s.ports.Orders.Get(ctx, id)
 }
 
 // List reads one order more than the page has, to see whether there is a next page.
 func (s *Service) List(ctx context.Context, filter orders.Filter) (page orders.Page, err error) {
 	wanted := filter.Limit
 	filter.Limit++
-	err = s.ports.Work.Do(ctx, func(ctx context.Context, tx orders.Tx) (err error) {
-		page.Orders, err = tx.Orders.List(ctx, filter)
-		return err
-	})
+	page.Orders, err = s.ports.Orders.List(ctx, filter)
 	if err != nil || len(page.Orders) <= wanted {
 		return page, err
 	}
@@ -211,7 +202,7 @@ func apply(
 	state, refused := verb(o)
 	repeated := refused == nil && !o.HasEvents()
 	if now := o.StoredVersion(); !allowed(now) && (!repeated || !allowed(state.Version-1)) {
-		return order.Snapshot{}, orders.ErrOrderVersion.With("the order is at version %d, which is none that the request is meant for", now)
+		return order.Snapshot{}, orders.ErrOrderVersion.With("the order is at version %d; the request allows only versions %v", now, condition.AllowedVersions)
 	}
 	return state, refused
 }

@@ -47,7 +47,7 @@ func (s *Sweep) once(ctx context.Context) {
 		deleted, err := s.expired.Delete(ctx, sweepChunk)
 		total += deleted
 		if err != nil {
-			s.failed(ctx, total, err)
+			s.reportTrouble(ctx, total, err)
 			return
 		}
 		if deleted < sweepChunk {
@@ -57,7 +57,7 @@ func (s *Sweep) once(ctx context.Context) {
 	}
 }
 
-func (s *Sweep) failed(ctx context.Context, deleted int, err error) {
+func (s *Sweep) reportTrouble(ctx context.Context, deleted int, err error) {
 	level := slog.LevelError
 	switch {
 	case ctx.Err() != nil:

@@ -1,5 +1,5 @@
 // Package orders holds the ports of the order service. The HTTP API drives Service, which package ordering in internal/app implements.
-// Service drives UnitOfWork, which gives it Orders, Keys and the outbox in one transaction.
+// Service drives UnitOfWork, which gives it Orders, Keys and the outbox in one transaction, and reads through OrderReader without one.
 //
 // Package orderstest holds the contract suite of the driven ports.
 package orders
@@ -21,7 +21,7 @@ var (
 	// ErrOrderExists reports that a new order has the id of another one.
 	ErrOrderExists = fault.New(fault.Conflict, "order_exists", "there is an order of that id already")
 	// ErrOrderVersion reports that the order is not at a version that the request allows.
-	ErrOrderVersion = fault.New(fault.Conflict, "order_version", "the order is not at the version that the request is meant for")
+	ErrOrderVersion = fault.New(fault.Conflict, "order_version", "the order is at a version that the request does not allow")
 	// ErrOrderChanged reports that the order was changed since the caller read it. The caller reads the order again.
 	ErrOrderChanged = fault.New(fault.Conflict, "order_changed", "the order was changed by somebody else at the same time")
 	// ErrEventsNotPulled reports that the caller saves an order whose recorded events it has not pulled.
@@ -128,6 +128,12 @@ type Orders interface {
 	// Save, and then appends the events. It calls Save at most once for an order in a transaction. If the order has events that were not
 	// pulled, Save fails with ErrEventsNotPulled. If the stored version is not the version that was read, Save fails with ErrOrderChanged.
 	Save(ctx context.Context, o *order.Order) error
+}
+
+// OrderReader reads committed orders, each call with one statement and without a transaction. It is safe for concurrent use.
+type OrderReader interface {
+	// Get returns the order, or fails with ErrOrderNotFound.
+	Get(ctx context.Context, id order.ID) (order.Snapshot, error)
 	// List returns the orders that match, the newest first, at most filter.Limit. If orders were placed at the same time, the
 	// order with the highest id is first.
 	List(ctx context.Context, filter Filter) ([]order.Snapshot, error)
