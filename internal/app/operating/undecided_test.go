@@ -51,7 +51,7 @@ func (d *undecidedStore) fails() error {
 	return err
 }
 
-// letters shows the events of a desk as dead letters of the subscriber emails.
+// letters shows the events of a store as dead letters of the subscriber emails.
 type letters struct {
 	operations.DeadLetterAdmin
 	*undecidedStore
@@ -89,7 +89,7 @@ func (l letters) DiscardChosen(ctx context.Context, subscriber string, ids []str
 	return l.RetryChosen(ctx, subscriber, ids, choice)
 }
 
-// lot shows the events of a desk as parked events.
+// lot shows the events of a store as parked events.
 type lot struct {
 	operations.ParkingAdmin
 	*undecidedStore
