@@ -75,7 +75,7 @@ func TestSubscriberCommands(t *testing.T) {
 		"retry what":         {"retry", emails, exitUsage, "either --event ID or --all"},
 		"retry too much":     {"retry", event(dead, "--all"), exitUsage, "either --event ID or --all"},
 		"retry unknown":      {"retry", event("x"), exitFailed, "subscriber emails has no dead letter x; `outboxie subscriber dead --id emails` lists"},
-		"retry waiting":      {"retry", event(waiting), exitFailed, "waits behind an earlier one of order/order-0"},
+		"retry waiting":      {"retry", event(waiting), exitFailed, "waits behind an earlier event of order/order-0"},
 		"retry unreadable":   {"retry", event("unreadable-7-abc"), exitFailed, "can only be discarded"},
 		"discard what":       {"discard", append(emails, "--yes"), exitUsage, "say which event to discard"},
 		"discard unknown":    {"discard", event("x", "--yes"), exitFailed, "lists what there is"},
@@ -99,7 +99,7 @@ func TestSubscriberCommands(t *testing.T) {
 	require.Equal(t, exitClean, code, said)
 	code, _, said = command(t, []string{"DATABASE_URL=" + address}, append([]string{"subscriber", "retry"}, event(dead)...)...)
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, said, "is being tried already")
+	require.Contains(t, said, "is being retried already")
 }
 
 func TestListsOfDeadLetters(t *testing.T) {

@@ -5,7 +5,7 @@ import "fmt"
 // callWalk checks the calls that an endpoint received for one subscriber, one after the other.
 type callWalk struct {
 	*walk
-	place     map[ID]int // of the events in the log
+	index     map[ID]int // of the events in the log
 	called    []bool     // for each row of the log
 	succeeded []bool
 	under     []int // by aggregate: the log index of the latest event that had a call, plus one; 0: no call yet
@@ -18,17 +18,17 @@ func (r *run) readCalls(h History) error {
 	if len(h.External) == 0 {
 		return nil
 	}
-	place := make(map[ID]int, len(r.log))
+	index := make(map[ID]int, len(r.log))
 	for at, e := range r.log {
-		place[e.id] = at
+		index[e.id] = at
 	}
 	all := make(map[string]*callWalk)
 	for _, subscriber := range h.External {
 		c := &callWalk{
-			walk: newWalk(r, "calls for "+subscriber), place: place,
+			walk: newWalk(r, "calls for "+subscriber), index: index,
 			called: make([]bool, len(r.log)), succeeded: make([]bool, len(r.log)), under: make([]int, len(r.names)),
 		}
-		c.given = r.discarded(subscriber)
+		c.discarded = r.discardedFor(subscriber)
 		all[subscriber] = c
 	}
 	calls := 0
@@ -47,14 +47,14 @@ func (r *run) readCalls(h History) error {
 			}
 		}
 	}
-	r.looked(Effects, calls, "effects and calls, and the totals of "+fmt.Sprint(len(r.created))+" customers")
+	r.addChecked(Effects, calls, "effects and calls, and the totals of "+fmt.Sprint(len(r.created))+" customers")
 	return err
 }
 
 // judge checks a call that arrived or succeeded.
 func (c *callWalk) judge(call Call) {
 	r := c.run
-	at, is := c.place[call.ID]
+	at, is := c.index[call.ID]
 	if !is {
 		r.found(Ghosts, "%s: event %s is not in the log", c.where, call.ID)
 		return
@@ -62,7 +62,7 @@ func (c *callWalk) judge(call Call) {
 	e := r.log[at]
 	switch {
 	case call.Aggregate != r.names[e.aggregate] || call.Version != e.version || call.Type != e.kind || content("", "", call.Payload) != e.body:
-		r.found(Ghosts, "%s: event %s, position %d, is another one in the log", c.where, call.ID, e.position)
+		r.found(Ghosts, "%s: event %s, position %d, differs from the log", c.where, call.ID, e.position)
 	case e.exempt:
 		r.found(Ghosts, "%s: position %d, which is parked as %s", c.where, e.position, r.parked[e.position].State)
 	}
@@ -81,7 +81,7 @@ func (c *callWalk) judge(call Call) {
 func (c *callWalk) first(at int) {
 	e := c.run.log[at]
 	if before := c.under[e.aggregate] - 1; before >= 0 && !c.succeeded[before] {
-		if _, given := c.given[version{e.aggregate, c.run.log[before].version}]; !given {
+		if _, discarded := c.discarded[version{e.aggregate, c.run.log[before].version}]; !discarded {
 			c.run.found(Order, "%s: version %d of %s before a call for version %d succeeded", c.where, e.version,
 				c.run.names[e.aggregate], c.run.log[before].version)
 		}

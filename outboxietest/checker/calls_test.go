@@ -9,13 +9,15 @@ import (
 )
 
 func call(e checker.Event, succeeded bool) checker.Call {
-	return checker.Call{Subscriber: subscriber, ID: e.ID, Aggregate: e.Aggregate, Version: e.Version, Type: e.Type, Payload: e.Payload, Succeeded: succeeded}
+	return checker.Call{
+		Subscriber: subscriber, ID: e.ID, Aggregate: e.Aggregate, Version: e.Version, Type: e.Type, Payload: e.Payload, Succeeded: succeeded,
+	}
 }
 
 // runWithCalls is a run of a subscriber with external effects. The first call for version 2 of order 1 hung. So versions 2 and 3 of order 1
 // had letters, and version 2 was called for again. The call for version 1 of order 2 was repeated late.
 func runWithCalls() *testRun {
-	r := saneRun()
+	r := soundRun()
 	r.external, r.totals = []string{subscriber}, nil
 	r.letters = []checker.Letter{letter(3, ""), letter(6, "")}
 	r.effects[2], r.effects[3] = r.effects[3], r.effects[2]
@@ -23,15 +25,16 @@ func runWithCalls() *testRun {
 		at        int
 		succeeded bool
 	}{
-		{0, false}, {0, true}, {1, false}, {1, true}, {2, false}, {3, false}, {3, true}, {2, false}, {2, true}, {1, false}, {1, true}, {4, false}, {4, true},
+		{0, false}, {0, true}, {1, false}, {1, true}, {2, false}, {3, false}, {3, true},
+		{2, false}, {2, true}, {1, false}, {1, true}, {4, false}, {4, true},
 	} {
 		r.calls = append(r.calls, call(r.log[c.at], c.succeeded))
 	}
 	return r
 }
 
-// TestALifeWithCallsPasses checks that failed calls, repeated calls and calls for events that other subscribers cannot handle are no violation.
-func TestALifeWithCallsPasses(t *testing.T) {
+// TestARunWithCallsPasses checks that failed calls, repeated calls and calls for events that other subscribers cannot handle are no violation.
+func TestARunWithCallsPasses(t *testing.T) {
 	r := runWithCalls()
 	r.ledger.Poisoned(id(5))
 	verdict, err := checker.Verify(r.history())
@@ -65,7 +68,7 @@ func TestEachViolationOfCallsIsNoticed(t *testing.T) {
 		{"another type", func(r *testRun) { r.calls[9].Type = "other" }, []checker.Check{checker.Ghosts}},
 		{"another subscriber", func(r *testRun) { r.calls[9].Subscriber = "nobody" }, []checker.Check{checker.Ghosts}},
 		{
-			"an event that can be called for was given up",
+			"an event that can be called for was discarded",
 			func(r *testRun) { r.letters[1].State, r.effects = "discarded", r.effects[:4] },
 			[]checker.Check{checker.Effects},
 		},
@@ -83,7 +86,7 @@ func TestEachViolationOfCallsIsNoticed(t *testing.T) {
 // TestUnknownTypesHaveLetters checks that an event may have a letter if some copies of its subscriber do not know the type. Otherwise the
 // letter is a violation.
 func TestUnknownTypesHaveLetters(t *testing.T) {
-	r := saneRun()
+	r := soundRun()
 	r.letters = []checker.Letter{letter(3, ""), letter(6, "")}
 	verdict, err := checker.Verify(r.history())
 	require.NoError(t, err)

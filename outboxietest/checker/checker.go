@@ -31,7 +31,7 @@ const (
 func (c Check) String() string {
 	return [checks]string{
 		"C1 loss", "C2 duplicates in the stream", "C3 one effect per event", "C4 gapless versions", "C5 order",
-		"C6 ghosts", "C7 everybody caught up", "C8 one order per idempotency key",
+		"C6 ghosts", "C7 caught up", "C8 one order per idempotency key",
 	}[c]
 }
 

@@ -11,26 +11,26 @@ func (r *run) readEffects(h History) error {
 	walks := make(map[string]*walk)
 	for _, subscriber := range h.Subscribers {
 		r.applied[subscriber], walks[subscriber] = make([]bool, len(r.log)), newWalk(r, "effects of "+subscriber)
-		walks[subscriber].given = r.discarded(subscriber)
+		walks[subscriber].discarded = r.discardedFor(subscriber)
 	}
 	err := each(h.Effects, "the inbox", func(effect Effect) {
-		place, is := r.find(effect.Position, effect.ID)
+		at, is := r.find(effect.Position, effect.ID)
 		applied, known := r.applied[effect.Subscriber]
 		switch {
 		case !known:
-			r.found(Ghosts, "the inbox has a subscriber %q, which there is not", effect.Subscriber)
+			r.found(Ghosts, "the inbox has an unknown subscriber %q", effect.Subscriber)
 		case !is:
 			r.found(Ghosts, "%s applied event %s at position %d, which is not in the log", effect.Subscriber, effect.ID, effect.Position)
-		case r.log[place].exempt:
+		case r.log[at].exempt:
 			r.found(Ghosts, "%s applied position %d, which is parked as %s", effect.Subscriber, effect.Position, r.parked[effect.Position].State)
-		case applied[place]:
+		case applied[at]:
 			r.found(Effects, "%s applied position %d twice", effect.Subscriber, effect.Position)
 		default:
-			applied[place] = true
-			walks[effect.Subscriber].step(r.log[place], fmt.Sprintf("position %d", effect.Position))
+			applied[at] = true
+			walks[effect.Subscriber].step(r.log[at], fmt.Sprintf("position %d", effect.Position))
 		}
 	})
-	r.looked(Effects, len(r.log)*len(h.Subscribers), fmt.Sprintf("effects, and the totals of %d customers", len(r.created)))
+	r.addChecked(Effects, len(r.log)*len(h.Subscribers), fmt.Sprintf("effects, and the totals of %d customers", len(r.created)))
 	for _, subscriber := range h.Subscribers {
 		r.judgeEffects(subscriber, slices.Contains(h.External, subscriber))
 	}
@@ -68,11 +68,11 @@ func (r *run) readTotals(h History) error {
 // expected returns the totals that follow from the events that a subscriber applied.
 func (r *run) expected(subscriber string) map[account]Total {
 	sums := make(map[account]Total)
-	for place, e := range r.log {
-		if e.order != nil && r.applied[subscriber][place] {
-			sum := sums[e.order.purse]
+	for at, e := range r.log {
+		if e.order != nil && r.applied[subscriber][at] {
+			sum := sums[e.order.account]
 			sum.Minor, sum.Orders = sum.Minor+e.order.minor, sum.Orders+1
-			sums[e.order.purse] = sum
+			sums[e.order.account] = sum
 		}
 	}
 	return sums

@@ -17,7 +17,7 @@ type Ledger struct {
 	committed  map[ID]struct{}  // events of transactions whose commit was acknowledged
 	rolledBack map[ID]struct{}  // events of transactions that were never committed
 	poison     map[ID]struct{}  // events that no subscriber can ever handle
-	troubled   map[ID]struct{}  // events that no subscriber can handle for a while
+	failing    map[ID]struct{}  // events that no subscriber can handle for a while
 	unknown    map[unknown]struct{}
 }
 
@@ -29,7 +29,7 @@ func NewLedger() *Ledger {
 	return &Ledger{
 		orders: make(map[ID]int64), placed: make(map[Placement]ID),
 		committed: make(map[ID]struct{}), rolledBack: make(map[ID]struct{}),
-		poison: make(map[ID]struct{}), troubled: make(map[ID]struct{}), unknown: make(map[unknown]struct{}),
+		poison: make(map[ID]struct{}), failing: make(map[ID]struct{}), unknown: make(map[unknown]struct{}),
 	}
 }
 
@@ -86,7 +86,7 @@ func (l *Ledger) FailsForAWhile(events ...ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, event := range events {
-		l.troubled[event] = struct{}{}
+		l.failing[event] = struct{}{}
 	}
 }
 

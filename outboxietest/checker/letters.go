@@ -1,5 +1,7 @@
 package checker
 
+import "fmt"
+
 // readLetters reads which events have or had a dead letter.
 func (r *run) readLetters(h History) error {
 	for _, subscriber := range h.Subscribers {
@@ -19,15 +21,15 @@ func (r *run) readLetters(h History) error {
 	})
 }
 
-// discarded returns the versions that an operator discarded for a subscriber.
-func (r *run) discarded(subscriber string) map[version]struct{} {
-	given := make(map[version]struct{})
+// discardedFor returns the versions that an operator discarded for a subscriber.
+func (r *run) discardedFor(subscriber string) map[version]struct{} {
+	versions := make(map[version]struct{})
 	for _, e := range r.log {
 		if r.letters[subscriber][e.id] == discarded {
-			given[version{e.aggregate, e.version}] = struct{}{}
+			versions[version{e.aggregate, e.version}] = struct{}{}
 		}
 	}
-	return given
+	return versions
 }
 
 // judgeEffects finds events that a subscriber did not apply although it could. An event that cannot be handled has a dead letter. The later
@@ -36,10 +38,10 @@ func (r *run) discarded(subscriber string) map[version]struct{} {
 func (r *run) judgeEffects(subscriber string, external bool) {
 	letters, lettered := r.letters[subscriber], make([]bool, len(r.names)) // lettered: aggregates with a letter
 	known := 0
-	for place, e := range r.log {
+	for at, e := range r.log {
 		state, is := letters[e.id]
 		_, poison := r.ledger.poison[e.id]
-		_, troubled := r.ledger.troubled[e.id]
+		_, failing := r.ledger.failing[e.id]
 		_, unknown := r.ledger.unknown[unknown{subscriber, e.kind}]
 		poison = poison && !external
 		what := func(finding string) {
@@ -47,20 +49,20 @@ func (r *run) judgeEffects(subscriber string, external bool) {
 		}
 		if is {
 			known++
-			if !poison && !troubled && !unknown && !external && !lettered[e.aggregate] {
-				what("it can be handled, and nothing before it has a letter, and it has one: " + state)
+			if !poison && !failing && !unknown && !external && !lettered[e.aggregate] {
+				what(fmt.Sprintf("has a letter, state %q, without a reason: it can be handled, and no earlier event of its aggregate has a letter", state))
 			}
 			lettered[e.aggregate] = true
 		}
-		switch applied := r.applied[subscriber][place]; {
+		switch applied := r.applied[subscriber][at]; {
 		case applied && poison:
-			what("nobody can handle it, and it was applied")
+			what("was applied, although no subscriber can handle it")
 		case applied && state != "":
-			what("it was applied, and has a letter that is " + state)
+			what("was applied, but has a letter that is " + state)
 		case !applied && !e.exempt && state == "":
-			what("it was never applied, and has no letter")
+			what("was never applied, and has no letter")
 		case state == discarded && !poison:
-			what("it can be handled, and was given up")
+			what("was discarded, although subscribers can handle it")
 		}
 	}
 	if strangers := len(letters) - known; strangers > 0 {

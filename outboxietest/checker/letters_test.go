@@ -14,7 +14,7 @@ func letter(n int, state string) checker.Letter {
 
 // runWithPoison is a run in which version 2 of order 1 cannot be handled. Version 3 waits behind it. Order 2 failed for a while.
 func runWithPoison() *testRun {
-	r := saneRun()
+	r := soundRun()
 	r.ledger.Poisoned(id(3))
 	r.ledger.FailsForAWhile(id(2))
 	r.letters = []checker.Letter{letter(3, "dead"), letter(6, "waiting"), letter(2, ""), letter(5, "")}
@@ -30,8 +30,8 @@ func runWithDecisions() *testRun {
 	return r
 }
 
-// TestALifeWithLettersPasses checks that dead letters with a reason are no violation.
-func TestALifeWithLettersPasses(t *testing.T) {
+// TestARunWithLettersPasses checks that dead letters with a reason are no violation.
+func TestARunWithLettersPasses(t *testing.T) {
 	for name, r := range map[string]*testRun{"dead": runWithPoison(), "discarded": runWithDecisions()} {
 		verdict, err := checker.Verify(r.history())
 		require.NoError(t, err)
@@ -39,77 +39,80 @@ func TestALifeWithLettersPasses(t *testing.T) {
 	}
 }
 
+// letterViolations break one promise about dead letters each. fails has the checks that must notice it.
+var letterViolations = []struct {
+	name  string
+	run   func() *testRun
+	spoil func(*testRun)
+	fails []checker.Check
+}{
+	{
+		"poison took effect", runWithPoison,
+		func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"poison is forgotten", runWithPoison,
+		func(r *testRun) { r.letters = r.letters[1:] },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"poison holds nothing", runWithPoison,
+		func(r *testRun) { r.effects = append(r.effects, effect(r.log[4])); r.letters[1].State = "" },
+		[]checker.Check{checker.Versions},
+	},
+	{
+		"what waits behind poison is forgotten", runWithPoison,
+		func(r *testRun) { r.letters[1].State = "" },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"a healthy event had a letter", runWithPoison,
+		func(r *testRun) { r.letters = append(r.letters, letter(1, "")) },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"an event was applied and has a letter", runWithPoison,
+		func(r *testRun) { r.letters[3].State = "waiting" },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"a letter is applied before the one before it", runWithPoison,
+		func(r *testRun) { r.effects[1], r.effects[2] = r.effects[2], r.effects[1] },
+		[]checker.Check{checker.Versions, checker.Order},
+	},
+	{
+		"an event that was discarded took effect", runWithDecisions,
+		func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
+		[]checker.Check{checker.Effects, checker.Order},
+	},
+	{
+		"an event that can be handled was discarded", runWithDecisions,
+		func(r *testRun) { r.letters[1].State = "discarded"; r.effects = r.effects[:3] },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"what waited for the decision took no effect", runWithDecisions,
+		func(r *testRun) { r.effects = r.effects[:3] },
+		[]checker.Check{checker.Effects},
+	},
+	{
+		"a letter of no event", runWithPoison,
+		func(r *testRun) { r.letters = append(r.letters, letter(99, "dead")) },
+		[]checker.Check{checker.Ghosts},
+	},
+	{
+		"a letter of a message that is no event", runWithPoison,
+		func(r *testRun) {
+			r.letters = append(r.letters, checker.Letter{Subscriber: subscriber, ID: "unreadable-7"})
+		},
+		[]checker.Check{checker.Ghosts},
+	},
+}
+
 // TestEachViolationOfLettersIsNoticed checks that each broken promise about dead letters fails exactly the listed checks.
 func TestEachViolationOfLettersIsNoticed(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		run   func() *testRun
-		spoil func(*testRun)
-		fails []checker.Check
-	}{
-		{
-			"poison took effect", runWithPoison,
-			func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"poison is forgotten", runWithPoison,
-			func(r *testRun) { r.letters = r.letters[1:] },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"poison holds nothing", runWithPoison,
-			func(r *testRun) { r.effects = append(r.effects, effect(r.log[4])); r.letters[1].State = "" },
-			[]checker.Check{checker.Versions},
-		},
-		{
-			"what waits behind poison is forgotten", runWithPoison,
-			func(r *testRun) { r.letters[1].State = "" },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"a healthy event had a letter", runWithPoison,
-			func(r *testRun) { r.letters = append(r.letters, letter(1, "")) },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"an event was applied and has a letter", runWithPoison,
-			func(r *testRun) { r.letters[3].State = "waiting" },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"a letter is applied before the one before it", runWithPoison,
-			func(r *testRun) { r.effects[1], r.effects[2] = r.effects[2], r.effects[1] },
-			[]checker.Check{checker.Versions, checker.Order},
-		},
-		{
-			"an event that was given up took effect", runWithDecisions,
-			func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
-			[]checker.Check{checker.Effects, checker.Order},
-		},
-		{
-			"a healthy event was given up", runWithDecisions,
-			func(r *testRun) { r.letters[1].State = "discarded"; r.effects = r.effects[:3] },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"what waited for the decision took no effect", runWithDecisions,
-			func(r *testRun) { r.effects = r.effects[:3] },
-			[]checker.Check{checker.Effects},
-		},
-		{
-			"a letter of no event", runWithPoison,
-			func(r *testRun) { r.letters = append(r.letters, letter(99, "dead")) },
-			[]checker.Check{checker.Ghosts},
-		},
-		{
-			"a letter of a message that is no event", runWithPoison,
-			func(r *testRun) {
-				r.letters = append(r.letters, checker.Letter{Subscriber: subscriber, ID: "unreadable-7"})
-			},
-			[]checker.Check{checker.Ghosts},
-		},
-	} {
+	for _, c := range letterViolations {
 		t.Run(c.name, func(t *testing.T) {
 			r := c.run()
 			c.spoil(r)

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	typeNotice    = "outboxie.event.parked.v1"
+	typeParked    = "outboxie.event.parked.v1"
 	typeAdopted   = "outboxie.log.adopted.v1"
 	typeConfirmed = "outboxie.stream.confirmed.v1" // a leader proved where the stream ends
 	typeCreated   = "outboxie.order.created.v1"
@@ -38,8 +38,8 @@ type row struct {
 
 // placed has the data of a created order that count in its customer's total.
 type placed struct {
-	purse account
-	minor int64
+	account account
+	minor   int64
 }
 
 // run checks one history.
@@ -53,7 +53,7 @@ type run struct {
 	kinds      map[string]string        // each type's name, stored once
 	names      []string                 // of the aggregates
 	last       []int64                  // the last version of each aggregate in the log
-	given      map[version]struct{}     // versions that were discarded
+	discarded  map[version]struct{}     // versions that were discarded
 	created    map[account]struct{}     // the customers that have orders in the log
 	made       map[Placement][]ID       // the orders in the log for each placement of the ledger
 	applied    map[string][]bool        // by subscriber, for each row of the log
@@ -71,7 +71,7 @@ type account struct{ customer, currency string }
 func newRun(ledger *Ledger) *run {
 	r := &run{
 		ledger: ledger, verdict: make(Verdict, checks),
-		parked: make(map[int64]Parked), aggregates: make(map[string]int32), kinds: make(map[string]string), given: make(map[version]struct{}),
+		parked: make(map[int64]Parked), aggregates: make(map[string]int32), kinds: make(map[string]string), discarded: make(map[version]struct{}),
 		created: make(map[account]struct{}), made: make(map[Placement][]ID), applied: make(map[string][]bool),
 		letters: make(map[string]map[ID]string), totals: make(map[string]map[account]Total),
 	}
@@ -88,7 +88,7 @@ func (r *run) found(check Check, format string, v ...any) {
 	}
 }
 
-func (r *run) looked(check Check, of int, things string) {
+func (r *run) addChecked(check Check, of int, things string) {
 	r.verdict[check].Of += of
 	r.verdict[check].Things = things
 }
@@ -127,14 +127,14 @@ func (r *run) readLog(h History) error {
 		if parked, is := r.parked[event.Position]; is {
 			e.parked, e.exempt = true, parked.State != redriven
 			if parked.State == discarded {
-				r.given[version{e.aggregate, e.version}] = struct{}{}
+				r.discarded[version{e.aggregate, e.version}] = struct{}{}
 			}
 			if parked.ID != e.id {
 				r.found(Ghosts, "the parking lot has event %s at position %d, where the log has %s", parked.ID, e.position, e.id)
 			}
 		}
 		if want := r.last[e.aggregate] + 1; e.version != want {
-			r.found(Versions, "log position %d: %s has version %d, where %d follows", e.position, event.Aggregate, e.version, want)
+			r.found(Versions, "log position %d: %s has version %d, want %d", e.position, event.Aggregate, e.version, want)
 		}
 		r.last[e.aggregate] = e.version
 		if event.Type == typeCreated {
@@ -145,7 +145,7 @@ func (r *run) readLog(h History) error {
 		}
 		r.log = append(r.log, e)
 	})
-	r.looked(Versions, len(r.names), "aggregates, in log, stream and effects")
+	r.addChecked(Versions, len(r.names), "aggregates, in log, stream and effects")
 	return err
 }
 
@@ -160,31 +160,31 @@ func (r *run) order(event Event) *placed {
 	minor, parseErr := strconv.ParseInt(strings.Replace(body.Amount, ".", "", 1), 10, 64)
 	customer, idErr := ParseID(body.Customer)
 	if err != nil || parseErr != nil || idErr != nil {
-		r.found(Ghosts, "log position %d: %s has a body that is not an order's: %.200s", event.Position, event.Aggregate, event.Payload)
+		r.found(Ghosts, "log position %d: %s has a payload that is not an order: %.200s", event.Position, event.Aggregate, event.Payload)
 		return nil
 	}
 	key := account{body.Customer, body.Currency}
 	r.created[key] = struct{}{}
 	placement := Placement{Customer: customer, Minor: minor}
-	if _, asked := r.ledger.placed[placement]; asked {
+	if _, requested := r.ledger.placed[placement]; requested {
 		_, id, _ := strings.Cut(event.Aggregate, "/")
 		order, _ := ParseID(id)
 		r.made[placement] = append(r.made[placement], order)
 	}
-	return &placed{purse: key, minor: minor}
+	return &placed{account: key, minor: minor}
 }
 
 // find returns the log index of the event at position, if the event has that id.
 func (r *run) find(position int64, id ID) (int, bool) {
-	place, is := slices.BinarySearchFunc(r.log, position, func(e row, position int64) int {
+	at, is := slices.BinarySearchFunc(r.log, position, func(e row, position int64) int {
 		return int(min(max(e.position-position, -1), 1))
 	})
-	return place, is && r.log[place].id == id
+	return at, is && r.log[at].id == id
 }
 
 // judgeLoss compares the answers of clients with the log, and the log with the stream.
 func (r *run) judgeLoss() {
-	r.looked(Loss, len(r.ledger.orders)+len(r.ledger.committed)+len(r.log), "acknowledged orders and transactions, and events of the log")
+	r.addChecked(Loss, len(r.ledger.orders)+len(r.ledger.committed)+len(r.log), "acknowledged orders and transactions, and events of the log")
 	for id, acknowledged := range r.ledger.orders {
 		reached := int64(0)
 		if number, known := r.aggregates["order/"+id.String()]; known {
@@ -202,21 +202,22 @@ func (r *run) judgeLoss() {
 		}
 	}
 	for id := range missing {
-		r.found(Loss, "the commit of event %s was acknowledged, and it is not in the log", id)
+		r.found(Loss, "event %s has an acknowledged commit, but is not in the log", id)
 	}
-	r.looked(Keys, len(r.ledger.placed), "keys")
+	r.addChecked(Keys, len(r.ledger.placed), "keys")
 	for placement, orders := range r.made {
 		if len(orders) > 1 {
-			r.found(Keys, "customer %s, amount %d: orders %v were made for one key", placement.Customer, placement.Minor, orders)
+			r.found(Keys, "customer %s, amount %d: one key has several orders, %v", placement.Customer, placement.Minor, orders)
 		}
 		if answered := r.ledger.placed[placement]; answered != (ID{}) && !slices.Contains(orders, answered) {
-			r.found(Keys, "customer %s, amount %d: order %s was made, and %s answered", placement.Customer, placement.Minor, orders, answered)
+			r.found(Keys, "customer %s, amount %d: the log has orders %v, but the client was told %s",
+				placement.Customer, placement.Minor, orders, answered)
 		}
 	}
 }
 
 func (r *run) judgeRecovery(recovery Recovery) {
-	r.looked(CaughtUp, 1, fmt.Sprintf("run, %.1fs after the last fault, of %s allowed", recovery.Took.Seconds(), recovery.Bound))
+	r.addChecked(CaughtUp, 1, fmt.Sprintf("run, %.1fs after the last fault, of %s allowed", recovery.Took.Seconds(), recovery.Bound))
 	for _, who := range recovery.Behind {
 		r.found(CaughtUp, "%s", who)
 	}

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// readStream checks each message of the stream. A message that is neither an event of the log nor a notice about one is a ghost.
+// readStream checks each message of the stream. A message that is neither an event of the log nor a control message about one is a ghost.
 func (r *run) readStream(h History) error {
 	walk := newWalk(r, "stream")
 	var progress int64
@@ -14,16 +14,16 @@ func (r *run) readStream(h History) error {
 		messages++
 		at, id := m.Position, m.ID
 		if m.Progress != "" {
-			place, event, _ := strings.Cut(m.Progress, "/")
-			at, _ = strconv.ParseInt(place, 10, 64)
+			position, event, _ := strings.Cut(m.Progress, "/")
+			at, _ = strconv.ParseInt(position, 10, 64)
 			id, _ = ParseID(event)
 		}
 		adopted := m.Type == typeAdopted || m.Type == typeConfirmed // the message names the end of the log that was published; 0: nothing was
 		if _, is := r.find(at, id); !is && (!adopted || at > 0) {
-			r.found(Ghosts, "sequence %d: it says that the log has event %s at position %d", m.Sequence, id, at)
+			r.found(Ghosts, "sequence %d: the message names event %s at position %d, which the log does not have", m.Sequence, id, at)
 			return
 		}
-		redriven := m.Progress != "" && m.Type != typeNotice
+		redriven := m.Progress != "" && m.Type != typeParked
 		if at < progress || at == progress && !redriven {
 			r.found(Order, "sequence %d: its progress is %d, after %d", m.Sequence, at, progress)
 		}
@@ -31,30 +31,30 @@ func (r *run) readStream(h History) error {
 		if adopted {
 			return
 		}
-		if m.Type == typeNotice {
+		if m.Type == typeParked {
 			if _, is := r.parked[at]; !is {
-				r.found(Ghosts, "sequence %d: a notice that position %d was parked, which it was not", m.Sequence, at)
+				r.found(Ghosts, "sequence %d: a control message that position %d was parked, which it was not", m.Sequence, at)
 			}
 			return
 		}
 		r.event(m, redriven, walk)
 	})
-	r.looked(Duplicates, messages, "messages")
-	r.looked(Order, messages, "messages, and the effects")
-	r.looked(Ghosts, messages, "messages, and the effects")
+	r.addChecked(Duplicates, messages, "messages")
+	r.addChecked(Order, messages, "messages, and the effects")
+	r.addChecked(Ghosts, messages, "messages, and the effects")
 	return err
 }
 
 // event checks a message that claims to be an event of the log.
 func (r *run) event(m Message, redriven bool, walk *walk) {
-	place, is := r.find(m.Position, m.ID)
+	at, is := r.find(m.Position, m.ID)
 	if !is {
 		r.found(Ghosts, "sequence %d: event %s is not in the log at position %d", m.Sequence, m.ID, m.Position)
 		return
 	}
-	e := &r.log[place]
+	e := &r.log[at]
 	if m.Aggregate != r.names[e.aggregate] || m.Version != e.version || content(m.Type, m.Subject, m.Payload) != e.content {
-		r.found(Ghosts, "sequence %d: event %s at position %d is another one in the log", m.Sequence, m.ID, m.Position)
+		r.found(Ghosts, "sequence %d: event %s at position %d differs from the log", m.Sequence, m.ID, m.Position)
 	}
 	if e.stored {
 		r.found(Duplicates, "sequence %d: event %s, position %d, was in the stream before", m.Sequence, m.ID, m.Position)
@@ -73,10 +73,10 @@ func (r *run) event(m Message, redriven bool, walk *walk) {
 
 // walk checks the versions of each aggregate: they come in order, and no version is missing unless it was discarded.
 type walk struct {
-	run   *run
-	where string
-	last  []int64
-	given map[version]struct{} // versions that were discarded for this subscriber, besides those discarded from the log
+	run       *run
+	where     string
+	last      []int64
+	discarded map[version]struct{} // versions that were discarded for this subscriber, besides those discarded from the log
 }
 
 func newWalk(r *run, where string) *walk {
@@ -90,8 +90,8 @@ func (w *walk) step(e row, at string) {
 		return
 	}
 	for missing := *last + 1; missing < e.version; missing++ {
-		_, given := w.run.given[version{e.aggregate, missing}]
-		if _, here := w.given[version{e.aggregate, missing}]; !given && !here {
+		_, everywhere := w.run.discarded[version{e.aggregate, missing}]
+		if _, here := w.discarded[version{e.aggregate, missing}]; !everywhere && !here {
 			w.run.found(Versions, "%s, %s: version %d of %s comes without version %d", w.where, at, e.version, w.run.names[e.aggregate], missing)
 		}
 	}

@@ -61,7 +61,7 @@ func FinishWipe(dir string) error {
 // wipe removes the data of both servers. Callers pass os.RemoveAll, except in tests.
 func wipe(dir string, remove func(string) error) error {
 	postgres, nats := resolve(PostgresFolder(dir)), NATSFolder(dir)
-	if err := checkOurs(postgres); err != nil {
+	if err := refuseForeignFolder(postgres); err != nil {
 		return err
 	}
 	release, err := lockPair(postgres, nats)
@@ -123,12 +123,12 @@ func checkPair(dir string) error {
 	database, streams := there(filepath.Join(resolve(postgres), "data", "PG_VERSION")), there(filepath.Join(nats, "jetstream"))
 	switch {
 	case database && !there(nats):
-		return fmt.Errorf("%s holds a database, but the NATS that its events went to is not in %s: put that folder back, "+
-			"or remove both to start from nothing (--fresh), or make an empty one to keep the database, and do what `outboxie outbox status` says",
-			postgres, nats)
+		return fmt.Errorf("%s holds a database, but the NATS that its events went to is not in %[2]s: "+
+			"to go on as before, put %[2]s back; to start from nothing, remove both (--fresh); "+
+			"to keep the database alone, make %[2]s an empty folder and do what `outboxie outbox status` says", postgres, nats)
 	case streams && !database:
-		return fmt.Errorf("%s holds streams, but the database that their events came from is not in %s: put that folder back, "+
-			"or remove both to start from nothing (--fresh)", nats, postgres)
+		return fmt.Errorf("%s holds streams, but the database that their events came from is not in %[2]s: "+
+			"to go on as before, put %[2]s back; to start from nothing, remove both (--fresh)", nats, postgres)
 	}
 	return nil
 }

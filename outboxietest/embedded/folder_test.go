@@ -113,7 +113,7 @@ func TestOneServerWithoutTheOther(t *testing.T) {
 	err := embedded.Prepare(dir, false)
 	require.ErrorContains(t, err, "its events went to is not in "+embedded.NATSFolder(dir))
 	require.ErrorContains(t, err, "--fresh")
-	require.ErrorContains(t, err, "or make an empty one to keep the database")
+	require.ErrorContains(t, err, "to keep the database alone, make ")
 	require.ErrorContains(t, embedded.Prepare(dir, false), "is not in", "refusing makes nothing that lets the next start pass")
 	require.NoError(t, os.Mkdir(embedded.NATSFolder(dir), 0o700))
 	require.NoError(t, embedded.Prepare(dir, false))

@@ -34,7 +34,7 @@ func prepare(opts PostgresOptions) (*layout, binaries, error) {
 		return nil, found, err
 	}
 	root := resolve(opts.DataDir)
-	if err := checkOurs(root); err != nil {
+	if err := refuseForeignFolder(root); err != nil {
 		return nil, found, err
 	}
 	if os.Geteuid() == 0 {
@@ -59,8 +59,9 @@ func prepare(opts PostgresOptions) (*layout, binaries, error) {
 	return l, found, nil
 }
 
-// checkOurs refuses a folder that holds other things than a server's data, because the folder may be given to another user and be removed.
-func checkOurs(root string) error {
+// refuseForeignFolder refuses a folder that holds other things than a server's data, because the program may give the folder to another user
+// and remove it.
+func refuseForeignFolder(root string) error {
 	entries, err := os.ReadDir(root)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
 		return nil
@@ -80,7 +81,7 @@ func dropRoot(root, cache string, found binaries) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if root, err = who.settle(root); err != nil {
+	if root, err = who.prepareRoot(root); err != nil {
 		return "", err
 	}
 	if found.download {
@@ -89,8 +90,8 @@ func dropRoot(root, cache string, found binaries) (string, error) {
 		}
 	}
 	if closed := who.barrier(filepath.Join(found.home, "bin", "postgres")); closed != "" {
-		return "", fmt.Errorf("Postgres in %s runs as user %s, who may not enter the folder %s: open that one (chmod o+x), or choose another",
-			found.home, who.name, closed)
+		return "", fmt.Errorf("Postgres in %s runs as user %s, who may not enter the folder %s: "+
+			"open that folder with chmod o+x, or choose another Postgres", found.home, who.name, closed)
 	}
 	return root, who.become()
 }
@@ -133,7 +134,7 @@ func (l *layout) acquire() error {
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("the data folder %s belongs to another user (was the program run as root before?): "+
-			"run as that user, remove the folder as root, or choose another: %w", l.root, err)
+			"run as that user, remove the folder as root, or choose another folder: %w", l.root, err)
 	}
 	if err != nil {
 		return fmt.Errorf("lock the data folder of Postgres: %w", err)
@@ -240,19 +241,20 @@ func serverUser(root string) (account, error) {
 		return account{name: name, uid: uid, gid: gid}, nil
 	}
 	return account{}, errors.New("Postgres refuses to run as root and there is neither a user postgres nor a user nobody: " +
-		"add one, or run as a normal user")
+		"add one of them, or run as a normal user")
 }
 
-// settle returns the folder to use for root, and gives this folder to the account. If the account can reach root, the folder is root itself.
+// prepareRoot returns the folder to use for root, and gives this folder to the account. If the account can reach root, the folder is root
+// itself.
 // Otherwise it is a folder under /var/lib/outboxie, and root becomes a link to that folder.
-func (a account) settle(root string) (string, error) {
+func (a account) prepareRoot(root string) (string, error) {
 	closed := a.barrier(root)
 	if closed == "" {
 		return root, a.own(root)
 	}
 	if err := os.Remove(root); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("Postgres runs as user %s, who cannot reach its data folder %s, because it may not enter %s: "+
-			"open that one (chmod o+x), or choose another data folder", a.name, root, closed)
+		return "", fmt.Errorf("Postgres runs as user %s, who cannot reach its data folder %s, because the user may not enter %s: "+
+			"open that folder with chmod o+x, or choose another data folder", a.name, root, closed)
 	}
 	target := filepath.Join("/var/lib/outboxie", fmt.Sprintf("%x", sha256.Sum256([]byte(root)))[:16])
 	if err := os.RemoveAll(target); err != nil { // root is not a link to it, so nobody uses the data any more

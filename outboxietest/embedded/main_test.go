@@ -30,7 +30,7 @@ const ownerVariable = "EMBEDDED_TEST_OWNER"
 func TestMain(m *testing.M) {
 	embedded.SuperviseIfAsked()
 	if options := os.Getenv(ownerVariable); options != "" {
-		own(options)
+		runOwner(options)
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if seed.dir != "" {
@@ -40,8 +40,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// own is the program that a test kills. The program owns a server until its standard input closes.
-func own(options string) {
+// runOwner is the program that a test kills. The program owns a server until its standard input closes.
+func runOwner(options string) {
 	fail := func(err error) {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -58,8 +58,8 @@ func own(options string) {
 	os.Exit(0)
 }
 
-// owner is a started program that runs own.
-type owner struct {
+// ownerProcess is a started program that runs runOwner.
+type ownerProcess struct {
 	URL string
 	PID int // of Postgres
 
@@ -67,7 +67,7 @@ type owner struct {
 	stdin io.Closer
 }
 
-func startOwner(t *testing.T, opts embedded.PostgresOptions, as *syscall.Credential) *owner {
+func startOwner(t *testing.T, opts embedded.PostgresOptions, as *syscall.Credential) *ownerProcess {
 	t.Helper()
 	encoded, err := json.Marshal(opts)
 	require.NoError(t, err)
@@ -76,7 +76,7 @@ func startOwner(t *testing.T, opts embedded.PostgresOptions, as *syscall.Credent
 		program, err = os.Executable()
 		require.NoError(t, err)
 	}
-	o := &owner{cmd: exec.Command(program)}
+	o := &ownerProcess{cmd: exec.Command(program)}
 	o.cmd.Dir = "/"
 	o.cmd.Env = append(os.Environ(), ownerVariable+"="+string(encoded))
 	o.cmd.Stderr = os.Stderr

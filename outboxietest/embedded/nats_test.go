@@ -1,10 +1,14 @@
 package embedded_test
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -58,14 +62,35 @@ func TestNATSKeepsItsStreams(t *testing.T) {
 	require.Equal(t, "kept", string(message.Data))
 }
 
-// TestNATSRefusesLargerMessagesThanAllowed checks that messages above the limit are refused.
+// TestNATSRefusesLargerMessagesThanAllowed checks that the client library and the server refuse messages above the limit.
 func TestNATSRefusesLargerMessagesThanAllowed(t *testing.T) {
 	t.Parallel()
 	opts := natsOptions(t)
 	opts.MaxPayload = 1024
-	js := dial(t, startNATS(t, opts).URL())
+	opts.Open = true
+	server := startNATS(t, opts)
+	js := dial(t, server.URL())
 	require.EqualValues(t, 1024, js.Conn().MaxPayload())
 	require.ErrorIs(t, js.Conn().Publish("s", bytes.Repeat([]byte("x"), 1025)), nats.ErrMaxPayload)
+
+	// The library sends no such message, so the test writes one by hand.
+	connection, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(server.Port())))
+	require.NoError(t, err)
+	defer connection.Close()
+	require.NoError(t, connection.SetDeadline(time.Now().Add(10*time.Second)))
+	_, err = fmt.Fprintf(connection, "CONNECT {}\r\nPUB s 1024\r\n%1024s\r\nPING\r\n", "")
+	require.NoError(t, err)
+	answers := bufio.NewReader(connection)
+	for _, want := range []string{"INFO ", "+OK", "+OK", "PONG"} {
+		line, err := answers.ReadString('\n')
+		require.NoError(t, err)
+		require.Contains(t, line, want)
+	}
+	_, err = fmt.Fprint(connection, "PUB s 1025\r\n")
+	require.NoError(t, err)
+	line, err := answers.ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "Maximum Payload Violation")
 }
 
 // TestNATSSaysWhyItDoesNotStart checks that a server that cannot start returns the reason.

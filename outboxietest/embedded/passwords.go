@@ -48,7 +48,8 @@ func readPasswords(file string) (passwords, error) {
 		}
 	}
 	if found.superuser == "" || found.owner == "" {
-		return passwords{}, fmt.Errorf("%s does not hold the passwords of %s and %s: remove the file, and they get new ones", file, superuser, databaseOwner)
+		return passwords{}, fmt.Errorf("%s does not hold the passwords of %s and %s: remove the file, and they get new ones",
+			file, superuser, databaseOwner)
 	}
 	return found, nil
 }

@@ -105,8 +105,8 @@ BEGIN
 					ELSE 'TABLE' END AS kind, oid::regclass::text AS name, relowner AS owner, relnamespace AS schema, 'pg_class'::regclass AS class, oid AS id
 				FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 			UNION ALL SELECT 'ROUTINE', oid::regprocedure::text, proowner, pronamespace, 'pg_proc'::regclass, oid FROM pg_proc
-			UNION ALL SELECT 'TYPE', t.oid::regtype::text, typowner, typnamespace, 'pg_type'::regclass, t.oid FROM pg_type t LEFT JOIN pg_class c ON c.oid = typrelid
-				WHERE typtype IN ('e', 'd', 'r') OR typtype = 'c' AND c.relkind = 'c'
+			UNION ALL SELECT 'TYPE', t.oid::regtype::text, typowner, typnamespace, 'pg_type'::regclass, t.oid
+				FROM pg_type t LEFT JOIN pg_class c ON c.oid = typrelid WHERE typtype IN ('e', 'd', 'r') OR typtype = 'c' AND c.relkind = 'c'
 			UNION ALL SELECT 'SCHEMA', quote_ident(nspname), nspowner, oid, 'pg_namespace'::regclass, oid FROM pg_namespace WHERE nspname <> 'public'
 		) AS things
 		WHERE owner = superuser AND (class, id) NOT IN (SELECT classid, objid FROM members)

@@ -129,7 +129,7 @@ func configuration(opts PostgresOptions, l *layout, found binaries, secrets pass
 func choosePort(wanted int) (int, error) {
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", wanted))
 	if err != nil {
-		return 0, fmt.Errorf("Postgres cannot have port %d: stop what uses it, or choose another: %w", wanted, err)
+		return 0, fmt.Errorf("Postgres cannot listen on port %d: stop the program that uses the port, or choose another port: %w", wanted, err)
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
 	return port, listener.Close()

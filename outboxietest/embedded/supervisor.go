@@ -184,7 +184,7 @@ type download struct {
 // RoundTrip implements http.RoundTripper.
 func (d *download) RoundTrip(request *http.Request) (*http.Response, error) {
 	if path.Ext(request.URL.Path) == ".jar" {
-		d.say(report{Log: "downloading Postgres, this once, from " + request.URL.String()})
+		d.say(report{Log: "downloading Postgres (only the first time) from " + request.URL.String()})
 	}
 	response, err := d.next.RoundTrip(request.WithContext(d.ctx))
 	switch {

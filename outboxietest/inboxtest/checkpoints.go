@@ -10,33 +10,33 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // TestCheckpoints checks what inbox.Checkpoints promises: lanes are created once, copies see each other, and Rewind moves a checkpoint only if
 // the caller knows the checkpoint exactly. open returns an empty store.
 func TestCheckpoints(t *testing.T, open func(t *testing.T) Store) {
-	runSuite(t, open, []promise[Store]{
-		{"lanes are made once", checkpointsBegin},
-		{"of copies that begin together one begins", checkpointsBeginTogether},
-		{"each subscriber has its own", checkpointsApart},
-		{"types are added", checkpointsSubscribe},
-		{"a subscriber that has begun gets types", checkpointsSubscribeLate},
-		{"another handler is refused", checkpointsOtherHandler},
-		{"types are added between two batches", checkpointsSubscribeDuring},
-		{"copies that subscribe together add all", checkpointsSubscribeTogether},
-		{"copies see each other", checkpointsCopies},
-		{"a silent copy is known", checkpointsSilent},
-		{"a place is kept to the nanosecond", checkpointsPlace},
-		{"idle is since the last change", checkpointsIdle},
-		{"a checkpoint goes back", checkpointsRewind},
-		{"a checkpoint goes to another stream", checkpointsOtherStream},
-		{"only an exact checkpoint goes back", checkpointsRewindStale},
-		{"of rewinds at the same time one succeeds", checkpointsRewindTogether},
-		{"marks are kept, and removed by a rewind", checkpointsMarks},
-		{"the newest marks are kept", checkpointsMarksKept},
-		{"a lost connection is an outage", checkpointsOutage},
-		{"nothing is known of a subscriber unheard of", checkpointsUnknown},
-	})
+	check := contracttest.Runner(t, open)
+	check("lanes are made once", checkpointsBegin)
+	check("of copies that begin together one begins", checkpointsBeginTogether)
+	check("each subscriber has its own", checkpointsApart)
+	check("types are added", checkpointsSubscribe)
+	check("a subscriber that has begun gets types", checkpointsSubscribeLate)
+	check("another handler is refused", checkpointsOtherHandler)
+	check("types are added between two batches", checkpointsSubscribeDuring)
+	check("copies that subscribe together add all", checkpointsSubscribeTogether)
+	check("copies see each other", checkpointsCopies)
+	check("a silent copy is known", checkpointsSilent)
+	check("a place is kept to the nanosecond", checkpointsPlace)
+	check("idle is since the last change", checkpointsIdle)
+	check("a checkpoint goes back", checkpointsRewind)
+	check("a checkpoint goes to another stream", checkpointsOtherStream)
+	check("only an exact checkpoint goes back", checkpointsRewindStale)
+	check("of rewinds at the same time one succeeds", checkpointsRewindTogether)
+	check("marks are kept, and removed by a rewind", checkpointsMarks)
+	check("the newest marks are kept", checkpointsMarksKept)
+	check("a lost connection is an outage", checkpointsOutage)
+	check("nothing is known of an unknown subscriber", checkpointsUnknown)
 }
 
 func lanesOf(t *testing.T, s Store, subscriber string) []inbox.Checkpoint {

@@ -13,33 +13,33 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
-// TestDeadLetterAdmin checks what operations.DeadLetterAdmin promises: an operator sees, retries and discards dead letters, one by one and many at once.
-// open returns an empty store.
+// TestDeadLetterAdmin checks what operations.DeadLetterAdmin promises: an operator sees, retries and discards dead letters, one by one and
+// many at once. open returns an empty store.
 func TestDeadLetterAdmin(t *testing.T, open func(t *testing.T) LetterStore) {
-	runSuite(t, func(t *testing.T) *letters { return newLetters(open(t)) }, []promise[*letters]{
-		{"the list has what needs attention", adminList},
-		{"states follow from the other letters", adminStates},
-		{"what does not exist is said so", adminUnknown},
-		{"what is not dead is not retried", adminNotDead},
-		{"a message that cannot be read is only given up", adminUnreadable},
-		{"a discarded event never takes effect", adminDiscard},
-		{"everything dead is retried at once", adminRetryAll},
-		{"operators who retry everything at once", adminRetryAllTogether},
-		{"a long id is kept", adminLongID},
-		{"a time that no calendar has is kept", adminOddTime},
-		{"subscribers are known", adminSubscribers},
-		{"a lost connection is an outage of the letters", adminOutage},
-		{"undecided letters come in pages", groupsList},
-		{"what waits is counted once", groupsBehind},
-		{"the beginning of a reason is enough", groupsLongReason},
-		{"a walk ends while letters die again", groupsDieAgain},
-		{"letters of a choice are retried", groupsRetry},
-		{"letters of a choice are discarded", groupsDiscard},
-		{"the present reason decides about a choice", groupsPresentReason},
-		{"operators who choose many letters at once", groupsTogether},
-	})
+	check := contracttest.Runner(t, func(t *testing.T) *letters { return newLetters(open(t)) })
+	check("the list has what needs attention", adminList)
+	check("states follow from the other letters", adminStates)
+	check("an unknown letter is an error", adminUnknown)
+	check("what is not dead is not retried", adminNotDead)
+	check("a message that cannot be read is only given up", adminUnreadable)
+	check("a discarded event never takes effect", adminDiscard)
+	check("everything dead is retried at once", adminRetryAll)
+	check("operators who retry everything at once", adminRetryAllTogether)
+	check("a long id is kept", adminLongID)
+	check("a time that no calendar has is kept", adminOddTime)
+	check("subscribers are known", adminSubscribers)
+	check("a lost connection is an outage of the letters", adminOutage)
+	check("undecided letters come in pages", groupsList)
+	check("what waits is counted once", groupsBehind)
+	check("the beginning of a reason is enough", groupsLongReason)
+	check("a walk ends while letters die again", groupsDieAgain)
+	check("letters of a choice are retried", groupsRetry)
+	check("letters of a choice are discarded", groupsDiscard)
+	check("the present reason decides about a choice", groupsPresentReason)
+	check("operators who choose many letters at once", groupsTogether)
 }
 
 func adminList(t *testing.T, l *letters) {
@@ -120,15 +120,15 @@ func adminNotDead(t *testing.T, l *letters) {
 	err := l.Letters.Retry(t.Context(), subscriber, events[1].ID)
 	require.ErrorIs(t, err, inbox.ErrNotDead)
 	require.Equal(t, fault.Conflict, fault.KindOf(err))
-	require.EqualError(t, err, "event "+events[1].ID+" waits behind an earlier one of order/it's ?0 and is handled after it: retry that one")
+	require.EqualError(t, err, "event "+events[1].ID+" waits behind an earlier event of order/it's ?0: retry the earlier event")
 	l.retry(t, events[0])
 	err = l.Letters.Retry(t.Context(), subscriber, events[0].ID)
 	require.ErrorIs(t, err, inbox.ErrNotDead)
-	require.EqualError(t, err, "event "+events[0].ID+" is being tried already; so far it failed 0 times")
+	require.EqualError(t, err, "event "+events[0].ID+" is being retried already, and has failed 0 times")
 	l.discard(t, events[0])
 	require.ErrorIs(t, l.Letters.Retry(t.Context(), subscriber, events[0].ID), inbox.ErrNoLetter)
 	err = l.Letters.Retry(t.Context(), subscriber, events[1].ID)
-	require.EqualError(t, err, "event "+events[1].ID+" is being tried already; so far it failed 0 times")
+	require.EqualError(t, err, "event "+events[1].ID+" is being retried already, and has failed 0 times")
 }
 
 func adminUnreadable(t *testing.T, l *letters) {

@@ -9,6 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -22,22 +23,21 @@ type EmitStore struct {
 // TestEmitter checks what inbox.Emitter promises: the messages of a handler are in the log if, and only if, its effect is committed. open
 // returns an empty store.
 func TestEmitter(t *testing.T, open func(t *testing.T) EmitStore) {
-	runSuite(t, func(t *testing.T) *emission {
+	check := contracttest.Runner(t, func(t *testing.T) *emission {
 		store := open(t)
 		e := &emission{EmitStore: store, lane: newLane(store.Store)}
 		e.inHandler = e.emit
 		e.begin(t)
 		return e
-	}, []promise[*emission]{
-		{"what is emitted comes into the log with the effect", emitOrdered},
-		{"the transaction that fails emits nothing", emitNothing},
-		{"a suspect event that fails emits nothing", emitWithoutSuspects},
-		{"a version that is taken fails the write", emitTaken},
-		{"another subscriber does not emit the same", emitAgain},
-		{"a letter emits when it is applied", emitFromLetter},
-		{"a message that cannot be sent is refused", emitInvalid},
-		{"the transaction is dead afterwards, or another's one", emitLate},
 	})
+	check("what is emitted comes into the log with the effect", emitOrdered)
+	check("the transaction that fails emits nothing", emitNothing)
+	check("a suspect event that fails emits nothing", emitWithoutSuspects)
+	check("a version that is taken fails the write", emitTaken)
+	check("another subscriber does not emit the same", emitAgain)
+	check("a letter emits when it is applied", emitFromLetter)
+	check("a message that cannot be sent is refused", emitInvalid)
+	check("the transaction is dead afterwards, or another's one", emitLate)
 }
 
 // emission is a lane whose handler emits two events for each event. The first one belongs to an aggregate that is named after the event's
@@ -179,7 +179,8 @@ func emitFromLetter(t *testing.T, e *emission) {
 	_, err := RetryAll(t.Context(), e.Letters, e.subscriber)
 	require.NoError(t, err)
 	for i, careful := range []bool{false, true} {
-		done, found, err := e.DeadLetters.Redeliver(t.Context(), e.subscriber, inbox.Redelivery{Limit: i + 1, Savepoints: careful}, e, deadAtFirstFailure)
+		how := inbox.Redelivery{Limit: i + 1, Savepoints: careful}
+		done, found, err := e.DeadLetters.Redeliver(t.Context(), e.subscriber, how, e, deadAtFirstFailure)
 		require.NoError(t, err)
 		require.True(t, found)
 		require.Len(t, done.Applied, i+1)

@@ -8,6 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -28,7 +29,7 @@ type HoleStore struct {
 // TestLog checks what inbox.Log promises: the log fills holes of the stream, and events that it cannot fill are counted. open returns an empty
 // store.
 func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
-	runSuite(t, func(t *testing.T) *holes {
+	check := contracttest.Runner(t, func(t *testing.T) *holes {
 		store := open(t)
 		g := &holes{lane: newLane(store.Store), HoleStore: store, events: newEvents(0, 10, "a", "b", "c")}
 		g.begin(t)
@@ -39,25 +40,24 @@ func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
 		}
 		store.SetLogCursor(t, stream, 20, 10)
 		return g
-	}, []promise[*holes]{
-		{"what the stream lost is in the log, in order", holeInOrder},
-		{"a limit bounds how much is taken", holeLimited},
-		{"a lane gets its own events", holeOfLane},
-		{"what is not wanted is not taken", holeWanted},
-		{"what was dealt with is not taken", holeDealt},
-		{"what waits in the parking lot is not lost", holeParked},
-		{"what was redriven into the hole is lost", holeRedriven},
-		{"the cursor says where the stream ends", holeAtTheEnd},
-		{"what retention removed is counted", holePurged},
-		{"what retention removed and was dealt with is not", holePurgedDealt},
-		{"the log of another database knows nothing", holeElsewhere},
-		{"what is filled and missed is counted once", holeCounted},
-		{"a copy behind the hole hides nothing", holeCopied},
-		{"what is not known is bounded by the messages", holeUnsure},
-		{"a place without a hole is asked about", holeWithoutAHole},
-		{"a place keeps its progress", holeProgress},
-		{"a lost connection is an outage of the log", holeOutage},
 	})
+	check("what the stream lost is in the log, in order", holeInOrder)
+	check("a limit bounds how much is taken", holeLimited)
+	check("a lane gets its own events", holeOfLane)
+	check("what is not wanted is not taken", holeWanted)
+	check("what was dealt with is not taken", holeDealt)
+	check("what waits in the parking lot is not lost", holeParked)
+	check("what was redriven into the hole is lost", holeRedriven)
+	check("the cursor says where the stream ends", holeAtTheEnd)
+	check("what retention removed is counted", holePurged)
+	check("what retention removed and was dealt with is not", holePurgedDealt)
+	check("the log of another database knows nothing", holeElsewhere)
+	check("what is filled and missed is counted once", holeCounted)
+	check("a copy behind the hole hides nothing", holeCopied)
+	check("what is not known is bounded by the messages", holeUnsure)
+	check("the log is asked although no message is missing", holeWithoutAHole)
+	check("a checkpoint keeps its progress", holeProgress)
+	check("a lost connection is an outage of the log", holeOutage)
 }
 
 // holes is a subscriber with one lane, beside a log with ten events.
@@ -78,23 +78,23 @@ func hole(last uint64) inbox.Hole {
 	return h
 }
 
-func (g *holes) lost(t *testing.T, h inbox.Hole, limit inbox.ReadLimit) (inbox.HoleContents, []int) {
+func (g *holes) readHole(t *testing.T, h inbox.Hole, limit inbox.ReadLimit) (inbox.HoleContents, []int) {
 	t.Helper()
-	lost, err := g.HoleStore.Log.ReadHole(t.Context(), subscriber, h, limit)
+	contents, err := g.HoleStore.Log.ReadHole(t.Context(), subscriber, h, limit)
 	require.NoError(t, err)
 	var positions []int
-	for _, event := range lost.Events {
+	for _, event := range contents.Events {
 		require.Equal(t, h.Last, event.Sequence)
 		positions = append(positions, int(event.Position))
 	}
-	return lost, positions
+	return contents, positions
 }
 
 func holeInOrder(t *testing.T, g *holes) {
-	lost, positions := g.lost(t, hole(4), wholeHole)
+	contents, positions := g.readHole(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 2, 3, 4}, positions)
-	require.Equal(t, inbox.HoleContents{CompleteTo: 4, Events: lost.Events}, lost)
-	event, wanted := lost.Events[1], g.events[1]
+	require.Equal(t, inbox.HoleContents{CompleteTo: 4, Events: contents.Events}, contents)
+	event, wanted := contents.Events[1], g.events[1]
 	event.RecordedAt = wanted.RecordedAt
 	wanted.Sequence = 4
 	require.JSONEq(t, string(wanted.Payload), string(event.Payload))
@@ -103,40 +103,40 @@ func holeInOrder(t *testing.T, g *holes) {
 
 	middle := hole(4)
 	middle.First, middle.After = 3, 2
-	_, positions = g.lost(t, middle, wholeHole)
+	_, positions = g.readHole(t, middle, wholeHole)
 	require.Equal(t, []int{3, 4}, positions)
 }
 
 func holeCopied(t *testing.T, g *holes) {
 	copied := hole(4)
 	copied.PositionsAfter = append([]outbox.Position{2}, copied.PositionsAfter...)
-	lost, positions := g.lost(t, copied, wholeHole)
+	contents, positions := g.readHole(t, copied, wholeHole)
 	require.Equal(t, []int{1, 2, 3, 4}, positions, "event 2 is not after 4")
-	require.EqualValues(t, 4, lost.CompleteTo)
+	require.EqualValues(t, 4, contents.CompleteTo)
 	copied.PositionsAfter[0] = 4
-	lost, positions = g.lost(t, copied, wholeHole)
+	contents, positions = g.readHole(t, copied, wholeHole)
 	require.Equal(t, []int{1, 2, 3}, positions, "event 4 is behind the hole, in its place")
-	require.EqualValues(t, 3, lost.CompleteTo)
+	require.EqualValues(t, 3, contents.CompleteTo)
 }
 
 // holeUnsure checks a lane that does not know its progress. The number of removed messages limits the number of unknown events.
 func holeUnsure(t *testing.T, g *holes) {
 	h := hole(8)
 	h.First, h.After = 7, 0
-	lost, positions := g.lost(t, h, wholeHole)
+	contents, positions := g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{7, 8}, positions, "two messages have two events")
-	require.Zero(t, lost.LostMessages)
+	require.Zero(t, contents.LostMessages)
 	g.HoleStore.Park(t, g.events[7].Entry, 0)
-	_, positions = g.lost(t, h, wholeHole)
+	_, positions = g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
 	g.HoleStore.Purge(t, 5)
-	lost, positions = g.lost(t, h, wholeHole)
+	contents, positions = g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
-	require.Zero(t, lost.LostMessages, "the log has as many events as the hole has messages")
+	require.Zero(t, contents.LostMessages, "the log has as many events as the hole has messages")
 	h.First = 4
-	lost, positions = g.lost(t, h, wholeHole)
+	contents, positions = g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
-	require.Equal(t, 5, lost.LostMessages)
+	require.Equal(t, 5, contents.LostMessages)
 }
 
 // holeWithoutAHole checks a lane whose own message was removed. No message is missing after it, but the next message does not continue the
@@ -144,32 +144,32 @@ func holeUnsure(t *testing.T, g *holes) {
 func holeWithoutAHole(t *testing.T, g *holes) {
 	h := hole(6)
 	h.First, h.Last, h.After = 5, 4, 2
-	lost, positions := g.lost(t, h, wholeHole)
+	contents, positions := g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{3, 4, 5, 6}, positions)
-	require.EqualValues(t, 6, lost.CompleteTo)
-	require.Zero(t, lost.LostMessages)
+	require.EqualValues(t, 6, contents.CompleteTo)
+	require.Zero(t, contents.LostMessages)
 	g.HoleStore.Purge(t, 4)
-	lost, _ = g.lost(t, h, wholeHole)
-	require.Equal(t, 2, lost.LostMessages)
+	contents, _ = g.readHole(t, h, wholeHole)
+	require.Equal(t, 2, contents.LostMessages)
 	g.HoleStore.SetLogCursor(t, "another", 20, 10)
-	lost, positions = g.lost(t, h, wholeHole)
+	contents, positions = g.readHole(t, h, wholeHole)
 	require.Empty(t, positions)
-	require.Zero(t, lost.LostMessages, "no message was removed")
-	require.EqualValues(t, 6, lost.CompleteTo)
+	require.Zero(t, contents.LostMessages, "no message was removed")
+	require.EqualValues(t, 6, contents.CompleteTo)
 }
 
 func holeLimited(t *testing.T, g *holes) {
-	lost, positions := g.lost(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1 << 20})
+	contents, positions := g.readHole(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1 << 20})
 	require.Equal(t, []int{1, 2, 3}, positions)
-	require.True(t, lost.More)
-	require.EqualValues(t, 3, lost.CompleteTo)
-	_, positions = g.lost(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1})
+	require.True(t, contents.More)
+	require.EqualValues(t, 3, contents.CompleteTo)
+	_, positions = g.readHole(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1})
 	require.Equal(t, []int{1}, positions)
 	rest := hole(4)
-	rest.After = lost.CompleteTo
-	lost, positions = g.lost(t, rest, inbox.ReadLimit{Count: 3, Bytes: 1})
+	rest.After = contents.CompleteTo
+	contents, positions = g.readHole(t, rest, inbox.ReadLimit{Count: 3, Bytes: 1})
 	require.Equal(t, []int{4}, positions)
-	require.False(t, lost.More)
+	require.False(t, contents.More)
 }
 
 func holeOfLane(t *testing.T, g *holes) {
@@ -177,9 +177,9 @@ func holeOfLane(t *testing.T, g *holes) {
 	for lane := range 4 {
 		h := hole(9)
 		h.Lane, h.Lanes = lane, 4
-		lost, positions := g.lost(t, h, wholeHole)
-		require.EqualValues(t, 9, lost.CompleteTo)
-		for _, event := range lost.Events {
+		contents, positions := g.readHole(t, h, wholeHole)
+		require.EqualValues(t, 9, contents.CompleteTo)
+		for _, event := range contents.Events {
 			require.Equal(t, lane, inbox.LaneOf(event.Key, 4))
 		}
 		all = append(all, positions...)
@@ -193,10 +193,10 @@ func holeWanted(t *testing.T, g *holes) {
 	g.HoleStore.AppendToLog(t, other.Entry)
 	h := hole(11)
 	h.After, h.EndsBefore, h.PositionsAfter = 9, 13, nil
-	lost, positions := g.lost(t, h, wholeHole)
+	contents, positions := g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{10}, positions)
-	require.EqualValues(t, 12, lost.CompleteTo)
-	require.Zero(t, lost.LostMessages)
+	require.EqualValues(t, 12, contents.CompleteTo)
+	require.Zero(t, contents.LostMessages)
 }
 
 // apply applies events in the lane.
@@ -215,14 +215,14 @@ func holeDealt(t *testing.T, g *holes) {
 	waits := g.events[2]
 	waits.NoHandler = true
 	g.apply(t, inbox.Batch{To: positionAt(3), Events: []inbox.Event{handled, waits}})
-	_, positions := g.lost(t, hole(4), wholeHole)
+	_, positions := g.readHole(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 4}, positions)
 }
 
 func holeParked(t *testing.T, g *holes) {
 	g.HoleStore.Park(t, g.events[1].Entry, 0)
 	g.HoleStore.Park(t, g.events[2].Entry, 7)
-	_, positions := g.lost(t, hole(4), wholeHole)
+	_, positions := g.readHole(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 4}, positions)
 }
 
@@ -230,29 +230,29 @@ func holeRedriven(t *testing.T, g *holes) {
 	g.HoleStore.Park(t, g.events[1].Entry, 8)
 	h := hole(8)
 	h.First, h.After = 6, 5
-	_, positions := g.lost(t, h, wholeHole)
+	_, positions := g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{2, 6, 7, 8}, positions)
 	h.First = 9
 	h.Last = 9
-	_, positions = g.lost(t, h, wholeHole)
+	_, positions = g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{6, 7, 8}, positions)
 
 	g.HoleStore.Park(t, g.events[9].Entry, 8)
 	h = hole(8)
 	h.EndsBefore, h.PositionsAfter = 5, nil // the relay was sent back, and has not come to the event again
-	lost, positions := g.lost(t, h, wholeHole)
+	contents, positions := g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{1, 2, 3, 4, 10}, positions, "also an event that is later in the log than the hole's end")
-	require.EqualValues(t, 4, lost.CompleteTo)
+	require.EqualValues(t, 4, contents.CompleteTo)
 }
 
 func holeAtTheEnd(t *testing.T, g *holes) {
 	end := inbox.Hole{Lanes: 1, Stream: stream, First: 5, Last: 19, LastRead: 19, After: 4}
-	lost, _ := g.lost(t, end, wholeHole)
-	require.True(t, lost.EndUnknown, "the cursor stands after what was read")
+	contents, _ := g.readHole(t, end, wholeHole)
+	require.True(t, contents.EndUnknown, "the cursor stands after what was read")
 	end.LastRead = 20
-	lost, positions := g.lost(t, end, wholeHole)
+	contents, positions := g.readHole(t, end, wholeHole)
 	require.Equal(t, []int{5, 6, 7, 8, 9, 10}, positions)
-	require.EqualValues(t, 10, lost.CompleteTo)
+	require.EqualValues(t, 10, contents.CompleteTo)
 
 	reached, err := g.HoleStore.Log.CursorBetween(t.Context(), stream, 20, 20)
 	require.NoError(t, err)
@@ -264,35 +264,35 @@ func holeAtTheEnd(t *testing.T, g *holes) {
 
 func holePurged(t *testing.T, g *holes) {
 	g.HoleStore.Purge(t, 2)
-	lost, positions := g.lost(t, hole(4), wholeHole)
+	contents, positions := g.readHole(t, hole(4), wholeHole)
 	require.Equal(t, []int{3, 4}, positions)
-	require.Equal(t, 2, lost.LostMessages)
-	require.Contains(t, lost.Why, "up to position 2")
+	require.Equal(t, 2, contents.LostMessages)
+	require.Contains(t, contents.Why, "up to position 2")
 	after := hole(4)
 	after.First, after.After = 3, 2
-	lost, _ = g.lost(t, after, wholeHole)
-	require.Zero(t, lost.LostMessages)
+	contents, _ = g.readHole(t, after, wholeHole)
+	require.Zero(t, contents.LostMessages)
 	g.HoleStore.Purge(t, 10)
-	lost, positions = g.lost(t, hole(4), wholeHole)
+	contents, positions = g.readHole(t, hole(4), wholeHole)
 	require.Empty(t, positions)
-	require.Equal(t, 4, lost.LostMessages, "what is present is known")
-	require.EqualValues(t, 4, lost.CompleteTo)
+	require.Equal(t, 4, contents.LostMessages, "what is present is known")
+	require.EqualValues(t, 4, contents.CompleteTo)
 }
 
 func holePurgedDealt(t *testing.T, g *holes) {
 	g.apply(t, inbox.Batch{To: positionAt(2), Events: g.events[:2]})
 	g.HoleStore.Purge(t, 4)
-	lost, _ := g.lost(t, hole(4), wholeHole)
-	require.Equal(t, 2, lost.LostMessages)
+	contents, _ := g.readHole(t, hole(4), wholeHole)
+	require.Equal(t, 2, contents.LostMessages)
 }
 
 func holeElsewhere(t *testing.T, g *holes) {
 	g.HoleStore.SetLogCursor(t, "another", 20, 10)
-	lost, positions := g.lost(t, hole(4), wholeHole)
+	contents, positions := g.readHole(t, hole(4), wholeHole)
 	require.Empty(t, positions)
-	require.Equal(t, 4, lost.LostMessages)
-	require.True(t, lost.OtherStream)
-	require.Contains(t, lost.Why, "this database is not the one whose log fills the stream")
+	require.Equal(t, 4, contents.LostMessages)
+	require.True(t, contents.OtherStream)
+	require.Contains(t, contents.Why, "this database is not the one whose log fills the stream")
 	reached, err := g.HoleStore.Log.CursorBetween(t.Context(), stream, 20, 20)
 	require.NoError(t, err)
 	require.Equal(t, inbox.LogCursor{OtherStream: true}, reached)
@@ -353,6 +353,6 @@ func holeOutage(t *testing.T, g *holes) {
 	_, err = g.HoleStore.Log.CursorBetween(t.Context(), stream, 1, 2)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	g.Reconnect(t)
-	_, positions := g.lost(t, hole(4), wholeHole)
+	_, positions := g.readHole(t, hole(4), wholeHole)
 	require.Len(t, positions, 4)
 }

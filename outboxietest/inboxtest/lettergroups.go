@@ -137,7 +137,8 @@ func groupsLongReason(t *testing.T, l *letters) {
 	event := l.fail(t, 0, 1, "a", "a.v1", reason)[0]
 	found := l.walk(t, 1)
 	require.Less(t, len(found[0].Reason), len(reason))
-	retried, err := l.Letters.RetryChosen(t.Context(), subscriber, idsOf([]inbox.Event{event}), operations.Choice{Group: fault.NewFingerprint(reason).ID})
+	group := operations.Choice{Group: fault.NewFingerprint(reason).ID}
+	retried, err := l.Letters.RetryChosen(t.Context(), subscriber, idsOf([]inbox.Event{event}), group)
 	require.NoError(t, err)
 	require.Equal(t, 1, retried)
 }

@@ -119,14 +119,14 @@ func operateForget(t *testing.T, o *operatedSubscriber) {
 	require.ErrorIs(t, o.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"a"}), inbox.ErrForgotten)
 	require.ErrorIs(t, o.Checkpoints.CreateLanes(t.Context(), subscriber, 1, stream, inbox.StreamPosition{}), inbox.ErrForgotten)
 	require.ErrorIs(t, o.RemoveTombstone(t.Context(), subscriber), inbox.ErrNotErased)
-	for verb, err := range o.verbs(t.Context(), subscriber) {
-		switch verb {
+	for change, err := range o.changes(t.Context(), subscriber) {
+		switch change {
 		case "forget":
 			require.NoError(t, err)
-		case "lift":
+		case "remove tombstone":
 			require.ErrorIs(t, err, inbox.ErrNotErased)
 		default:
-			require.ErrorIs(t, err, inbox.ErrForgotten, verb)
+			require.ErrorIs(t, err, inbox.ErrForgotten, change)
 		}
 	}
 	o.erase(t, 100)
@@ -195,8 +195,9 @@ func operateErase(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, o.Forget(t.Context(), subscriber))
 	require.Equal(t, 2+4, o.erase(t, 4), "5 letters, and 15 events")
 	kept.requireApplied(t, []inbox.Event{event}, event)
-	_, err = o.Letters.Letters(t.Context(), subscriber, 10)
+	left, err := o.Letters.Letters(t.Context(), subscriber, 10)
 	require.NoError(t, err)
+	require.Empty(t, left)
 	o.requireOrders(t, 10)
 }
 
@@ -249,7 +250,8 @@ func operateOverview(t *testing.T, o *operatedSubscriber) {
 
 // withoutEmpty makes empty slices nil.
 func withoutEmpty(seen inbox.Overview) inbox.Overview {
-	seen.Types, seen.Copies, seen.Lanes = slices.Clip(append([]string(nil), seen.Types...)), append([]string(nil), seen.Copies...), append([]inbox.Checkpoint(nil), seen.Lanes...)
+	seen.Types = slices.Clip(append([]string(nil), seen.Types...))
+	seen.Copies, seen.Lanes = append([]string(nil), seen.Copies...), append([]inbox.Checkpoint(nil), seen.Lanes...)
 	return seen
 }
 
@@ -257,8 +259,8 @@ func operateApart(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	require.NoError(t, o.Checkpoints.CreateLanes(t.Context(), "another", 2, stream, positionAt(7)))
 	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), "another", "handler", []string{"a"}))
-	for verb, err := range o.verbs(t.Context(), "another") {
-		require.NoError(t, err, verb)
+	for change, err := range o.changes(t.Context(), "another") {
+		require.NoError(t, err, change)
 	}
 	require.NoError(t, o.apply(t, newEvent(1, "a")))
 }
@@ -268,8 +270,8 @@ func operateOutage(t *testing.T, o *operatedSubscriber) {
 	o.Disconnect(t)
 	_, viewing := o.Overviews(t.Context())
 	_, erasing := o.Erase(t.Context(), subscriber, 1)
-	for verb, err := range o.verbs(t.Context(), subscriber) {
-		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%s: %v", verb, err)
+	for change, err := range o.changes(t.Context(), subscriber) {
+		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%s: %v", change, err)
 	}
 	require.Equal(t, fault.Unavailable, fault.KindOf(viewing))
 	require.Equal(t, fault.Unavailable, fault.KindOf(erasing))

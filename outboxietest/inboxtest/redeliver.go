@@ -11,42 +11,42 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
-// TestDeadLetters checks what inbox.DeadLetters promises: the letters of an aggregate take effect once, in order, and a failure holds up no other
-// aggregate. open returns an empty store.
+// TestDeadLetters checks what inbox.DeadLetters promises: the letters of an aggregate take effect once, in order, and a failure holds up no
+// other aggregate. open returns an empty store.
 func TestDeadLetters(t *testing.T, open func(t *testing.T) LetterStore) {
-	runSuite(t, func(t *testing.T) *letters { return newLetters(open(t)) }, []promise[*letters]{
-		{"an aggregate's letters are applied together", redeliverTogether},
-		{"what is dead is not tried", redeliverDead},
-		{"no more letters than the limit are tried", redeliverLimit},
-		{"a dead letter ends the batch", redeliverToDead},
-		{"an earlier letter that comes late is tried first", redeliverEarlier},
-		{"a failure keeps nothing", redeliverFailure},
-		{"a failure of what was collected keeps nothing", redeliverCollected},
-		{"with care, what stands before a failure is applied", redeliverCarefully},
-		{"with care, failures are counted", redeliverCounted},
-		{"with care, effects that cannot be written fail", redeliverCarefulCollected},
-		{"a judge may end the transaction", redeliverRefused},
-		{"a panic is a failure", redeliverPanic},
-		{"the aggregate that is due for longest comes first", redeliverLongestDue},
-		{"a letter is due after its wait", redeliverWait},
-		{"a failing commit keeps the letters", redeliverFailingCommit},
-		{"a context that ends keeps the letters", redeliverEnded},
-		{"a lost connection is an outage", redeliverOutage},
-		{"a transaction is dead when Redeliver returns", redeliverDeadTx},
-		{"each subscriber has its letters", redeliverForEach},
-		{"a letter is the event as it was", redeliverFaithful},
-		{"a letter without a handler waits for one", redeliverWithoutHandler},
-		{"a letter may turn out to have no handler", redeliverMeetsNoHandler},
-		{"so may a letter behind another one", redeliverWithoutHandlerBehind},
-		{"operators decide about what has no handler", retryWithoutHandler},
-		{"a discarded letter gives the next one its turn", redeliverDiscarded},
-		{"copies work on different aggregates", redeliverApart},
-		{"the lane goes on, and what it holds has its turn", redeliverBesideLane},
-		{"who discards waits for what is tried", redeliverBesideDiscard},
-		{"copies that race apply everything once, in order", redeliverRaces},
-	})
+	check := contracttest.Runner(t, func(t *testing.T) *letters { return newLetters(open(t)) })
+	check("an aggregate's letters are applied together", redeliverTogether)
+	check("what is dead is not tried", redeliverDead)
+	check("no more letters than the limit are tried", redeliverLimit)
+	check("a dead letter ends the batch", redeliverToDead)
+	check("an earlier letter that comes late is tried first", redeliverEarlier)
+	check("a failure keeps nothing", redeliverFailure)
+	check("a failure of what was collected keeps nothing", redeliverCollected)
+	check("with care, what stands before a failure is applied", redeliverCarefully)
+	check("with care, failures are counted", redeliverCounted)
+	check("with care, effects that cannot be written fail", redeliverCarefulCollected)
+	check("a judge may end the transaction", redeliverRefused)
+	check("a panic is a failure", redeliverPanic)
+	check("the aggregate that is due for longest comes first", redeliverLongestDue)
+	check("a letter is due after its wait", redeliverWait)
+	check("a failing commit keeps the letters", redeliverFailingCommit)
+	check("a context that ends keeps the letters", redeliverEnded)
+	check("a lost connection is an outage", redeliverOutage)
+	check("a transaction is dead when Redeliver returns", redeliverDeadTx)
+	check("each subscriber has its letters", redeliverForEach)
+	check("a letter is the event as it was", redeliverFaithful)
+	check("a letter without a handler waits for one", redeliverWithoutHandler)
+	check("a letter may turn out to have no handler", redeliverMeetsNoHandler)
+	check("so may a letter behind another one", redeliverWithoutHandlerBehind)
+	check("operators decide about what has no handler", retryWithoutHandler)
+	check("a discarded letter gives the next one its turn", redeliverDiscarded)
+	check("copies work on different aggregates", redeliverApart)
+	check("the lane goes on, and what it holds has its turn", redeliverBesideLane)
+	check("who discards waits for what is tried", redeliverBesideDiscard)
+	check("copies that race apply everything once, in order", redeliverRaces)
 }
 
 var (

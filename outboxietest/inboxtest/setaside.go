@@ -95,10 +95,11 @@ func setAsideCollected(t *testing.T, l *lane) {
 		}
 		return nil
 	}
-	outcome, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(events...), l, func(entry outbox.Entry, _ int, err error) (inbox.Failure, error) {
+	judge := func(entry outbox.Entry, _ int, err error) (inbox.Failure, error) {
 		require.Equal(t, entry.ID == events[1].ID, errors.Is(err, inbox.ErrPermanent), "%v", err)
 		return deadAtFirstFailure(entry, 0, err)
-	})
+	}
+	outcome, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(events...), l, judge)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.SetAside, inbox.SetAside, inbox.Applied}, outcome.Results)
 	l.requireOrders(t, 2)
@@ -112,12 +113,13 @@ func setAsideJudged(t *testing.T, l *lane) {
 	l.failing[events[0].ID], l.failing[events[1].ID] = errHandler, errHandler
 	var judged []string
 	another := errors.New("another")
-	outcome, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(events...), l, func(entry outbox.Entry, attempts int, err error) (inbox.Failure, error) {
+	judge := func(entry outbox.Entry, attempts int, err error) (inbox.Failure, error) {
 		require.ErrorIs(t, err, errHandler)
 		require.Zero(t, attempts)
 		judged = append(judged, entry.ID)
 		return inbox.Failure{Cause: another, Limit: 3, Permanent: entry.ID == events[1].ID, Wait: time.Hour}, nil
-	})
+	}
+	outcome, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(events...), l, judge)
 	require.NoError(t, err)
 	require.Equal(t, idsOf(events), judged)
 	require.Equal(t, repeat(inbox.SetAside, 2), outcome.Results)

@@ -33,8 +33,8 @@ type Total struct {
 	Orders int64
 }
 
-// Store is the database of subscribers under test. It is empty, and serves at least 16 transactions at once. It cannot write the total of a customer
-// whose id is not a UUID.
+// Store is the database of subscribers under test. It is empty, and serves at least 16 transactions at once. It cannot write the total of a
+// customer whose id is not a UUID.
 type Store struct {
 	relaytest.Outages
 	Checkpoints inbox.Checkpoints

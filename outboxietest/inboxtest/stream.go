@@ -12,6 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -32,30 +33,29 @@ const (
 
 var unlimited = inbox.ReadLimit{Count: plenty, Bytes: 1 << 20}
 
-// TestStream checks what inbox.Stream promises: a read returns the messages as they were stored, in order, and shows which were removed. open returns a
-// harness of its own for each test.
+// TestStream checks what inbox.Stream promises: a read returns the messages as they were stored, in order, and shows which were removed. open
+// returns a harness of its own for each test.
 func TestStream(t *testing.T, open func(t *testing.T) StreamHarness) {
-	runSuite(t, func(t *testing.T) StreamHarness {
+	check := contracttest.Runner(t, func(t *testing.T) StreamHarness {
 		t.Parallel()
 		return open(t)
-	}, []promise[StreamHarness]{
-		{"a message is read as it was stored", readsWhatWasStored},
-		{"a read begins with the sequence itself", readsInclusively},
-		{"a read is limited by count", readsSoMany},
-		{"a read is limited by bytes", readsSoMuch},
-		{"removed messages are missing sequences", readsOverHoles},
-		{"after the end there is nothing", readsPastTheEnd},
-		{"stored times differ, and stay", readsStoredTimes},
-		{"control messages are no events", readsControlMessages},
-		{"a foreign message is unreadable", readsForeignMessages},
-		{"the state is the stream's", streamState},
-		{"a stream that was made again has another identity", streamIdentity},
-		{"what is stored is signaled", streamSignals},
-		{"reads may be concurrent", readsConcurrently},
-		{"a call ends with its context", streamContext},
-		{"without a stream there is nothing to read", streamMissing},
-		{"a subscriber without a former consumer has none", streamFormer},
 	})
+	check("a message is read as it was stored", readsWhatWasStored)
+	check("a read begins with the sequence itself", readsInclusively)
+	check("a read is limited by count", readsSoMany)
+	check("a read is limited by bytes", readsSoMuch)
+	check("removed messages are missing sequences", readsOverHoles)
+	check("after the end there is nothing", readsPastTheEnd)
+	check("stored times differ, and stay", readsStoredTimes)
+	check("control messages are no events", readsControlMessages)
+	check("a foreign message is unreadable", readsForeignMessages)
+	check("the state is the stream's", streamState)
+	check("a stream that was made again has another identity", streamIdentity)
+	check("what is stored is signaled", streamSignals)
+	check("reads may be concurrent", readsConcurrently)
+	check("a call ends with its context", streamContext)
+	check("without a stream there is nothing to read", streamMissing)
+	check("a subscriber without a former consumer has none", streamFormer)
 }
 
 // filled opens the stream and appends events.
@@ -198,7 +198,7 @@ func readsControlMessages(t *testing.T, h StreamHarness) {
 	}
 }
 
-// readsForeignMessages also checks that such a message has an id of its own, and no other data than its subject and payload.
+// readsForeignMessages also checks that such a message has an id of its own, no progress, and no other data than its subject and payload.
 func readsForeignMessages(t *testing.T, h StreamHarness) {
 	filled(t, h, 1)
 	h.AppendForeign(t)
@@ -210,6 +210,7 @@ func readsForeignMessages(t *testing.T, h StreamHarness) {
 		require.NotNil(t, message.Event)
 		require.ErrorIs(t, message.Event.Unreadable, inbox.ErrUnreadable)
 		require.Equal(t, message.Sequence, message.Event.Sequence)
+		require.Zero(t, message.Progress)
 		require.NotEmpty(t, message.Event.ID)
 		id := message.Event.ID
 		message.Event.ID = ""

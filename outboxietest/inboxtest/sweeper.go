@@ -10,6 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // SweepStore is a store together with the log of the same database. The log is empty, and has filled no stream yet.
@@ -28,23 +29,22 @@ type SweepStore struct {
 
 // TestSweeper checks what inbox.Sweeper promises: a record goes only if its event can never come again. open returns an empty store.
 func TestSweeper(t *testing.T, open func(t *testing.T) SweepStore) {
-	runSuite(t, func(t *testing.T) *sweeper {
+	check := contracttest.Runner(t, func(t *testing.T) *sweeper {
 		store := open(t)
 		return &sweeper{letters: newLetters(store.LetterStore), SweepStore: store}
-	}, []promise[*sweeper]{
-		{"what is old is forgettable, oldest first", sweepOldest},
-		{"what the log has is not forgettable", sweepLog},
-		{"what is forgotten comes again", sweepForget},
-		{"each lane has passed the end of the stream", sweepPassed},
-		{"what the stream may hold is kept", sweepStream},
-		{"what is met again is kept", sweepMetAgain},
-		{"letters are kept until they are discarded", sweepLetters},
-		{"a discarded message that is no event is forgotten", sweepUnreadable},
-		{"nothing of others is forgotten", sweepApart},
-		{"a database that fills another stream forgets nothing", sweepOtherDatabase},
-		{"a subscriber that has not begun forgets nothing", sweepNothing},
-		{"a lost connection is an outage of the sweeper", sweepOutage},
 	})
+	check("what is old is forgettable, oldest first", sweepOldest)
+	check("what the log has is not forgettable", sweepLog)
+	check("what is forgotten comes again", sweepForget)
+	check("each lane has passed the end of the stream", sweepPassed)
+	check("what the stream may hold is kept", sweepStream)
+	check("what is met again is kept", sweepMetAgain)
+	check("letters are kept until they are discarded", sweepLetters)
+	check("a discarded message that is no event is forgotten", sweepUnreadable)
+	check("nothing of others is forgotten", sweepApart)
+	check("a database that fills another stream forgets nothing", sweepOtherDatabase)
+	check("a subscriber that has not begun forgets nothing", sweepNothing)
+	check("a lost connection is an outage of the sweeper", sweepOutage)
 }
 
 type sweeper struct {

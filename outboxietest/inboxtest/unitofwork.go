@@ -12,50 +12,50 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestUnitOfWork checks what inbox.UnitOfWork and orders.Totals promise: an event takes effect once, together with its record and the checkpoint, and a
-// failure keeps nothing. open returns an empty store.
+// TestUnitOfWork checks what inbox.UnitOfWork and orders.Totals promise: an event takes effect once, together with its record and the
+// checkpoint, and a failure keeps nothing. open returns an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
-	runSuite(t, func(t *testing.T) *lane { return newLane(open(t)) }, []promise[*lane]{
-		{"events are applied once, in order", applyOnce},
-		{"an event that comes twice in a batch", applyTwice},
-		{"a batch without events moves the lane", applyNothing},
-		{"each subscriber applies an event", applyForEach},
-		{"an event without an effect is applied as well", applyWithoutEffect},
-		{"totals are counted by customer and currency", applyTotals},
-		{"totals do not overflow", applyLargeTotals},
-		{"an error of an event keeps nothing", applyFailure},
-		{"an error of what was collected keeps nothing", applyCollected},
-		{"a panic is an error of its event", applyPanic},
-		{"a failing commit is an error", applyFailingCommit},
-		{"a context that has ended begins nothing", applyEnded},
-		{"a context that ends keeps nothing", applyEndedDuring},
-		{"a lost connection is an outage", applyOutage},
-		{"a transaction is dead when Apply returns", applyDead},
-		{"of two copies at one checkpoint one applies", applyOnceOfTwo},
-		{"only an exact checkpoint is taken", applyStale},
-		{"a checkpoint that went there and back is not taken", applyBackAndForth},
-		{"a lane that somebody works on is refused at once", applyBusy},
-		{"lanes work at the same time", applyLanes},
-		{"copies that race apply everything once, in order", applyRaces},
-		{"a suspect that fails leaves the rest alone", setAsideSuspect},
-		{"a suspect that succeeds is applied", setAsideNothing},
-		{"what a suspect adds may be what fails", setAsideCollected},
-		{"a suspect is judged", setAsideJudged},
-		{"a judge may end the transaction", setAsideRefused},
-		{"an outage of a suspect's transaction is no failure", setAsideOutage},
-		{"events behind a letter are held", setAsideHeld},
-		{"a suspect behind a letter is held", setAsideHeldSuspect},
-		{"an event with a letter is a duplicate", setAsideDuplicate},
-		{"a discarded event is a duplicate, and holds nothing", setAsideDiscarded},
-		{"an unreadable message holds nothing", setAsideUnreadable},
-		{"an event that is no event of the engine is unreadable", setAsideForeign},
-		{"an event without a handler waits for one", setAsideWithoutHandler},
-		{"what is odd is kept all the same", setAsideOdd},
-		{"nothing that was set aside remains of an error", setAsideUndone},
-	})
+	check := contracttest.Runner(t, func(t *testing.T) *lane { return newLane(open(t)) })
+	check("events are applied once, in order", applyOnce)
+	check("an event that comes twice in a batch", applyTwice)
+	check("a batch without events moves the lane", applyNothing)
+	check("each subscriber applies an event", applyForEach)
+	check("an event without an effect is applied as well", applyWithoutEffect)
+	check("totals are counted by customer and currency", applyTotals)
+	check("totals do not overflow", applyLargeTotals)
+	check("an error of an event keeps nothing", applyFailure)
+	check("an error of what was collected keeps nothing", applyCollected)
+	check("a panic is an error of its event", applyPanic)
+	check("a failing commit is an error", applyFailingCommit)
+	check("a context that has ended begins nothing", applyEnded)
+	check("a context that ends keeps nothing", applyEndedDuring)
+	check("a lost connection is an outage", applyOutage)
+	check("a transaction is dead when Apply returns", applyDead)
+	check("of two copies at one checkpoint one applies", applyOnceOfTwo)
+	check("only an exact checkpoint is taken", applyStale)
+	check("a checkpoint that went there and back is not taken", applyBackAndForth)
+	check("a lane that somebody works on is refused at once", applyBusy)
+	check("lanes work at the same time", applyLanes)
+	check("copies that race apply everything once, in order", applyRaces)
+	check("a suspect that fails leaves the rest alone", setAsideSuspect)
+	check("a suspect that succeeds is applied", setAsideNothing)
+	check("what a suspect adds may be what fails", setAsideCollected)
+	check("a suspect is judged", setAsideJudged)
+	check("a judge may end the transaction", setAsideRefused)
+	check("an outage of a suspect's transaction is no failure", setAsideOutage)
+	check("events behind a letter are held", setAsideHeld)
+	check("a suspect behind a letter is held", setAsideHeldSuspect)
+	check("an event with a letter is a duplicate", setAsideDuplicate)
+	check("a discarded event is a duplicate, and holds nothing", setAsideDiscarded)
+	check("an unreadable message holds nothing", setAsideUnreadable)
+	check("an event that is no event of the engine is unreadable", setAsideForeign)
+	check("an event without a handler waits for one", setAsideWithoutHandler)
+	check("what is odd is kept all the same", setAsideOdd)
+	check("nothing that was set aside remains of an error", setAsideUndone)
 }
 
 func applyOnce(t *testing.T, l *lane) {
@@ -197,7 +197,8 @@ func applyFailure(t *testing.T, l *lane) {
 	l.begin(t)
 	events := newEvents(0, 4, "a", "b")
 	for _, failure := range []error{
-		errHandler, inbox.ErrPermanent.Wrap(errHandler), inbox.ErrUnreadable.Wrap(errHandler), fault.New(fault.Unavailable, "down", "down").Wrap(errHandler),
+		errHandler, inbox.ErrPermanent.Wrap(errHandler), inbox.ErrUnreadable.Wrap(errHandler),
+		fault.New(fault.Unavailable, "down", "down").Wrap(errHandler),
 	} {
 		l.failing[events[2].ID], l.handled = failure, nil
 		err := l.apply(t, events...)

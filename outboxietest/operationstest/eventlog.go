@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -22,26 +23,24 @@ type EventLogHarness interface {
 
 // TestEventLog checks operations.EventLog. Each call of open returns a new log, parking lot, cursor and lease.
 func TestEventLog(t *testing.T, open func(t *testing.T) EventLogHarness) {
-	for _, test := range []struct {
-		name string
-		run  func(t *testing.T, w *fixture, log operations.EventLog)
-	}{
-		{"the newest come first", listOrder},
-		{"what matches is listed", listFilter},
-		{"each event has its state", listStates},
-		{"what is not committed is not listed", listOpen},
-		{"what cannot be published is listed", listInvalid},
-		{"what came after the relay is misplaced", listMisplaced},
-		{"payloads are read only if asked for", listPayloads},
-		{"a list is bounded", listAll},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			h := open(t)
-			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
-			require.NoError(t, err)
-			test.run(t, &fixture{h, t, term}, h.EventLog())
-		})
-	}
+	check := contracttest.Runner(t, func(t *testing.T) *eventLogFixture {
+		h := open(t)
+		return &eventLogFixture{newFixture(t, h), h.EventLog()}
+	})
+	check("the newest come first", listOrder)
+	check("what matches is listed", listFilter)
+	check("each event has its state", listStates)
+	check("what is not committed is not listed", listOpen)
+	check("what cannot be published is listed", listInvalid)
+	check("what came after the relay is misplaced", listMisplaced)
+	check("payloads are read only if asked for", listPayloads)
+	check("a list is bounded", listAll)
+}
+
+// eventLogFixture is a fixture with the event log under test.
+type eventLogFixture struct {
+	*fixture
+	EventLog operations.EventLog
 }
 
 // list returns the positions of the listed events.
@@ -56,11 +55,11 @@ func list(t *testing.T, log operations.EventLog, filter operations.EventFilter) 
 	return positions
 }
 
-func listOrder(t *testing.T, w *fixture, log operations.EventLog) {
-	require.Empty(t, list(t, log, operations.EventFilter{Limit: 10}))
+func listOrder(t *testing.T, w *eventLogFixture) {
+	require.Empty(t, list(t, w.EventLog, operations.EventFilter{Limit: 10}))
 	first := w.append("a", 2)
 	all := append(first, w.append("b", 2)...)
-	found, err := log.List(t.Context(), operations.EventFilter{Limit: 10, Payloads: true})
+	found, err := w.EventLog.List(t.Context(), operations.EventFilter{Limit: 10, Payloads: true})
 	require.NoError(t, err)
 	require.Len(t, found, 4)
 	for i, item := range found {
@@ -69,11 +68,11 @@ func listOrder(t *testing.T, w *fixture, log operations.EventLog) {
 		item.RecordedAt = want.RecordedAt // its zone does not matter
 		require.Equal(t, want, item.Entry)
 	}
-	require.Equal(t, []outbox.Position{all[3].Position, all[2].Position}, list(t, log, operations.EventFilter{Limit: 2}))
-	require.Empty(t, list(t, log, operations.EventFilter{}))
+	require.Equal(t, []outbox.Position{all[3].Position, all[2].Position}, list(t, w.EventLog, operations.EventFilter{Limit: 2}))
+	require.Empty(t, list(t, w.EventLog, operations.EventFilter{}))
 }
 
-func listFilter(t *testing.T, w *fixture, log operations.EventLog) {
+func listFilter(t *testing.T, w *eventLogFixture) {
 	a, b := w.append("a", 2), w.append("b", 1)
 	for name, c := range map[string]struct {
 		filter operations.EventFilter
@@ -92,15 +91,15 @@ func listFilter(t *testing.T, w *fixture, log operations.EventLog) {
 		for _, entry := range c.want {
 			want = append(want, entry.Position)
 		}
-		require.Equal(t, want, list(t, log, c.filter), name)
+		require.Equal(t, want, list(t, w.EventLog, c.filter), name)
 	}
 }
 
-func listStates(t *testing.T, w *fixture, log operations.EventLog) {
+func listStates(t *testing.T, w *eventLogFixture) {
 	entries := append(w.append("a", 4), w.append("b", 3)...)
 	requireStates := func(want ...operations.ListedEvent) {
 		t.Helper()
-		found, err := log.List(t.Context(), operations.EventFilter{Limit: 10})
+		found, err := w.EventLog.List(t.Context(), operations.EventFilter{Limit: 10})
 		require.NoError(t, err)
 		for i, item := range found {
 			item.Entry = outbox.Entry{}
@@ -127,23 +126,23 @@ func listStates(t *testing.T, w *fixture, log operations.EventLog) {
 	requireStates(redriven, sent, discarded, sent, sent, redrive, waits)
 }
 
-func listOpen(t *testing.T, w *fixture, log operations.EventLog) {
+func listOpen(t *testing.T, w *eventLogFixture) {
 	writer, err := w.Begin(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, writer.Append(t.Context(), relaytest.NewMessage("a", 1)))
-	require.Empty(t, list(t, log, operations.EventFilter{Limit: 10}))
+	require.Empty(t, list(t, w.EventLog, operations.EventFilter{Limit: 10}))
 	require.NoError(t, writer.Commit())
-	require.Len(t, list(t, log, operations.EventFilter{Limit: 10}), 1)
+	require.Len(t, list(t, w.EventLog, operations.EventFilter{Limit: 10}), 1)
 	ended, end := context.WithCancel(t.Context())
 	end()
-	_, err = log.List(ended, operations.EventFilter{Limit: 10})
+	_, err = w.EventLog.List(ended, operations.EventFilter{Limit: 10})
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func listInvalid(t *testing.T, w *fixture, log operations.EventLog) {
+func listInvalid(t *testing.T, w *eventLogFixture) {
 	entries := w.append("a", 3)
 	w.Spoil(t, entries[1].Position)
-	found, err := log.List(t.Context(), operations.EventFilter{Limit: 10})
+	found, err := w.EventLog.List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, found, 3)
 	require.NotEmpty(t, found[1].Invalid)
@@ -151,7 +150,7 @@ func listInvalid(t *testing.T, w *fixture, log operations.EventLog) {
 	require.Empty(t, found[0].Invalid)
 }
 
-func listPayloads(t *testing.T, w *fixture, log operations.EventLog) {
+func listPayloads(t *testing.T, w *eventLogFixture) {
 	sizes := []int{100, operations.MaxListedPayload, operations.MaxListedPayload + 1, 200}
 	var messages []outbox.Message
 	for i, size := range sizes {
@@ -164,7 +163,7 @@ func listPayloads(t *testing.T, w *fixture, log operations.EventLog) {
 	require.NoError(t, writer.Append(t.Context(), messages...))
 	require.NoError(t, writer.Commit())
 
-	found, err := log.List(t.Context(), operations.EventFilter{Limit: 10})
+	found, err := w.EventLog.List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, found, len(sizes))
 	for _, item := range found {
@@ -172,7 +171,7 @@ func listPayloads(t *testing.T, w *fixture, log operations.EventLog) {
 		require.Empty(t, item.Omitted)
 		require.Empty(t, item.Invalid, "which says nothing about a broker")
 	}
-	found, err = log.List(t.Context(), operations.EventFilter{Limit: 10, Payloads: true})
+	found, err = w.EventLog.List(t.Context(), operations.EventFilter{Limit: 10, Payloads: true})
 	require.NoError(t, err)
 	for i, message := range messages {
 		item := found[len(found)-1-i]
@@ -188,7 +187,7 @@ func listPayloads(t *testing.T, w *fixture, log operations.EventLog) {
 }
 
 // listAll checks that a list has the payloads of the newest events, up to MaxListedBytes. It lists the other events without a payload.
-func listAll(t *testing.T, w *fixture, log operations.EventLog) {
+func listAll(t *testing.T, w *eventLogFixture) {
 	const size = operations.MaxListedPayload
 	writer, err := w.Begin(t.Context())
 	require.NoError(t, err)
@@ -199,7 +198,7 @@ func listAll(t *testing.T, w *fixture, log operations.EventLog) {
 		require.NoError(t, writer.Append(t.Context(), message))
 	}
 	require.NoError(t, writer.Commit())
-	found, err := log.List(t.Context(), operations.EventFilter{Limit: 100, Payloads: true})
+	found, err := w.EventLog.List(t.Context(), operations.EventFilter{Limit: 100, Payloads: true})
 	require.NoError(t, err)
 	require.Len(t, found, operations.MaxListedBytes/size+2)
 	for i, item := range found {

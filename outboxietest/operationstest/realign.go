@@ -183,14 +183,14 @@ func realignParked(t *testing.T, w *fixture) {
 	w.requireLog(6, entries[3], came)
 }
 
-func listMisplaced(t *testing.T, w *fixture, journal operations.EventLog) {
+func listMisplaced(t *testing.T, w *eventLogFixture) {
 	entries := w.append("a", 3)
 	w.saveAs(entries[2])
 	w.Purge(t, 1)
 	w.recordAt("b", 1, 1, 3)
 	w.append("c", 1)
 	w.park(w.log()[1])
-	found, err := journal.List(t.Context(), operations.EventFilter{Limit: 10})
+	found, err := w.EventLog.List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	var states []string
 	for _, item := range found {

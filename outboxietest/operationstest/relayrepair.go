@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -22,36 +23,25 @@ type RelayRepairHarness interface {
 
 // TestRelayRepair checks operations.RelayRepair. Each call of open returns a new log, parking lot, cursor and lease.
 func TestRelayRepair(t *testing.T, open func(t *testing.T) RelayRepairHarness) {
-	for _, test := range []struct {
-		name string
-		run  func(t *testing.T, w *fixture)
-	}{
-		{"the cursor is the relay's", repairCursor},
-		{"the log reports which events it holds", repairHeld},
-		{"an event is found at its position", repairAt},
-		{"entries that are not parked are counted", repairBehind},
-		{"an adoption sets the cursor and ends the halt", repairAdopt},
-		{"an adoption may be the first write", repairAdoptFirst},
-		{"an adoption goes back", repairAdoptBack},
-		{"an adoption that comes late does nothing", repairAdoptLate},
-		{"of several adoptions one takes effect", repairAdoptRace},
-		{"a leader that knows no adoption is stopped", repairAdoptFences},
+	check := contracttest.Runner(t, func(t *testing.T) *fixture { return newFixture(t, open(t)) })
+	check("the cursor is the relay's", repairCursor)
+	check("the log reports which events it holds", repairHeld)
+	check("an event is found at its position", repairAt)
+	check("entries that are not parked are counted", repairBehind)
+	check("an adoption sets the cursor and ends the halt", repairAdopt)
+	check("an adoption may be the first write", repairAdoptFirst)
+	check("an adoption goes back", repairAdoptBack)
+	check("an adoption that comes late does nothing", repairAdoptLate)
+	check("of several adoptions one takes effect", repairAdoptRace)
+	check("a leader that knows no adoption is stopped", repairAdoptFences)
 
-		{"a log in order is left as it is", realignNothing},
-		{"a sequence that went back is raised", realignSequence},
-		{"misplaced events move to the end", realignMisplaced},
-		{"versions stay in order", realignVersions},
-		{"what the stream holds is not moved", realignPublished},
-		{"a complete list shows what else is misplaced", realignComplete},
-		{"what is parked stays", realignParked},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			h := open(t)
-			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
-			require.NoError(t, err)
-			test.run(t, &fixture{h, t, term})
-		})
-	}
+	check("a log in order is left as it is", realignNothing)
+	check("a sequence that went back is raised", realignSequence)
+	check("misplaced events move to the end", realignMisplaced)
+	check("versions stay in order", realignVersions)
+	check("what the stream holds is not moved", realignPublished)
+	check("a complete list shows what else is misplaced", realignComplete)
+	check("what is parked stays", realignParked)
 }
 
 // fixture is a harness with a leader. The leader writes what a relay writes.
@@ -59,6 +49,13 @@ type fixture struct {
 	RelayRepairHarness
 	t    *testing.T
 	term relay.Term
+}
+
+func newFixture(t *testing.T, h RelayRepairHarness) *fixture {
+	t.Helper()
+	term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
+	require.NoError(t, err)
+	return &fixture{h, t, term}
 }
 
 var old = relay.Cursor{StreamCreated: "the old stream", StreamSequence: 10}
@@ -106,7 +103,7 @@ func (w *fixture) halt() {
 
 func (w *fixture) park(entry outbox.Entry) {
 	w.t.Helper()
-	w.settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large", LastOwnSequence: 9}, 10)
+	w.reconcile(relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large", LastOwnSequence: 9}, 10)
 }
 
 // redrive parks an event and redrives it. The redriven event is the message at the given sequence.
@@ -115,11 +112,11 @@ func (w *fixture) redrive(entry outbox.Entry, sequence uint64) {
 	w.park(entry)
 	_, err := w.ParkingAdmin().Redrive(w.t.Context(), &entry.Key)
 	require.NoError(w.t, err)
-	w.settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, sequence)
+	w.reconcile(relay.MessageMeta{Own: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, sequence)
 	require.Empty(w.t, w.waiting())
 }
 
-func (w *fixture) settle(tail relay.MessageMeta, sequence uint64) {
+func (w *fixture) reconcile(tail relay.MessageMeta, sequence uint64) {
 	w.t.Helper()
 	_, err := w.Parking().Reconcile(w.t.Context(), w.fence(), tail, sequence, true)
 	require.NoError(w.t, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -39,49 +40,43 @@ const (
 // TestUnitOfWork checks orders.UnitOfWork, orders.Orders, orders.OrderReader, orders.Keys with orders.ExpiredKeys, and the transaction's relay.Appender. Each call
 // of open returns an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
-	for _, test := range []struct {
-		name string
-		run  func(t *testing.T, h Harness)
-	}{
-		{"what was done is there when Do returns", commit},
-		{"nobody sees what is not committed", isolation},
-		{"an error keeps nothing", failure},
-		{"a panic keeps nothing and goes on", panics},
-		{"a failing commit is an error", failingCommit},
-		{"a failed statement cannot be committed over", aborted},
-		{"a context that has ended begins nothing", endedBefore},
-		{"a context that ends keeps nothing", endedDuring},
-		{"a lost connection is an outage", outage},
-		{"a connection lost midway is an outage too", outageDuring},
-		{"a transaction is dead when Do returns", dead},
-		{"an order comes back as it was saved", orderContent},
-		{"an order that is not there is not found", orderNotFound},
-		{"a second order with the same id is an error", orderExists},
-		{"events must be pulled before an order is saved", orderUnpulled},
-		{"orders are listed newest first", listOrder},
-		{"a list is filtered", listFilter},
-		{"a list is read page by page while it grows", listPages},
-		{"of several savers one wins", orderRace},
-		{"a saved order is locked until the end", orderLocked},
-		{"a claim holds", claimHolds},
-		{"the same key in another scope is another key", claimScopes},
-		{"looking for a claim claims nothing", claimHeld},
-		{"after a rollback the key is free", claimGivenUp},
-		{"of several claimers one wins", claimRace},
-		{"the second to claim waits for the first", claimWaits},
-		{"an expired claim is taken over", claimExpires},
-		{"expired claims are deleted in portions", claimsDeleted},
-		{"several delete expired claims at once", claimsDeletedAtOnce},
-		{"deleting claims fails in an outage", claimsDeletedInAnOutage},
-		{"an entry comes out as it went in", appendContent},
-		{"entries stand in the order given", appendOrder},
-		{"positions ascend with versions", appendVersions},
-		{"invalid messages are refused", appendInvalid},
-		{"a version is taken once", appendVersionTaken},
-		{"a position that is taken is nobody's fault", appendPositionTaken},
-	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
-	}
+	check := contracttest.Runner(t, open)
+	check("what was done is there when Do returns", commit)
+	check("nobody sees what is not committed", isolation)
+	check("an error keeps nothing", failure)
+	check("a panic keeps nothing and goes on", panics)
+	check("a failing commit is an error", failingCommit)
+	check("a failed statement cannot be committed over", aborted)
+	check("a context that has ended begins nothing", endedBefore)
+	check("a context that ends keeps nothing", endedDuring)
+	check("a lost connection is an outage", outage)
+	check("a connection lost midway is an outage too", outageDuring)
+	check("a transaction is dead when Do returns", dead)
+	check("an order comes back as it was saved", orderContent)
+	check("an order that is not there is not found", orderNotFound)
+	check("a second order with the same id is an error", orderExists)
+	check("events must be pulled before an order is saved", orderUnpulled)
+	check("orders are listed newest first", listOrder)
+	check("a list is filtered", listFilter)
+	check("a list is read page by page while it grows", listPages)
+	check("of several savers one wins", orderRace)
+	check("a saved order is locked until the end", orderLocked)
+	check("a claim holds", claimHolds)
+	check("the same key in another scope is another key", claimScopes)
+	check("looking for a claim claims nothing", claimHeld)
+	check("after a rollback the key is free", claimGivenUp)
+	check("of several claimers one wins", claimRace)
+	check("the second to claim waits for the first", claimWaits)
+	check("an expired claim is taken over", claimExpires)
+	check("expired claims are deleted in portions", claimsDeleted)
+	check("several delete expired claims at once", claimsDeletedAtOnce)
+	check("deleting claims fails in an outage", claimsDeletedInAnOutage)
+	check("an entry comes out as it went in", appendContent)
+	check("entries stand in the order given", appendOrder)
+	check("positions ascend with versions", appendVersions)
+	check("invalid messages are refused", appendInvalid)
+	check("a version is taken once", appendVersionTaken)
+	check("a position that is taken is nobody's fault", appendPositionTaken)
 }
 
 // work is the body of a transaction.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // CursorHarness is a cursor that was never saved, with its lease and its log.
@@ -21,20 +22,19 @@ type CursorHarness interface {
 
 // TestCursorStore runs the contract of relay.CursorStore. Each call of open returns a new cursor, lease and log.
 func TestCursorStore(t *testing.T, open func(t *testing.T) CursorHarness) {
-	runSuite(t, open, []promise[CursorHarness]{
-		{"a cursor that was never saved is zero", cursorZero},
-		{"Load returns what was saved", cursorRoundTrip},
-		{"the cursor may go back", cursorBack},
-		{"without the lease nothing is written", cursorNoLease},
-		{"a former leader cannot write", cursorStale},
-		{"the holder of an expired lease that nobody took can write", cursorExpiredUntaken},
-		{"a write with a stale revision changes nothing", cursorLate},
-		{"of several writes for one revision one takes effect", cursorRace},
-		{"a report leaves the rest of the cursor", cursorReport},
-		{"PurgedTo is returned and stays", cursorPurged},
-		{"an ended context is an error", cursorContext},
-		{"a lost connection is an outage", cursorOutage},
-	})
+	check := contracttest.Runner(t, open)
+	check("a cursor that was never saved is zero", cursorZero)
+	check("Load returns what was saved", cursorRoundTrip)
+	check("the cursor may go back", cursorBack)
+	check("without the lease nothing is written", cursorNoLease)
+	check("a former leader cannot write", cursorStale)
+	check("the holder of an expired lease that nobody took can write", cursorExpiredUntaken)
+	check("a write with a stale revision changes nothing", cursorLate)
+	check("of several writes for one revision one takes effect", cursorRace)
+	check("a report leaves the rest of the cursor", cursorReport)
+	check("PurgedTo is returned and stays", cursorPurged)
+	check("an ended context is an error", cursorContext)
+	check("a lost connection is an outage", cursorOutage)
 }
 
 // fence returns the fence for the next write.

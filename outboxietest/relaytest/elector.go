@@ -10,6 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // ElectorHarness is a lease that nobody has ever held. Its time to live is at least a minute, so that it expires only by Advance.
@@ -22,19 +23,18 @@ type ElectorHarness interface {
 
 // TestElector runs the contract of relay.Elector. Each call of open returns a new lease.
 func TestElector(t *testing.T, open func(t *testing.T) ElectorHarness) {
-	runSuite(t, open, []promise[ElectorHarness]{
-		{"one instance holds the lease, and the others learn who", electorHeld},
-		{"the deadline ends before the lease", electorDeadline},
-		{"renewing keeps the lease", electorRenew},
-		{"an expired lease goes to the next instance", electorExpired},
-		{"an expired lease that nobody took can be renewed", electorExpiredUntaken},
-		{"the lease of a holder that is gone can be taken", electorGone},
-		{"resigning frees the lease at once", electorResign},
-		{"a clock that went back frees the lease", electorClockBack},
-		{"of many instances one gets the lease", electorRace},
-		{"an ended context is an error", electorContext},
-		{"a lost connection is an outage", electorOutage},
-	})
+	check := contracttest.Runner(t, open)
+	check("one instance holds the lease, and the others learn who", electorHeld)
+	check("the deadline ends before the lease", electorDeadline)
+	check("renewing keeps the lease", electorRenew)
+	check("an expired lease goes to the next instance", electorExpired)
+	check("an expired lease that nobody took can be renewed", electorExpiredUntaken)
+	check("the lease of a holder that is gone can be taken", electorGone)
+	check("resigning frees the lease at once", electorResign)
+	check("a clock that went back frees the lease", electorClockBack)
+	check("of many instances one gets the lease", electorRace)
+	check("an ended context is an error", electorContext)
+	check("a lost connection is an outage", electorOutage)
 }
 
 func acquire(t *testing.T, h ElectorHarness, holder string) relay.Term {

@@ -48,18 +48,18 @@ func streamInvalid(t *testing.T, h StreamHarness) {
 	tail := uint64(0)
 	var all []outbox.Entry
 	for name, spoil := range map[string]func(*outbox.Entry){
-		"what the log says":    func(e *outbox.Entry) { e.Invalid = "its row is damaged" },
-		"no time":              func(e *outbox.Entry) { e.RecordedAt = time.Time{} },
-		"a year of five digit": func(e *outbox.Entry) { e.RecordedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
-		"a time before Christ": func(e *outbox.Entry) { e.RecordedAt = time.Date(-4, 1, 1, 0, 0, 0, 0, time.UTC) },
-		"version 0":            func(e *outbox.Entry) { e.Version = 0 },
-		"position 0":           func(e *outbox.Entry) { e.Position = 0 },
-		"no id":                func(e *outbox.Entry) { e.ID = "" },
-		"no type":              func(e *outbox.Entry) { e.Type = "" },
-		"no aggregate type":    func(e *outbox.Entry) { e.Key.Type = "" },
-		"no aggregate id":      func(e *outbox.Entry) { e.Key.ID = "" },
-		"a line feed":          func(e *outbox.Entry) { e.Headers = map[string]string{"a": "b\nc"} },
-		"a carriage return":    func(e *outbox.Entry) { e.Headers = map[string]string{"a": "b\rc"} },
+		"what the log says":     func(e *outbox.Entry) { e.Invalid = "its row is damaged" },
+		"no time":               func(e *outbox.Entry) { e.RecordedAt = time.Time{} },
+		"a year of five digits": func(e *outbox.Entry) { e.RecordedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"a time before Christ":  func(e *outbox.Entry) { e.RecordedAt = time.Date(-4, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"version 0":             func(e *outbox.Entry) { e.Version = 0 },
+		"position 0":            func(e *outbox.Entry) { e.Position = 0 },
+		"no id":                 func(e *outbox.Entry) { e.ID = "" },
+		"no type":               func(e *outbox.Entry) { e.Type = "" },
+		"no aggregate type":     func(e *outbox.Entry) { e.Key.Type = "" },
+		"no aggregate id":       func(e *outbox.Entry) { e.Key.ID = "" },
+		"a line feed":           func(e *outbox.Entry) { e.Headers = map[string]string{"a": "b\nc"} },
+		"a carriage return":     func(e *outbox.Entry) { e.Headers = map[string]string{"a": "b\rc"} },
 	} {
 		for _, before := range []int{1, 12} { // an adapter may publish a few entries one by one, and many entries together
 			entries := NewEntries(outbox.Position(tail), before+2)

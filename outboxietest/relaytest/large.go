@@ -1,6 +1,7 @@
 package relaytest
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -65,8 +66,37 @@ func logLarge(t *testing.T, h LogHarness) {
 	require.Equal(t, whole[3].Message, read()[3].Message)
 }
 
-// logHeaders checks that headers count in the limit of a read.
-func logHeaders(t *testing.T, h LogHarness) {
+// logLargeHeaders checks that headers above outbox.MaxHeaders are not read, and do not stop the reader.
+func logLargeHeaders(t *testing.T, h LogHarness) {
+	appendCommitted(t, h, NewMessage("a", 1), NewMessage("b", 1), NewMessage("c", 1))
+	whole := readAll(t, h)
+	// An adapter that stores headers compressed need not measure them exactly.
+	h.SetHeaders(t, whole[1].Position, map[string]string{"name": strings.Repeat("x", 10*outbox.MaxHeaders)})
+	for range 2 { // because an adapter may use another statement the second time
+		found := readAll(t, h)
+		require.Equal(t, ids(whole), ids(found))
+		large := found[1]
+		require.Contains(t, large.Invalid, "its headers take ")
+		require.Contains(t, large.Invalid, fmt.Sprintf(" bytes, and at most %d can be sent", outbox.MaxHeaders))
+		require.Equal(t, large.Invalid, large.Unpublishable())
+		require.Empty(t, large.Headers)
+		require.Nil(t, large.Payload)
+		require.Equal(t, []string{whole[1].Key.String(), whole[1].Type, whole[1].Subject}, []string{large.Key.String(), large.Type, large.Subject})
+		require.Equal(t, whole[1].Version, large.Version)
+		for _, i := range []int{0, 2} {
+			require.Equal(t, whole[i].Message, found[i].Message)
+			require.Empty(t, found[i].Invalid)
+		}
+	}
+	largest := map[string]string{"name": strings.Repeat("x", outbox.MaxHeaders-100)}
+	h.SetHeaders(t, whole[1].Position, largest)
+	found := readAll(t, h)
+	require.Empty(t, found[1].Invalid)
+	require.Equal(t, largest, found[1].Headers)
+}
+
+// logHeaderLimit checks that headers count in the limit of a read.
+func logHeaderLimit(t *testing.T, h LogHarness) {
 	var messages []outbox.Message
 	for version := range int64(8) {
 		message := NewMessage("a", version+1)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // LivenessHarness is a broker to which processes connect. When open and Reconnect return, every process is connected.
@@ -19,15 +20,14 @@ type LivenessHarness interface {
 
 // TestLiveness runs the contract of relay.Liveness. Each call of open returns a broker without announcements.
 func TestLiveness(t *testing.T, open func(t *testing.T) LivenessHarness) {
-	runSuite(t, open, []promise[LivenessHarness]{
-		{"a token that nobody announced is gone", livenessNobody},
-		{"every process sees an announcement", livenessAnnounced},
-		{"after a withdrawal the process is gone", livenessWithdrawn},
-		{"a killed process is gone", livenessKilled},
-		{"during an outage no process is gone", livenessOutage},
-		{"an announcement during an outage is not lost", livenessAnnouncedDuringOutage},
-		{"when the context has ended, no process is gone", livenessContext},
-	})
+	check := contracttest.Runner(t, open)
+	check("a token that nobody announced is gone", livenessNobody)
+	check("every process sees an announcement", livenessAnnounced)
+	check("after a withdrawal the process is gone", livenessWithdrawn)
+	check("a killed process is gone", livenessKilled)
+	check("during an outage no process is gone", livenessOutage)
+	check("an announcement during an outage is not lost", livenessAnnouncedDuringOutage)
+	check("when the context has ended, no process is gone", livenessContext)
 }
 
 // requireSoon waits for an answer: an announcement may reach the broker later than a probe over another connection.

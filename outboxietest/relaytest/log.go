@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // LogWriter is an open transaction. Append assigns positions; the rows are visible after Commit.
@@ -30,6 +31,8 @@ type LogHarness interface {
 	SetSequence(t *testing.T, position outbox.Position)
 	Forget(t *testing.T, after outbox.Position) // removes the rows after a position, like a failover that loses commits
 	Spoil(t *testing.T, at outbox.Position)     // changes a row so that it can never be published, as a statement by hand can
+	// SetHeaders replaces the headers of a row. Unlike Append, it accepts headers above outbox.MaxHeaders.
+	SetHeaders(t *testing.T, at outbox.Position, headers map[string]string)
 }
 
 // Outages cuts the connections of the adapter under test, and restores them.
@@ -47,25 +50,25 @@ var plenty = relay.ReadLimit{Count: 1000, Bytes: 1 << 20}
 
 // TestLog runs the contract of relay.Log. Each call of open returns an empty log.
 func TestLog(t *testing.T, open func(t *testing.T) LogHarness) {
-	runSuite(t, open, []promise[LogHarness]{
-		{"an empty log has no entries", logEmpty},
-		{"entries come back as they were appended", logContent},
-		{"a page is limited, but never empty", logLimits},
-		{"a rolled back row is skipped", logRollback},
-		{"a read waits for an open transaction", logOpenWriter},
-		{"rows before an open transaction come at once", logPrefix},
-		{"uncommitted rows are not there", logUnseen},
-		{"another row at the progress is lost history", logHistory},
-		{"purged rows may be missing", logPurged},
-		{"the wait ends with its context", logContext},
-		{"a lost connection is an outage", logOutage},
-		{"a lost connection ends the wait", logOutageWhileWaiting},
-		{"a progress beyond the end is lost history", logBeyond},
-		{"a row that cannot be published comes with the reason", logInvalid},
-		{"a payload that no broker accepts is not read", logLarge},
-		{"headers that no broker accepts are not read", logHeaders},
-		{"a reader follows 32 writers", logFollow},
-	})
+	check := contracttest.Runner(t, open)
+	check("an empty log has no entries", logEmpty)
+	check("entries come back as they were appended", logContent)
+	check("a page is limited, but never empty", logLimits)
+	check("a rolled back row is skipped", logRollback)
+	check("a read waits for an open transaction", logOpenWriter)
+	check("rows before an open transaction come at once", logPrefix)
+	check("uncommitted rows are not there", logUnseen)
+	check("another row at the progress is lost history", logHistory)
+	check("purged rows may be missing", logPurged)
+	check("the wait ends with its context", logContext)
+	check("a lost connection is an outage", logOutage)
+	check("a lost connection ends the wait", logOutageWhileWaiting)
+	check("a progress beyond the end is lost history", logBeyond)
+	check("a row that cannot be published comes with the reason", logInvalid)
+	check("a payload that no broker accepts is not read", logLarge)
+	check("headers that no broker accepts are not read", logLargeHeaders)
+	check("headers count in the limit of a read", logHeaderLimit)
+	check("a reader follows 32 writers", logFollow)
 }
 
 func logEmpty(t *testing.T, h LogHarness) {

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // Notifier sends and receives notifications.
@@ -25,13 +26,12 @@ type NotifierHarness interface {
 
 // TestNotifier runs the contract of relay.Notifier and relay.Listener. Each call of open returns notifiers without a notification.
 func TestNotifier(t *testing.T, open func(t *testing.T) NotifierHarness) {
-	runSuite(t, open, []promise[NotifierHarness]{
-		{"without a notification nothing arrives", func(t *testing.T, h NotifierHarness) { requireQuiet(t, h.Notifier()) }},
-		{"a notification arrives at every instance", notifierReaches},
-		{"a notification waits until it is received", notifierWaits},
-		{"many notifications become few", notifierCoalesces},
-		{"during an outage Notify does not block", notifierOutage},
-	})
+	check := contracttest.Runner(t, open)
+	check("without a notification nothing arrives", func(t *testing.T, h NotifierHarness) { requireQuiet(t, h.Notifier()) })
+	check("a notification arrives at every instance", notifierReaches)
+	check("a notification waits until it is received", notifierWaits)
+	check("many notifications become few", notifierCoalesces)
+	check("during an outage Notify does not block", notifierOutage)
 }
 
 func requireNotified(t *testing.T, notifier Notifier) {

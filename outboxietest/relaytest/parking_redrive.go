@@ -267,11 +267,11 @@ func parkingList(t *testing.T, h ParkingHarness) {
 // writes returns the fenced writes of Parking. Each of them changes the lot that prepared returns.
 func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Context, relay.WriteFence) error {
 	return map[string]func(context.Context, relay.WriteFence) error{
-		"Settle": func(ctx context.Context, fence relay.WriteFence) error {
+		"Reconcile": func(ctx context.Context, fence relay.WriteFence) error {
 			_, err := h.Parking().Reconcile(ctx, fence, parkingOf(log[3], "too large"), 1, true)
 			return err
 		},
-		"Settle what was redriven": func(ctx context.Context, fence relay.WriteFence) error {
+		"Reconcile a redriven event": func(ctx context.Context, fence relay.WriteFence) error {
 			_, err := h.Parking().Reconcile(ctx, fence, redrivenEvent(log[0], log[3]), 9, true)
 			return err
 		},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // StreamHarness is a broker without the stream, with the operations that the suite needs. Reconnect returns when every publisher works
@@ -32,31 +33,30 @@ var batchSizes = []int{1, 7, 8, 999, 1000, 1001, 2005}
 
 // TestPublisher runs the contract of relay.Publisher. Each call of open returns a broker without the stream.
 func TestPublisher(t *testing.T, open func(t *testing.T) StreamHarness) {
-	runSuite(t, open, []promise[StreamHarness]{
-		{"a stream is created only if first is given", streamCreate},
-		{"an entry is stored unchanged", streamContent},
-		{"batches of any size are contiguous", streamContiguous},
-		{"a batch that does not follow the tail is refused", streamConflict},
-		{"of several racers one wins", streamRace},
-		{"each message carries its own progress", streamMeta},
-		{"messages of others move the tail", streamForeign},
-		{"a deleted message is missing, but its sequence counts", streamDeleted},
-		{"a stream that was created again has another identity", streamRecreated},
-		{"a stream begins at the sequence that is asked", streamFirst},
-		{"an empty stream is raised, another is not", streamRaised},
-		{"the entries before a refused entry are stored", streamRefused},
-		{"an entry that no subscriber could read is refused", streamInvalid},
-		{"redriven events carry the progress of the log", redriveMeta},
-		{"a redrive that does not follow the tail is refused", redriveConflict},
-		{"a refused entry ends a redrive", redriveRefused},
-		{"a control message is a message, but no event", controlMeta},
-		{"a long reason is cut", controlReason},
-		{"a control message that does not follow the tail is refused", controlConflict},
-		{"an unfit stream is refused until it is repaired", streamUnfit},
-		{"a call ends with its context", streamContext},
-		{"a lost connection is an outage", streamOutage},
-		{"after a reconnect nothing is published before Open", streamReconnect},
-	})
+	check := contracttest.Runner(t, open)
+	check("a stream is created only if first is given", streamCreate)
+	check("an entry is stored unchanged", streamContent)
+	check("batches of any size are contiguous", streamContiguous)
+	check("a batch that does not follow the tail is refused", streamConflict)
+	check("of several racers one wins", streamRace)
+	check("each message carries its own progress", streamMeta)
+	check("messages of others move the tail", streamForeign)
+	check("a deleted message is missing, but its sequence counts", streamDeleted)
+	check("a stream that was created again has another identity", streamRecreated)
+	check("a stream begins at the sequence that is asked", streamFirst)
+	check("an empty stream is raised, another is not", streamRaised)
+	check("the entries before a refused entry are stored", streamRefused)
+	check("an entry that no subscriber could read is refused", streamInvalid)
+	check("redriven events carry the progress of the log", redriveMeta)
+	check("a redrive that does not follow the tail is refused", redriveConflict)
+	check("a refused entry ends a redrive", redriveRefused)
+	check("a control message is a message, but no event", controlMeta)
+	check("a long reason is cut", controlReason)
+	check("a control message that does not follow the tail is refused", controlConflict)
+	check("an unfit stream is refused until it is repaired", streamUnfit)
+	check("a call ends with its context", streamContext)
+	check("a lost connection is an outage", streamOutage)
+	check("after a reconnect nothing is published before Open", streamReconnect)
 }
 
 // NewEntries returns n entries. Their positions are after+1, after+2, and so on.
@@ -139,7 +139,9 @@ func streamCreate(t *testing.T, h StreamHarness) {
 	opened, err := h.Publisher().Open(t.Context(), 0)
 	require.NoError(t, err)
 	require.Equal(t, opened, seen)
-	require.Equal(t, relay.StreamInfo{Created: created.Created, FirstSequence: 1, LastSequence: 3, Messages: 3, Session: created.Session, Largest: created.Largest}, seen)
+	require.Equal(t, relay.StreamInfo{
+		Created: created.Created, FirstSequence: 1, LastSequence: 3, Messages: 3, Session: created.Session, Largest: created.Largest,
+	}, seen)
 }
 
 func streamContent(t *testing.T, h StreamHarness) {

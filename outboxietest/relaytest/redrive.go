@@ -103,7 +103,9 @@ func controlMeta(t *testing.T, h StreamHarness) {
 		require.Equal(t, tail+1, last)
 		tail = last
 		requireTail(t, h, tail)
-		requireMeta(t, h, tail, relay.MessageMeta{Own: true, Progress: control.Progress, Parked: control.Parked, Confirms: control.Confirms, LastOwnSequence: control.LastOwnSequence})
+		requireMeta(t, h, tail, relay.MessageMeta{
+			Own: true, Progress: control.Progress, Parked: control.Parked, Confirms: control.Confirms, LastOwnSequence: control.LastOwnSequence,
+		})
 	}
 	publish(t, publisher, tail, entries[2:])
 	requireStored(t, h, append(entries[:1:1], entries[2:]...))

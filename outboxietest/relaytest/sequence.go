@@ -10,27 +10,27 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
 
 // TestSequence runs the contract of Log.Verify and CursorStore.Save for a log whose sequence went back. Each call of open returns a new
 // log, parking lot, cursor and lease.
 func TestSequence(t *testing.T, open func(t *testing.T) ParkingHarness) {
-	runSuite(t, func(t *testing.T) *leader { return lead(t, open(t)) }, []promise[*leader]{
-		{"a log that grows at its end is sound", sequenceSound},
-		{"a sequence below the log is found", sequenceBelowLog},
-		{"a sequence below the cursor is found", sequenceBelowCursor},
-		{"a sequence below the progress is found", sequenceBelowPlace},
-		{"a sequence below the parking lot is found", sequenceBelowLot},
-		{"an event at the position of a purged one is found", sequencePurged},
-		{"an event in a gap is found", sequenceGap},
-		{"an event in a gap after the cursor is found", sequenceLateGap},
-		{"an event that was recorded early is not misplaced", sequenceClock},
-		{"parked events do not count", sequenceParked},
-		{"lost history is reported as such", sequenceHistory},
-		{"RecordedTo rises with the position", sequenceRecordedTo},
-		{"a save with a stale revision is reported as such", sequenceRevision},
-		{"Verify ends with its context, or in an outage", sequenceOutage},
-	})
+	check := contracttest.Runner(t, func(t *testing.T) *leader { return lead(t, open(t)) })
+	check("a log that grows at its end is sound", sequenceSound)
+	check("a sequence below the log is found", sequenceBelowLog)
+	check("a sequence below the cursor is found", sequenceBelowCursor)
+	check("a sequence below the progress is found", sequenceBelowProgress)
+	check("a sequence below the parking lot is found", sequenceBelowLot)
+	check("an event at the position of a purged one is found", sequencePurged)
+	check("an event in a gap is found", sequenceGap)
+	check("an event in a gap after the cursor is found", sequenceLateGap)
+	check("an event that was recorded early is not misplaced", sequenceClock)
+	check("parked events do not count", sequenceParked)
+	check("lost history is reported as such", sequenceHistory)
+	check("RecordedTo rises with the position", sequenceRecordedTo)
+	check("a save with a stale revision is reported as such", sequenceRevision)
+	check("Verify ends with its context, or in an outage", sequenceOutage)
 }
 
 // withGap appends an event, leaves a gap, and appends another event.
@@ -44,8 +44,8 @@ func withGap(t *testing.T, h LogHarness) []outbox.Entry {
 	return readAll(t, h)
 }
 
-// come appends an event at position at. Then it sets the last assigned position to then.
-func (l *leader) come(aggregate string, at, then outbox.Position) outbox.Entry {
+// recordAt appends an event at position at. Then it sets the last assigned position to then.
+func (l *leader) recordAt(aggregate string, at, then outbox.Position) outbox.Entry {
 	l.t.Helper()
 	l.SetSequence(l.t, at-1)
 	message := NewMessage(aggregate, 1)
@@ -130,7 +130,7 @@ func sequenceBelowCursor(t *testing.T, l *leader) {
 	l.requireBehind(log[2], 3)
 }
 
-func sequenceBelowPlace(t *testing.T, l *leader) {
+func sequenceBelowProgress(t *testing.T, l *leader) {
 	log := events(t, l, "a", "b", "c")
 	l.requireSound(log[0], 1)
 	l.Forget(t, 1)
@@ -153,28 +153,28 @@ func sequencePurged(t *testing.T, l *leader) {
 	log := events(t, l, "a", "b", "c")
 	l.requireSound(log[2], 3)
 	l.Purge(t, 2)
-	l.come("new", 1, 4)
+	l.recordAt("new", 1, 4)
 	require.ErrorIs(t, l.Log().Verify(t.Context(), log[2].Progress(), 3), relay.ErrSequenceBehind)
 }
 
 func sequenceGap(t *testing.T, l *leader) {
 	log := withGap(t, l)
 	l.requireSound(log[1], 2)
-	came := l.come("new", 2, 4)
+	recorded := l.recordAt("new", 2, 4)
 	require.ErrorIs(t, l.Log().Verify(t.Context(), log[1].Progress(), 2), relay.ErrSequenceBehind)
 	require.NoError(t, l.saveAt(log[1], 2), "RecordedTo stays below the event, so the event is not hidden")
 	appendCommitted(t, l, NewMessage("later", 1))
 	page, err := l.Log().After(t.Context(), log[1].Progress(), plenty)
 	require.NoError(t, err)
 	require.Len(t, page.Entries, 1)
-	require.True(t, page.Entries[0].RecordedAt.After(came.RecordedAt))
+	require.True(t, page.Entries[0].RecordedAt.After(recorded.RecordedAt))
 	l.requireBehind(page.Entries[0], 3)
 }
 
 func sequenceLateGap(t *testing.T, l *leader) {
 	log := withGap(t, l)
 	l.requireSound(log[0], 1)
-	l.come("new", 2, 3)
+	l.recordAt("new", 2, 3)
 	l.requireBehind(log[1], 2)
 	require.NoError(t, l.Log().Verify(t.Context(), log[1].Progress(), 3), "the stream has a message for each event")
 	require.NoError(t, l.saveAt(log[1], 3))

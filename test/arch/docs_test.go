@@ -23,7 +23,8 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, missing(string(text), exist), page)
 	}
-	require.Equal(t, []string{"TestThatNobodyWrote", "TestOfNothing…"}, missing("`TestThatNobodyWrote`, `TestModel`, `TestOfNothing…`, `TestMod…`", exist))
+	require.Equal(t, []string{"TestThatNobodyWrote", "TestOfNothing…"},
+		missing("`TestThatNobodyWrote`, `TestModel`, `TestOfNothing…`, `TestMod…`", exist))
 }
 
 // TestEachLineOnSecurityHasATest checks that each row in the tables of docs/security.md names a test or a command.

@@ -230,7 +230,9 @@ var rules = []string{
 }
 
 // show has the import path prefixes of the packages that demonstrate and test the service.
-var show = []string{module + "internal/playground", module + "outboxietest", "github.com/nats-io/nats-server", "github.com/fergusstrange/embedded-postgres"}
+var show = []string{
+	module + "internal/playground", module + "outboxietest", "github.com/nats-io/nats-server", "github.com/fergusstrange/embedded-postgres",
+}
 
 // technologies has the import path prefixes of drivers and frameworks.
 var technologies = []string{

@@ -132,7 +132,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
-	bell := memory.NewNotifier()
+	notifier := memory.NewNotifier()
 	ports := telemetry.TraceRelay(tel.TracerProvider(), name, telemetry.RelayPorts{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
 		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl), Retention: postgres.NewRetention(db, name),
@@ -140,7 +140,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 	ports = telemetry.MeasureRelay(tel.MeterProvider(), name, ports)
 	r := relaying.New(relaying.Ports{
 		Log: ports.Log, Cursors: ports.Cursors, Elector: ports.Elector, Publisher: ports.Publisher, Liveness: jetstream.NewLiveness(nc, name, quiet),
-		Parking: postgres.NewParking(db, name), Retention: ports.Retention, Notifier: bell, Listener: bell,
+		Parking: postgres.NewParking(db, name), Retention: ports.Retention, Notifier: notifier, Listener: notifier,
 	}, relaying.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)

@@ -55,7 +55,7 @@ func compare(name string, measured []time.Duration, floorName string, floor []ti
 	value, least := percentile(measured, share), percentile(floor, share)
 	return figure{
 		name: name, measured: milliseconds(value), floor: floorName + ": " + milliseconds(least),
-		ratio: float64(value) / float64(least), unit: "x", goal: goal, most: true,
+		ratio: float64(value) / float64(least), unit: "x", goal: goal, upperBound: true,
 	}
 }
 

@@ -52,10 +52,10 @@ func heapFigures(t *testing.T, name string, process *infra.Process) []figure {
 	second, last := median(heap[quarter:2*quarter]), median(heap[3*quarter:])
 	most := slices.Max(heap)
 	return []figure{
-		{name: name, measured: quantity(most, mebibytes) + " at most", ratio: most, unit: mebibytes, goal: 100, most: true},
+		{name: name, measured: quantity(most, mebibytes) + " at most", ratio: most, unit: mebibytes, goal: 100, upperBound: true},
 		{
 			name: "the same, is it flat?", measured: quantity(last, mebibytes) + " in the last quarter",
-			floor: quantity(second, mebibytes) + " in the second", ratio: last / second, unit: "x", goal: 1.2, most: true,
+			floor: quantity(second, mebibytes) + " in the second", ratio: last / second, unit: "x", goal: 1.2, upperBound: true,
 		},
 	}
 }

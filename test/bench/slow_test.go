@@ -69,11 +69,11 @@ func measureSlow(t *testing.T, size scale, db *sql.DB, database, broker string, 
 		},
 		{
 			name: "the same, until 2 late copies have a fifth each, their start included", measured: fmt.Sprintf("%.1f s", late.Seconds()),
-			ratio: late.Seconds(), unit: " s", goal: 5, most: true,
+			ratio: late.Seconds(), unit: " s", goal: 5, upperBound: true,
 		},
 		{
 			name: "the same, transactions under way in one copy", measured: fmt.Sprintf("%d at most", most),
-			floor: fmt.Sprintf("its pool: %d connections", slowPool), ratio: float64(most), unit: "", goal: slowLanes, most: true,
+			floor: fmt.Sprintf("its pool: %d connections", slowPool), ratio: float64(most), unit: "", goal: slowLanes, upperBound: true,
 		},
 	}
 }

@@ -12,17 +12,17 @@ import (
 
 // figure is a row of the table.
 type figure struct {
-	name     string
-	measured string
-	floor    string  // what it is compared with, as measured in the same run
-	ratio    float64 // what is judged
-	unit     string  // of ratio and goal
-	goal     float64 // 0: there is none, and no verdict
-	most     bool    // the goal is an upper bound, not a lower one
+	name       string
+	measured   string
+	floor      string  // what it is compared with, as measured in the same run
+	ratio      float64 // what is judged
+	unit       string  // of ratio and goal
+	goal       float64 // 0: there is none, and no verdict
+	upperBound bool    // the goal is an upper bound, not a lower one
 }
 
 func (f figure) met() bool {
-	if f.most {
+	if f.upperBound {
 		return f.ratio <= f.goal
 	}
 	return f.ratio >= f.goal
@@ -31,7 +31,7 @@ func (f figure) met() bool {
 // farOff reports whether the figure does not reach even half of its goal.
 func (f figure) farOff() bool {
 	half := f
-	if half.goal /= 2; f.most {
+	if half.goal /= 2; f.upperBound {
 		half.goal = 2 * f.goal
 	}
 	return f.goal > 0 && !half.met()
@@ -44,7 +44,7 @@ func (f figure) columns() []string {
 	}
 	if f.goal > 0 {
 		bound, verdict := "at least ", "missed"
-		if f.most {
+		if f.upperBound {
 			bound = "at most "
 		}
 		if f.met() {
@@ -97,9 +97,9 @@ func TestTable(t *testing.T) {
 		{figure{ratio: 0.75, goal: 0.75}, true, false},
 		{figure{ratio: 0.74, goal: 0.75}, false, false},
 		{figure{ratio: 0.37, goal: 0.75}, false, true},
-		{figure{ratio: 2, goal: 2, most: true}, true, false},
-		{figure{ratio: 2.1, goal: 2, most: true}, false, false},
-		{figure{ratio: 4.1, goal: 2, most: true}, false, true},
+		{figure{ratio: 2, goal: 2, upperBound: true}, true, false},
+		{figure{ratio: 2.1, goal: 2, upperBound: true}, false, false},
+		{figure{ratio: 4.1, goal: 2, upperBound: true}, false, true},
 		{figure{ratio: 0}, true, false},
 	} {
 		require.Equal(t, test.met, test.figure.met(), test.figure)
@@ -107,7 +107,7 @@ func TestTable(t *testing.T) {
 	}
 	rows := table{
 		{name: "drain", measured: "50/s", floor: "60/s", ratio: 0.833, unit: "%", goal: 0.75},
-		{name: "latency", measured: "3.0 ms", floor: "1.0 ms", ratio: 3, unit: "x", goal: 2, most: true},
+		{name: "latency", measured: "3.0 ms", floor: "1.0 ms", ratio: 3, unit: "x", goal: 2, upperBound: true},
 		{name: "WAL", measured: "900 bytes"},
 	}
 	require.Equal(t, "| figure | measured | floor in the same run | ratio | goal |\n|---|---|---|---|---|\n"+

@@ -25,11 +25,11 @@ import (
 
 var (
 	duration = flag.Duration("duration", 20*time.Second, "how long faults are injected")
-	seed     = flag.Uint64("seed", 0, "of the schedule of faults; 0: a random one")
+	seed     = flag.Uint64("seed", 0, "seed of the schedule of faults; 0: a random one")
 	rate     = flag.Float64("rate", 40, "orders a second over the API; plain SQL adds about as many events")
 	only     = flag.String("only", "", "a regular expression: the kinds of faults to bring about; empty: all")
-	parking  = flag.Bool("parking", true, "oversize events, and what is done about them")
-	poison   = flag.Int("poison", 500, "one in so many events of plain SQL can never be handled, and as many not for some seconds")
+	parking  = flag.Bool("parking", true, "write oversize events, and repair them")
+	poison   = flag.Int("poison", 500, "one in N events of plain SQL can never be handled, and one in N fails for some seconds")
 	keep     = flag.Bool("keep", false, "keep the logs of all processes when nothing failed, too")
 )
 
@@ -82,7 +82,7 @@ func TestChaos(t *testing.T) {
 	}
 
 	h.readLogs(t)
-	gaps := slices.DeleteFunc(slices.Concat(watcher.gaps, watcher.held), func(g gap) bool { return g.to.After(h.arrived()) })
+	gaps := slices.DeleteFunc(slices.Concat(watcher.gaps, watcher.machinePauses), func(g gap) bool { return g.to.After(h.arrived()) })
 	in.logGaps(gaps)
 	verdict := h.judge(t, recovery)
 	series := append([]string{"stream", machine}, h.subscribers...)
@@ -95,7 +95,7 @@ func TestChaos(t *testing.T) {
 		t.Errorf("failed: %v", failed)
 	}
 	if problems := h.text(); problems != "" {
-		t.Errorf("beside the checks:\n%s", problems)
+		t.Errorf("problems that no check covers:\n%s", problems)
 	}
 }
 
@@ -110,7 +110,7 @@ type writerPool struct {
 
 func startWriters(h *harness, wait *atomic.Bool) *writerPool {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &writerPool{ended: make(chan struct{}), cancel: cancel}
+	pool := &writerPool{ended: make(chan struct{}), cancel: cancel}
 	source := rand.NewPCG(*seed, 1)
 	transport := &http.Transport{MaxIdleConnsPerHost: httpWriters}
 	random := func() *rand.Rand { return rand.New(rand.NewPCG(source.Uint64(), 0)) } //nolint:gosec // repeatable
@@ -120,27 +120,27 @@ func startWriters(h *harness, wait *atomic.Bool) *writerPool {
 			every: time.Duration(float64(time.Second) * httpWriters / *rate), reportProblem: h.report, wait: wait, deployed: &h.deployed,
 		}
 		binary.BigEndian.PutUint64(wr.customer[8:], uint64(number+100))
-		c.http = append(c.http, wr)
-		c.running.Go(func() { wr.run(ctx, c.ended) })
+		pool.http = append(pool.http, wr)
+		pool.running.Go(func() { wr.run(ctx, pool.ended) })
 	}
 	writing, stop := context.WithCancel(ctx)
-	go func() { <-c.ended; stop() }()
+	go func() { <-pool.ended; stop() }()
 	for range sqlWriters {
 		s := &sqlWriter{
 			db: h.db, ledger: h.ledger, random: random(), every: time.Duration(float64(time.Second) * sqlWriters * 2 / *rate), wait: wait,
 			deployed: &h.deployed,
 		}
-		c.running.Go(func() { s.run(writing) })
+		pool.running.Go(func() { s.run(writing) })
 	}
-	return c
+	return pool
 }
 
 // stop waits until every writer has finished its current command, at most for within. It reports whether all have finished.
-func (c *writerPool) stop(within time.Duration) bool {
-	c.once.Do(func() { close(c.ended) })
-	timer := time.AfterFunc(within, c.cancel)
-	c.running.Wait()
-	defer c.cancel()
+func (pool *writerPool) stop(within time.Duration) bool {
+	pool.once.Do(func() { close(pool.ended) })
+	timer := time.AfterFunc(within, pool.cancel)
+	pool.running.Wait()
+	defer pool.cancel()
 	return timer.Stop()
 }
 
@@ -161,7 +161,7 @@ func (h *harness) awaitFirst(t *testing.T) {
 		var applied int
 		err := h.db.QueryRow("SELECT count(DISTINCT subscriber) FROM inbox").Scan(&applied)
 		return err == nil && applied == len(h.subscribers)
-	}, 4*waitTimeout, 50*time.Millisecond, "nothing works, without any fault: %s", h.folder)
+	}, 4*waitTimeout, 50*time.Millisecond, "a subscriber applies nothing before the first fault: %s", h.folder)
 }
 
 // judge runs the checker on everything that the run left behind.
@@ -219,7 +219,7 @@ func (h *harness) lagsAndLetters(t *testing.T) string {
 		var letters, discarded int
 		require.NoError(t, h.db.QueryRow("SELECT count(*) FROM checker_letters WHERE subscriber = $1", l.subscriber).Scan(&letters))
 		require.NoError(t, h.db.QueryRow("SELECT count(*) FROM dead_letters WHERE subscriber = $1 AND state = 'discarded'", l.subscriber).Scan(&discarded))
-		lines = append(lines, fmt.Sprintf("%s was %d messages behind when the faults ended, and at the end %s after the last event; %d events had letters, %d for want of a handler, "+
+		lines = append(lines, fmt.Sprintf("%s was %d messages behind when the faults ended, and at the end %s after the last event; %d events had letters, %d because they had no handler, "+
 			"%d were discarded; %d came from the log",
 			l.subscriber, l.messages, l.took.Round(10*time.Millisecond), letters, h.unhandled(l.subscriber), discarded, h.filled(h.groups[i])))
 	}

@@ -22,8 +22,8 @@ const (
 	deployedFirst = "invoices-4-lanes"
 )
 
-// unhandled records each event that became a dead letter because the program had no handler for it.
-const unhandled = `;
+// unhandledSchema records each event that became a dead letter because the program had no handler for it.
+const unhandledSchema = `;
 CREATE TABLE chaos_unhandled (subscriber text, event_id text, PRIMARY KEY (subscriber, event_id));
 CREATE FUNCTION chaos_unhandled() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 	INSERT INTO chaos_unhandled VALUES (NEW.subscriber, NEW.event_id) ON CONFLICT DO NOTHING;

@@ -77,7 +77,7 @@ func (in *injector) postgresFault(t *testing.T, f fault) func() {
 	case settingsChanged:
 		return in.changeSettings(t, f)
 	case databaseReadOnly:
-		return in.keepFromWriting(t)
+		return in.makeReadOnly(t)
 	case backendsTerminated:
 		_ = in.statement(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid() AND random() < 0.5`)

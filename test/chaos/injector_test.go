@@ -202,15 +202,15 @@ type problems struct {
 	all []string
 }
 
-func (c *problems) report(format string, v ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.all = append(c.all, time.Now().Format(time.StampMilli)+" "+fmt.Sprintf(format, v...))
+func (p *problems) report(format string, v ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all = append(p.all, time.Now().Format(time.StampMilli)+" "+fmt.Sprintf(format, v...))
 }
 
 // text returns all problems, one a line.
-func (c *problems) text() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return strings.Join(c.all, "\n")
+func (p *problems) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.all, "\n")
 }

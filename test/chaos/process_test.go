@@ -119,10 +119,10 @@ func (m *member) stop() {
 		status, _ := m.cmd.ProcessState.Sys().(syscall.WaitStatus)
 		early := status.Signaled() && status.Signal() == syscall.SIGTERM && time.Since(m.began) < waitTimeout // on a busy machine
 		if code := m.cmd.ProcessState.ExitCode(); code != 0 && !early {
-			m.report("%s was told to stop and ended with exit code %d", m.name, code)
+			m.report("%s ended with exit code %d after SIGTERM", m.name, code)
 		}
 	case <-time.After(waitTimeout):
-		m.report("%s was told to stop and did not within %s", m.name, waitTimeout)
+		m.report("%s did not stop within %s after SIGTERM", m.name, waitTimeout)
 		m.kill()
 	}
 }

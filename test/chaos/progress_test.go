@@ -32,13 +32,13 @@ type gap struct {
 
 // watch polls how far the stream and each subscriber have come. Messages that repeat after the store was rolled back are not progress.
 type watch struct {
-	nc           *nats.Conn
-	db           *sql.DB
-	best         map[string]uint64
-	at           map[string]time.Time
-	gaps         []gap
-	held         []gap // caused by the machine; written by measure only
-	tooFarBehind atomic.Bool
+	nc            *nats.Conn
+	db            *sql.DB
+	best          map[string]uint64
+	at            map[string]time.Time
+	gaps          []gap
+	machinePauses []gap // caused by the machine; written by measure only
+	tooFarBehind  atomic.Bool
 }
 
 // maxLag is how many events a subscriber may be behind before the writers wait for it. Writers are faster than subscribers on a busy machine,
@@ -99,7 +99,7 @@ func (w *watch) measure(ctx context.Context, folder string) {
 			return
 		}
 		if now := time.Now(); now.Sub(began) >= minPause {
-			w.held = append(w.held, gap{series: machine, from: began, to: now})
+			w.machinePauses = append(w.machinePauses, gap{series: machine, from: began, to: now})
 		}
 	}
 }
@@ -187,8 +187,8 @@ func blamed(g gap, spans []span) []kind {
 	return []kind{noFault}
 }
 
-// TestPausesArePutDownToFaults checks that each pause is explained by the faults that overlap it, or by the last one before it.
-func TestPausesArePutDownToFaults(t *testing.T) {
+// TestFaultsExplainPauses checks that each pause is explained by the faults that overlap it, or by the last one before it.
+func TestFaultsExplainPauses(t *testing.T) {
 	start := time.Now()
 	at := func(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
 	w := watch{best: make(map[string]uint64), at: make(map[string]time.Time)}

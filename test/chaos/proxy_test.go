@@ -267,7 +267,7 @@ func (l line) hears(want string) {
 	require.Equal(l.T, want, word)
 }
 
-// TestProxy checks that each state of the network passes, delays, holds back or cuts what it should.
+// TestProxy checks that each state of the network passes, delays or holds back what it should.
 func TestProxy(t *testing.T) {
 	address, received := echo(t)
 	p := newProxy(t, "echo", address)
@@ -308,11 +308,17 @@ func TestProxy(t *testing.T) {
 	p.become(passing, true)
 	require.Equal(t, "late", <-received)
 	conn.hears("re:late")
+}
 
+// TestProxyCuts checks that connections end when the network is cut, or when it passes again without what was held back.
+func TestProxyCuts(t *testing.T) {
+	address, received := echo(t)
+	p := newProxy(t, "echo", address)
+	conn := dial(t, p)
 	p.become(silent, true)
 	conn.say("lost")
 	p.become(passing, false)
-	_, err = conn.hear(waitTimeout)
+	_, err := conn.hear(waitTimeout)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection is gone")
 	require.Empty(t, received)

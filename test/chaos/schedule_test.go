@@ -176,7 +176,7 @@ func newSchedule(seed uint64, types []faultType) *schedule {
 func (s *schedule) next() step {
 	first := s.draw(func(faultType) bool { return true })
 	next := step{faults: []fault{first}, calm: s.between(500*time.Millisecond, 3*time.Second)}
-	if other := func(c faultType) bool { return !c.conflictsWith(first.faultType) }; s.random.IntN(4) == 0 && slices.ContainsFunc(s.types, other) {
+	if other := func(t faultType) bool { return !t.conflictsWith(first.faultType) }; s.random.IntN(4) == 0 && slices.ContainsFunc(s.types, other) {
 		next.faults = append(next.faults, s.draw(other))
 	}
 	return next

@@ -29,8 +29,8 @@ func (in *injector) changeSettings(t *testing.T, f fault) func() {
 	return func() { in.alter(t, "RESET ALL") }
 }
 
-// keepFromWriting makes the database read-only for sessions that begin during the fault. These sessions stay read-only until they end.
-func (in *injector) keepFromWriting(t *testing.T) func() {
+// makeReadOnly makes the database read-only for sessions that begin during the fault. These sessions stay read-only until they end.
+func (in *injector) makeReadOnly(t *testing.T) func() {
 	t.Helper()
 	in.alter(t, "SET default_transaction_read_only = on")
 	in.endSessions()

@@ -78,24 +78,7 @@ func TestCompose(t *testing.T) {
 	succeed(t, up...)
 	succeed(t, up...)
 
-	t.Run("containers", func(t *testing.T) {
-		published := 0
-		for _, service := range append(append([]string{"postgres", "nats", "jaeger"}, instances...), subscribers...) {
-			c := inspect(t, service)
-			require.Equal(t, "unless-stopped", c.HostConfig.RestartPolicy.Name, service)
-			require.NotZero(t, c.HostConfig.Memory, service)
-			require.NotZero(t, c.HostConfig.NanoCpus, service)
-			require.Equal(t, strings.ContainsAny(service, "123"), c.HostConfig.ReadonlyRootfs, service)
-			for port, bindings := range c.NetworkSettings.Ports {
-				for _, binding := range bindings {
-					require.Equal(t, "127.0.0.1", binding.HostIP, "%s %s", service, port)
-					published++
-				}
-			}
-		}
-		require.Equal(t, 7, published, "Postgres, NATS, Jaeger twice, three instances")
-	})
-
+	t.Run("containers", requireContainers)
 	for _, instance := range instances {
 		require.Contains(t, succeed(t, "docker", "compose", "logs", instance), "asks for the token in a file file=/run/outboxie/admin-token")
 	}
@@ -141,6 +124,25 @@ func TestCompose(t *testing.T) {
 		require.NotContains(t, succeed(t, append([]string{"docker", "compose", "logs"}, subscribers...)...), first,
 			"what was received is not received again")
 	})
+}
+
+// requireContainers checks the limits and ports of all containers.
+func requireContainers(t *testing.T) {
+	published := 0
+	for _, service := range append(append([]string{"postgres", "nats", "jaeger"}, instances...), subscribers...) {
+		c := inspect(t, service)
+		require.Equal(t, "unless-stopped", c.HostConfig.RestartPolicy.Name, service)
+		require.NotZero(t, c.HostConfig.Memory, service)
+		require.NotZero(t, c.HostConfig.NanoCpus, service)
+		require.Equal(t, strings.ContainsAny(service, "123"), c.HostConfig.ReadonlyRootfs, service)
+		for port, bindings := range c.NetworkSettings.Ports {
+			for _, binding := range bindings {
+				require.Equal(t, "127.0.0.1", binding.HostIP, "%s %s", service, port)
+				published++
+			}
+		}
+	}
+	require.Equal(t, 7, published, "Postgres, NATS, Jaeger twice, three instances")
 }
 
 // requireTraced waits until Jaeger has one trace of the order's request that goes through an instance and all subscribers.

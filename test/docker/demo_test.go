@@ -23,6 +23,7 @@ func TestDemo(t *testing.T) {
 	for range 2 {
 		said := succeed(t, "make", "demo")
 		require.Contains(t, said, "A Docker engine answers, so the demo runs in containers")
+		infra.RequireInSource(t, "✗")
 		require.NotContains(t, said, "✗")
 		require.Regexp(t, `\n  stream        \d+ messages: 0 lost, 0 doubled, 0 reordered\n`, said)
 		require.Regexp(t, `\n  first trace   http://127.0.0.1:\d+/trace/[0-9a-f]{32}\n`, said)

@@ -107,6 +107,40 @@ func TestListedOrdersAreStable(t *testing.T) {
 	}
 }
 
+// eventsOf returns the events of an order, as the API lists them.
+func eventsOf(t *testing.T, api, order string) []infra.OrderEvent {
+	t.Helper()
+	listed, err := infra.Client{Address: api}.OrderEvents(t.Context(), order)
+	require.NoError(t, err)
+	return listed
+}
+
+// awaitDelivery waits until the events of an order are delivered as wanted, in the order of their versions.
+func awaitDelivery(t *testing.T, api, order string, want ...string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var got []string
+		for _, event := range eventsOf(t, api, order) {
+			got = append(got, event.Delivery)
+		}
+		return fmt.Sprint(got) == fmt.Sprint(want)
+	}, waitTimeout, tick, "%v", want)
+}
+
+// requireCaughtUp waits until the relay has published everything.
+func requireCaughtUp(t *testing.T, outbox infra.Client) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var status struct {
+			State       string
+			Unpublished *int
+		}
+		_, err := outbox.Call(t.Context(), http.MethodGet, "/outbox/status", "", &status)
+		require.NoError(t, err)
+		return status.State == "relaying" && status.Unpublished != nil && *status.Unpublished == 0
+	}, waitTimeout, tick)
+}
+
 // TestWhereIsMyEvent checks that the API reports for each event of an order whether it is published, pending, parked, discarded or passed.
 func TestWhereIsMyEvent(t *testing.T) {
 	database, broker := infra.Database(t), infra.NATS(t)
@@ -118,20 +152,9 @@ func TestWhereIsMyEvent(t *testing.T) {
 	defer db.Close()
 	order, err := infra.Place(instance.API())
 	require.NoError(t, err)
-	events := func() []infra.OrderEvent {
-		listed, err := infra.Client{Address: instance.API()}.OrderEvents(t.Context(), order.ID)
-		require.NoError(t, err)
-		return listed
-	}
 	eventually := func(want ...string) {
 		t.Helper()
-		require.Eventually(t, func() bool {
-			var got []string
-			for _, event := range events() {
-				got = append(got, event.Delivery)
-			}
-			return fmt.Sprint(got) == fmt.Sprint(want)
-		}, waitTimeout, tick, "%v", want)
+		awaitDelivery(t, instance.API(), order.ID, want...)
 	}
 	const published, parked, discarded, pending, passed = "published", "parked", "discarded", "pending", "passed"
 	eventually(published)
@@ -142,8 +165,9 @@ func TestWhereIsMyEvent(t *testing.T) {
 		FROM generate_series(2, 3) AS g`, order.ID)
 	require.NoError(t, err)
 	eventually(published, parked, parked)
-	require.Contains(t, events()[1].Reason, "the broker takes at most")
-	require.Contains(t, events()[2].Reason, "behind position 2")
+	events := eventsOf(t, instance.API(), order.ID)
+	require.Contains(t, events[1].Reason, "the broker takes at most")
+	require.Contains(t, events[2].Reason, "behind position 2")
 
 	var parkingLot struct{ Waiting int }
 	_, err = outbox.Call(t.Context(), http.MethodGet, "/outbox/parked", "", &parkingLot)
@@ -172,15 +196,7 @@ func TestWhereIsMyEvent(t *testing.T) {
 	eventually(pending)
 	broker.Start()
 	eventually(published)
-	require.Eventually(t, func() bool {
-		var status struct {
-			State       string
-			Unpublished *int
-		}
-		_, err := outbox.Call(t.Context(), http.MethodGet, "/outbox/status", "", &status)
-		require.NoError(t, err)
-		return status.State == "relaying" && status.Unpublished != nil && *status.Unpublished == 0
-	}, waitTimeout, tick)
+	requireCaughtUp(t, outbox)
 	broker.Stop()
 	eventually(passed)
 	broker.Start()

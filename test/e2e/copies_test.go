@@ -45,7 +45,7 @@ func TestCopies(t *testing.T) {
 	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=16", "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_BATCH_TIME=50ms")
 	copies := make(map[string]*infra.Process)
 	for _, name := range []string{"one", "two", "three"} {
-		copies[name] = s.read(name)
+		copies[name] = s.startCopy(name)
 	}
 	s.order(refusedCustomer)
 	s.requireEffects()
@@ -71,7 +71,7 @@ func TestCopies(t *testing.T) {
 	stalled := copies[frozen]
 	delete(copies, frozen)
 
-	copies["late"], copies["later"] = s.read("late"), s.read("later")
+	copies["late"], copies["later"] = s.startCopy("late"), s.startCopy("later")
 	for _, name := range []string{"late", "later"} {
 		copies[name].Says("subscribed")
 	}

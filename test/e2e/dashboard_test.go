@@ -94,13 +94,13 @@ func TestDashboard(t *testing.T) {
 	w := newWatched(t, "SUBSCRIBER_MAX_ATTEMPTS=2")
 	prometheus.Scrape("shop", w.leader, w.follower, w.emails)
 	placeMany(t, w.api, 1)
-	w.is(w.emails, 1, "outboxie_subscriber_latency_seconds_count", emails)
+	w.waitForSample(w.emails, 1, "outboxie_subscriber_latency_seconds_count", emails)
 	eventually(t, func() bool { return measured(t, prometheus) }, "nothing is measured")
 	// Failures of the broker and of a subscriber, and what is redriven, so that their panels are not empty.
 	w.recordTooLarge()
 	w.recordPoison()
-	w.is(w.leader, 2, "outboxie_parking_events")
-	w.is(w.emails, 1, "outboxie_subscriber_dead_letters", emails)
+	w.waitForSample(w.leader, 2, "outboxie_parking_events")
+	w.waitForSample(w.emails, 1, "outboxie_subscriber_dead_letters", emails)
 
 	expressions := make(map[string]string)
 	for name := range catalog(t).kinds {

@@ -61,6 +61,7 @@ func TestDemo(t *testing.T) {
 	demo.Says("Nothing lost, nothing doubled, nothing reordered?")
 	require.Zero(t, demo.Wait(), demo)
 	said := demo.String()
+	infra.RequireInSource(t, "✗")
 	require.NotContains(t, said, "✗")
 	require.NotContains(t, said, "\x1b", "colors are for terminals")
 	require.Equal(t, 6, strings.Count(said, "INFO  Received order created event\n"), "three subscribers, two orders")
@@ -112,12 +113,25 @@ func TestDemoNotices(t *testing.T) {
 	requireNothingLeft(t, temp)
 }
 
+// listenAfterFreePort finds a free port whose next port is free, too. It listens on the next one until the test ends, and returns the first.
+func listenAfterFreePort(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		port := infra.Port(t)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
+		if err == nil {
+			t.Cleanup(func() { _ = listener.Close() })
+			return port
+		}
+	}
+	t.Fatal("no two free ports, one after the other")
+	return 0
+}
+
 // TestDemoNeedsItsPorts checks that the demo names a port that is taken.
 func TestDemoNeedsItsPorts(t *testing.T) {
-	temp, port := dataDir(t), infra.Port(t)
-	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
-	require.NoError(t, err)
-	defer listener.Close()
+	temp := dataDir(t)
+	port := listenAfterFreePort(t)
 	demo := startDemo(t, temp, "--port", strconv.Itoa(port))
 	require.Equal(t, 1, demo.Wait(), demo)
 	owner := "a process that this user may not see"

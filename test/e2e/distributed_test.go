@@ -46,19 +46,7 @@ func TestDistributed(t *testing.T) {
 		}
 	}
 	const writers, each = 8, 40
-	var posting sync.WaitGroup
-	failures := make(chan error, writers)
-	for writer := range writers {
-		posting.Go(func() {
-			for n := range each {
-				if _, err := infra.Place(survivors[(writer+n)%len(survivors)]); err != nil {
-					failures <- err
-					return
-				}
-				time.Sleep(5 * time.Millisecond) // spreads the orders over the failover
-			}
-		})
-	}
+	posted := startPosting(survivors, writers, each)
 	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM outbox") > writers*each/4 }, waitTimeout, 5*time.Millisecond)
 	killed := time.Now()
 	instances[first].Kill()
@@ -68,11 +56,7 @@ func TestDistributed(t *testing.T) {
 		return second != first
 	}, busy*followedWorst, 2*time.Millisecond, "nobody took over before the lease ended")
 	t.Logf("%s took over from %s after %s", second, first, time.Since(killed).Round(time.Millisecond))
-	posting.Wait()
-	close(failures)
-	for err := range failures {
-		t.Error(err)
-	}
+	require.NoError(t, posted())
 
 	for _, subscriber := range subscribers {
 		received := func() int {
@@ -83,6 +67,28 @@ func TestDistributed(t *testing.T) {
 		require.Equal(t, writers*each, received())
 	}
 	requireStream(t, db, broker, "ORDERS")
+}
+
+// startPosting lets writers place orders over several instances. A writer stops at its first error. wait waits for all writers, and returns
+// their errors.
+func startPosting(apis []string, writers, each int) (wait func() error) {
+	var posting sync.WaitGroup
+	failures := make([]error, writers)
+	for writer := range writers {
+		posting.Go(func() {
+			for n := range each {
+				if _, err := infra.Place(apis[(writer+n)%len(apis)]); err != nil {
+					failures[writer] = err
+					return
+				}
+				time.Sleep(5 * time.Millisecond) // spreads the orders over the failover
+			}
+		})
+	}
+	return func() error {
+		posting.Wait()
+		return errors.Join(failures...)
+	}
 }
 
 // holder returns the instance that got the lease last.

@@ -17,7 +17,7 @@ import (
 // after the age at which an event may be forgotten; the log still publishes it again.
 func TestForgetting(t *testing.T) {
 	s := newSubscription(t, "OUTBOX_RETENTION=1m", "STREAM_MAX_AGE=1m", "INBOX_RETENTION=121s", "OUTBOX_LEASE_TTL=1s")
-	first := s.read("first")
+	first := s.startCopy("first")
 	forgotten := s.order(infra.Customer)
 	s.requireEffects()
 	require.Zero(t, first.Stop(syscall.SIGTERM))
@@ -31,7 +31,7 @@ func TestForgetting(t *testing.T) {
 		_, err := infra.Outboxie(t, s.environment, "outbox", "adopt", "--yes")
 		return err == nil
 	}, waitTimeout, tick, "the stream is gone")
-	second := s.read("second") // which sweeps when it begins
+	second := s.startCopy("second") // which sweeps when it begins
 	second.Says("dropped events that were dealt with before")
 	kept := s.order(infra.Customer)
 	s.eventually("SELECT orders FROM customer_totals", 2)
@@ -53,7 +53,7 @@ func TestForgetting(t *testing.T) {
 	require.NoError(t, err)
 	after := count(t, s.db, "SELECT sequence FROM inbox WHERE aggregate_id = '"+forgotten.ID+"'") + 1
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(uint64(after))))
-	s.read("third")
+	s.startCopy("third")
 	s.eventually("SELECT count(*) FROM inbox WHERE aggregate_id = '"+forgotten.ID+"'", 0)
 	s.eventually("SELECT count(*) FROM inbox WHERE aggregate_id = '"+kept.ID+"'", 1)
 }

@@ -18,7 +18,7 @@ import (
 // that its log names.
 func TestStreamRemovesWhatWasNotRead(t *testing.T) {
 	s := newSubscription(t)
-	begun := s.read("begun")
+	begun := s.startCopy("begun")
 	s.order(infra.Customer)
 	s.requireEffects()
 	require.Zero(t, begun.Stop(syscall.SIGTERM))
@@ -31,7 +31,7 @@ func TestStreamRemovesWhatWasNotRead(t *testing.T) {
 		s.pay(order)
 	}
 	s.removeNext(20, 10)
-	second := s.read("second")
+	second := s.startCopy("second")
 	s.requireEffects()
 	s.requireInOrder()
 	require.Equal(t, 21, count(t, s.db, applied))
@@ -42,15 +42,15 @@ func TestStreamRemovesWhatWasNotRead(t *testing.T) {
 	s.record(20)
 	s.removeNext(20, 12)
 	s.purgeLog(10)
-	third := s.read("third")
+	third := s.startCopy("third")
 	third.Says("the events of up to 10 of them are unknown")
 	third.Says("outboxie subscriber skip --id emails --to ")
-	require.Equal(t, 21, count(t, s.db, applied), "it stands before them")
+	require.Equal(t, 21, count(t, s.db, applied), "the subscriber stops before the missing messages")
 	require.Zero(t, third.Stop(syscall.SIGTERM))
 
 	stops := s.environment
 	s.environment = append(slices.Clip(stops), "SUBSCRIBER_ON_LOSS=continue")
-	fourth := s.read("fourth")
+	fourth := s.startCopy("fourth")
 	s.eventually(applied, 31)
 	s.requireInOrder()
 	require.Equal(t, 10, count(t, s.db, "SELECT missed FROM subscribers WHERE subscriber = 'emails'"))
@@ -61,7 +61,7 @@ func TestStreamRemovesWhatWasNotRead(t *testing.T) {
 	s.record(20)
 	s.removeNext(20, 12)
 	s.purgeLog(10)
-	fifth := s.read("fifth")
+	fifth := s.startCopy("fifth")
 	fifth.Says("the events of up to 10 of them are unknown")
 	s.skipAsNamed(fifth)
 	s.eventually(applied, 39)

@@ -20,7 +20,7 @@ import (
 // the test allows three times as much, and on a busy machine the time that twenty orders take there. The log has the figures.
 func TestHandovers(t *testing.T) {
 	f := startFleet(t)
-	var told []pause
+	var terminated []pause
 	for range 40 {
 		resigned := false
 		moved := f.handover(func(leader *infra.Process) {
@@ -28,20 +28,20 @@ func TestHandovers(t *testing.T) {
 			resigned = strings.Contains(leader.String(), "reason=resigned")
 		})
 		if resigned { // else it had lost the lease just before: the machine is too busy to renew it
-			told = append(told, moved)
+			terminated = append(terminated, moved)
 		}
-		if len(told) == 20 {
+		if len(terminated) == 20 {
 			break
 		}
 	}
-	require.Len(t, told, 20, "the leader resigns when it has to stop")
+	require.Len(t, terminated, 20, "the leader resigns when it has to stop")
 	order := f.toPost()
 	f.finish()
-	f.report("SIGTERM", told)
+	f.report("SIGTERM", terminated)
 	t.Logf("meanwhile an order took %s to post (mean)", order)
 	// A handover is some ten calls of Postgres and the broker, one after the other, and several wait for the disk. An order needs similar calls.
 	// If orders take long, the machine is busy with something else.
-	require.Less(t, sorted(told, pause.moved)[len(told)/2], max(300*time.Millisecond, 20*order), "median until delivery has moved")
+	require.Less(t, sorted(terminated, pause.moved)[len(terminated)/2], max(300*time.Millisecond, 20*order), "median until delivery has moved")
 }
 
 // TestStalledLeader checks that a leader that is stopped with SIGSTOP for more than three leases steps down when it continues, and that the

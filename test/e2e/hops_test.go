@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -181,6 +182,28 @@ func TestWebhookRepeatsAfterAKill(t *testing.T) {
 	require.Len(t, hook.of("order/"+order.ID, 1), 2)
 }
 
+// webhookTroubles returns how a receiver treats the calls for an order, by name. A trouble returns the status of its answer.
+func webhookTroubles() map[string]func(*http.Request) int {
+	var failures atomic.Int64
+	return map[string]func(*http.Request) int{
+		"hangs": func(request *http.Request) int {
+			<-request.Context().Done()
+			return http.StatusOK
+		},
+		"fails": func(*http.Request) int {
+			if failures.Add(1) < 3 {
+				return http.StatusBadGateway
+			}
+			return http.StatusOK
+		},
+		"refuses": func(*http.Request) int { return http.StatusUnprocessableEntity },
+		"slow": func(*http.Request) int {
+			time.Sleep(200 * time.Millisecond)
+			return http.StatusOK
+		},
+	}
+}
+
 // TestWebhookTroubles checks that a webhook that hangs, fails for a while, refuses or is slow for one order holds up only this order, on one
 // lane. When an operator retries, the missing calls are made. A webhook that is gone leaves no dead letter.
 func TestWebhookTroubles(t *testing.T) {
@@ -200,26 +223,7 @@ func TestWebhookTroubles(t *testing.T) {
 	shop := s.subscribe("shop", "webhook", "ADMIN_ADDR=127.0.0.1:0")
 	shop.Says("subscribed")
 	orders := make(map[string]string)
-	failures := 0
-	for name, trouble := range map[string]func(*http.Request) int{
-		"hangs": func(request *http.Request) int {
-			<-request.Context().Done()
-			return http.StatusOK
-		},
-		"fails": func(*http.Request) int {
-			mu.Lock()
-			defer mu.Unlock()
-			if failures++; failures < 3 {
-				return http.StatusBadGateway
-			}
-			return http.StatusOK
-		},
-		"refuses": func(*http.Request) int { return http.StatusUnprocessableEntity },
-		"slow": func(*http.Request) int {
-			time.Sleep(200 * time.Millisecond)
-			return http.StatusOK
-		},
-	} {
+	for name, trouble := range webhookTroubles() {
 		// The first event of each order is delivered before its trouble begins.
 		order := s.order(infra.Customer)
 		orders[name] = "order/" + order.ID

@@ -61,6 +61,52 @@ func requirePlaced(t *testing.T, db *sql.DB, orders int) {
 	require.Equal(t, orders, count(t, db, "SELECT count(*) FROM outbox WHERE aggregate_version = 1"))
 }
 
+// placeAtOnce posts one order with the same key many times at once, and returns the answer, which all clients get.
+func placeAtOnce(t *testing.T, apis []string) given {
+	t.Helper()
+	const clients = 16
+	answers := make([]given, clients)
+	var posting sync.WaitGroup
+	for n := range clients {
+		posting.Go(func() {
+			var err error
+			if answers[n], err = placeWith(apis[n%len(apis)], "k", order); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	posting.Wait()
+	first := answers[0]
+	require.Equal(t, http.StatusCreated, first.status, first.body)
+	for _, answer := range answers {
+		require.Equal(t, first, answer)
+	}
+	return first
+}
+
+const (
+	keptKeys    = "SELECT count(*) FROM request_keys"
+	privateNote = "a reference that nobody else shall read"
+)
+
+// requireUnkept checks that no key is kept for requests that change nothing. The order is paid. It returns how many keys there are.
+func requireUnkept(t *testing.T, db *sql.DB, apis []string, order string) int {
+	t.Helper()
+	const size = "SELECT pg_relation_size('request_keys')"
+	bytes, keys := count(t, db, size), count(t, db, keptKeys)
+	for n := range 100 { // answered with 404, 409, and 200 for a change that was made before
+		key := fmt.Sprintf("%0200d", n)
+		for id, status := range map[string]int{strings.Repeat("0", 8) + order[8:]: 404, order: 409} {
+			got := change(t, apis[n%len(apis)], id, "pay", key, `{"reference":"`+privateNote+`"}`)
+			require.Equal(t, status, got)
+		}
+		require.Equal(t, http.StatusOK, change(t, apis[n%len(apis)], order, "pay", key, ""))
+	}
+	require.Equal(t, bytes, count(t, db, size), "the table does not grow")
+	require.Equal(t, keys, count(t, db, keptKeys))
+	return keys
+}
+
 // TestIdempotencyKey checks that an order is placed once, although it is posted many times, at the same time and later, over two instances.
 func TestIdempotencyKey(t *testing.T) {
 	database, broker := infra.Database(t), infra.Broker(t)
@@ -74,23 +120,7 @@ func TestIdempotencyKey(t *testing.T) {
 	apis := []string{infra.Serve(t, "first", environment).API(), infra.Serve(t, "second", environment).API()}
 	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM request_keys") == 0 }, waitTimeout, 10*time.Millisecond)
 
-	const clients = 16
-	answers := make([]given, clients)
-	var posting sync.WaitGroup
-	for n := range clients {
-		posting.Go(func() {
-			var err error
-			if answers[n], err = placeWith(apis[n%2], "k", order); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	posting.Wait()
-	first := answers[0]
-	require.Equal(t, http.StatusCreated, first.status, first.body)
-	for _, answer := range answers {
-		require.Equal(t, first, answer)
-	}
+	first := placeAtOnce(t, apis)
 	requirePlaced(t, db, 1)
 
 	var known infra.Order
@@ -110,21 +140,9 @@ func TestIdempotencyKey(t *testing.T) {
 	require.Contains(t, other.body, `"code":"idempotency_key_reused"`)
 	requirePlaced(t, db, 1)
 
-	size, kept := "SELECT pg_relation_size('request_keys')", "SELECT count(*) FROM request_keys"
-	bytes, keys := count(t, db, size), count(t, db, kept)
-	const secret = "a reference that nobody else shall read"
-	for n := range 100 { // answered with 404, 409, and 200 for a change that was made before
-		key := fmt.Sprintf("%0200d", n)
-		for id, status := range map[string]int{strings.Repeat("0", 8) + known.ID[8:]: 404, known.ID: 409} {
-			got := change(t, apis[n%2], id, "pay", key, `{"reference":"`+secret+`"}`)
-			require.Equal(t, status, got)
-		}
-		require.Equal(t, http.StatusOK, change(t, apis[n%2], known.ID, "pay", key, ""))
-	}
-	require.Equal(t, bytes, count(t, db, size), "the table does not grow")
-	require.Equal(t, keys, count(t, db, kept))
-	require.Equal(t, http.StatusOK, change(t, apis[0], known.ID, "ship", "s", `{"carrier":"`+secret+`"}`))
-	require.Equal(t, keys+1, count(t, db, kept))
+	keys := requireUnkept(t, db, apis, known.ID)
+	require.Equal(t, http.StatusOK, change(t, apis[0], known.ID, "ship", "s", `{"carrier":"`+privateNote+`"}`))
+	require.Equal(t, keys+1, count(t, db, keptKeys))
 	require.Zero(t, count(t, db, "SELECT count(*) FROM request_keys AS k WHERE strpos(k::text, 'reference') > 0"))
 	require.Zero(t, count(t, db, "SELECT count(*) FROM idempotency_keys"))
 
@@ -140,73 +158,88 @@ func TestIdempotencyKey(t *testing.T) {
 // TestRetryAfterAKill checks that a retry waits for the outcome of the first request, whose instance was killed before or during the
 // commit. A trigger that waits for a lock of the test chooses the moment.
 func TestRetryAfterAKill(t *testing.T) {
-	for name, c := range map[string]struct {
-		trigger   string
-		statement string // that the lock holds up
-		survives  bool
-	}{
+	for name, c := range map[string]killedRequest{
 		"before the commit": {"NOT DEFERRABLE", `INSERT INTO "outbox"%`, false},
 		"in the commit":     {"DEFERRABLE INITIALLY DEFERRED", `commit%`, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			database, broker := infra.Database(t), infra.Broker(t)
-			environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
-			db, err := sql.Open("pgx", database)
-			require.NoError(t, err)
-			defer db.Close()
-			first, second := infra.Serve(t, "first", environment), infra.Serve(t, "second", environment)
-			_, err = db.Exec(`CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
-				$$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
-				CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON outbox ` + c.trigger + ` FOR EACH ROW EXECUTE FUNCTION wait()`)
-			require.NoError(t, err)
-			lock, err := db.Conn(t.Context())
-			require.NoError(t, err)
-			defer lock.Close()
-			_, err = lock.ExecContext(t.Context(), "SELECT pg_advisory_lock(1)")
-			require.NoError(t, err)
-			waiting := func(statement, event string) {
-				t.Helper()
-				require.Eventually(t, func() bool {
-					return count(t, db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-						AND query ILIKE '`+statement+`' AND wait_event = '`+event+`'`) == 1
-				}, waitTimeout, 5*time.Millisecond)
-			}
-
-			lost := make(chan error, 1)
-			go func() {
-				_, err := placeWith(first.API(), "k", order)
-				lost <- err
-			}()
-			waiting(c.statement, "advisory")
-			first.Kill()
-			require.Error(t, <-lost)
-			type result struct {
-				given
-				err error
-			}
-			retried := make(chan result, 1)
-			killed := time.Now()
-			go func() {
-				answer, err := placeWith(second.API(), "k", order)
-				retried <- result{answer, err}
-			}()
-			waiting("%INSERT INTO request_keys%", "transactionid")
-			_, err = lock.ExecContext(t.Context(), "SELECT pg_advisory_unlock(1)")
-			require.NoError(t, err)
-
-			answer := <-retried
-			require.NoError(t, answer.err)
-			require.Equal(t, http.StatusCreated, answer.status, answer.body)
-			requirePlaced(t, db, 1)
-			var created time.Time
-			require.NoError(t, db.QueryRow("SELECT created_at FROM orders WHERE '/orders/' || id = $1", answer.location).Scan(&created))
-			require.Equal(t, c.survives, created.Before(killed), "whose order it is")
-			again, err := placeWith(second.API(), "k", order)
-			require.NoError(t, err)
-			require.Equal(t, answer.given, again)
-			requirePlaced(t, db, 1)
-			require.Eventually(t, func() bool { return published(t, broker) == 1 }, waitTimeout, 10*time.Millisecond)
-			requireStream(t, db, broker, "ORDERS")
-		})
+		t.Run(name, c.retry)
 	}
+}
+
+// killedRequest is a request whose instance is killed at some moment.
+type killedRequest struct {
+	trigger   string // when the trigger runs, which waits for the lock of the test
+	statement string // that the lock holds up
+	survives  bool   // the order of the request is placed
+}
+
+// retry kills the instance, and sends the request to another one.
+func (c killedRequest) retry(t *testing.T) {
+	database, broker := infra.Database(t), infra.Broker(t)
+	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	defer db.Close()
+	first, second := infra.Serve(t, "first", environment), infra.Serve(t, "second", environment)
+	lock := holdUp(t, db, c.trigger)
+	defer lock.Close()
+
+	lost := make(chan error, 1)
+	go func() {
+		_, err := placeWith(first.API(), "k", order)
+		lost <- err
+	}()
+	requireWaiting(t, db, c.statement, "advisory")
+	first.Kill()
+	require.Error(t, <-lost)
+	type result struct {
+		given
+		err error
+	}
+	retried := make(chan result, 1)
+	killed := time.Now()
+	go func() {
+		answer, err := placeWith(second.API(), "k", order)
+		retried <- result{answer, err}
+	}()
+	requireWaiting(t, db, "%INSERT INTO request_keys%", "transactionid")
+	_, err = lock.ExecContext(t.Context(), "SELECT pg_advisory_unlock(1)")
+	require.NoError(t, err)
+
+	answer := <-retried
+	require.NoError(t, answer.err)
+	require.Equal(t, http.StatusCreated, answer.status, answer.body)
+	requirePlaced(t, db, 1)
+	var created time.Time
+	require.NoError(t, db.QueryRow("SELECT created_at FROM orders WHERE '/orders/' || id = $1", answer.location).Scan(&created))
+	require.Equal(t, c.survives, created.Before(killed), "whose order it is")
+	again, err := placeWith(second.API(), "k", order)
+	require.NoError(t, err)
+	require.Equal(t, answer.given, again)
+	requirePlaced(t, db, 1)
+	require.Eventually(t, func() bool { return published(t, broker) == 1 }, waitTimeout, 10*time.Millisecond)
+	requireStream(t, db, broker, "ORDERS")
+}
+
+// holdUp makes each insert into the outbox wait for a lock, and returns the session that holds it.
+func holdUp(t *testing.T, db *sql.DB, trigger string) *sql.Conn {
+	t.Helper()
+	_, err := db.Exec(`CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
+		CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON outbox ` + trigger + ` FOR EACH ROW EXECUTE FUNCTION wait()`)
+	require.NoError(t, err)
+	lock, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	_, err = lock.ExecContext(t.Context(), "SELECT pg_advisory_lock(1)")
+	require.NoError(t, err)
+	return lock
+}
+
+// requireWaiting waits until a session waits for an event in a statement.
+func requireWaiting(t *testing.T, db *sql.DB, statement, event string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return count(t, db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+			AND query ILIKE '`+statement+`' AND wait_event = '`+event+`'`) == 1
+	}, waitTimeout, 5*time.Millisecond)
 }

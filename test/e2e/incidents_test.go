@@ -45,7 +45,7 @@ func TestAlerts(t *testing.T) {
 			prometheus.Scrape("shop", w.leader, w.follower, w.emails)
 			w.rescrape = func(admins ...string) { prometheus.Scrape("shop", admins...) }
 			placeMany(t, w.api, 1)
-			w.is(w.emails, 1, "outboxie_subscriber_latency_seconds_count", emails)
+			w.waitForSample(w.emails, 1, "outboxie_subscriber_latency_seconds_count", emails)
 			firing := func() []string { return names(t, prometheus) }
 			eventually(t, func() bool { return measured(t, prometheus) && len(firing()) == 0 }, "all is well")
 

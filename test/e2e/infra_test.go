@@ -43,7 +43,7 @@ func TestInfra(t *testing.T) {
 	require.Zero(t, instance.Stop(syscall.SIGTERM), instance)
 	require.Zero(t, first.Stop(syscall.SIGINT), first)
 
-	for i, name := range []string{"Postgres cannot have port ", "NATS cannot listen on port "} {
+	for i, name := range []string{"Postgres cannot listen on port ", "NATS cannot listen on port "} {
 		listener, err := net.Listen("tcp", "127.0.0.1:"+ports[2*i+1])
 		require.NoError(t, err)
 		blocked := launch()

@@ -71,7 +71,7 @@ func (w *watched) command(args ...string) string {
 	return said
 }
 
-func (w *watched) is(admin string, value float64, name string, labels ...string) {
+func (w *watched) waitForSample(admin string, value float64, name string, labels ...string) {
 	w.t.Helper()
 	infra.WaitForSample(w.t, admin, value, name, labels...)
 }
@@ -106,9 +106,9 @@ func (w *watched) delivered() {
 		require.NoError(t, err)
 		require.NoError(t, answer.Body.Close())
 	}
-	w.is(w.emails, 6, "outboxie_subscriber_latency_seconds_count", emails)
-	w.is(w.leader, 0, "outboxie_outbox_backlog")
-	w.is(w.leader, 0, "outboxie_subscriber_lag", emails)
+	w.waitForSample(w.emails, 6, "outboxie_subscriber_latency_seconds_count", emails)
+	w.waitForSample(w.leader, 0, "outboxie_outbox_backlog")
+	w.waitForSample(w.leader, 0, "outboxie_subscriber_lag", emails)
 	w.deliveredByTheLeader(infra.Scrape(t, w.leader))
 
 	s := infra.Scrape(t, w.follower)
@@ -182,17 +182,17 @@ func (w *watched) heldUp() {
 	w.clone(tx, "11111111-1111-1111-1111-111111111111", 1, "")
 	placeMany(w.t, w.api, 1)
 	time.Sleep(time.Second)
-	w.is(w.leader, 2, "outboxie_outbox_backlog")
+	w.waitForSample(w.leader, 2, "outboxie_outbox_backlog")
 	s := infra.Scrape(w.t, w.leader)
 	require.Greater(w.t, s.Value(w.t, "outboxie_outbox_oldest_unpublished_age_seconds"), 0.9)
 	require.Greater(w.t, s.Value(w.t, "outboxie_outbox_oldest_writer_age_seconds"), 0.9)
 	require.NoError(w.t, tx.Commit())
-	w.is(w.leader, 0, "outboxie_outbox_backlog")
-	w.is(w.leader, 0, "outboxie_outbox_oldest_writer_age_seconds")
+	w.waitForSample(w.leader, 0, "outboxie_outbox_backlog")
+	w.waitForSample(w.leader, 0, "outboxie_outbox_oldest_writer_age_seconds")
 	s = infra.Scrape(w.t, w.leader)
 	require.GreaterOrEqual(w.t, s.Value(w.t, "outboxie_outbox_gap_waits_total"), 1.0)
 	require.Greater(w.t, s.Value(w.t, "outboxie_outbox_gap_wait_time_seconds_total"), 0.9)
-	w.is(w.emails, 8, "outboxie_subscriber_latency_seconds_count", emails)
+	w.waitForSample(w.emails, 8, "outboxie_subscriber_latency_seconds_count", emails)
 }
 
 // parked writes an event that is too large at position 9, and another one of the same order at position 10.
@@ -200,26 +200,26 @@ func (w *watched) parked() {
 	const order = "22222222-2222-2222-2222-222222222222"
 	w.clone(w.db, order, 1, `"`+strings.Repeat("x", 2<<20)+`"`)
 	w.clone(w.db, order, 2, "")
-	w.is(w.leader, 2, "outboxie_parking_events")
+	w.waitForSample(w.leader, 2, "outboxie_parking_events")
 	s := infra.Scrape(w.t, w.leader)
 	require.EqualValues(w.t, 1, s.Value(w.t, "outboxie_parking_aggregates"))
 	require.EqualValues(w.t, 1, s.Value(w.t, "messaging_client_operation_duration_seconds_count", "messaging_operation_name=notify"))
 	require.Positive(w.t, s.Value(w.t, "messaging_client_sent_messages_total", "messaging_operation_name=send", "error_type=refused"))
 	w.command("outbox", "discard", "--position", "9", "--yes")
 	w.command("outbox", "redrive", "--all")
-	w.is(w.leader, 0, "outboxie_parking_events")
-	w.is(w.leader, 1, "messaging_client_sent_messages_total", "messaging_operation_name=redrive")
-	w.is(w.emails, 9, "outboxie_subscriber_latency_seconds_count", emails)
+	w.waitForSample(w.leader, 0, "outboxie_parking_events")
+	w.waitForSample(w.leader, 1, "messaging_client_sent_messages_total", "messaging_operation_name=redrive")
+	w.waitForSample(w.emails, 9, "outboxie_subscriber_latency_seconds_count", emails)
 	require.EqualValues(w.t, 8, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_outbox_wait_seconds_count"), "without the redriven one")
 }
 
 // poisoned writes an event that cannot be decoded. It fails twice: in the batch, and again within a savepoint. Then it is dead.
 func (w *watched) poisoned() {
 	w.clone(w.db, "33333333-3333-3333-3333-333333333333", 1, `"nonsense"`)
-	w.is(w.emails, 1, "outboxie_subscriber_dead_letters", emails)
-	w.is(w.emails, 1, "outboxie_subscriber_retries_total", emails, "outboxie_retry_reason=event_failed")
-	w.is(w.emails, 1, "outboxie_subscriber_set_aside_total", emails, "outboxie_set_aside_reason=failed")
-	w.is(w.emails, 2, "messaging_process_duration_seconds_count", emails, "error_type=unreadable_event")
+	w.waitForSample(w.emails, 1, "outboxie_subscriber_dead_letters", emails)
+	w.waitForSample(w.emails, 1, "outboxie_subscriber_retries_total", emails, "outboxie_retry_reason=event_failed")
+	w.waitForSample(w.emails, 1, "outboxie_subscriber_set_aside_total", emails, "outboxie_set_aside_reason=failed")
+	w.waitForSample(w.emails, 2, "messaging_process_duration_seconds_count", emails, "error_type=unreadable_event")
 }
 
 // behind stops the subscriber, and checks that the leader reports how far it is behind.
@@ -227,11 +227,11 @@ func (w *watched) behind() {
 	require.Zero(w.t, w.subscriber.Stop(syscall.SIGTERM))
 	placeMany(w.t, w.api, 3)
 	time.Sleep(time.Second)
-	w.is(w.leader, 3, "outboxie_subscriber_lag", emails)
+	w.waitForSample(w.leader, 3, "outboxie_subscriber_lag", emails)
 	require.Greater(w.t, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_subscriber_oldest_unhandled_age_seconds", emails), 0.9)
 	w.subscribe()
-	w.is(w.leader, 0, "outboxie_subscriber_lag", emails)
-	w.is(w.leader, 0, "outboxie_subscriber_oldest_unhandled_age_seconds", emails)
+	w.waitForSample(w.leader, 0, "outboxie_subscriber_lag", emails)
+	w.waitForSample(w.leader, 0, "outboxie_subscriber_oldest_unhandled_age_seconds", emails)
 }
 
 // overtaken publishes into the stream, so that the relay's next append conflicts, unless the relay read the stream in between.
@@ -245,7 +245,7 @@ func (w *watched) overtaken() {
 		s := infra.Scrape(w.t, w.leader)
 		return s.Value(w.t, "outboxie_relay_conflicts_total") > 0 && s.Value(w.t, "outboxie_relay_takeovers_total") > 1
 	}, waitTimeout, 10*time.Millisecond)
-	w.is(w.leader, 0, "outboxie_outbox_backlog")
+	w.waitForSample(w.leader, 0, "outboxie_outbox_backlog")
 	require.EqualValues(w.t, 1, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_relay_elections_total"))
 }
 
@@ -260,9 +260,9 @@ func (w *watched) readAgain() {
 	_, err := w.db.Exec("UPDATE subscriber_lanes SET sequence = 0, stored_ns = 0, revision = revision + 1 WHERE subscriber = 'emails'")
 	require.NoError(w.t, err)
 	placeMany(w.t, w.api, 1)
-	w.is(w.emails, before+1, "outboxie_subscriber_latency_seconds_count", emails)
-	w.is(w.emails, float64(events), "outboxie_inbox_duplicates_total", emails)
-	w.is(w.emails, 1, "outboxie_subscriber_retries_total", emails, "outboxie_retry_reason=lane_moved")
+	w.waitForSample(w.emails, before+1, "outboxie_subscriber_latency_seconds_count", emails)
+	w.waitForSample(w.emails, float64(events), "outboxie_inbox_duplicates_total", emails)
+	w.waitForSample(w.emails, 1, "outboxie_subscriber_retries_total", emails, "outboxie_retry_reason=lane_moved")
 }
 
 // catalog returns the tables of docs/metrics.md.
@@ -308,12 +308,12 @@ func (w *watched) halted() {
 	js, done := connect(w.t, w.broker.URL)
 	defer done()
 	require.NoError(w.t, js.DeleteStream(w.t.Context(), "ORDERS"))
-	w.is(w.leader, 1, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing")
+	w.waitForSample(w.leader, 1, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing")
 	s := infra.Scrape(w.t, w.leader)
 	require.Zero(w.t, s.Value(w.t, "outboxie_relay_halted", "outboxie_halt_reason=tail_gone"))
 	require.Zero(w.t, s.Value(w.t, "outboxie_relay_leader"), "it lets others lead")
 	w.command("outbox", "adopt", "--yes")
-	w.is(w.leader, 0, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing")
+	w.waitForSample(w.leader, 0, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing")
 }
 
 func (w *watched) handedOver() {
@@ -325,10 +325,10 @@ func (w *watched) handedOver() {
 		return led+follower.Value(w.t, "outboxie_relay_leader") == 1
 	}, waitTimeout, 20*time.Millisecond)
 	require.Zero(w.t, w.first.Stop(syscall.SIGTERM))
-	w.is(w.follower, 1, "outboxie_relay_leader")
-	w.is(w.follower, before+led, "outboxie_relay_elections_total")
+	w.waitForSample(w.follower, 1, "outboxie_relay_leader")
+	w.waitForSample(w.follower, before+led, "outboxie_relay_elections_total")
 	require.Greater(w.t, infra.Scrape(w.t, w.follower).Value(w.t, "outboxie_relay_term"), 1.0)
-	w.is(w.follower, 0, "outboxie_outbox_backlog")
+	w.waitForSample(w.follower, 0, "outboxie_outbox_backlog")
 }
 
 // TestMetricsOfRetention checks that the metrics of retention follow what is removed. The shortest retention is a minute, so the test sets the
@@ -341,7 +341,7 @@ func TestMetricsOfRetention(t *testing.T) {
 		require.NoError(t, err)
 		return infra.Scrape(t, w.leader).Value(t, "outboxie_retention_removed_total") == 3
 	}, waitTimeout, 100*time.Millisecond)
-	w.is(w.leader, 0, "outboxie_outbox_size")
+	w.waitForSample(w.leader, 0, "outboxie_outbox_size")
 	require.Zero(t, infra.Scrape(t, w.leader).Value(t, "outboxie_retention_failures_total"))
 }
 

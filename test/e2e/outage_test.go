@@ -16,7 +16,7 @@ func TestOutageLeavesNoDeadLetter(t *testing.T) {
 	t.Parallel()
 	server := infra.Postgres(t)
 	s := newSubscriptionOn(t, server.URL, "SUBSCRIBER_MAX_ATTEMPTS=1", "LOG_LEVEL=info")
-	reader := s.read("reader")
+	reader := s.startCopy("reader")
 	s.order(refusedCustomer)
 	s.requireEffects()
 	_, who := s.holdUp(refusedCustomer)

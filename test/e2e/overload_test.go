@@ -37,21 +37,8 @@ func TestOverload(t *testing.T) {
 	pid := command.Process.Pid
 	before := memoryOf(t, pid, "VmRSS")
 
-	filler := strings.Repeat(" ", 1<<20)
-	var headers strings.Builder
-	for n := range 4000 {
-		fmt.Fprintf(&headers, "%x:\r\n", n)
-	}
-	attacks := map[string]string{
-		"a body that ends with its last byte": placing + "Content-Length: 65536\r\n\r\n" + filler[:65535],
-		"a body of 1 MiB":                     placing + "Content-Length: 1048577\r\n\r\n" + filler,
-		"a body in a chunk of 1 MiB":          placing + "Transfer-Encoding: chunked\r\n\r\n100000\r\n" + filler,
-		"a short body":                        placing + "Content-Length: 8000\r\n\r\n" + filler[:7999],
-		"many headers":                        placing + headers.String()[:19<<10],
-		"nothing":                             "",
-	}
 	const each = 75
-	for _, sent := range attacks {
+	for _, sent := range attacks() {
 		for range each {
 			conn, err := net.Dial("tcp", api)
 			require.NoError(t, err)
@@ -69,24 +56,7 @@ func TestOverload(t *testing.T) {
 		time.Sleep(tick)
 	}
 
-	const tooMany = 600
-	told := make(chan bool, tooMany)
-	for range tooMany {
-		conn, err := net.Dial("tcp", api)
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = conn.Close() })
-		go func() {
-			_ = conn.SetReadDeadline(time.Now().Add(time.Second))
-			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			told <- err == nil && response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") == "1"
-		}()
-	}
-	refused := 0
-	for range tooMany {
-		if <-told {
-			refused++
-		}
-	}
+	refused := connectTooOften(t, api)
 	require.Positive(t, refused)
 	require.Equal(t, http.StatusOK, statusOf(t, "http://"+admin+"/readyz"))
 	require.Contains(t, instance.String(), "refused connections")
@@ -94,6 +64,47 @@ func TestOverload(t *testing.T) {
 	most := memoryOf(t, pid, "VmHWM")
 	t.Logf("memory limited: %t; %d MiB before, at most %d MiB; %d connections refused", limited, before>>20, most>>20, refused)
 	require.Less(t, most-before, 120<<20, "three times what was measured, and half of what bodies of 1 MiB took")
+}
+
+// attacks returns beginnings of requests that never end, by their description.
+func attacks() map[string]string {
+	filler := strings.Repeat(" ", 1<<20)
+	var headers strings.Builder
+	for n := range 4000 {
+		fmt.Fprintf(&headers, "%x:\r\n", n)
+	}
+	return map[string]string{
+		"a body that ends with its last byte": placing + "Content-Length: 65536\r\n\r\n" + filler[:65535],
+		"a body of 1 MiB":                     placing + "Content-Length: 1048577\r\n\r\n" + filler,
+		"a body in a chunk of 1 MiB":          placing + "Transfer-Encoding: chunked\r\n\r\n100000\r\n" + filler,
+		"a short body":                        placing + "Content-Length: 8000\r\n\r\n" + filler[:7999],
+		"many headers":                        placing + headers.String()[:19<<10],
+		"nothing":                             "",
+	}
+}
+
+// connectTooOften opens more connections than the instance takes, and returns how many are answered with 503.
+func connectTooOften(t *testing.T, api string) int {
+	t.Helper()
+	const tooMany = 600
+	refusals := make(chan bool, tooMany)
+	for range tooMany {
+		conn, err := net.Dial("tcp", api)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		go func() {
+			_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			refusals <- err == nil && response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") == "1"
+		}()
+	}
+	refused := 0
+	for range tooMany {
+		if <-refusals {
+			refused++
+		}
+	}
+	return refused
 }
 
 func statusOf(t *testing.T, url string) int {

@@ -120,8 +120,8 @@ func TestPlayground(t *testing.T) {
 	require.Contains(t, refused.String(), "holds a database, but the NATS that its events went to is not in")
 }
 
-// TestFreshWithAServerOfAnother checks that --fresh deletes nothing and fails if one of the two servers is not in the data folder.
-func TestFreshWithAServerOfAnother(t *testing.T) {
+// TestFreshNeedsBothServers checks that --fresh deletes nothing and fails if one of the two servers is not in the data folder.
+func TestFreshNeedsBothServers(t *testing.T) {
 	data := dataDir(t)
 	for _, given := range []string{"DATABASE_URL=postgres://nowhere/x", "NATS_URL=nats://127.0.0.1:1"} {
 		p := infra.LaunchPlayground(t, []string{given}, "run", "--fresh", "--data-dir", data)
@@ -135,9 +135,9 @@ func TestFreshWithAServerOfAnother(t *testing.T) {
 	}
 }
 
-// TestPlaygroundOnOneServerOfAnother checks that a second instance joins the first with the line that the first one prints, which is the only
+// TestAnInstanceJoinsThePlayground checks that a second instance joins the first with the line that the first one prints, which is the only
 // line with the passwords, and that the data of a running instance is not deleted.
-func TestPlaygroundOnOneServerOfAnother(t *testing.T) {
+func TestAnInstanceJoinsThePlayground(t *testing.T) {
 	data := dataDir(t)
 	first := play(t, data)
 	database, broker := strings.Trim(first.Says("  DATABASE_URL='"), "'"), strings.Trim(first.Says(" NATS_URL='"), "'")

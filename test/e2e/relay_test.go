@@ -120,10 +120,10 @@ func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, data
 	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: "ORDERS", Logger: quiet})
 	require.NoError(t, err)
 	counted := &countConflicts{Publisher: publisher}
-	bell := memory.NewNotifier()
+	notifier := memory.NewNotifier()
 	r := relaying.New(relaying.Ports{
 		Log: postgres.NewLog(db, "ORDERS", quiet), Cursors: unfenced{}, Parking: empty{}, Publisher: counted,
-		Elector: elector, Liveness: jetstream.NewLiveness(nc, "ORDERS", quiet), Notifier: bell, Listener: bell,
+		Elector: elector, Liveness: jetstream.NewLiveness(nc, "ORDERS", quiet), Notifier: notifier, Listener: notifier,
 	}, relaying.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Batch: relay.ReadLimit{Count: 50, Bytes: 1 << 20}}, quiet)
 	running.Go(func() {
 		if err := r.Run(ctx); err != nil {

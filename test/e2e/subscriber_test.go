@@ -60,9 +60,9 @@ func (s *subscription) record(orders int) {
 	require.NoError(s.t, err)
 }
 
-// read starts a copy of the subscriber.
-func (s *subscription) read(copyOf string) *infra.Process {
-	return infra.Launch(s.t, append([]string{"INSTANCE_ID=" + copyOf, "ADMIN_ADDR=127.0.0.1:0"}, s.environment...), "subscribe", "--id", "emails")
+// startCopy starts a copy of the subscriber.
+func (s *subscription) startCopy(instance string) *infra.Process {
+	return infra.Launch(s.t, append([]string{"INSTANCE_ID=" + instance, "ADMIN_ADDR=127.0.0.1:0"}, s.environment...), "subscribe", "--id", "emails")
 }
 
 // order places an order for a customer.
@@ -195,7 +195,7 @@ func askReadiness(t *testing.T, p *infra.Process) (status int, said string) {
 // TestPoisonEvent checks that an operator sees a dead letter, retries it and discards it, and that other orders of the lane do not wait.
 func TestPoisonEvent(t *testing.T) {
 	s := newSubscription(t, "SUBSCRIBER_MAX_ATTEMPTS=3")
-	reader := s.read("reader")
+	reader := s.startCopy("reader")
 	placeMany(t, s.api, 3)
 	s.requireEffects()
 	require.Contains(t, ready(t, reader), `"status":"ready"`)
@@ -267,7 +267,7 @@ func TestWhatCannotHealIsDeadAtOnce(t *testing.T) {
 	s.order(infra.Customer)
 	s.awaitPublished(4)
 	began := time.Now()
-	s.read("reader")
+	s.startCopy("reader")
 	s.eventually("SELECT count(*) FROM dead_letters WHERE state = 'dead' AND attempts = 1", 2)
 	s.eventually(applied, 2)
 	t.Logf("two were dead, and two applied, %s after the start", time.Since(began).Round(time.Millisecond))
@@ -280,7 +280,7 @@ func TestWhatCannotHealIsDeadAtOnce(t *testing.T) {
 // broker's answer.
 func TestForeignMessage(t *testing.T) {
 	s := newSubscription(t)
-	reader := s.read("reader")
+	reader := s.startCopy("reader")
 	placeMany(t, s.api, 2)
 	s.requireEffects()
 	js, done := connect(t, s.broker.URL)
@@ -320,7 +320,7 @@ func TestReceivedIsLogged(t *testing.T) {
 		before := count(t, s.db, "SELECT count(*) FROM outbox")
 		s.record(batch.events)
 		s.awaitPublished(before + batch.events)
-		reader := s.read("reader")
+		reader := s.startCopy("reader")
 		large := fmt.Sprintf("handled a batch of events subscriber=emails events=%d", batch.events)
 		require.Eventually(t, func() bool {
 			return strings.Count(reader.String(), line) >= batch.lines && strings.Contains(reader.String(), large) == (batch.lines == 0)
@@ -336,7 +336,7 @@ func TestReceivedIsLogged(t *testing.T) {
 // the log, and the subscriber reads again events that it has applied or set aside.
 func TestHealedStream(t *testing.T) {
 	s := newSubscription(t, "SUBSCRIBER_MAX_ATTEMPTS=1")
-	s.read("reader")
+	s.startCopy("reader")
 	s.refuseTotals()
 	before := s.order(refusedCustomer) // dead, and in the copy
 	placeMany(t, s.api, 5)

@@ -59,6 +59,7 @@ func TestUnfitStreamIsRepaired(t *testing.T) {
 	for _, said := range []string{status(), readiness(t, d.instance), d.instance.String()} {
 		require.Contains(t, said, "Repair: `nats stream edit ORDERS --ack`")
 	}
+	infra.RequireInSource(t, "outbox adopt")
 	require.NotContains(t, status(), "outbox adopt")
 	said, err := infra.Outboxie(t, d.environment, "outbox", "adopt", "--yes")
 	require.Error(t, err)

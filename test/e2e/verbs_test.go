@@ -48,7 +48,7 @@ func TestVerbsBesideCopies(t *testing.T) {
 	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=4", "SUBSCRIBER_BATCH_TIME=50ms")
 	s.requireCommand(1, "there is no subscriber emails", "pause", "--id", "emails")
 	for _, name := range []string{"one", "two", "three"} {
-		s.read(name).Says("subscribed")
+		s.startCopy(name).Says("subscribed")
 	}
 	stop := s.load()
 	defer stop()
@@ -94,8 +94,8 @@ func (s *subscription) requireEventualRate() {
 // TestSkip checks that skipped events take no effect, that the command first says how many it would skip, and that a rewind brings them back.
 func TestSkip(t *testing.T) {
 	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=3")
-	s.read("one").Says("subscribed")
-	s.read("two").Says("subscribed")
+	s.startCopy("one").Says("subscribed")
+	s.startCopy("two").Says("subscribed")
 	s.record(100)
 	s.requireEffects()
 	var position int
@@ -119,7 +119,7 @@ func TestSkip(t *testing.T) {
 // inbox: its copies end, and none begins. The remaining rows are erased later, and a subscriber of the same name begins again.
 func TestForgetIsResumed(t *testing.T) {
 	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=2")
-	copies := []*infra.Process{s.read("one"), s.read("two")}
+	copies := []*infra.Process{s.startCopy("one"), s.startCopy("two")}
 	s.record(100)
 	s.requireEffects()
 	_, err := s.db.Exec(`INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence)
@@ -140,7 +140,7 @@ func TestForgetIsResumed(t *testing.T) {
 		require.Contains(t, copied.String(), "was forgotten")
 		require.Contains(t, copied.String(), "outboxie subscriber forget --lift --id emails")
 	}
-	require.Equal(t, 1, s.read("three").Wait(), "none begins")
+	require.Equal(t, 1, s.startCopy("three").Wait(), "none begins")
 	require.Equal(t, "forgotten", s.status().State)
 	s.requireCommand(1, "was forgotten", "pause", "--id", "emails")
 	s.requireCommand(0, "is forgotten", "forget", "--id", "emails", "--yes")
@@ -148,7 +148,7 @@ func TestForgetIsResumed(t *testing.T) {
 	require.Equal(t, 100, count(t, s.db, "SELECT sum(orders) FROM customer_totals WHERE subscriber = 'emails'"), "effects stay")
 
 	s.requireCommand(0, "tombstone of subscriber emails is gone", "forget", "--id", "emails", "--lift")
-	s.read("four").Says("subscribed")
+	s.startCopy("four").Says("subscribed")
 	s.eventually(applied, 100)
 	require.Equal(t, 200, count(t, s.db, "SELECT sum(orders) FROM customer_totals WHERE subscriber = 'emails'"), "a new subscriber knows nothing")
 }

@@ -1,5 +1,6 @@
 // Package infra gives tests real servers and processes of the program: a Postgres that all tests of a test binary share, with one database each,
-// servers that a test may stop and kill, and a client of the API. A package's TestMain calls Main; a server starts when the first test asks for it.
+// servers that a test may stop and kill, and a client of the API. A package's TestMain calls Main; a server starts when the first test asks
+// for it.
 package infra
 
 import (

@@ -55,11 +55,11 @@ func (p *NATSProcess) Start() {
 			return
 		}
 		text, _ := os.ReadFile(p.log)
-		said := fmt.Sprintf("NATS did not start (%v). The end of its log:\n%s", err, text[max(0, len(text)-1500):])
+		report := fmt.Sprintf("NATS did not start (%v). The end of its log:\n%s", err, text[max(0, len(text)-1500):])
 		if attempt == 2 {
-			p.t.Fatal(said)
+			p.t.Fatal(report)
 		}
-		p.t.Log(said)
+		p.t.Log(report)
 	}
 }
 
@@ -80,7 +80,7 @@ func (p *NATSProcess) start() error {
 	if err != nil {
 		return err
 	}
-	said, err := cmd.StdoutPipe()
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (p *NATSProcess) start() error {
 		return err
 	}
 	ended := make(chan struct{})
-	line, _ := bufio.NewReader(said).ReadString('\n')
+	line, _ := bufio.NewReader(stdout).ReadString('\n')
 	go func() {
 		_ = cmd.Wait()
 		close(ended)
@@ -96,7 +96,7 @@ func (p *NATSProcess) start() error {
 	p.cmd, p.stdin, p.ended = cmd, stdin, ended
 	if strings.TrimSpace(line) != "ready" {
 		p.Kill()
-		return fmt.Errorf("it said %q and exited with %d", line, cmd.ProcessState.ExitCode())
+		return fmt.Errorf("NATS printed %q and exited with code %d", line, cmd.ProcessState.ExitCode())
 	}
 	return nil
 }

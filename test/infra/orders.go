@@ -26,22 +26,22 @@ func Outboxie(t testing.TB, environment []string, args ...string) (string, error
 	t.Helper()
 	command := exec.CommandContext(t.Context(), Binary(t), args...)
 	command.Env = append(os.Environ(), environment...)
-	said, err := command.CombinedOutput()
+	output, err := command.CombinedOutput()
 	if err != nil {
-		err = fmt.Errorf("%w: %s", err, said)
+		err = fmt.Errorf("%w: %s", err, output)
 	}
-	return string(said), err
+	return string(output), err
 }
 
 // Place posts an order as the README does. Headers are "Name: value".
 func Place(api string, headers ...string) (Order, error) { return PlaceFor(api, Customer, headers...) }
 
-// KeepOrdering places and pays orders in several goroutines, the hands, until stop is called. Before each order it calls next, which says
+// KeepOrdering places and pays orders in several goroutines, the workers, until stop is called. Before each order it calls next, which says
 // where to place the order, and for which customer.
-func KeepOrdering(t testing.TB, hands int, next func(hand int) (api, customer string)) (stop func()) {
+func KeepOrdering(t testing.TB, workers int, next func(worker int) (api, customer string)) (stop func()) {
 	var working sync.WaitGroup
 	ended := make(chan struct{})
-	for hand := range hands {
+	for worker := range workers {
 		working.Go(func() {
 			for {
 				select {
@@ -49,7 +49,7 @@ func KeepOrdering(t testing.TB, hands int, next func(hand int) (api, customer st
 					return
 				default:
 				}
-				api, customer := next(hand)
+				api, customer := next(worker)
 				order, err := PlaceFor(api, customer)
 				if err == nil {
 					_, err = Transition(api, order.ID, "pay")

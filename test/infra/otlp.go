@@ -43,7 +43,7 @@ type OTLP struct {
 	spans   []Span
 	logs    []LogRecord
 	points  map[string]Point // by series
-	changed chan struct{}    // closed and replaced when spans or metrics arrive
+	changed chan struct{}    // closed and replaced when spans, logs or metrics arrive
 }
 
 // Collector starts a collector on a free port of loopback. The collector stops with the test.
@@ -115,10 +115,15 @@ func (o *OTLP) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	o.mu.Lock()
 	o.spans = append(o.spans, arrived...)
-	close(o.changed)
-	o.changed = make(chan struct{})
+	o.announce()
 	o.mu.Unlock()
 	w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer is an ExportTraceServiceResponse
+}
+
+// announce wakes all calls of WaitFor. The caller holds mu.
+func (o *OTLP) announce() {
+	close(o.changed)
+	o.changed = make(chan struct{})
 }
 
 // sender returns service.name and service.instance.id of a sender.

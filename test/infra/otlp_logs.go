@@ -45,6 +45,7 @@ func (o *OTLP) receiveLogs(w http.ResponseWriter, r *http.Request) {
 	}
 	o.mu.Lock()
 	o.logs = append(o.logs, arrived...)
+	o.announce()
 	o.mu.Unlock()
 	w.Header().Set("Content-Type", "application/x-protobuf")
 }

@@ -88,8 +88,7 @@ func (o *OTLP) receiveMetrics(w http.ResponseWriter, r *http.Request) {
 	for _, point := range arrived {
 		o.points[point.series()] = point
 	}
-	close(o.changed)
-	o.changed = make(chan struct{})
+	o.announce()
 	o.mu.Unlock()
 	w.Header().Set("Content-Type", "application/x-protobuf")
 }

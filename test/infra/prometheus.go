@@ -29,7 +29,8 @@ type PrometheusServer struct {
 func PrometheusTool(t testing.TB, name string) string {
 	t.Helper()
 	file, err := exec.LookPath(name)
-	require.NoError(t, err, "%s is needed: apt-get install --no-install-recommends prometheus, or put https://prometheus.io/download into PATH", name)
+	require.NoError(t, err,
+		"%s is needed: apt-get install --no-install-recommends prometheus, or put https://prometheus.io/download into PATH", name)
 	return file
 }
 

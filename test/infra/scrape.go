@@ -126,5 +126,5 @@ func WaitForSample(t testing.TB, admin string, value float64, name string, label
 			return
 		}
 	}
-	t.Fatalf("%s %v is to be %v, and is %v (%v)", name, labels, value, found, failed)
+	t.Fatalf("%s %v: want %v, got %v (%v)", name, labels, value, found, failed)
 }

@@ -43,7 +43,8 @@ func Standby(t testing.TB, primary *PostgresServer) *PostgresServer {
 // Demote starts a stopped server as a standby. The standby follows no primary.
 func (s *PostgresServer) Demote() {
 	s.t.Helper()
-	if err := os.WriteFile(filepath.Join(s.options.DataDir, "data", "standby.signal"), nil, 0o644); err != nil { //nolint:gosec // Postgres may run as another user
+	signal := filepath.Join(s.options.DataDir, "data", "standby.signal")
+	if err := os.WriteFile(signal, nil, 0o644); err != nil { //nolint:gosec // Postgres may run as another user
 		s.t.Fatal(err)
 	}
 	s.Start()

@@ -39,10 +39,10 @@ func independent(a, b step) bool {
 	return false
 }
 
-// first always lets the same side continue as long as it can: that gives the serial orders.
-type first int
+// serialChooser always lets the same side continue as long as it can: that gives the serial orders.
+type serialChooser int
 
-func (f first) choose(options []int, _ [2]step) int {
+func (f serialChooser) choose(options []int, _ [2]step) int {
 	for _, option := range options {
 		if option == int(f) {
 			return option
@@ -51,15 +51,15 @@ func (f first) choose(options []int, _ [2]step) int {
 	return options[0]
 }
 
-func (first) again() {}
+func (serialChooser) again() {}
 
-// random picks sides so that each merge of steps is about as likely, given how many steps each side takes alone.
-type random struct {
+// randomChooser picks sides so that each merge of steps is about as likely, given how many steps each side takes alone.
+type randomChooser struct {
 	rng  *rand.Rand
 	left [2]int
 }
 
-func (r *random) choose(options []int, _ [2]step) int {
+func (r *randomChooser) choose(options []int, _ [2]step) int {
 	next := options[0]
 	if len(options) > 1 {
 		a, b := max(r.left[0], 1), max(r.left[1], 1)
@@ -72,7 +72,7 @@ func (r *random) choose(options []int, _ [2]step) int {
 	return next
 }
 
-func (*random) again() {} // a repeated run may choose otherwise
+func (*randomChooser) again() {} // a repeated run may choose otherwise
 
 // explorer runs every schedule. Each schedule repeats the one before up to the last choice with an untried option, and takes that option.
 //

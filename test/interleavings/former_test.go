@@ -48,7 +48,7 @@ func (b formerInbox) Once(ctx context.Context, entry outbox.Entry) (applied bool
 		if applied, err = b.record(ctx, tx, entry); err != nil || !applied {
 			return err
 		}
-		if err := h.harness.early(ctx, entry, nil); err != nil {
+		if err := h.harness.recordEarly(ctx, entry, nil); err != nil {
 			return err
 		}
 		customer, amount := effectOf(entry.ID)

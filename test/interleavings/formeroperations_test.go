@@ -9,11 +9,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-const wrongWay = "former programs lock the letter of an event before its row in inbox, also if the letter is new; a lane inserts the row first"
+const wrongWay = "a former program locks the letter of an event, also a new one, before the row of the event in inbox; a lane inserts this row first"
 
 // ofFormer returns an operation of a former program.
 func ofFormer(in *state, name string, do func(ctx context.Context, b formerInbox) (string, error)) *operation {
-	return &operation{name: "before: " + name, in: in, before: true, mayDeadlock: wrongWay, do: func(ctx context.Context, s *side) (string, error) {
+	return &operation{name: "before: " + name, in: in, former: true, mayDeadlock: wrongWay, do: func(ctx context.Context, s *side) (string, error) {
 		return do(ctx, formerInbox{s})
 	}}
 }
@@ -60,8 +60,8 @@ func formerDiscard(in *state, name string, event inbox.Event) *operation {
 	return ofFormer(in, name, func(ctx context.Context, b formerInbox) (string, error) { return "", b.Discard(ctx, event.Entry) })
 }
 
-func careless(o *operation) *operation {
-	o.careless = true
+func asFormerSweep(o *operation) *operation {
+	o.formerSweep = true
 	return o
 }
 
@@ -107,16 +107,16 @@ var formerOperations = []*operation{
 	fail(&bare, "bare, fail: new, to its death", b2, 1),
 	setAside(&bare, "bare, set aside: new", b2),
 
-	once(&open, "once: new", b2),
-	fail(&open, "fail: new", b2, 10),
-	fail(&open, "fail: new, to its death", b2, 1),
-	setAside(&open, "set aside: new", b2),
-	once(&open, "once: failing", f1),
-	fail(&open, "fail: failing, to its death", f1, 2),
-	formerDiscard(&open, "discard: failing", f1),
-	ofFormer(&open, "reject", func(ctx context.Context, b formerInbox) (string, error) {
+	once(&openState, "once: new", b2),
+	fail(&openState, "fail: new", b2, 10),
+	fail(&openState, "fail: new, to its death", b2, 1),
+	setAside(&openState, "set aside: new", b2),
+	once(&openState, "once: failing", f1),
+	fail(&openState, "fail: failing, to its death", f1, 2),
+	formerDiscard(&openState, "discard: failing", f1),
+	ofFormer(&openState, "reject", func(ctx context.Context, b formerInbox) (string, error) {
 		state, err := b.Reject(ctx, outbox.Message{ID: "unreadable message 10", Subject: "x"})
 		return string(state), err
 	}),
-	careless(ofFormer(&open, "sweep", func(ctx context.Context, b formerInbox) (string, error) { return b.Sweep(ctx) })),
+	asFormerSweep(ofFormer(&openState, "sweep", func(ctx context.Context, b formerInbox) (string, error) { return b.Sweep(ctx) })),
 }

@@ -60,7 +60,7 @@ func newHarness(t testing.TB) *harness {
 		_, err := h.control.Exec(t.Context(), "ALTER TABLE "+table+" SET (autovacuum_enabled = false)")
 		require.NoError(t, err)
 	}
-	h.keep(t, normal, halted, blocked, retried, open, bare, tombstoned)
+	h.keep(t, normal, halted, blocked, retried, openState, bare, tombstoned)
 	h.prepare(t)
 	return h
 }

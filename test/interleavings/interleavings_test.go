@@ -18,8 +18,7 @@
 //
 // After an operation of a subscriber a copy continues and redelivers every dead letter that it can. An outcome is also right if the result of
 // that is the result of a serial order. The statements of former programs run beside those of the present one, as in a rolling update, but not
-// beside each other. TestPlantedFaultsAreNoticed and TestRefusalWithoutANoticeIsNoticed check that the checks can fail, except versions and
-// revisions.
+// beside each other. TestPlantedFaultsAreNoticed and TestRefusalWithoutANoticeIsNoticed check that each check can fail.
 package interleavings_test
 
 import (
@@ -41,11 +40,11 @@ import (
 
 var (
 	all      = flag.Bool("all", false, "every interleaving of each pair, not a sample")
-	sample   = flag.Int("sample", 1, "how many interleavings of each pair are run, without -all")
-	share    = flag.Int("pairs", 300, "of how many pairs, chosen at random, without -all and -only")
-	seed     = flag.Uint64("seed", 0, "of the sample; 0: another one each time")
-	matching = flag.String("only", "", "a regular expression: the pairs to run, as the list of known failures names them; empty: each")
-	most     = flag.Int("most", 4000, "how many interleavings of a pair are run at most; of a pair with more, a quarter as many follow at random")
+	sample   = flag.Int("sample", 1, "how many interleavings of each pair to run; not with -all")
+	share    = flag.Int("pairs", 300, "how many pairs to run, chosen at random; not with -all or -only")
+	seed     = flag.Uint64("seed", 0, "seed of the sample; 0: another one each time")
+	matching = flag.String("only", "", "a regular expression for the pairs to run, which are named A | B; empty: all")
+	most     = flag.Int("most", 4000, "most interleavings to explore for a pair; if the pair has more, a quarter of this number follows at random")
 )
 
 func TestMain(m *testing.M) { infra.MainInMemory(m) }
@@ -105,7 +104,7 @@ type result struct {
 	whole     bool // all interleavings of the pair were run
 	blocked   int  // interleavings in which a step waited for a lock
 	deadlocks int
-	slow      time.Duration
+	took      time.Duration
 	failed    map[string]failure // the first failure of each check
 	err       error
 }
@@ -119,7 +118,7 @@ type failure struct {
 func (p *pair) examine(ctx context.Context, h *harness, known map[*operation]profile, rng *rand.Rand) result {
 	r := result{failed: make(map[string]failure)}
 	began := time.Now()
-	defer func() { r.slow = time.Since(began) }()
+	defer func() { r.took = time.Since(began) }()
 	if !*all && p.disjoint {
 		return r
 	}
@@ -140,7 +139,7 @@ func (p *pair) examine(ctx context.Context, h *harness, known map[*operation]pro
 	}
 	steps := [2]int{known[p.operations[0]].steps, known[p.operations[1]].steps}
 	for r.run < runs || r.run < maxRuns && p.missing(r) {
-		if r.err = p.try(ctx, h, &random{rng: rng, left: steps}, &r); r.err != nil {
+		if r.err = p.try(ctx, h, &randomChooser{rng: rng, left: steps}, &r); r.err != nil {
 			return r
 		}
 	}

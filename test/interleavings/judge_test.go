@@ -12,18 +12,18 @@ import (
 
 // The checks of an interleaving. The text after each check is the condition that must hold.
 const (
-	serial     = "serial"     // tables, stream and answers are those of one serial order
-	stranded   = "stranded"   // a letter that is not dead either waits behind a dead one or is redelivered
-	twofold    = "twofold"    // no event is both applied and a dead letter
-	effects    = "effects"    // each applied event took effect once, and no other event
-	disorder   = "disorder"   // a handler is called for an aggregate's events in their order
-	passed     = "passed"     // a lane has passed only events that were applied, discarded or made dead letters
-	forgotten  = "forgotten"  // the inbox knows each event that the log can publish again
-	deadlocked = "deadlock"   // two operations do not wait for each other, unless one of them gives a reason
-	versions   = "versions"   // the log has an event for each version of an order, in order
-	revisions  = "revisions"  // the cursor counts the relay's writes, and each fence is used once
-	lot        = "lot"        // where relays run, parked and discarded events are not in the stream
-	afterwards = "afterwards" // after further relays, each event that was not discarded is in the stream once
+	serial         = "serial"           // tables, stream and answers are those of one serial order
+	stranded       = "stranded"         // a letter that is not dead either waits behind a dead one or is redelivered
+	appliedAndDead = "applied and dead" // no event is both applied and a dead letter
+	effects        = "effects"          // each applied event took effect once, and no other event
+	disorder       = "disorder"         // a handler is called for an aggregate's events in their order
+	passed         = "passed"           // a lane has passed only events that were applied, discarded or made dead letters
+	forgotten      = "forgotten"        // the inbox knows each event that the log can publish again
+	deadlocked     = "deadlock"         // two operations do not wait for each other, unless one of them gives a reason
+	versions       = "versions"         // the log has an event for each version of an order, in order
+	revisions      = "revisions"        // the cursor counts the relay's writes, and each fence is used once
+	lot            = "lot"              // where relays run, parked and discarded events are not in the stream
+	afterwards     = "afterwards"       // after further relays, each event that was not discarded is in the stream once
 )
 
 // violation is a check that failed, and how.
@@ -92,14 +92,14 @@ func (h *harness) followed(ctx context.Context, p *pair, hist *history, rows map
 		return nil, err
 	}
 	found = slices.Concat(found, h.subscribed(p, hist, drained), leftOf(drained))
-	if p.careless() || p.isSerial(hist.answers, outcome) {
+	if p.formerSweep() || p.isSerial(hist.answers, outcome) {
 		return found, nil
 	}
 	after := h.outcome(drained)
 	if err := p.drain(ctx, h); err != nil {
 		return nil, err
 	}
-	if !p.isOf(p.drained, late(hist.answers), after) {
+	if !p.isOf(p.drained, heldAsApplied(hist.answers), after) {
 		found = append(found, violation{serial, "the outcome is that of no serial order: " + p.differences(hist.answers, outcome)})
 	}
 	return found, nil
@@ -156,7 +156,7 @@ func revisionsOf(rows map[string][]row, p *pair, hist *history) []violation {
 		}
 	}
 	if want > revision+1 {
-		return []violation{{revisions, "both operations took the same turn"}}
+		return []violation{{revisions, "both operations used the same write fence"}}
 	}
 	if got := rows["outbox_cursor"][0].number("revision"); got != want {
 		return []violation{{revisions, fmt.Sprintf("the cursor's revision is %d, not %d", got, want)}}

@@ -42,7 +42,11 @@ func (p *pair) report(t *testing.T, r result) {
 func sum(every []*pair, results []result) string {
 	var run, blocked, deadlocks, known, disjoint int
 	var merges int64
+	slowest := 0
 	for i, r := range results {
+		if r.took > results[slowest].took {
+			slowest = i
+		}
 		run, blocked, deadlocks = run+r.run, blocked+r.blocked, deadlocks+r.deadlocks
 		if every[i].disjoint {
 			disjoint++
@@ -53,6 +57,10 @@ func sum(every []*pair, results []result) string {
 			known++
 		}
 	}
-	return fmt.Sprintf("%d pairs (%d of them with no table in common), %d interleavings (of at most %d orders of steps), "+
+	text := fmt.Sprintf("%d pairs (%d of them with no table in common), %d interleavings (of at most %d orders of steps), "+
 		"in %d of which a step waited for a lock, %d deadlocks, %d known failures seen", len(every), disjoint, run, merges, blocked, deadlocks, known)
+	if len(every) > 0 {
+		text += fmt.Sprintf(", slowest pair %s (%.1f s)", every[slowest], results[slowest].took.Seconds())
+	}
+	return text
 }

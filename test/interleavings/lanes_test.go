@@ -30,7 +30,7 @@ type handler struct {
 var errHandler = errors.New("the handler fails")
 
 func (h *handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-	if err := h.harness.early(ctx, entry, h.calls); err != nil {
+	if err := h.harness.recordEarly(ctx, entry, h.calls); err != nil {
 		return err
 	}
 	if slices.Contains(h.fails, entry.ID) {
@@ -71,7 +71,8 @@ func judged(limit int) inbox.FailurePolicy {
 	}
 }
 
-// inboxed returns an operation on the inbox of one side, in a state of the subscriber. method is named as in driven: inbox.Checkpoints.CreateLanes.
+// inboxed returns an operation on the inbox of one side, in a state of the subscriber. method is named as in driven, for example
+// inbox.Checkpoints.CreateLanes.
 func inboxed(in *state, method, name string, do func(ctx context.Context, i *postgres.Inbox) (string, error)) *operation {
 	return &operation{name: name, methods: []string{method}, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		return do(ctx, inboxOf(s))
@@ -97,7 +98,7 @@ func endOf(lane int, sequence int64) string { return fmt.Sprintf("lane %d at %d"
 // newBatch returns a batch that begins at the checkpoint of a lane.
 func newBatch(lane int, events ...inbox.Event) batch {
 	made += 2 // ends differ by two, because a copy that finds nothing new moves the lane by one
-	b := batch{Batch: inbox.Batch{From: checkpoint(lane), To: placeAt(checkpoints[lane] + endsAt + made), Events: events}, limit: 10}
+	b := batch{Batch: inbox.Batch{From: checkpoint(lane), To: positionAt(checkpoints[lane] + endsAt + made), Events: events}, limit: 10}
 	batches[endOf(lane, int64(b.To.Sequence))] = b
 	return b
 }
@@ -112,8 +113,8 @@ func withoutHandler(event inbox.Event) inbox.Event {
 	return event
 }
 
-// again returns an event that the stream holds a second time, at a later sequence.
-func again(event inbox.Event, sequence uint64) inbox.Event {
+// atSequence returns an event that the stream holds a second time, at a later sequence.
+func atSequence(event inbox.Event, sequence uint64) inbox.Event {
 	event.Sequence = sequence
 	return event
 }
@@ -166,14 +167,14 @@ func (b batch) emitting(aggregate string) batch {
 // to makes the batch end at another sequence.
 func (b batch) to(sequence uint64) batch {
 	delete(batches, endOf(b.From.Lane, int64(b.To.Sequence)))
-	b.To = placeAt(sequence)
+	b.To = positionAt(sequence)
 	batches[endOf(b.From.Lane, int64(sequence))] = b
 	return b
 }
 
 // stale makes the batch begin before the lane's last move, as in a copy that has not seen this move.
 func (b batch) stale() batch {
-	b.From.StreamPosition, b.From.Revision = placeAt(b.From.Sequence-1), laneRevision-1
+	b.From.StreamPosition, b.From.Revision = positionAt(b.From.Sequence-1), laneRevision-1
 	return b
 }
 
@@ -232,7 +233,7 @@ func catchUp(in *state, name string) *operation {
 
 func rewind(in *state, name, stream string, from inbox.Checkpoint, to uint64) *operation {
 	o := inboxed(in, "inbox.Checkpoints.Rewind", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
-		checkpoint, err := i.Rewind(ctx, subscriber, from, stream, placeAt(to))
+		checkpoint, err := i.Rewind(ctx, subscriber, from, stream, positionAt(to))
 		return fmt.Sprintf("%s %d, revision %d", checkpoint.Stream, checkpoint.Sequence, checkpoint.Revision), err
 	})
 	refusing(o, busy)
@@ -242,20 +243,20 @@ func rewind(in *state, name, stream string, from inbox.Checkpoint, to uint64) *o
 
 // begin creates the lanes of a subscriber.
 func begin(name, who string, count int) *operation {
-	return inboxed(&open, "inbox.Checkpoints.CreateLanes", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
-		return "", i.CreateLanes(ctx, who, count, knownStream, placeAt(7))
+	return inboxed(&openState, "inbox.Checkpoints.CreateLanes", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.CreateLanes(ctx, who, count, knownStream, positionAt(7))
 	})
 }
 
 // subscribe adds event types to the subscriber. Of two copies with different handlers one is refused.
 func subscribe(name, handler string, types ...string) *operation {
-	return inboxed(&open, "inbox.Checkpoints.Subscribe", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return inboxed(&openState, "inbox.Checkpoints.Subscribe", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Subscribe(ctx, subscriber, handler, types)
 	})
 }
 
 func look(name, instance string) *operation {
-	return guessing(inboxed(&open, "inbox.Checkpoints.Heartbeat", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return guessing(inboxed(&openState, "inbox.Checkpoints.Heartbeat", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		view, err := i.Heartbeat(ctx, subscriber, instance)
 		lanes := make([]string, len(view.Lanes))
 		for i, lane := range view.Lanes {
@@ -273,36 +274,36 @@ var hidden = []inbox.Event{f1, a4, b2, b3}
 
 // laneOperations are the operations on lanes in the state open, where no letter holds an event.
 var laneOperations = []*operation{
-	apply(&open, "apply: new", newBatch(0, b2, b3)),
-	apply(&open, "apply: one new", newBatch(0, b2)),
-	apply(&open, "apply: nothing", newBatch(0)),
-	apply(&open, "apply: another lane", newBatch(1, elsewhere)),
-	apply(&open, "apply: emits", newBatch(0, b2, b3).emitting("one")),
-	apply(&open, "apply: emits, suspect", newBatch(0, suspect(b2), b3).emitting("one")),
-	apply(&open, "apply: emits of the same from another lane", newBatch(1, elsewhere).emitting("one")),
-	apply(&open, "apply: new, from a checkpoint of before", newBatch(0, b2, b3).stale()),
-	apply(&open, "apply: new and applied before", newBatch(0, again(old, 53), again(unmet, 54), again(b1, 55), again(b2, 56)).to(endsAt)),
-	apply(&open, "apply: discarded before", newBatch(0, again(given, 53))),
-	apply(&open, "apply: up to a mark", newBatch(0, b2).to(inbox.MarkEvery)),
-	apply(&open, "apply: suspect, which succeeds", newBatch(0, suspect(b2), b3)),
-	apply(&open, "apply: suspect, which fails", newBatch(0, suspect(b2), b3, d2).failing(2, b2)),
-	apply(&open, "apply: suspect, which fails to its death", newBatch(0, b2, suspect(b3), d2).failing(1, b3)),
-	apply(&open, "apply: failing, not suspect", newBatch(0, d2, b2).failing(1, b2)),
-	apply(&open, "apply: unreadable", newBatch(0, message("unreadable message 10", 53), b2)),
-	apply(&open, "apply: unreadable, met before", newBatch(0, message(unreadable, 53), b2)),
-	apply(&open, "apply: failed before", newBatch(0, f1)),
-	apply(&open, "apply: failed before, and fails to its death", newBatch(0, suspect(f1), b2).failing(2, f1)),
-	apply(&open, "apply: from the log", newBatch(0, b2, b3).filled(inbox.MissedMessages{})),
-	apply(&open, "apply: from the log, after what nobody knows", newBatch(0, again(old, 52), b2).filled(inbox.MissedMessages{First: 51, Count: 2})),
-	apply(&open, "apply: from the log, another lane", newBatch(1, elsewhere).filled(inbox.MissedMessages{First: 52, Count: 3})),
-	apply(&open, "apply: from the log, a part of a hole", newBatch(0, hidden...).chunk()),
-	apply(&open, "apply: from the log, a smaller part of a hole", newBatch(0, hidden[:2]...).chunk()),
-	catchUp(&open, "look, and apply what follows"),
-	rewind(&open, "rewind", knownStream, checkpoint(0), 40),
-	rewind(&open, "rewind another lane", knownStream, checkpoint(1), 4000),
-	rewind(&open, "rewind to another stream", "2", checkpoint(0), 0),
-	apply(&open, "apply: no handler", newBatch(0, withoutHandler(b2), b3, d2)),
-	apply(&open, "apply: no handler, failed before", newBatch(0, withoutHandler(f1), b2)),
+	apply(&openState, "apply: new", newBatch(0, b2, b3)),
+	apply(&openState, "apply: one new", newBatch(0, b2)),
+	apply(&openState, "apply: nothing", newBatch(0)),
+	apply(&openState, "apply: another lane", newBatch(1, elsewhere)),
+	apply(&openState, "apply: emits", newBatch(0, b2, b3).emitting("one")),
+	apply(&openState, "apply: emits, suspect", newBatch(0, suspect(b2), b3).emitting("one")),
+	apply(&openState, "apply: emits of the same from another lane", newBatch(1, elsewhere).emitting("one")),
+	apply(&openState, "apply: new, from a checkpoint of before", newBatch(0, b2, b3).stale()),
+	apply(&openState, "apply: new and applied before", newBatch(0, atSequence(old, 53), atSequence(unmet, 54), atSequence(b1, 55), atSequence(b2, 56)).to(endsAt)),
+	apply(&openState, "apply: discarded before", newBatch(0, atSequence(given, 53))),
+	apply(&openState, "apply: up to a mark", newBatch(0, b2).to(inbox.MarkEvery)),
+	apply(&openState, "apply: suspect, which succeeds", newBatch(0, suspect(b2), b3)),
+	apply(&openState, "apply: suspect, which fails", newBatch(0, suspect(b2), b3, d2).failing(2, b2)),
+	apply(&openState, "apply: suspect, which fails to its death", newBatch(0, b2, suspect(b3), d2).failing(1, b3)),
+	apply(&openState, "apply: failing, not suspect", newBatch(0, d2, b2).failing(1, b2)),
+	apply(&openState, "apply: unreadable", newBatch(0, message("unreadable message 10", 53), b2)),
+	apply(&openState, "apply: unreadable, met before", newBatch(0, message(unreadable, 53), b2)),
+	apply(&openState, "apply: failed before", newBatch(0, f1)),
+	apply(&openState, "apply: failed before, and fails to its death", newBatch(0, suspect(f1), b2).failing(2, f1)),
+	apply(&openState, "apply: from the log", newBatch(0, b2, b3).filled(inbox.MissedMessages{})),
+	apply(&openState, "apply: from the log, after what nobody knows", newBatch(0, atSequence(old, 52), b2).filled(inbox.MissedMessages{First: 51, Count: 2})),
+	apply(&openState, "apply: from the log, another lane", newBatch(1, elsewhere).filled(inbox.MissedMessages{First: 52, Count: 3})),
+	apply(&openState, "apply: from the log, a part of a hole", newBatch(0, hidden...).chunk()),
+	apply(&openState, "apply: from the log, a smaller part of a hole", newBatch(0, hidden[:2]...).chunk()),
+	catchUp(&openState, "look, and apply what follows"),
+	rewind(&openState, "rewind", knownStream, checkpoint(0), 40),
+	rewind(&openState, "rewind another lane", knownStream, checkpoint(1), 4000),
+	rewind(&openState, "rewind to another stream", "2", checkpoint(0), 0),
+	apply(&openState, "apply: no handler", newBatch(0, withoutHandler(b2), b3, d2)),
+	apply(&openState, "apply: no handler, failed before", newBatch(0, withoutHandler(f1), b2)),
 	subscribe("subscribe to new types", "totals", "b", "a"),
 	subscribe("subscribe to other new types", "totals", "a", "c"),
 	subscribe("subscribe with another handler", "another", "a"),
@@ -310,7 +311,7 @@ var laneOperations = []*operation{
 	begin("begin for the first time", "another", 2),
 	look("look: known", "instance"),
 	look("look: new", "another instance"),
-	inboxed(&open, "inbox.Checkpoints.RemoveCopy", "leave", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	inboxed(&openState, "inbox.Checkpoints.RemoveCopy", "leave", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.RemoveCopy(ctx, subscriber, "instance")
 	}),
 }

@@ -65,8 +65,8 @@ var (
 	sound = total("write", "UPDATE customer_totals SET amount_minor = amount_minor + 100 + ? WHERE currency = 'USD' RETURNING 0")
 )
 
-// both changes order a and then order b in one transaction.
-func both(name string, a, b string) *operation {
+// changeBoth changes order a and then order b in one transaction.
+func changeBoth(name string, a, b string) *operation {
 	return &operation{name: name, do: func(ctx context.Context, s *side) (string, error) {
 		tx, err := s.db.BeginTx(ctx, nil)
 		if err != nil {
@@ -83,7 +83,7 @@ func both(name string, a, b string) *operation {
 }
 
 // plantedOperations are wrong operations, which the checks must notice.
-var plantedOperations = []*operation{refusal, racy, sound, both("one and other", created, paid), both("other and one", paid, created)}
+var plantedOperations = []*operation{refusal, racy, sound, changeBoth("one and other", created, paid), changeBoth("other and one", paid, created)}
 
 // plantedHarness returns a harness, and the profiles of the named operations in it.
 func plantedHarness(t *testing.T, names ...string) (*harness, map[*operation]profile) {
@@ -119,7 +119,7 @@ func TestRefusalWithoutANoticeIsNoticed(t *testing.T) {
 	r := result{failed: make(map[string]failure)}
 	for r.run < maxRuns && len(r.failed) < 2 {
 		left := [2]int{known[p.operations[0]].steps, known[p.operations[1]].steps}
-		require.NoError(t, p.try(t.Context(), h, &random{rng: rng, left: left}, &r))
+		require.NoError(t, p.try(t.Context(), h, &randomChooser{rng: rng, left: left}, &r))
 	}
 	require.Contains(t, r.failed, lot)
 	require.Contains(t, r.failed, afterwards)
@@ -172,8 +172,8 @@ func TestWaitingIsNoOption(t *testing.T) {
 	require.Positive(t, r.blocked)
 }
 
-// TestNothingIsLostByLeavingOut checks that the reduced set of interleavings has the same outcomes as all of them.
-func TestNothingIsLostByLeavingOut(t *testing.T) {
+// TestReducedSetHasAllOutcomes checks that the reduced set of interleavings has the same outcomes as all of them.
+func TestReducedSetHasAllOutcomes(t *testing.T) {
 	for _, c := range [][2]string{{"apply: one new", "before: fail: new"}, {"pay", "cancel"}, {racy.name, racy.name}, {"apply: one new", "look: known"}} {
 		h, known := plantedHarness(t, c[0], c[1])
 		p := newPair(named(c[0]), named(c[1]), known)

@@ -25,10 +25,10 @@ type operation struct {
 	// otherStream reports that the operation assumes a stream other than that of its state. No whole relay runs beside it, because whole relays
 	// use the state's stream.
 	otherStream bool
-	// before reports that the operation belongs to a former program. Two operations of former programs are not a pair.
-	before bool
-	// careless reports that the operation forgets old events that may come again, and skips locked rows. Its outcomes are not compared.
-	careless bool
+	// former reports that the operation belongs to a former program. Two operations of former programs are not a pair.
+	former bool
+	// formerSweep reports that the operation forgets old events that may come again, and skips locked rows. Its outcomes are not compared.
+	formerSweep bool
 	// regrows reports that the stream of the operation has lost its end, and then got other events there.
 	regrows bool
 	// skips reports that the operation lets lanes skip events on purpose.

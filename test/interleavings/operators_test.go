@@ -10,8 +10,8 @@ import (
 )
 
 // tombstoned is the state of a subscriber that was forgotten and whose rows are not yet erased.
-var tombstoned = state{name: "buried", stream: normal.stream, rows: relayRows("NULL") + "DELETE FROM outbox; DELETE FROM outbox_parked;" + subscriberRows(
-	kept{a1, inbox.Dead, 1}, kept{a2, inbox.Waiting, 0}, kept{d1, inbox.Retrying, 1}, kept{given, inbox.Discarded, 1}) +
+var tombstoned = state{name: "tombstoned", stream: normal.stream, rows: relayRows("NULL") + "DELETE FROM outbox; DELETE FROM outbox_parked;" + subscriberRows(
+	letterSpec{a1, inbox.Dead, 1}, letterSpec{a2, inbox.Waiting, 0}, letterSpec{d1, inbox.Retrying, 1}, letterSpec{given, inbox.Discarded, 1}) +
 	"DELETE FROM subscriber_lanes; DELETE FROM subscriber_marks; DELETE FROM subscriber_copies;" +
 	"INSERT INTO subscribers (subscriber, forgotten_at) VALUES ('" + subscriber + "', '2020-01-01');"}
 
@@ -34,10 +34,10 @@ func resume(in *state, name string) *operation {
 	return operates(in, "Resume", name, func(ctx context.Context, o *postgres.Operator) (string, error) { return "", o.Resume(ctx, subscriber) })
 }
 
-// agreed stands for the check of the stream, and accepts every lane.
-func agreed(context.Context, []inbox.Checkpoint) error { return nil }
+// acceptStream stands for the check of the stream, and accepts every lane.
+func acceptStream(context.Context, []inbox.Checkpoint) error { return nil }
 
-func stood(lanes []inbox.Checkpoint, err error) (string, error) {
+func formerSequences(lanes []inbox.Checkpoint, err error) (string, error) {
 	places := make([]uint64, len(lanes))
 	for i, lane := range lanes {
 		places[i] = lane.Sequence
@@ -47,7 +47,7 @@ func stood(lanes []inbox.Checkpoint, err error) (string, error) {
 
 func send(in *state, name string, move inbox.Move) *operation {
 	o := operates(in, "Move", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
-		return stood(o.Move(ctx, subscriber, move, agreed))
+		return formerSequences(o.Move(ctx, subscriber, move, acceptStream))
 	})
 	o.skips = move.Forwards
 	return o
@@ -55,7 +55,7 @@ func send(in *state, name string, move inbox.Move) *operation {
 
 func setLanes(in *state, name string, count int) *operation {
 	return operates(in, "SetLanes", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
-		return stood(o.SetLanes(ctx, subscriber, count, agreed))
+		return formerSequences(o.SetLanes(ctx, subscriber, count, acceptStream))
 	})
 }
 
@@ -84,22 +84,22 @@ func lift(in *state, name string) *operation {
 }
 
 var (
-	goBack  = inbox.Move{Stream: knownStream, To: placeAt(40)}
-	goForth = inbox.Move{Stream: knownStream, To: placeAt(48 + 1000), Forwards: true}
+	goBack  = inbox.Move{Stream: knownStream, To: positionAt(40)}
+	goForth = inbox.Move{Stream: knownStream, To: positionAt(48 + 1000), Forwards: true}
 )
 
 // operatorOperations are the commands of operators. In the states open and bare the subscriber has lanes but no row of its own, as if a former
 // program had begun it.
 var operatorOperations = []*operation{
-	pause(&open, "pause"),
-	resume(&open, "resume"),
-	send(&open, "move back", goBack),
-	send(&open, "move forwards", goForth),
-	setLanes(&open, "more lanes", 3),
-	setLanes(&open, "one lane", 1),
-	ignore(&open, "ignore a type", "a"),
-	forget(&open, "forget the subscriber"),
-	lift(&open, "lift the subscriber's tombstone"),
+	pause(&openState, "pause"),
+	resume(&openState, "resume"),
+	send(&openState, "move back", goBack),
+	send(&openState, "move forwards", goForth),
+	setLanes(&openState, "more lanes", 3),
+	setLanes(&openState, "one lane", 1),
+	ignore(&openState, "ignore a type", "a"),
+	forget(&openState, "forget the subscriber"),
+	lift(&openState, "lift the subscriber's tombstone"),
 
 	pause(&blocked, "blocked, pause"),
 	ignore(&blocked, "blocked, ignore a type", a1.Type),
@@ -119,17 +119,17 @@ var operatorOperations = []*operation{
 
 	erase("erase everything", 100),
 	erase("erase a little", 2),
-	forget(&tombstoned, "buried, forget again"),
-	lift(&tombstoned, "buried, lift"),
-	pause(&tombstoned, "buried, pause"),
-	redeliver(&tombstoned, "buried, redeliver", redelivering{count: 10}),
-	discard(&tombstoned, "buried, discard: dead", a1.ID),
-	retryChosen(&tombstoned, "buried, retry chosen", operations.Choice{}, a1.ID, d1.ID),
-	inboxed(&tombstoned, "inbox.Checkpoints.Subscribe", "buried, subscribe", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	forget(&tombstoned, "tombstoned, forget again"),
+	lift(&tombstoned, "tombstoned, lift"),
+	pause(&tombstoned, "tombstoned, pause"),
+	redeliver(&tombstoned, "tombstoned, redeliver", redelivering{count: 10}),
+	discard(&tombstoned, "tombstoned, discard: dead", a1.ID),
+	retryChosen(&tombstoned, "tombstoned, retry chosen", operations.Choice{}, a1.ID, d1.ID),
+	inboxed(&tombstoned, "inbox.Checkpoints.Subscribe", "tombstoned, subscribe", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Subscribe(ctx, subscriber, "test", []string{"a"})
 	}),
-	inboxed(&tombstoned, "inbox.Checkpoints.CreateLanes", "buried, begin", func(ctx context.Context, i *postgres.Inbox) (string, error) {
-		return "", i.CreateLanes(ctx, subscriber, 2, knownStream, placeAt(7))
+	inboxed(&tombstoned, "inbox.Checkpoints.CreateLanes", "tombstoned, begin", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.CreateLanes(ctx, subscriber, 2, knownStream, positionAt(7))
 	}),
-	once(&tombstoned, "buried, once: new", b2),
+	once(&tombstoned, "tombstoned, once: new", b2),
 }

@@ -21,7 +21,7 @@ type pair struct {
 // String names the pair as the list of known failures does.
 func (p *pair) String() string { return p.operations[0].name + " | " + p.operations[1].name }
 
-func (p *pair) careless() bool { return p.operations[0].careless || p.operations[1].careless }
+func (p *pair) formerSweep() bool { return p.operations[0].formerSweep || p.operations[1].formerSweep }
 
 func (p *pair) relay() bool { return p.operations[0].relay || p.operations[1].relay }
 
@@ -37,7 +37,7 @@ func profiles(ctx context.Context, h *harness, all []*operation) (map[*operation
 	found := make(map[*operation]profile)
 	for _, o := range all {
 		h.sides[0].tables = make(map[string]bool)
-		hist, err := h.interleave(ctx, o.state(), [2]*operation{o, nil}, first(0))
+		hist, err := h.interleave(ctx, o.state(), [2]*operation{o, nil}, serialChooser(0))
 		if err != nil {
 			return nil, fmt.Errorf("%s alone: %w", o.name, err)
 		}
@@ -50,7 +50,7 @@ func profiles(ctx context.Context, h *harness, all []*operation) (map[*operation
 func pairs(all []*operation, known map[*operation]profile) (found []*pair) {
 	for i, a := range all {
 		for _, b := range all[i:] {
-			apart := a.otherStream && b.relay || b.otherStream && a.relay || a.before && b.before
+			apart := a.otherStream && b.relay || b.otherStream && a.relay || a.former && b.former
 			if a.state().name == b.state().name && !apart {
 				found = append(found, newPair(a, b, known))
 			}
@@ -75,7 +75,7 @@ func (p *pair) prepare(ctx context.Context, h *harness) error {
 		return nil
 	}
 	for i := range 2 {
-		hist, outcome, err := p.run(ctx, h, p.operations, first(i))
+		hist, outcome, err := p.run(ctx, h, p.operations, serialChooser(i))
 		if err != nil {
 			return err
 		}
@@ -85,22 +85,22 @@ func (p *pair) prepare(ctx context.Context, h *harness) error {
 		if o.refuses == nil {
 			continue
 		}
-		if err := p.leave(ctx, h, i); err != nil {
+		if err := p.runAlone(ctx, h, i); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// leave runs the operation of the other side alone and keeps its outcome. This outcome is the same in each pair.
-func (p *pair) leave(ctx context.Context, h *harness, side int) error {
+// runAlone runs the operation of the other side alone and keeps its outcome. This outcome is the same in each pair.
+func (p *pair) runAlone(ctx context.Context, h *harness, side int) error {
 	others := p.operations
 	others[side] = nil
 	if outcome, known := h.alone[others]; known {
 		p.alone[1-side] = outcome
 		return nil
 	}
-	hist, err := h.interleave(ctx, p.operations[0].state(), others, first(1-side))
+	hist, err := h.interleave(ctx, p.operations[0].state(), others, serialChooser(1-side))
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (p *pair) leave(ctx context.Context, h *harness, side int) error {
 // drain lets a copy of the subscriber continue after each serial order, and keeps the outcomes.
 func (p *pair) drain(ctx context.Context, h *harness) error {
 	for i := 0; len(p.drained) < 2; i++ {
-		hist, err := h.interleave(ctx, p.operations[0].state(), p.operations, first(i))
+		hist, err := h.interleave(ctx, p.operations[0].state(), p.operations, serialChooser(i))
 		if err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func (p *pair) drain(ctx context.Context, h *harness) error {
 		if err != nil {
 			return err
 		}
-		p.drained = append(p.drained, answered(late(hist.answers), h.outcome(rows)))
+		p.drained = append(p.drained, answered(heldAsApplied(hist.answers), h.outcome(rows)))
 	}
 	return nil
 }

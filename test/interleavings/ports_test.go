@@ -111,7 +111,7 @@ func TestEveryMethodHasItsPlace(t *testing.T) {
 				}
 			}
 			if places != 1 {
-				t.Errorf("%s stands in %d places: it needs an operation, or a line in the list reads; the package comment says how", method, places)
+				t.Errorf("%s is listed %d times, not once: it needs an operation, or a line in the list reads; the package comment says how", method, places)
 			}
 		}
 	}

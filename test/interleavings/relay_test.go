@@ -28,16 +28,16 @@ func instanceHalts(s *side) *postgres.InstanceHalts {
 	return postgres.NewInstanceHalts(s.db, relayName, "instance")
 }
 
-// parkings returns an operation on the parking lot.
-func parkings(method, name string, do func(ctx context.Context, p *postgres.Parking) (string, error)) *operation {
+// parkingOperation returns an operation on the parking lot.
+func parkingOperation(method, name string, do func(ctx context.Context, p *postgres.Parking) (string, error)) *operation {
 	return &operation{
 		name: name, methods: []string{method}, fenced: strings.HasPrefix(method, "relay.Parking."),
 		do: func(ctx context.Context, s *side) (string, error) { return do(ctx, parking(s)) },
 	}
 }
 
-func settle(name string, tail relay.MessageMeta, sequence uint64) *operation {
-	o := parkings("relay.Parking.Reconcile", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
+func reconcile(name string, tail relay.MessageMeta, sequence uint64) *operation {
+	o := parkingOperation("relay.Parking.Reconcile", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
 		settled, err := p.Reconcile(ctx, fence, tail, sequence, true)
 		return fmt.Sprintf("%+v", settled), err
 	})
@@ -55,23 +55,23 @@ func save(name string, position int, sequence uint64) *operation {
 var relayOperations = []*operation{
 	save("save the cursor", 8, 7),
 	guessing(save("save the cursor further back", 4, 4), map[string]string{
-		"ok {Progress:{Position:4 EventID:" + at(4).ID + "} StreamCreated:1 StreamSequence:4 PurgedTo:7 RecordedTo:2020-01-01 00:00:00 +0000 UTC Revision:4 Halt:<nil>}": "the event id is from before the write and tells of an event that a purge has removed; PurgedTo does not, and by that the relay halts",
+		"ok {Progress:{Position:4 EventID:" + at(4).ID + "} StreamCreated:1 StreamSequence:4 PurgedTo:7 RecordedTo:2020-01-01 00:00:00 +0000 UTC Revision:4 Halt:<nil>}": "the answer names an event that a purge has removed; the relay halts because of PurgedTo, which is current",
 	}),
 	{name: "report a halt", methods: []string{"relay.CursorStore.Report"}, fenced: true, do: func(ctx context.Context, s *side) (string, error) {
 		return "", cursors(s).Report(ctx, fence, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
-	settle("settle: nothing", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
-	settle("settle: a notice", relay.MessageMeta{Own: true, Progress: at(8).Progress(), Parked: "too large", LastOwnSequence: 6}, 7),
-	settle("settle: a notice of an event that was passed before", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Parked: "too large", LastOwnSequence: 6}, 7),
-	settle("settle: redriven", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),
-	guessing(settle("settle: lost", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
+	reconcile("reconcile: nothing", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
+	reconcile("reconcile: a notice", relay.MessageMeta{Own: true, Progress: at(8).Progress(), Parked: "too large", LastOwnSequence: 6}, 7),
+	reconcile("reconcile: a notice of an event that was passed before", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Parked: "too large", LastOwnSequence: 6}, 7),
+	reconcile("reconcile: redriven", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),
+	guessing(reconcile("reconcile: lost", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
 		"ok {Waiting:true Lost:true}": "waiting and lost events are reported from before the write, which errs on the safe side",
 	}),
-	parkings("relay.Parking.SetAside", "set events aside", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkingOperation("relay.Parking.SetAside", "set events aside", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		aside, err := p.SetAside(ctx, fence, log[7:])
 		return fmt.Sprint(aside), err
 	}),
-	parkings("relay.Parking.Refuse", "refuse", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkingOperation("relay.Parking.Refuse", "refuse", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Refuse(ctx, fence, at(2), "still too large")
 	}),
 	{name: "purge", methods: []string{"relay.Retention.Purge"}, refuses: map[string]string{
@@ -101,32 +101,32 @@ var relayOperations = []*operation{
 	{name: "resign", methods: []string{"relay.Elector.Resign"}, do: func(ctx context.Context, s *side) (string, error) {
 		return "", elector(s).Resign(ctx, relay.Term{Token: leaseToken})
 	}},
-	parkings("operations.ParkingAdmin.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkingOperation("operations.ParkingAdmin.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, &outbox.Key{Type: "order", ID: parked})
 		return fmt.Sprint(n), err
 	}),
-	parkings("operations.ParkingAdmin.Redrive", "redrive all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkingOperation("operations.ParkingAdmin.Redrive", "redrive all", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, nil)
 		return fmt.Sprint(n), err
 	}),
-	parkings("operations.ParkingAdmin.Discard", "discard: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkingOperation("operations.ParkingAdmin.Discard", "discard: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 3)
 	}),
-	parkings("operations.ParkingAdmin.Discard", "discard: second of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkingOperation("operations.ParkingAdmin.Discard", "discard: second of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 6)
 	}),
-	parkings("operations.ParkingAdmin.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkingOperation("operations.ParkingAdmin.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 2)
 	}),
-	parkings("operations.ParkingAdmin.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkingOperation("operations.ParkingAdmin.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	parkings("operations.ParkingAdmin.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkingOperation("operations.ParkingAdmin.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3, 6}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	parkings("operations.ParkingAdmin.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkingOperation("operations.ParkingAdmin.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
@@ -139,7 +139,7 @@ var relayOperations = []*operation{
 		return fmt.Sprint(moved), err
 	}},
 	adoption("adopt (the whole command)"),
-	adoption("adopt (the whole command), and a relay drains", leading{}.run),
+	adoption("adopt (the whole command), and a relay drains", relayScenario{}.run),
 	{name: "report another halt", methods: []string{"relay.CursorStore.Report"}, in: &halted, fenced: true, do: func(ctx context.Context, s *side) (string, error) {
 		return "", cursors(s).Report(ctx, fence, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},

@@ -183,7 +183,7 @@ func (r *interleaving) options() (options []int, deadlocked bool) {
 func (r *interleaving) end(ctx context.Context, victim int) error {
 	s := r.sides[victim]
 	r.deadlocks++
-	r.steps = append(r.steps, r.name(victim)+": is ended, because the two wait for each other")
+	r.steps = append(r.steps, r.name(victim)+": is cancelled as the victim of a deadlock")
 	s.victim.Store(true)
 	r.phase[victim] = running
 	return r.cancel(ctx, s.pid)

@@ -15,9 +15,9 @@ import (
 
 func money(minor int64) order.Money { return order.NewMoney(minor, "EUR") }
 
-// early records that a handler is called for an event although an earlier event of its aggregate was neither applied nor discarded. calls are
-// the earlier calls of the same transaction.
-func (h *harness) early(ctx context.Context, entry outbox.Entry, calls []string) error {
+// recordEarly records that a handler is called for an event although an earlier event of its aggregate was neither applied nor discarded.
+// calls are the earlier calls of the same transaction.
+func (h *harness) recordEarly(ctx context.Context, entry outbox.Entry, calls []string) error {
 	var before []string
 	for _, event := range arrivals {
 		if event.Key == entry.Key && event.Position < entry.Position && !slices.Contains(calls, event.ID) {
@@ -63,8 +63,8 @@ func (h *harness) drain(ctx context.Context) error {
 
 // subscribed checks the subscriber's rows, before and after the drain.
 func (h *harness) subscribed(p *pair, hist *history, rows map[string][]row) (found []violation) {
-	found = twofoldOf(rows)
-	if p.careless() {
+	found = appliedAndDeadOf(rows)
+	if p.formerSweep() {
 		return found
 	}
 	for _, what := range h.disorder {
@@ -82,13 +82,13 @@ func takenOf(rows map[string][]row) map[string]row {
 	return taken
 }
 
-// twofoldOf checks that no applied event has a dead letter. It leaves failing letters to leftOf.
-func twofoldOf(rows map[string][]row) (found []violation) {
+// appliedAndDeadOf checks that no applied event has a dead letter. It leaves failing letters to leftOf.
+func appliedAndDeadOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	for _, letter := range rows["dead_letters"] {
 		id, state := letter.text("event_id"), letter.text("state")
 		if state != string(inbox.Failing) && taken[id]["applied_at"] != nil {
-			found = append(found, violation{twofold, "event " + shown(id) + " is applied, and " + state})
+			found = append(found, violation{appliedAndDead, "event " + shown(id) + " is applied, and " + state})
 		}
 	}
 	return found
@@ -106,7 +106,7 @@ func leftOf(rows map[string][]row) (found []violation) {
 		case state == inbox.Dead:
 			holds[aggregate] = true
 		case state == inbox.Failing && taken[id]["applied_at"] != nil:
-			found = append(found, violation{twofold, "event " + shown(id) + " is applied, and its letter fails for ever"})
+			found = append(found, violation{appliedAndDead, "event " + shown(id) + " is applied, and its letter fails for ever"})
 		case state == inbox.Failing && taken[id] != nil:
 			found = append(found, violation{stranded, "event " + shown(id) + " was dealt with, and its letter fails for ever"})
 		case (state == inbox.Waiting || state == inbox.Retrying) && !holds[aggregate]:
@@ -207,9 +207,9 @@ func forgottenOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// late returns the answers with "applied" in place of "held". If the last letter of an aggregate ends at the same time, the next event may be
-// held or applied: a held one is applied in the drain.
-func late(answers [2]answer) [2]answer {
+// heldAsApplied returns the answers with "applied" in place of "held". If the last letter of an aggregate ends at the same time, the
+// next event may be held or applied: a held one is applied in the drain.
+func heldAsApplied(answers [2]answer) [2]answer {
 	for i := range answers {
 		answers[i].text = strings.ReplaceAll(answers[i].text, "held", "applied")
 	}

@@ -73,18 +73,18 @@ func effectOf(id string) (order.CustomerID, int64) {
 	return order.CustomerID(uuidOf(2, 1+number%2)), 1 << (2 * number)
 }
 
-// placeAt returns the stream position of a message.
-func placeAt(sequence uint64) inbox.StreamPosition {
+// positionAt returns the stream position of a message.
+func positionAt(sequence uint64) inbox.StreamPosition {
 	return inbox.StreamPosition{Sequence: sequence, StoredAt: past.Add(time.Duration(sequence) * time.Millisecond)}
 }
 
 // checkpoint returns the checkpoint of a lane in each state.
 func checkpoint(lane int) inbox.Checkpoint {
-	return inbox.Checkpoint{Lane: lane, Lanes: lanes, Stream: knownStream, StreamPosition: placeAt(checkpoints[lane]), Revision: laneRevision}
+	return inbox.Checkpoint{Lane: lane, Lanes: lanes, Stream: knownStream, StreamPosition: positionAt(checkpoints[lane]), Revision: laneRevision}
 }
 
-// kept is the letter of an event.
-type kept struct {
+// letterSpec is the letter of an event.
+type letterSpec struct {
 	event    inbox.Event
 	state    inbox.LetterState
 	attempts int
@@ -94,11 +94,11 @@ type kept struct {
 // open, no letter holds an event. In bare, there are no letters.
 var (
 	blocked = state{name: "blocked", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + wanted + subscriberRows(
-		kept{a1, inbox.Dead, 1}, kept{a2, inbox.Waiting, 0}, kept{a3, inbox.Waiting, 0}, kept{d1, inbox.Dead, 1}, kept{given, inbox.Discarded, 1})}
+		letterSpec{a1, inbox.Dead, 1}, letterSpec{a2, inbox.Waiting, 0}, letterSpec{a3, inbox.Waiting, 0}, letterSpec{d1, inbox.Dead, 1}, letterSpec{given, inbox.Discarded, 1})}
 	retried = state{name: "retried", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + wanted + subscriberRows(
-		kept{a1, inbox.Retrying, 1}, kept{a2, inbox.Waiting, 0}, kept{a3, inbox.Waiting, 0}, kept{d1, inbox.Dead, 1})}
-	open = state{name: "open", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + unreadableRow + subscriberRows(
-		kept{f1, inbox.Failing, 1}, kept{given, inbox.Discarded, 1})}
+		letterSpec{a1, inbox.Retrying, 1}, letterSpec{a2, inbox.Waiting, 0}, letterSpec{a3, inbox.Waiting, 0}, letterSpec{d1, inbox.Dead, 1})}
+	openState = state{name: "open", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + unreadableRow + subscriberRows(
+		letterSpec{f1, inbox.Failing, 1}, letterSpec{given, inbox.Discarded, 1})}
 	bare = state{name: "bare", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + subscriberRows()}
 )
 
@@ -106,19 +106,19 @@ const unreadableRow = `INSERT INTO dead_letters (subscriber, event_id, state, er
 	due_at, changed_at) VALUES ('` + subscriber + `', '` + unreadable + `', 'dead', 'no', 1, 'x', '{}', '{}', '2020-01-01', '2020-01-01', '2020-01-01', '2020-01-01');`
 
 // subscriberRows returns the SQL of the subscriber's rows, with these letters.
-func subscriberRows(letters ...kept) string {
+func subscriberRows(letters ...letterSpec) string {
 	var script strings.Builder
 	for lane := range lanes {
 		fmt.Fprintf(&script, "INSERT INTO subscriber_lanes VALUES ('%s', %d, %d, '%s', %d, %d, %d, '2020-01-01');", subscriber, lane, lanes,
-			knownStream, checkpoints[lane], placeAt(checkpoints[lane]).StoredAt.UnixNano(), laneRevision)
+			knownStream, checkpoints[lane], positionAt(checkpoints[lane]).StoredAt.UnixNano(), laneRevision)
 		for _, sequence := range []uint64{30, 48} {
-			fmt.Fprintf(&script, "INSERT INTO subscriber_marks VALUES ('%s', %d, %d, %d);", subscriber, lane, sequence, placeAt(sequence).StoredAt.UnixNano())
+			fmt.Fprintf(&script, "INSERT INTO subscriber_marks VALUES ('%s', %d, %d, %d);", subscriber, lane, sequence, positionAt(sequence).StoredAt.UnixNano())
 		}
 	}
 	fmt.Fprintf(&script, "INSERT INTO subscriber_copies VALUES ('%[1]s', 'instance', '2020-01-01'), ('%[1]s', 'gone', '2020-01-01');", subscriber)
 	totals := make(map[order.CustomerID]int64)
 	for _, event := range []inbox.Event{old, unmet, b1, a1, a2, a3, d1} {
-		if slices.ContainsFunc(letters, func(l kept) bool { return l.event.ID == event.ID }) {
+		if slices.ContainsFunc(letters, func(l letterSpec) bool { return l.event.ID == event.ID }) {
 			continue
 		}
 		script.WriteString(takenRow(event, "'2020-01-01'"))
@@ -142,7 +142,7 @@ func takenRow(e inbox.Event, when string) string {
 		when, metAt(e))
 }
 
-func letterRow(l kept) string {
+func letterRow(l letterSpec) string {
 	e, deadAt := l.event, "NULL"
 	if l.state == inbox.Dead {
 		deadAt = "'2020-01-01'"

@@ -19,30 +19,30 @@ import (
 // wholeRelays are complete relays with gates in their ports. Each runs until it has nothing to do, and resigns. To limit the number of
 // schedules, each has gates only in a part of its run, which its name gives.
 var wholeRelays = []*operation{
-	leads("relay takes over", leading{until: "Log.After"}),
-	leads("relay drains", leading{leads: true, from: "Log.After", until: "second Due"}),
-	leads("relay redrives", leading{leads: true, from: "Due", until: "second Due"}),
-	leads("relay of a broker that takes less takes over", leading{refuses: 2, until: "second Due"}),
+	wholeRelay("relay takes over", relayScenario{until: "Log.After"}),
+	wholeRelay("relay drains", relayScenario{alreadyLeads: true, from: "Log.After", until: "second Due"}),
+	wholeRelay("relay redrives", relayScenario{alreadyLeads: true, from: "Due", until: "second Due"}),
+	wholeRelay("relay of a broker that takes less takes over", relayScenario{refuses: 2, until: "second Due"}),
 }
 
-// leading describes a relay of wholeRelays.
-type leading struct {
-	leads   bool            // it leads already, under the token of the state
-	from    string          // the call at which its gate closes; empty: the gate is closed from the start
-	until   string          // from this call on, the rest of the run is one step
-	refuses outbox.Position // the event that its broker refuses
+// relayScenario describes a relay of wholeRelays.
+type relayScenario struct {
+	alreadyLeads bool            // it leads already, under the token of the state
+	from         string          // the call at which its gate closes; empty: the gate is closed from the start
+	until        string          // from this call on, the rest of the run is one step
+	refuses      outbox.Position // the event that its broker refuses
 }
 
-func leads(name string, l leading) *operation {
+func wholeRelay(name string, l relayScenario) *operation {
 	return &operation{name: name, relay: true, prelude: l.from != "", do: func(ctx context.Context, s *side) (string, error) {
 		return l.run(ctx, s)
 	}}
 }
 
-func (l leading) run(ctx context.Context, s *side) (string, error) {
+func (l relayScenario) run(ctx context.Context, s *side) (string, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	r := &relayRun{leading: l, side: s, stop: stop}
+	r := &relayRun{relayScenario: l, side: s, stop: stop}
 	r.relay = relaying.New(relaying.Ports{
 		Log:       &gatedLog{postgres.NewLog(s.harness.plain, relayName, quiet), r},
 		Cursors:   cursors(s),
@@ -68,7 +68,7 @@ var (
 
 // relayRun watches a relay. It ends the relay when the relay waits for a wake-up, halts, or tries for the lease again.
 type relayRun struct {
-	leading
+	relayScenario
 	side  *side
 	relay *relaying.Relay
 	stop  context.CancelFunc
@@ -133,7 +133,7 @@ func (e *watchedElector) Acquire(ctx context.Context, gone int64) (relay.Term, e
 		e.r.stop()
 		return relay.Term{}, relay.ErrLeaseHeld
 	}
-	if e.r.leads {
+	if e.r.alreadyLeads {
 		return relay.Term{Token: leaseToken, Deadline: time.Now().Add(leaseTTL)}, nil
 	}
 	return e.Elector.Acquire(ctx, gone)
@@ -224,5 +224,5 @@ func (g *gatedStream) taken(batch []outbox.Entry, after uint64, do func([]outbox
 func (h *harness) relayed(ctx context.Context, db *bun.DB) (string, error) {
 	outside := &side{harness: h, db: db, tables: map[string]bool{}}
 	outside.free.Store(true)
-	return leading{until: "never"}.run(ctx, outside)
+	return relayScenario{until: "never"}.run(ctx, outside)
 }

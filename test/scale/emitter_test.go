@@ -22,7 +22,7 @@ func TestEmitterPrivilege(t *testing.T) {
 	infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve").Says("became leader")
 	warehouse := subscribe(t, "warehouse", p.as(emitter, "emitter", "SUBSCRIBER_HANDLER=fulfillment"))
 	plain := subscribe(t, "plain", p.as(subscriber, "subscriber", "SUBSCRIBER_HANDLER=fulfillment"))
-	rings, err := connected(t, p.nats("relay")).SubscribeSync("outboxie.ORDERS.wake")
+	notifications, err := connected(t, p.nats("relay")).SubscribeSync("outboxie.ORDERS.wake")
 	require.NoError(t, err)
 	order, err := infra.Place(api)
 	require.NoError(t, err)
@@ -33,11 +33,11 @@ func TestEmitterPrivilege(t *testing.T) {
 		require.Eventually(t, func() bool { return count(t, p.admin, query) == want }, waitTimeout, 10*time.Millisecond, "%s", query)
 	}
 	eventually("SELECT count(*) FROM outbox WHERE event_type = 'outboxie.fulfillment.requested.v1'", 1)
-	bells := make(map[bool]int) // notifications, by whether they name an instance; an emitter's do not
-	for bells[false] == 0 {
-		ring, err := rings.NextMsg(waitTimeout)
-		require.NoError(t, err, "the emitter does not ring")
-		bells[len(ring.Data) > 0]++
+	received := make(map[bool]int) // by whether the notification names an instance; an emitter's do not
+	for received[false] == 0 {
+		notification, err := notifications.NextMsg(waitTimeout)
+		require.NoError(t, err, "the emitter does not notify the relay")
+		received[len(notification.Data) > 0]++
 	}
 	plain.Says("run this subscriber as outboxie_emitter")
 	eventually("SELECT count(*) FROM dead_letters WHERE subscriber = 'plain'", 0)

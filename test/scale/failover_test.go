@@ -79,9 +79,9 @@ func TestLeastPrivilegeFollowsADeadLeader(t *testing.T) {
 	}
 }
 
-// TestRightsOfBefore checks that a follower without the right to ask for the leader waits for the end of the leader's lease, and logs the denial
-// once.
-func TestRightsOfBefore(t *testing.T) {
+// TestWithoutTheRightToAskForTheLeader checks that a follower without the right to ask for the leader waits for the end of the leader's lease,
+// and logs the denial once.
+func TestWithoutTheRightToAskForTheLeader(t *testing.T) {
 	t.Parallel()
 	p, f := relays(t, newPrivileged(t, `"outboxie.ORDERS.leader.*"`), "3s")
 	time.Sleep(4 * time.Second)

@@ -82,10 +82,12 @@ func outboxie(t *testing.T, environment []string, code int, args ...string) stri
 	return said
 }
 
-// requireHalt waits until `outbox status` shows the halt history_lost.
-func requireHalt(t *testing.T, environment []string) {
+// requireHalt waits until `outbox status` shows that the relay is halted for this reason, and returns what it prints.
+func requireHalt(t *testing.T, environment []string, reason string) (status string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		return strings.Contains(outboxie(t, environment, 0, "outbox", "status"), "halted: history_lost")
-	}, waitTimeout, 50*time.Millisecond)
+		status = outboxie(t, environment, 0, "outbox", "status")
+		return strings.Contains(status, "halted: "+reason)
+	}, waitTimeout, 50*time.Millisecond, "no halt: %s", reason)
+	return status
 }

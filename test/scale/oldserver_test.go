@@ -29,12 +29,9 @@ func TestOldServer(t *testing.T) {
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + server.URL, "OUTBOX_LEASE_TTL=1s"}
 	requireUnfit := func() {
 		t.Helper()
-		var status string
-		require.Eventually(t, func() bool {
-			status = outboxie(t, environment, 0, "outbox", "status")
-			return strings.Contains(status, "halted: stream_unfit")
-		}, waitTimeout, 50*time.Millisecond)
+		status := requireHalt(t, environment, "stream_unfit")
 		require.Contains(t, status, "is version "+infra.OldNATSVersion+", which knows no atomic batches: upgrade it to 2.12.0 or later")
+		infra.RequireInSource(t, "outbox adopt")
 		require.NotContains(t, status, "outbox adopt", "that repairs nothing")
 		require.Contains(t, outboxie(t, environment, 1, "outbox", "adopt"), "2.12.0")
 	}

@@ -124,7 +124,7 @@ func TestFormerLeaderAnswers(t *testing.T) {
 	require.False(t, within(t, func(ctx context.Context) error {
 		_, err := first.PublishMsg(ctx, nats.NewMsg("orders.created"), jetstream.WithExpectLastSequence(1))
 		return err
-	}), "what it is sent it does not store")
+	}), "the former leader stores nothing")
 }
 
 // within runs do for at most a second, and reports whether it succeeded.

@@ -241,7 +241,7 @@ func requireFormerConsumerStays(t *testing.T, p *privileged) {
 		return info
 	}
 	before := state()
-	rings, err := connected(t, p.nats("relay")).SubscribeSync("outboxie.ORDERS.wake")
+	notifications, err := connected(t, p.nats("relay")).SubscribeSync("outboxie.ORDERS.wake")
 	require.NoError(t, err)
 	nc := connected(t, p.nats("subscriber"))
 	push := `{"stream_name":"ORDERS","config":{"deliver_subject":"outboxie.ORDERS.wake","ack_policy":"none","deliver_policy":"all"}}`
@@ -257,7 +257,7 @@ func requireFormerConsumerStays(t *testing.T, p *privileged) {
 		}
 	}
 	require.NoError(t, nc.Flush())
-	_, err = rings.NextMsg(time.Second)
+	_, err = notifications.NextMsg(time.Second)
 	require.ErrorIs(t, err, nats.ErrTimeout)
 	require.Equal(t, before, state())
 	_, err = js.Consumer(t.Context(), "ORDERS", "pushed")
@@ -347,6 +347,6 @@ func TestSubscriberMayNotLook(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 2
 	}, waitTimeout, 10*time.Millisecond)
-	const told = "may not look for the consumer of a former version"
-	require.Equal(t, 1, strings.Count(process.String(), told), process)
+	const denial = "may not look for the consumer of a former version"
+	require.Equal(t, 1, strings.Count(process.String(), denial), process)
 }

@@ -15,16 +15,16 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// pair is a Postgres with a standby, and one URL for both.
-type pair struct {
+// replicatedPostgres is a Postgres with a standby, and one URL for both.
+type replicatedPostgres struct {
 	t                *testing.T
 	primary, standby *infra.PostgresServer
 	url              string
 }
 
-func startPair(t *testing.T) *pair {
+func startReplicatedPostgres(t *testing.T) *replicatedPostgres {
 	t.Helper()
-	p := &pair{t: t, primary: infra.Postgres(t)}
+	p := &replicatedPostgres{t: t, primary: infra.Postgres(t)}
 	p.standby = infra.Standby(t, p.primary)
 	both, err := url.Parse(p.primary.URL)
 	require.NoError(t, err)
@@ -40,7 +40,7 @@ func startPair(t *testing.T) *pair {
 }
 
 // synchronous makes the primary wait for the standby with every commit.
-func (p *pair) synchronous() {
+func (p *replicatedPostgres) synchronous() {
 	p.t.Helper()
 	db := open(p.t, p.primary.URL)
 	_, err := db.Exec("ALTER SYSTEM SET synchronous_standby_names = '*'")
@@ -53,7 +53,7 @@ func (p *pair) synchronous() {
 }
 
 // failOver ends the primary as a crash does, and makes the standby the primary. It returns how long that took.
-func (p *pair) failOver(crash func()) time.Duration {
+func (p *replicatedPostgres) failOver(crash func()) time.Duration {
 	p.t.Helper()
 	began := time.Now()
 	crash()
@@ -78,7 +78,7 @@ func jetStream(t *testing.T, broker string) jetstream.JetStream {
 // promoted, and that all processes continue there.
 func TestSynchronousStandby(t *testing.T) {
 	t.Parallel()
-	p, broker := startPair(t), infra.NATS(t).URL
+	p, broker := startReplicatedPostgres(t), infra.NATS(t).URL
 	p.synchronous()
 	h := startHarness(t, p.url, []string{"DATABASE_URL=" + p.url, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=2s"}, jetStream(t, broker))
 	h.more(t, 100)
@@ -112,7 +112,7 @@ func (h *harness) more(t *testing.T, events int) {
 // the stream has, and that everything continues after an adoption.
 func TestAsynchronousStandby(t *testing.T) {
 	t.Parallel()
-	p, broker := startPair(t), infra.NATS(t).URL
+	p, broker := startReplicatedPostgres(t), infra.NATS(t).URL
 	js := jetStream(t, broker)
 	environment := []string{"DATABASE_URL=" + p.url, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=2s"}
 	instance := infra.Serve(t, "app", environment)
@@ -132,7 +132,7 @@ func TestAsynchronousStandby(t *testing.T) {
 	})
 	instance.Says("relay halted")
 	placeMany(t, instance.API(), 2) // orders are still accepted
-	requireHalt(t, environment)
+	requireHalt(t, environment, "history_lost")
 	plan := outboxie(t, environment, 2, "outbox", "adopt")
 	require.Contains(t, plan, "halted (history_lost)")
 	require.Contains(t, plan, "The stream holds 3 events that the log does not")
@@ -146,7 +146,7 @@ func TestAsynchronousStandby(t *testing.T) {
 }
 
 // replicated waits until the standby has all that the primary has.
-func replicated(t *testing.T, p *pair) {
+func replicated(t *testing.T, p *replicatedPostgres) {
 	t.Helper()
 	db := open(t, p.primary.URL)
 	require.Eventually(t, func() bool {

@@ -29,7 +29,7 @@ func host(t *testing.T, address string) string {
 // its own connections to the former primary.
 func TestSwitchoverBehindALateName(t *testing.T) {
 	t.Parallel()
-	p, broker := startPair(t), infra.NATS(t).URL
+	p, broker := startReplicatedPostgres(t), infra.NATS(t).URL
 	p.synchronous()
 	name := infra.NewProxy(t, host(t, p.primary.URL))
 	direct := name.URL(t, p.primary.URL)

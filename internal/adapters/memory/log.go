@@ -335,6 +335,15 @@ func (l *Log) Spoil(position outbox.Position) {
 	}
 }
 
+// SetHeaders replaces the headers of a row. It accepts headers that Append refuses.
+func (l *Log) SetHeaders(position outbox.Position, headers map[string]string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if entry := l.committed(position); entry != nil {
+		entry.Headers = headers
+	}
+}
+
 // Readable returns every row that can be read, in order of position.
 func (l *Log) Readable() []outbox.Entry {
 	l.mu.Lock()

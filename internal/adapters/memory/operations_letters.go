@@ -72,9 +72,9 @@ func (i *Inbox) Retry(ctx context.Context, subscriber, id string) error {
 		case !l.Readable():
 			return inbox.ErrNotDead.With("message %s is not an event, so nothing can handle it: it can only be discarded", id)
 		case state == inbox.Waiting:
-			return inbox.ErrNotDead.With("event %s waits behind an earlier one of %s and is handled after it: retry that one", id, l.Key)
+			return inbox.ErrNotDead.With("event %s waits behind an earlier event of %s: retry the earlier event", id, l.Key)
 		case state != inbox.Dead:
-			return inbox.ErrNotDead.With("event %s is being tried already; so far it failed %d times", id, l.Attempts)
+			return inbox.ErrNotDead.With("event %s is being retried already, and has failed %d times", id, l.Attempts)
 		}
 		s.change(func() { i.letters[key] = l.retried() })
 		return nil

@@ -134,11 +134,14 @@ func (e *engine) Age(_ *testing.T, by time.Duration)                 { e.log.Age
 func (e *engine) Purge(_ *testing.T, upTo outbox.Position)           { e.log.Purge(upTo) }
 func (e *engine) Forget(_ *testing.T, after outbox.Position)         { e.log.LoseAfter(after) }
 func (e *engine) Spoil(_ *testing.T, at outbox.Position)             { e.log.Spoil(at) }
-func (e *engine) SetSequence(_ *testing.T, p outbox.Position)        { e.log.SetSequence(p) }
-func (e *engine) AppendForeign(*testing.T)                           { e.stream.AppendForeign() }
-func (e *engine) Delete(_ *testing.T, sequence uint64)               { e.stream.Delete(sequence) }
-func (e *engine) Drop(*testing.T)                                    { e.stream.Drop() }
-func (e *engine) TooLarge() int                                      { return 1<<20 + 1 }
+func (e *engine) SetHeaders(_ *testing.T, at outbox.Position, headers map[string]string) {
+	e.log.SetHeaders(at, headers)
+}
+func (e *engine) SetSequence(_ *testing.T, p outbox.Position) { e.log.SetSequence(p) }
+func (e *engine) AppendForeign(*testing.T)                    { e.stream.AppendForeign() }
+func (e *engine) Delete(_ *testing.T, sequence uint64)        { e.stream.Delete(sequence) }
+func (e *engine) Drop(*testing.T)                             { e.stream.Drop() }
+func (e *engine) TooLarge() int                               { return 1<<20 + 1 }
 func (e *engine) Misconfigure(*testing.T) (repair func()) {
 	e.stream.Misconfigure("somebody has changed it")
 	return func() { e.stream.Misconfigure("") }

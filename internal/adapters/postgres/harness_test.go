@@ -130,6 +130,11 @@ func (h *harness) Spoil(t *testing.T, at outbox.Position) {
 	rewrite(t, h.others, "recorded_at = 'infinity' WHERE position = ?", int64(at))
 }
 
+func (h *harness) SetHeaders(t *testing.T, at outbox.Position, headers map[string]string) {
+	exec(t, h.others, "ALTER TABLE outbox DROP CONSTRAINT IF EXISTS outbox_headers_at_most_64_kib")
+	rewrite(t, h.others, "headers = ? WHERE position = ?", headers, int64(at))
+}
+
 // rewrite updates rows of the outbox. It has to work around the schema, which forbids updates.
 func rewrite(t *testing.T, db *bun.DB, set string, args ...any) {
 	t.Helper()

@@ -78,9 +78,9 @@ func (i *Inbox) Retry(ctx context.Context, subscriber, id string) error {
 		case !letter.Readable():
 			return inbox.ErrNotDead.With("message %s is not an event, so nothing can handle it: it can only be discarded", id)
 		case letter.State == inbox.Waiting:
-			return inbox.ErrNotDead.With("event %s waits behind an earlier one of %s and is handled after it: retry that one", id, letter.Key)
+			return inbox.ErrNotDead.With("event %s waits behind an earlier event of %s: retry the earlier event", id, letter.Key)
 		case letter.State != inbox.Dead:
-			return inbox.ErrNotDead.With("event %s is being tried already; so far it failed %d times", id, letter.Attempts)
+			return inbox.ErrNotDead.With("event %s is being retried already, and has failed %d times", id, letter.Attempts)
 		}
 		_, err = tx.ExecContext(ctx, retryStatement, subscriber, pgdialect.Array([]string{row.EventID}))
 		return classify(ctx, err)

@@ -36,6 +36,6 @@ type Parking interface {
 
 // ParkingSummary is the state of the parking lot after Reconcile.
 type ParkingSummary struct {
-	Waiting bool // at least one event waits
+	Waiting bool // at least one event waits, or waited just before this call
 	Lost    bool // the stream lost an event that was redriven
 }

@@ -1,0 +1,14 @@
+// Package contracttest runs the contract suites of the ports. A suite calls Runner once, and then the returned function once for each promise of
+// its port.
+package contracttest
+
+import "testing"
+
+// Runner returns a function that tests one promise, on a harness of its own that open returns. A suite tests the plain case first, then the odd
+// ones.
+func Runner[H any](t *testing.T, open func(t *testing.T) H) func(promise string, test func(t *testing.T, h H)) {
+	return func(promise string, test func(t *testing.T, h H)) {
+		t.Helper()
+		t.Run(promise, func(t *testing.T) { test(t, open(t)) })
+	}
+}
