@@ -1,7 +1,7 @@
 -- +goose Up
 
--- The append-only log. Nothing is ever updated here. CACHE 1, because a cached sequence deals positions out of order.
--- A position is dealt before its transaction commits: read docs/engine.md before reading this table by position.
+-- The append-only log. Nothing is ever updated here. CACHE 1, because a cached sequence gives out positions out of
+-- order. A position is given out before its transaction commits: read docs/engine.md before you read this table by position.
 CREATE TABLE outbox (
     position          bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
     event_id          uuid NOT NULL,

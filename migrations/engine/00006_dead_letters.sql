@@ -40,7 +40,7 @@ DROP INDEX CONCURRENTLY IF EXISTS inbox_applied;
 CREATE INDEX CONCURRENTLY inbox_applied ON inbox (subscriber, applied_at) WHERE applied_at IS NOT NULL;
 
 -- +goose Down
--- Lost: every dead letter, with its event and its error. Events that were set aside count as never seen.
+-- Lost: every dead letter, with its event and its error. Events that were set aside are applied if they come again.
 -- +goose StatementBegin
 DO $$ BEGIN
     SET LOCAL lock_timeout = '100ms';

@@ -20,7 +20,7 @@ END $$;
 CREATE TRIGGER outbox_append_only BEFORE UPDATE ON outbox FOR EACH STATEMENT EXECUTE FUNCTION outbox_append_only();
 
 -- +goose Down
--- Lost: nothing. Rows that cannot be relayed are taken again, and rows can be changed.
+-- Lost: nothing. The table accepts rows again that cannot be published, and rows can be changed.
 DROP TRIGGER outbox_append_only ON outbox;
 DROP FUNCTION outbox_append_only();
 ALTER TABLE outbox

@@ -7,7 +7,7 @@ CREATE TABLE subscriber_lanes (
     lane       integer NOT NULL,
     lanes      integer NOT NULL CHECK (lanes BETWEEN 1 AND 1024), -- of the subscriber; an aggregate's lane depends on it
     stream     text NOT NULL, -- when the stream was created, as in outbox_cursor
-    sequence   bigint NOT NULL CHECK (sequence >= 0), -- every event of the lane up to here was dealt with
+    sequence   bigint NOT NULL CHECK (sequence >= 0), -- every event of the lane up to here was handled
     stored_ns  bigint NOT NULL, -- when the stream stored that message, in nanoseconds since 1970 (timestamptz: microseconds); 0: not known
     revision   bigint NOT NULL DEFAULT 1,
     moved_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -39,7 +39,7 @@ ALTER TABLE inbox ADD COLUMN sequence bigint;
 ALTER TABLE dead_letters ADD COLUMN _sequence bigint;
 
 -- +goose Down
--- Lost: how far each subscriber has come. Programs of before know that from the broker.
+-- Lost: how far each subscriber has come. Earlier versions read it from the broker.
 ALTER TABLE dead_letters DROP COLUMN _sequence;
 ALTER TABLE inbox DROP COLUMN sequence;
 DROP TABLE subscriber_copies;

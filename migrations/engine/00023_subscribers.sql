@@ -8,7 +8,7 @@ CREATE TABLE subscribers (
     handler      text, -- its name; NULL: the subscriber began with an earlier version of the program, which had one handler
     paused_at    timestamptz,
     forgotten_at timestamptz,
-    yields_until timestamptz, -- until then, copies begin nothing new, because somebody waits to decide about the subscriber
+    yields_until timestamptz, -- until then, copies begin nothing new, because a transaction waits to change a decision
     filled       bigint NOT NULL DEFAULT 0, -- events that the stream lost before the subscriber saw them, and that came from the log
     missed       bigint NOT NULL DEFAULT 0, -- messages that the stream lost before the subscriber saw them, and that the log does not have
     missed_stream    text, -- the stream of the latest of these messages, and their sequences in it, so that each counts once for all lanes

@@ -57,11 +57,10 @@ type Options struct {
 // without the broker. Calls fail at once with a fault.Unavailable while there is no connection, because nothing is buffered. A buffered
 // message would be sent after the reconnect, when the engine has already given it up.
 func Connect(o Options) (*nats.Conn, error) {
-	logger, prefix := o.Logger, o.inboxPrefix()
-	var told sync.Map // the errors since the last connection, so that each is logged only once
+	l := &connectionLog{Options: o}
 	nc, err := nats.Connect(o.URL, append(o.security(),
 		nats.Name(o.Name),
-		nats.CustomInboxPrefix(prefix),
+		nats.CustomInboxPrefix(o.inboxPrefix()),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
@@ -71,57 +70,72 @@ func Connect(o Options) (*nats.Conn, error) {
 		nats.FlusherTimeout(writeTimeout),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsUnanswered),
-		nats.ConnectHandler(func(nc *nats.Conn) {
-			told.Clear()
-			logger.Info("connected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
-			if o.openToAll(nc.AuthRequired(), nc.ConnectedAddr()) {
-				logger.Warn("NATS asks nobody who they are: whoever reaches it reads every event and can publish events that subscribers "+
-					"apply. Give it users, for example docker/nats-permissions.conf", "url", connectedTo(nc))
-			}
-		}),
-		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
-			if nc.IsClosed() {
-				return
-			}
-			logger.Warn("lost the connection to NATS", "error", err)
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			told.Clear()
-			logger.Info("reconnected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
-		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err == nil { // the client has connected meanwhile, which sets err to nil
-				return
-			}
-			if _, known := told.LoadOrStore(err.Error(), true); !known {
-				logger.Warn("NATS cannot be reached", "error", err)
-			}
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			if errors.Is(err, nats.ErrPermissionViolation) { // a denied call may be tried ten times a second
-				if _, known := told.LoadOrStore(err.Error(), true); known {
-					return
-				}
-				if strings.Contains(err.Error(), `Subscription to "`+prefix+`.`) {
-					logger.Error("NATS does not let us subscribe to the subjects of our answers, so no request succeeds: allow this user to "+
-						"subscribe to them, or set NATS_INBOX_PREFIX to what it may subscribe to", "subjects", prefix+".>", "error", err)
-					return
-				}
-			}
-			subject := ""
-			if sub != nil {
-				subject = sub.Subject
-			}
-			logger.Warn("NATS reported an error", "error", err, "subject", subject)
-		}),
+		nats.ConnectHandler(l.connected),
+		nats.DisconnectErrHandler(l.disconnected),
+		nats.ReconnectHandler(l.reconnected),
+		nats.ReconnectErrHandler(l.unreachable),
+		nats.ErrorHandler(l.failed),
 	)...)
 	if err != nil {
 		return nil, connectError(o.URL, err)
 	}
 	if !nc.IsConnected() {
-		logger.Warn("NATS cannot be reached yet; trying again until it can", "url", redacted(o.URL), "error", nc.LastError())
+		o.Logger.Warn("NATS cannot be reached yet; trying again until it can", "url", redacted(o.URL), "error", nc.LastError())
 	}
 	return nc, nil
+}
+
+// connectionLog logs what happens to a connection.
+type connectionLog struct {
+	Options
+	logged sync.Map // the errors since the last connection, so that each is logged only once
+}
+
+func (l *connectionLog) connected(nc *nats.Conn) {
+	l.logged.Clear()
+	l.Logger.Info("connected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
+	if l.openToAll(nc.AuthRequired(), nc.ConnectedAddr()) {
+		l.Logger.Warn("NATS accepts clients without credentials, so every client can read every event, and can publish events that "+
+			"subscribers apply: give NATS users, for example docker/nats-permissions.conf", "url", connectedTo(nc))
+	}
+}
+
+func (l *connectionLog) disconnected(nc *nats.Conn, err error) {
+	if !nc.IsClosed() {
+		l.Logger.Warn("lost the connection to NATS", "error", err)
+	}
+}
+
+func (l *connectionLog) reconnected(nc *nats.Conn) {
+	l.logged.Clear()
+	l.Logger.Info("reconnected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
+}
+
+func (l *connectionLog) unreachable(_ *nats.Conn, err error) {
+	if err == nil { // the client has connected meanwhile, which sets err to nil
+		return
+	}
+	if _, known := l.logged.LoadOrStore(err.Error(), true); !known {
+		l.Logger.Warn("NATS cannot be reached", "error", err)
+	}
+}
+
+func (l *connectionLog) failed(_ *nats.Conn, sub *nats.Subscription, err error) {
+	if errors.Is(err, nats.ErrPermissionViolation) { // a denied call may be tried ten times a second
+		if _, known := l.logged.LoadOrStore(err.Error(), true); known {
+			return
+		}
+		if prefix := l.inboxPrefix(); strings.Contains(err.Error(), `Subscription to "`+prefix+`.`) {
+			l.Logger.Error("NATS does not let us subscribe to the subjects of our answers, so no request succeeds: allow this user to "+
+				"subscribe to them, or set NATS_INBOX_PREFIX to what it may subscribe to", "subjects", prefix+".>", "error", err)
+			return
+		}
+	}
+	subject := ""
+	if sub != nil {
+		subject = sub.Subject
+	}
+	l.Logger.Warn("NATS reported an error", "error", err, "subject", subject)
 }
 
 // security returns the options by which the client shows who it is and checks the broker.

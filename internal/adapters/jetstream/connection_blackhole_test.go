@@ -33,16 +33,16 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[inbox.Stream](),
 }
 
-// silence has one client of each kind, all connected before the broker stops answering.
-type silence struct {
+// deadConnection has one client of each kind, all connected before the broker stops answering.
+type deadConnection struct {
 	publisher *jetstream.Publisher
 	finder    *jetstream.Finder
-	bell      *jetstream.Notifier
+	notifier  *jetstream.Notifier
 	consumers *jetstream.SubscriberLags
 	reader    *jetstream.Reader
 }
 
-func newSilence(t *testing.T) (*silence, *infra.Proxy) {
+func newSilence(t *testing.T) (*deadConnection, *infra.Proxy) {
 	t.Helper()
 	s := newReading(t)
 	s.Append(t, relaytest.NewEntries(0, 2)...)
@@ -59,7 +59,7 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 	require.NoError(t, err)
 	consumers, err := jetstream.NewSubscriberLags(nc, stream)
 	require.NoError(t, err)
-	quiet := &silence{publisher: publisher, finder: finder, consumers: consumers, bell: jetstream.NewNotifier(nc, stream, silent)}
+	quiet := &deadConnection{publisher: publisher, finder: finder, consumers: consumers, notifier: jetstream.NewNotifier(nc, stream, silent)}
 	quiet.reader = newReader(t, nc, silent)
 	_, err = publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
@@ -69,7 +69,7 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 }
 
 // calls returns a call of every method of the ports. A call that asks the broker nothing, or only sends, returns nil.
-func (s *silence) calls() map[string]func(ctx context.Context) error {
+func (s *deadConnection) calls() map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
 		"relay.StreamRepair.Open":  func(ctx context.Context) error { _, err := s.publisher.Open(ctx, 1); return err },
 		"relay.StreamRepair.Raise": func(ctx context.Context) error { _, err := s.publisher.Raise(ctx, 100); return err },
@@ -95,8 +95,8 @@ func (s *silence) calls() map[string]func(ctx context.Context) error {
 		"inbox.Stream.State":           func(ctx context.Context) error { _, err := s.reader.State(ctx); return err },
 		"inbox.Stream.LegacyConsumer":  func(ctx context.Context) error { _, _, err := s.reader.LegacyConsumer(ctx); return err },
 		"inbox.Stream.Stored":          func(context.Context) error { s.reader.Stored(); return nil },
-		"relay.Notifier.Notify":        func(context.Context) error { s.bell.Notify(); return nil },
-		"relay.Listener.Notifications": func(context.Context) error { s.bell.Notifications(); return nil },
+		"relay.Notifier.Notify":        func(context.Context) error { s.notifier.Notify(); return nil },
+		"relay.Listener.Notifications": func(context.Context) error { s.notifier.Notifications(); return nil },
 	}
 }
 
@@ -119,8 +119,8 @@ func TestEveryCallEnds(t *testing.T) {
 	calls["Consumers.LagOf"] = func(ctx context.Context) error { _, _, err := quiet.consumers.LagOf(ctx, 1); return err }
 
 	running, stop := context.WithCancel(t.Context())
-	rung := make(chan error, 1)
-	go func() { rung <- quiet.bell.Run(running) }()
+	ended := make(chan error, 1)
+	go func() { ended <- quiet.notifier.Run(running) }()
 	proxy.SilenceAll()
 	type answer struct {
 		name string
@@ -152,10 +152,10 @@ func TestEveryCallEnds(t *testing.T) {
 	}
 	stop()
 	select {
-	case err := <-rung:
+	case err := <-ended:
 		require.NoError(t, err)
 	case <-time.After(within):
-		require.FailNow(t, "the bell still runs")
+		require.FailNow(t, "the notifier still runs")
 	}
 	start := time.Now()
 	quiet.reader.Close()

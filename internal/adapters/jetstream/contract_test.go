@@ -15,8 +15,8 @@ func TestFinder(t *testing.T) {
 	relaytest.TestFinder(t, func(t *testing.T) relaytest.FinderHarness { return newBroker(t) })
 }
 
-func TestWaker(t *testing.T) {
-	relaytest.TestNotifier(t, func(t *testing.T) relaytest.NotifierHarness { return newBells(t) })
+func TestNotifier(t *testing.T) {
+	relaytest.TestNotifier(t, func(t *testing.T) relaytest.NotifierHarness { return newNotifiers(t) })
 }
 
 func TestLiveness(t *testing.T) {

@@ -35,27 +35,27 @@ const (
 	deniedCheckAfter = 250 * time.Millisecond
 )
 
-// direct reads a stream by direct gets. Any server with a replica of the stream may answer. A replica that lags shows a prefix of the
+// directReader reads a stream by direct gets. Any server with a replica of the stream may answer. A replica that lags shows a prefix of the
 // stream.
 //
-// A client that may publish to the stream can store any bytes as headers, also bytes that look like a server's own headers. So direct
-// trusts a header only if the header is shown to come from the server:
+// A client that may publish to the stream can store any bytes as headers, also bytes that look like a server's own headers. So
+// directReader trusts a header only if the header is shown to come from the server:
 //   - A server adds its headers at the end. If a name has several values, the last one is the server's.
 //   - The client stops reading headers at the first empty line. So an empty line in the middle hides the headers after it. But the client
 //     also says how many bytes came. If the unread bytes are too few for a server's headers, nothing is hidden.
 //   - Each message names the message before it, and the end of the answer names the last one. So no message in between is missing.
 //
 // If this cannot be shown, the message is doubtful. Then the stream's leader returns it in JSON, where nothing can be hidden.
-type direct struct {
+type directReader struct {
 	nc     *nats.Conn
 	stream string
 	hidden int // the least number of bytes that a server's headers take
 }
 
-func newDirect(nc *nats.Conn, stream string) direct {
+func newDirectReader(nc *nats.Conn, stream string) directReader {
 	least := fmt.Sprintf("%s: %s\r\n%s: .\r\n%s: 1\r\n%s: %s\r\n%s: 0\r\n%s: 0\r\n", headerStream, stream, headerMessageOn, headerSequence,
 		headerStored, time.Time{}.Format(time.RFC3339), headerPending, headerLastSequence)
-	return direct{nc: nc, stream: stream, hidden: len(least)}
+	return directReader{nc: nc, stream: stream, hidden: len(least)}
 }
 
 // getRequest is the request of a direct get.
@@ -79,7 +79,7 @@ type stored struct {
 var errNoDirect = errors.New("no server answers direct gets")
 
 // read returns the messages from a sequence on, and how many more the server has. The last message may exceed the limit of bytes.
-func (d direct) read(ctx context.Context, request getRequest) (messages []stored, pending uint64, err error) {
+func (d directReader) read(ctx context.Context, request getRequest) (messages []stored, pending uint64, err error) {
 	answers, err := d.ask("DIRECT.GET."+d.stream, request, request.Count+1)
 	if err != nil {
 		return nil, 0, classify(ctx, err)
@@ -111,7 +111,7 @@ func (d direct) read(ctx context.Context, request getRequest) (messages []stored
 }
 
 // end checks the status that ends an answer.
-func (d direct) end(status *nats.Msg, messages []stored, previous uint64) ([]stored, uint64, error) {
+func (d directReader) end(status *nats.Msg, messages []stored, previous uint64) ([]stored, uint64, error) {
 	switch code := status.Header.Get(headerStatus); {
 	case code == "204":
 		last, err := strconv.ParseUint(status.Header.Get(headerLastSequence), 10, 64)
@@ -129,13 +129,13 @@ func (d direct) end(status *nats.Msg, messages []stored, previous uint64) ([]sto
 	}
 }
 
-func (d direct) lost(previous, next uint64) error {
-	return ErrUnavailable.With("what came of stream %s after sequence %d and before %d is not all that was sent", d.stream, previous, next)
+func (d directReader) lost(previous, next uint64) error {
+	return ErrUnavailable.With("messages of stream %s between the sequences %d and %d were lost on the way: read again", d.stream, previous, next)
 }
 
 // judge checks the headers of an answer. size is the number of bytes that the headers took. It returns the message, and the sequence of the
 // message before it in the answer. A message with sequence 0 is a status. known is false for a doubtful message.
-func (d direct) judge(header nats.Header, size int) (message stored, previous uint64, known bool) {
+func (d directReader) judge(header nats.Header, size int) (message stored, previous uint64, known bool) {
 	// The client turns a status in the first line into two headers, which are longer than that line by at most statusLine bytes.
 	const statusLine = len(headerStatus) + len("Description") + len(":\n:\n")
 	left := size - len("NATS/1.0\n")
@@ -188,7 +188,7 @@ func (s stored) original() nats.Header {
 }
 
 // askLeader asks the stream's leader for the first message at a sequence or after it.
-func (d direct) askLeader(ctx context.Context, from uint64, filter string) (stored, error) {
+func (d directReader) askLeader(ctx context.Context, from uint64, filter string) (stored, error) {
 	var answer struct {
 		Message *struct {
 			Sequence uint64    `json:"seq"`
@@ -216,7 +216,7 @@ func (d direct) askLeader(ctx context.Context, from uint64, filter string) (stor
 }
 
 // call sends a request to JetStream, and decodes the answer into a pointer.
-func (d direct) call(ctx context.Context, api string, request, into any) error {
+func (d directReader) call(ctx context.Context, api string, request, into any) error {
 	answers, err := d.ask(api, request, 1)
 	if err != nil {
 		return classify(ctx, err)
@@ -247,7 +247,7 @@ func (d direct) call(ctx context.Context, api string, request, into any) error {
 
 // answers are the answers of a server to one request. They come on a subject that only this request has.
 type answers struct {
-	direct
+	directReader
 	api          string
 	subscription *nats.Subscription
 	received     chan *nats.Msg
@@ -255,7 +255,7 @@ type answers struct {
 }
 
 // ask sends a request. most is the largest number of answers that can come. If request is nil, the message has no body.
-func (d direct) ask(api string, request any, most int) (*answers, error) {
+func (d directReader) ask(api string, request any, most int) (*answers, error) {
 	var body []byte
 	var err error
 	if request != nil {
@@ -263,7 +263,7 @@ func (d direct) ask(api string, request any, most int) (*answers, error) {
 			return nil, err
 		}
 	}
-	a := &answers{direct: d, api: api, received: make(chan *nats.Msg, most)}
+	a := &answers{directReader: d, api: api, received: make(chan *nats.Msg, most)}
 	if a.subscription, err = d.nc.ChanSubscribe(d.nc.NewInbox(), a.received); err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func FuzzJudge(f *testing.F) {
 		at := time.Unix(0, nanos).UTC()
 		raw := sent(kept, stream, "orders.created", sequence, at, 3, previous)
 		header, _ := nats.DecodeHeadersMsg(raw) // if the client cannot read the headers, it delivers the message without headers
-		message, last, known := newDirect(nil, stream).judge(header, len(raw))
+		message, last, known := newDirectReader(nil, stream).judge(header, len(raw))
 		own, err := nats.DecodeHeadersMsg(kept)
 		formed := len(kept) == 0 || err == nil && bytes.HasSuffix(kept, []byte("\r\n\r\n")) &&
 			bytes.Index(kept, []byte("\r\n\r\n")) == len(kept)-len("\r\n\r\n") && !bytes.Contains(kept, []byte("\n\n"))
@@ -105,7 +105,7 @@ func TestOrdinaryMessagesAreKnown(t *testing.T) {
 		raw := sent(text.Bytes(), "O", "o", 1, time.Unix(0, 0).UTC(), 0, 0)
 		header, err := nats.DecodeHeadersMsg(raw)
 		require.NoError(t, err)
-		message, _, known := newDirect(nil, "O").judge(header, len(raw))
+		message, _, known := newDirectReader(nil, "O").judge(header, len(raw))
 		require.True(t, known, "%d headers", headers)
 		require.Equal(t, kept, message.original())
 	}
@@ -121,7 +121,7 @@ func TestStatusesAreKnown(t *testing.T) {
 	} {
 		header, err := nats.DecodeHeadersMsg([]byte(raw))
 		require.NoError(t, err)
-		message, _, known := newDirect(nil, "O").judge(header, len(raw))
+		message, _, known := newDirectReader(nil, "O").judge(header, len(raw))
 		require.True(t, known, raw)
 		require.Zero(t, message.Sequence)
 	}

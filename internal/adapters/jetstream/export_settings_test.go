@@ -10,10 +10,10 @@ type Decision struct {
 
 // The verdicts, as texts.
 const (
-	Ours     = string(ours)
-	Harmless = string(harmless)
-	Warned   = string(warned)
-	Refused  = string(refused)
+	SetByRelay = string(setByRelay)
+	Harmless   = string(harmless)
+	Warned     = string(warned)
+	Refused    = string(refused)
 )
 
 func StreamDecisions() (all []Decision) {
@@ -26,7 +26,7 @@ func StreamDecisions() (all []Decision) {
 // Broken returns the names of the rules that a stream breaks.
 func Broken(have natsjs.StreamConfig, o PublisherOptions) (names []string) {
 	for _, by := range []reaction{warned, refused} {
-		for _, rule := range judged(have, o, by) {
+		for _, rule := range brokenRules(have, o, by) {
 			names = append(names, rule.name)
 		}
 	}

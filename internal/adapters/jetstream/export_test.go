@@ -17,8 +17,8 @@ func EncodeRedriven(entry outbox.Entry, at outbox.Progress) (*nats.Msg, int) {
 	return newHeaders().encode(entry, &at)
 }
 
-// StampOf reads the relay's headers of a message.
-var StampOf = metaOf
+// MetaOf reads the relay's headers of a message.
+var MetaOf = metaOf
 
 // Covers reports whether the first pattern matches every subject that the second one matches.
 var Covers = covers

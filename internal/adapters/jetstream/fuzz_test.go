@@ -158,24 +158,24 @@ func FuzzEncodeNotice(f *testing.F) {
 	w := newWire(f)
 	f.Fuzz(func(t *testing.T, position int64, id string, sequence uint64, reason string, kept int) {
 		kept = utf8.UTFMax + max(0, kept)%(maxReason-utf8.UTFMax+1)
-		notice := relay.ControlMessage{Progress: outbox.Progress{Position: outbox.Position(max(0, position)), EventID: id}, Parked: reason, LastOwnSequence: sequence / 2}
-		message, size := encodeControl("ORDERS", sequence, notice, kept)
+		control := relay.ControlMessage{Progress: outbox.Progress{Position: outbox.Position(max(0, position)), EventID: id}, Parked: reason, LastOwnSequence: sequence / 2}
+		message, size := encodeControl("ORDERS", sequence, control, kept)
 		if len(id) > maxHeaders/4 {
 			return
 		}
 		header, sent, payload := w.send(t, message)
 		require.Equal(t, size, sent+len(payload))
-		stamp := metaOf(header)
-		require.Equal(t, relay.MessageMeta{Own: true, Progress: notice.Progress, Parked: stamp.Parked, LastOwnSequence: notice.LastOwnSequence}, stamp)
-		require.Equal(t, reason == "", stamp.Parked == "")
-		require.LessOrEqual(t, len(stamp.Parked), kept)
-		require.True(t, utf8.ValidString(stamp.Parked))
+		meta := metaOf(header)
+		require.Equal(t, relay.MessageMeta{Own: true, Progress: control.Progress, Parked: meta.Parked, LastOwnSequence: control.LastOwnSequence}, meta)
+		require.Equal(t, reason == "", meta.Parked == "")
+		require.LessOrEqual(t, len(meta.Parked), kept)
+		require.True(t, utf8.ValidString(meta.Parked))
 		whole := strings.ToValidUTF8(reason, "\uFFFD")
-		require.True(t, strings.HasPrefix(whole, stamp.Parked))
-		require.True(t, stamp.Parked == whole || len(stamp.Parked) > kept-utf8.UTFMax, "more could be kept")
+		require.True(t, strings.HasPrefix(whole, meta.Parked))
+		require.True(t, meta.Parked == whole || len(meta.Parked) > kept-utf8.UTFMax, "more could be kept")
 		var body struct{ Reason string }
 		require.NoError(t, json.Unmarshal(payload, &body))
-		require.Equal(t, stamp.Parked, body.Reason)
+		require.Equal(t, meta.Parked, body.Reason)
 		_, err := decode(message.Subject, header, payload)
 		require.ErrorIs(t, err, inbox.ErrUnreadable)
 	})
@@ -227,54 +227,58 @@ func stamped(header nats.Header, position int64) relay.MessageMeta {
 	if !complete || !numeric || number.Sign() < 0 || !number.IsInt64() || !known || !told {
 		return relay.MessageMeta{}
 	}
-	stamp := relay.MessageMeta{
+	meta := relay.MessageMeta{
 		Own: true, Progress: outbox.Progress{Position: outbox.Position(number.Int64()), EventID: of}, Event: event, Redriven: event > 0,
 	}
 	if event == 0 {
-		stamp.Parked, stamp.LastOwnSequence = reason, math.MaxUint64
+		meta.Parked, meta.LastOwnSequence = reason, math.MaxUint64
 		if kept, ok := new(big.Int).SetString(header.Get("Outbox-Kept"), 10); ok && digits.MatchString(header.Get("Outbox-Kept")) && kept.IsUint64() {
-			stamp.LastOwnSequence = kept.Uint64()
+			meta.LastOwnSequence = kept.Uint64()
 		}
 	}
-	return stamp
+	return meta
+}
+
+// eventHeaders are the headers of an event, and decodeChanges are replacements in them with which the fuzzing of decode begins.
+const eventHeaders = "ce-id: 1\r\nce-type: a%20b\r\nce-subject: 7\r\nce-time: 2026-11-24T09:00:00+01:00\r\n" +
+	"Outbox-Aggregate-Type: order\r\nOutbox-Aggregate-Version: 1\r\nOutbox-Position: 5\r\n"
+
+var decodeChanges = [][2]string{
+	{"", ""},
+	{"ce-id: 1", "ce-id: %31"},
+	{"ce-id: 1", "ce-id: %zz"},
+	{"ce-id: 1", "ce-id:"},
+	{"ce-id: 1", "ce-id: %"},
+	{"ce-id", "Ce-Id"},
+	{"ce-id: 1", "ce-id: 1\r\nce-id: 2"},
+	{"Position: 5", "Position: 0"},
+	{"Position: 5", "Position: -5"},
+	{"Position: 5", "Position: 9223372036854775808"},
+	{"Position: 5", "Position: 0x5"},
+	{"Position: 5\r\n", "Progress: 5/1\r\n"},
+	{"Position: 5", "Position: 5\r\nOutbox-Progress: 3/2"},
+	{"Position: 5", "Position: 5\r\nOutbox-Progress: 3"},
+	{"Position: 5", "Position: 5\r\nOutbox-Progress: 3/%zz"},
+	{"Position: 5", "Position: \r\nOutbox-Progress: 3/2"},
+	{"Position: 5", "Position: 5\r\nOutbox-Progress: 3/2\r\nOutbox-Parked: why"},
+	{"Outbox-Position: 5", "Outbox-Progress: -1/2"},
+	{"Outbox-Position: 5", "Outbox-Progress: 0/"},
+	{"Outbox-Position: 5", "Outbox-Progress: 0/\r\nOutbox-Kept: 7"},
+	{"Outbox-Position: 5", "Outbox-Progress: 0/\r\nOutbox-Kept: -7"},
+	{"Outbox-Position: 5", "Outbox-Progress: 3/2/1\r\nOutbox-Parked: too%20large"},
+	{"Outbox-Position: 5", "Outbox-Progress: 3/2\r\nOutbox-Parked: 100%"},
+	{"Version: 1", "Version: 1.0"},
+	{"+01:00", ""},
+	{"2026", "-2026"},
+	{"ce-id", "X-a: \xff\r\nce-id"},
+	{"ce-id", ":1\r\nX: 1\r\nce-id"},
 }
 
 // FuzzDecode checks messages with any headers. A subscriber reads the values of the headers, or gets ErrUnreadable if one is
 // missing or not valid. The relay takes a message for its own only if its position and its event's id can be read.
 func FuzzDecode(f *testing.F) {
-	const whole = "ce-id: 1\r\nce-type: a%20b\r\nce-subject: 7\r\nce-time: 2026-11-24T09:00:00+01:00\r\n" +
-		"Outbox-Aggregate-Type: order\r\nOutbox-Aggregate-Version: 1\r\nOutbox-Position: 5\r\n"
-	for _, change := range [][2]string{
-		{"", ""},
-		{"ce-id: 1", "ce-id: %31"},
-		{"ce-id: 1", "ce-id: %zz"},
-		{"ce-id: 1", "ce-id:"},
-		{"ce-id: 1", "ce-id: %"},
-		{"ce-id", "Ce-Id"},
-		{"ce-id: 1", "ce-id: 1\r\nce-id: 2"},
-		{"Position: 5", "Position: 0"},
-		{"Position: 5", "Position: -5"},
-		{"Position: 5", "Position: 9223372036854775808"},
-		{"Position: 5", "Position: 0x5"},
-		{"Position: 5\r\n", "Progress: 5/1\r\n"},
-		{"Position: 5", "Position: 5\r\nOutbox-Progress: 3/2"},
-		{"Position: 5", "Position: 5\r\nOutbox-Progress: 3"},
-		{"Position: 5", "Position: 5\r\nOutbox-Progress: 3/%zz"},
-		{"Position: 5", "Position: \r\nOutbox-Progress: 3/2"},
-		{"Position: 5", "Position: 5\r\nOutbox-Progress: 3/2\r\nOutbox-Parked: why"},
-		{"Outbox-Position: 5", "Outbox-Progress: -1/2"},
-		{"Outbox-Position: 5", "Outbox-Progress: 0/"},
-		{"Outbox-Position: 5", "Outbox-Progress: 0/\r\nOutbox-Kept: 7"},
-		{"Outbox-Position: 5", "Outbox-Progress: 0/\r\nOutbox-Kept: -7"},
-		{"Outbox-Position: 5", "Outbox-Progress: 3/2/1\r\nOutbox-Parked: too%20large"},
-		{"Outbox-Position: 5", "Outbox-Progress: 3/2\r\nOutbox-Parked: 100%"},
-		{"Version: 1", "Version: 1.0"},
-		{"+01:00", ""},
-		{"2026", "-2026"},
-		{"ce-id", "X-a: \xff\r\nce-id"},
-		{"ce-id", ":1\r\nX: 1\r\nce-id"},
-	} {
-		f.Add(strings.Replace(whole, change[0], change[1], 1), []byte(`{}`))
+	for _, change := range decodeChanges {
+		f.Add(strings.Replace(eventHeaders, change[0], change[1], 1), []byte(`{}`))
 	}
 	f.Add("", []byte(nil))
 	f.Fuzz(func(t *testing.T, lines string, payload []byte) {

@@ -34,11 +34,11 @@ var silent = slog.New(slog.DiscardHandler)
 
 // broker is a NATS server that tests can misconfigure, stop and start again.
 type broker struct {
-	t      *testing.T
-	server *infra.NATSServer
-	admin  natsjs.JetStream
-	conns  []*nats.Conn
-	bells  [2]*jetstream.Notifier
+	t         *testing.T
+	server    *infra.NATSServer
+	admin     natsjs.JetStream
+	conns     []*nats.Conn
+	notifiers [2]*jetstream.Notifier
 }
 
 func newBroker(t *testing.T) *broker {
@@ -210,11 +210,11 @@ func newReader(t *testing.T, nc *nats.Conn, logger *slog.Logger) *jetstream.Read
 
 func (b *broker) Reader(t *testing.T) inbox.Stream { return b.reader(t) }
 
-func newBells(t *testing.T) *broker {
+func newNotifiers(t *testing.T) *broker {
 	b := newBroker(t)
-	for i := range b.bells {
-		b.bells[i] = jetstream.NewNotifier(b.connect(), stream, silent)
-		runBell(t, b.bells[i])
+	for i := range b.notifiers {
+		b.notifiers[i] = jetstream.NewNotifier(b.connect(), stream, silent)
+		runNotifier(t, b.notifiers[i])
 	}
 	require.Eventually(t, func() bool { return b.conns[1].NumSubscriptions() > 0 && b.conns[2].NumSubscriptions() > 0 },
 		patience, time.Millisecond)
@@ -222,15 +222,15 @@ func newBells(t *testing.T) *broker {
 	return b
 }
 
-func runBell(t *testing.T, bell *jetstream.Notifier) {
+func runNotifier(t *testing.T, notifier *jetstream.Notifier) {
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
-	go func() { stopped <- bell.Run(ctx) }()
+	go func() { stopped <- notifier.Run(ctx) }()
 	t.Cleanup(func() {
 		stop()
 		require.NoError(t, <-stopped)
 	})
 }
 
-func (b *broker) Notifier() relaytest.Notifier { return b.bells[0] }
-func (b *broker) Other() relaytest.Notifier    { return b.bells[1] }
+func (b *broker) Notifier() relaytest.Notifier { return b.notifiers[0] }
+func (b *broker) Other() relaytest.Notifier    { return b.notifiers[1] }

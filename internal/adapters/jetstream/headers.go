@@ -33,8 +33,8 @@ const (
 	// and control messages. The id is empty if the log's row is gone.
 	headerProgress = "Outbox-Progress"
 
-	headerParked = "Outbox-Parked" // of a control message: why the event at its progress was parked
-	headerKept   = "Outbox-Kept"   // of a control message: the sequence of our last message before it
+	headerParked  = "Outbox-Parked" // of a control message: why the event at its progress was parked
+	headerLastOwn = "Outbox-Kept"   // of a control message: the sequence of our last message before it
 
 	specVersion = "1.0"
 	contentType = "application/json"
@@ -164,7 +164,7 @@ func metaOf(header nats.Header) relay.MessageMeta {
 	case isEvent:
 		return relay.MessageMeta{Own: true, Progress: progress, Event: event, Redriven: true}
 	}
-	kept, err := strconv.ParseUint(header.Get(headerKept), 10, 64)
+	kept, err := strconv.ParseUint(header.Get(headerLastOwn), 10, 64)
 	if err != nil {
 		kept = math.MaxUint64 // the header is missing or unreadable
 	}
@@ -230,9 +230,9 @@ func refusal(entry outbox.Entry, headers int, limits limits) string {
 	case len(entry.Subject) > maxSubject:
 		return "its subject is longer than " + strconv.Itoa(maxSubject) + " bytes"
 	case !literal(entry.Subject):
-		return "its subject " + strconv.Quote(entry.Subject) + " is not one to publish to"
+		return "its subject " + strconv.Quote(entry.Subject) + " is not valid: it has an empty token, a wildcard or white space"
 	case entry.Subject == controlSubject(limits.stream):
-		return "its subject " + entry.Subject + " is that of the engine's own notices, which no subscriber gets"
+		return "its subject " + entry.Subject + " is reserved for the relay's control messages"
 	case !coveredByAny(entry.Subject, limits.subjects):
 		return "its subject " + entry.Subject + " is not one of stream " + limits.stream + " (" + strings.Join(limits.subjects, ", ") + ")"
 	}

@@ -46,7 +46,7 @@ func TestHeadersRoundTrip(t *testing.T) {
 		}
 		message, size = jetstream.EncodeRedriven(entry, at)
 		require.Equal(t, message.Size(), len(message.Subject)+size+len(message.Data))
-		require.Equal(t, relay.MessageMeta{Own: true, Progress: at, Event: entry.Position, Redriven: true}, jetstream.StampOf(message.Header))
+		require.Equal(t, relay.MessageMeta{Own: true, Progress: at, Event: entry.Position, Redriven: true}, jetstream.MetaOf(message.Header))
 		read, err = jetstream.Decode(message.Subject, message.Header, message.Data)
 		require.NoError(t, err)
 		require.Equal(t, entry, read, "a redriven event is read as any other")

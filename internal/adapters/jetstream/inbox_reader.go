@@ -35,7 +35,7 @@ type ReaderOptions struct {
 // Reader reads the stream for one copy of a subscriber, by direct gets. It leaves nothing behind at the broker. Any server with a replica
 // of the stream may answer Read. The stream's leader answers State.
 type Reader struct {
-	direct
+	directReader
 	o              ReaderOptions
 	subscription   *nats.Subscription
 	stored         chan struct{}
@@ -48,9 +48,10 @@ var _ inbox.Stream = (*Reader)(nil)
 // NewReader returns a reader, and does not wait for the broker. The caller closes the reader.
 func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
 	if !validSubscriber.MatchString(o.Subscriber) {
-		return nil, fault.New(fault.Invalid, "invalid_subscriber", "a subscriber id has 1 to 64 letters, digits, - and _, unlike %q", o.Subscriber)
+		return nil, fault.New(fault.Invalid, "invalid_subscriber", "the subscriber id %q is not valid: use 1 to 64 letters, digits, - and _",
+			o.Subscriber)
 	}
-	r := &Reader{direct: newDirect(nc, o.Stream), o: o, stored: make(chan struct{}, 1)}
+	r := &Reader{directReader: newDirectReader(nc, o.Stream), o: o, stored: make(chan struct{}, 1)}
 	subscription, err := nc.Subscribe(storedSubject(o.Stream), func(*nats.Msg) { signal(r.stored) })
 	if err != nil {
 		return nil, ErrUnavailable.With("cannot listen for signals of stream %s", o.Stream).Wrap(err)
@@ -62,7 +63,7 @@ func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
 // NewStateReader returns a reader for people who look at a stream. It belongs to no subscriber, Stored never gets a signal, and it needs no
 // Close.
 func NewStateReader(nc *nats.Conn, stream string, logger *slog.Logger) *Reader {
-	return &Reader{direct: newDirect(nc, stream), o: ReaderOptions{Stream: stream, Logger: logger}, stored: make(chan struct{})}
+	return &Reader{directReader: newDirectReader(nc, stream), o: ReaderOptions{Stream: stream, Logger: logger}, stored: make(chan struct{})}
 }
 
 // Close ends the signals of Stored.
@@ -174,8 +175,8 @@ func (r *Reader) LegacyConsumer(ctx context.Context) (former inbox.LegacyConsume
 		return inbox.LegacyConsumer{}, false, inbox.ErrNoStream.With("stream %s does not exist yet", r.o.Stream)
 	case errors.Is(err, nats.ErrPermissionViolation):
 		r.warnedNoFormer.Do(func() {
-			r.o.Logger.Warn("the subscriber may not look for the consumer of a former version, and takes it for missing", "subscriber", r.o.Subscriber,
-				"error", err)
+			r.o.Logger.Warn("the NATS user may not read the consumer of an earlier version of this subscriber, which starts as if there were no such "+
+				"consumer: allow the request to the user, if there may be one", "subscriber", r.o.Subscriber, "error", err)
 		})
 		return inbox.LegacyConsumer{}, false, nil
 	case err != nil:

@@ -39,9 +39,9 @@ func (a answer) message(to string) *nats.Msg {
 	return &nats.Msg{Subject: to, Header: header, Data: []byte("x")}
 }
 
-// TestReadNoticesWhatIsLost checks reads whose answers come from the test instead of the server. A read fails unless each
+// TestReadFailsIfAMessageIsLost checks reads whose answers come from the test instead of the server. A read fails unless each
 // message names the sequence of the message before, and the end names the last sequence.
-func TestReadNoticesWhatIsLost(t *testing.T) {
+func TestReadFailsIfAMessageIsLost(t *testing.T) {
 	b := newBroker(t)
 	var given []answer
 	server := b.connect()
@@ -62,7 +62,7 @@ func TestReadNoticesWhatIsLost(t *testing.T) {
 		given = slices.Delete(slices.Clone(whole), missing, missing+1)
 		_, err = reader.Read(t.Context(), 3, everything)
 		requireOutage(t, err)
-		require.ErrorContains(t, err, "is not all that was sent")
+		require.ErrorContains(t, err, "were lost on the way")
 	}
 	for what, bad := range map[string][]answer{
 		"before the first":  {{sequence: 2}, {previous: 2, status: "204"}},
@@ -177,7 +177,7 @@ func TestDenied(t *testing.T) {
 		_, err = unheard.Publish(t.Context(), uint64(20+i), relaytest.NewEntries(20, 1)) //nolint:gosec // not negative
 		require.NoError(t, err)
 	}
-	require.LessOrEqual(t, mute.Stats().OutMsgs-before, uint64(30+2), "the bell rests while it is denied")
+	require.LessOrEqual(t, mute.Stats().OutMsgs-before, uint64(30+2), "no notification is sent while the broker denies them")
 	require.Equal(t, 1, denials.lines("outboxie.ORDERS.stored"))
 }
 

@@ -95,10 +95,10 @@ func TestReaderHearsItsOwnProcess(t *testing.T) {
 	}
 }
 
-// TestRings checks that the publisher sends one notification for each append that stored something, and otherwise none.
-func TestRings(t *testing.T) {
+// TestOneNotificationPerAppend checks that the publisher sends one notification for each append that stored something, and otherwise none.
+func TestOneNotificationPerAppend(t *testing.T) {
 	r := newReading(t)
-	rings, err := r.connect().SubscribeSync("outboxie.ORDERS.stored")
+	notifications, err := r.connect().SubscribeSync("outboxie.ORDERS.stored")
 	require.NoError(t, err)
 	r.settled(t)
 	r.Append(t, relaytest.NewEntries(0, 1)...)
@@ -108,12 +108,12 @@ func TestRings(t *testing.T) {
 	_, err = r.publisher.Look(t.Context())
 	require.NoError(t, err)
 	for range 2 {
-		_, err = rings.NextMsg(patience)
+		_, err = notifications.NextMsg(patience)
 		require.NoError(t, err)
 	}
-	_, err = rings.NextMsg(100 * time.Millisecond)
+	_, err = notifications.NextMsg(100 * time.Millisecond)
 	require.ErrorIs(t, err, nats.ErrTimeout)
-	require.EqualValues(t, 2006, r.info().State.LastSeq, "rings are not stored")
+	require.EqualValues(t, 2006, r.info().State.LastSeq, "notifications are not stored")
 }
 
 // logged keeps what a logger writes.

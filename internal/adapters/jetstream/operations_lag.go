@@ -13,7 +13,7 @@ import (
 
 // SubscriberLags measures how far the subscribers of a stream are behind, whether they run or not.
 type SubscriberLags struct {
-	direct
+	directReader
 	js jetstream.JetStream
 }
 
@@ -23,7 +23,7 @@ func NewSubscriberLags(nc *nats.Conn, stream string) (*SubscriberLags, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &SubscriberLags{direct: newDirect(nc, stream), js: js}, nil
+	return &SubscriberLags{directReader: newDirectReader(nc, stream), js: js}, nil
 }
 
 // LagOf returns how many events the stream holds after a sequence, and the age of the first of them, by the broker's clock and this
@@ -81,10 +81,10 @@ func (c *SubscriberLags) oldest(ctx context.Context, info *jetstream.ConsumerInf
 
 var _ operations.StreamLags = (*SubscriberLags)(nil)
 
-// LagsOf returns the lag of each subscriber in places. It makes one request, and one more for each subscriber. If a subscriber's progress
+// LagsOf returns the lag of each subscriber in progress. It makes one request, and one more for each subscriber. If a subscriber's progress
 // belongs to an earlier stream of this name, LagsOf counts all events of the present stream.
-func (c *SubscriberLags) LagsOf(ctx context.Context, places []operations.SubscriberProgress) ([]operations.Lag, error) {
-	if len(places) == 0 {
+func (c *SubscriberLags) LagsOf(ctx context.Context, progress []operations.SubscriberProgress) ([]operations.Lag, error) {
+	if len(progress) == 0 {
 		return nil, nil
 	}
 	stream, err := c.js.Stream(ctx, c.stream)
@@ -94,13 +94,13 @@ func (c *SubscriberLags) LagsOf(ctx context.Context, places []operations.Subscri
 	if err != nil {
 		return nil, classify(ctx, err)
 	}
-	lags := make([]operations.Lag, 0, len(places))
-	for _, place := range places {
-		sequence := place.Sequence
-		if place.Stream != identity(stream.CachedInfo().Created) {
+	lags := make([]operations.Lag, 0, len(progress))
+	for _, subscriber := range progress {
+		sequence := subscriber.Sequence
+		if subscriber.Stream != identity(stream.CachedInfo().Created) {
 			sequence = 0
 		}
-		lag := operations.Lag{Subscriber: place.Subscriber}
+		lag := operations.Lag{Subscriber: subscriber.Subscriber}
 		if lag.Events, lag.Oldest, err = c.LagOf(ctx, sequence); err != nil {
 			return nil, err
 		}

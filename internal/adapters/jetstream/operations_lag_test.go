@@ -68,7 +68,7 @@ func TestLags(t *testing.T) {
 	require.NoError(t, take(t, former).DoubleAck(t.Context()))
 	require.EqualValues(t, 1, lags(t, consumers)[0].Events)
 	require.NoError(t, take(t, former).DoubleAck(t.Context()))
-	require.Equal(t, []operations.Lag{{Subscriber: subscribe}}, lags(t, consumers), "the notice is no event")
+	require.Equal(t, []operations.Lag{{Subscriber: subscribe}}, lags(t, consumers), "the control message is no event")
 
 	b.Disconnect(t)
 	_, err = consumers.Lags(t.Context())

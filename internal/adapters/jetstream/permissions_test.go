@@ -69,7 +69,7 @@ func TestSubscribersRights(t *testing.T) {
 	select {
 	case <-reader.Stored():
 	case <-time.After(patience):
-		require.Fail(t, "the bell does not cross accounts")
+		require.Fail(t, "notifications do not cross accounts")
 	}
 	messages, err := reader.Read(t.Context(), 1, inbox.ReadLimit{Count: 1000, Bytes: 8 << 20})
 	require.NoError(t, err)
@@ -87,14 +87,7 @@ func TestSubscribersRights(t *testing.T) {
 	_, found, err = reader.LegacyConsumer(t.Context())
 	require.NoError(t, err)
 	require.True(t, found)
-	_, err = admin.Publish(t.Context(), "orders.stray", nil)
-	require.NoError(t, err)
-	many := &nats.Msg{Subject: "orders.stray", Header: nats.Header{}} // enough headers that the reader asks the stream's leader
-	for i := range 200 {
-		many.Header.Set(fmt.Sprint("Header-", i), "x")
-	}
-	_, err = admin.PublishMsg(t.Context(), many)
-	require.NoError(t, err)
+	publishStrays(t, admin)
 	messages, err = reader.Read(t.Context(), 1000, everything)
 	require.NoError(t, err)
 	require.Len(t, messages, 3)
@@ -107,15 +100,34 @@ func TestSubscribersRights(t *testing.T) {
 	require.EqualValues(t, 3, events)
 	require.NoError(t, relay.LastError())
 
+	forbidDirectGets(t, admin)
+	start = time.Now()
+	_, err = reader.Read(t.Context(), 1, everything)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err))
+	require.ErrorContains(t, err, "allow_direct")
+	t.Logf("without direct gets: %v after %s", err, time.Since(start))
+}
+
+// publishStrays publishes two messages that do not come from the relay. The second one has so many headers that a reader asks the stream's
+// leader.
+func publishStrays(t *testing.T, admin natsjs.JetStream) {
+	t.Helper()
+	_, err := admin.Publish(t.Context(), "orders.stray", nil)
+	require.NoError(t, err)
+	many := &nats.Msg{Subject: "orders.stray", Header: nats.Header{}}
+	for i := range 200 {
+		many.Header.Set(fmt.Sprint("Header-", i), "x")
+	}
+	_, err = admin.PublishMsg(t.Context(), many)
+	require.NoError(t, err)
+}
+
+func forbidDirectGets(t *testing.T, admin natsjs.JetStream) {
+	t.Helper()
 	config, err := admin.Stream(t.Context(), stream)
 	require.NoError(t, err)
 	closed := config.CachedInfo().Config
 	closed.AllowDirect = false
 	_, err = admin.UpdateStream(t.Context(), closed)
 	require.NoError(t, err)
-	start = time.Now()
-	_, err = reader.Read(t.Context(), 1, everything)
-	require.Equal(t, fault.Unavailable, fault.KindOf(err))
-	require.ErrorContains(t, err, "allow_direct")
-	t.Logf("without direct gets: %v after %s", err, time.Since(start))
 }

@@ -18,7 +18,7 @@ import (
 // Finder asks the stream's leader. The client's own GetMsg would ask any replica, and could mistake a stored status header for an answer of
 // the server.
 type Finder struct {
-	direct
+	directReader
 	js jetstream.JetStream
 }
 
@@ -30,7 +30,7 @@ func NewFinder(nc *nats.Conn, o PublisherOptions) (*Finder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Finder{direct: newDirect(nc, o.Stream), js: js}, nil
+	return &Finder{directReader: newDirectReader(nc, o.Stream), js: js}, nil
 }
 
 // Find may miss an event if an operator has moved the relay back, because then the progress falls at one point of the stream. Find never

@@ -18,10 +18,10 @@ import (
 
 // TestWakeUpsAreNotStored checks that the stream does not store wake-ups: they would be foreign messages at the tail.
 func TestWakeUpsAreNotStored(t *testing.T) {
-	b := newBells(t)
+	b := newNotifiers(t)
 	publisher := b.opened()
 	b.Notifier().Notify()
-	requireRung(t, b.Other())
+	requireNotified(t, b.Other())
 	info, err := publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
 	require.Zero(t, info.LastSequence)
@@ -29,7 +29,7 @@ func TestWakeUpsAreNotStored(t *testing.T) {
 
 // TestWakeUpsAreFew checks that many calls of Notify send at most one message every two milliseconds.
 func TestWakeUpsAreFew(t *testing.T) {
-	b := newBells(t)
+	b := newNotifiers(t)
 	heard, err := b.connect().SubscribeSync("outboxie.ORDERS.wake")
 	require.NoError(t, err)
 	b.settled(t)
@@ -52,47 +52,47 @@ func TestWakeUpsAreFew(t *testing.T) {
 // TestCallerWakesTheRelays checks that a RemoteNotifier wakes all relays, and that it does not block when its connection is
 // closed.
 func TestCallerWakesTheRelays(t *testing.T) {
-	b := newBells(t)
+	b := newNotifiers(t)
 	nc := b.connect()
 	caller := jetstream.NewRemoteNotifier(nc, "ORDERS", silent)
 	caller.Notify()
-	requireRung(t, b.Notifier())
-	requireRung(t, b.Other())
+	requireNotified(t, b.Notifier())
+	requireNotified(t, b.Other())
 	nc.Close()
 	caller.Notify()
 }
 
-// TestBellDoesNotHearItself checks that a notification wakes the notifier's own relay only once, although NATS delivers it to
+// TestNotifierIgnoresItself checks that a notification wakes the notifier's own relay only once, although NATS delivers it to
 // all instances.
-func TestBellDoesNotHearItself(t *testing.T) {
-	b := newBells(t)
+func TestNotifierIgnoresItself(t *testing.T) {
+	b := newNotifiers(t)
 	b.Notifier().Notify()
-	requireRung(t, b.Notifier())
-	requireRung(t, b.Other())
+	requireNotified(t, b.Notifier())
+	requireNotified(t, b.Other())
 	select {
 	case <-b.Notifier().Notifications():
-		require.Fail(t, "the bell heard its own call")
+		require.Fail(t, "the notifier heard its own call")
 	case <-time.After(100 * time.Millisecond):
 	}
 }
 
-// TestLastRing checks that the notification of a relay that resigns and stops still arrives.
-func TestLastRing(t *testing.T) {
-	b := newBells(t)
-	bell := jetstream.NewNotifier(b.connect(), stream, silent)
-	bell.Notify()
+// TestLastNotificationIsSent checks that the notification of a relay that resigns and stops still arrives.
+func TestLastNotificationIsSent(t *testing.T) {
+	b := newNotifiers(t)
+	notifier := jetstream.NewNotifier(b.connect(), stream, silent)
+	notifier.Notify()
 	ended, end := context.WithCancel(t.Context())
 	end()
-	require.NoError(t, bell.Run(ended))
-	requireRung(t, b.Other())
+	require.NoError(t, notifier.Run(ended))
+	requireNotified(t, b.Other())
 }
 
-func requireRung(t *testing.T, listener relay.Listener) {
+func requireNotified(t *testing.T, listener relay.Listener) {
 	t.Helper()
 	select {
 	case <-listener.Notifications():
 	case <-time.After(patience):
-		require.FailNow(t, "the ring was lost")
+		require.FailNow(t, "the notification was lost")
 	}
 }
 
@@ -110,13 +110,13 @@ func TestModule(t *testing.T) {
 	app := fxtest.New(t, jetstream.Module,
 		fx.Supply(jetstream.Options{URL: b.server.URL, Name: "module", Logger: silent},
 			jetstream.PublisherOptions{Stream: stream, Logger: silent}),
-		fx.Invoke(func(c *nats.Conn, publisher relay.Publisher, notifier relay.Notifier, listener relay.Listener, bell *jetstream.Notifier) {
+		fx.Invoke(func(c *nats.Conn, publisher relay.Publisher, port relay.Notifier, listener relay.Listener, notifier *jetstream.Notifier) {
 			nc = c
 			_, err := publisher.Open(t.Context(), 1)
 			require.NoError(t, err)
-			notifier.Notify()
-			requireRung(t, listener)
-			require.Same(t, bell, notifier)
+			port.Notify()
+			requireNotified(t, listener)
+			require.Same(t, notifier, port)
 		}),
 	)
 	app.RequireStart().RequireStop()

@@ -136,7 +136,7 @@ func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Ent
 	if err != nil {
 		return after, err
 	}
-	if config := p.config.Load(); !upToDate(*config, p.o) || len(judged(*config, p.o, refused)) > 0 {
+	if config := p.config.Load(); !upToDate(*config, p.o) || len(brokenRules(*config, p.o, refused)) > 0 {
 		return after, relay.ErrTailMoved.With("the settings of stream %s have to be brought up to date first", p.o.Stream)
 	}
 	for len(batch) > 0 {
@@ -190,11 +190,11 @@ func (p *Publisher) limits(ctx context.Context) (limits, error) {
 func encodeWithin(h *headers, entry outbox.Entry, at *outbox.Progress, limits limits) (*nats.Msg, int, error) {
 	h.clear()
 	encoded, size := h.encode(entry, at)
-	judged := size
+	counted := size
 	if at == nil { // an event that can be published must also fit when it is redriven, with one more header
-		judged += progressHeader
+		counted += progressHeader
 	}
-	if reason := refusal(entry, judged, limits); reason != "" {
+	if reason := refusal(entry, counted, limits); reason != "" {
 		return nil, 0, &relay.RefusedError{Entry: entry, Reason: reason}
 	}
 	return encoded, size + len(entry.Payload), nil
@@ -276,15 +276,15 @@ func (p *Publisher) storeBatch(
 	if err != nil {
 		return after, err
 	}
-	rooms := [2]*headers{newHeaders(), newHeaders()}
-	next, bytes, refused := encodeWithin(rooms[0], batch[0], at, limits)
+	buffers := [2]*headers{newHeaders(), newHeaders()}
+	next, bytes, refused := encodeWithin(buffers[0], batch[0], at, limits)
 	if refused != nil {
 		return after, refused
 	}
 	next.Header.Set(jetstream.ExpectedStreamHeader, p.o.Stream)
 	next.Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(after, 10))
 	for count := 1; count < min(len(batch), maxBatch) && bytes < maxBatchBytes; count++ {
-		following, size, err := encodeWithin(rooms[count%2], batch[count], at, limits)
+		following, size, err := encodeWithin(buffers[count%2], batch[count], at, limits)
 		if refused = err; refused != nil {
 			break
 		}

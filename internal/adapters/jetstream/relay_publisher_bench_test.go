@@ -92,7 +92,7 @@ func BenchmarkLoneEvent(b *testing.B) {
 		b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
 	}
 	b.Run("published only", func(b *testing.B) { measure(b, func() error { return nil }) })
-	b.Run("bell and direct get", func(b *testing.B) {
+	b.Run("notification and direct get", func(b *testing.B) {
 		reader, err := jetstream.NewReader(connect(), jetstream.ReaderOptions{Stream: stream, Subscriber: subscribe, Logger: silent})
 		require.NoError(b, err)
 		defer reader.Close()

@@ -36,7 +36,7 @@ func (p *Publisher) PublishControl(ctx context.Context, after uint64, control re
 		message, size = encodeControl(p.o.Stream, after+1, control, kept)
 	}
 	if err := p.storeOne(ctx, after, message); err != nil {
-		return after, fmt.Errorf("notice at position %d: %w", control.Position, err)
+		return after, fmt.Errorf("publish the control message for position %d: %w", control.Position, err)
 	}
 	return after + 1, nil
 }
@@ -73,7 +73,7 @@ func encodeControl(stream string, sequence uint64, control relay.ControlMessage,
 	h.add(headerTime, time.Now().UTC().Format(time.RFC3339Nano))
 	h.add(headerContentType, contentType)
 	h.add(headerProgress, progressText(control.Progress))
-	h.add(headerKept, strconv.FormatUint(control.LastOwnSequence, 10))
+	h.add(headerLastOwn, strconv.FormatUint(control.LastOwnSequence, 10))
 	if reason != "" {
 		h.add(headerParked, escape(reason))
 	}

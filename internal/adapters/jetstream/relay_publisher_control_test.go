@@ -31,15 +31,15 @@ func (b *broker) message(sequence uint64) (string, map[string]string, string) {
 	return message.Subject, header, string(message.Data)
 }
 
-// TestNoticesOnTheWire checks the subject, headers and body of control messages byte for byte, because other programs rely on
+// TestControlMessagesOnTheWire checks the subject, headers and body of control messages byte for byte, because other programs rely on
 // them.
-func TestNoticesOnTheWire(t *testing.T) {
+func TestControlMessagesOnTheWire(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
 	for i, c := range []struct {
-		notice relay.ControlMessage
-		body   string
-		header map[string]string
+		control relay.ControlMessage
+		body    string
+		header  map[string]string
 	}{
 		{
 			relay.ControlMessage{Progress: outbox.Progress{Position: 46, EventID: "ü-1"}, Parked: "100% of orders.> is\nü", LastOwnSequence: 45},
@@ -61,7 +61,7 @@ func TestNoticesOnTheWire(t *testing.T) {
 		},
 	} {
 		before := time.Now()
-		last, err := publisher.PublishControl(t.Context(), uint64(i), c.notice)
+		last, err := publisher.PublishControl(t.Context(), uint64(i), c.control)
 		require.NoError(t, err)
 		subject, header, body := b.message(last)
 		require.Equal(t, "outboxie.ORDERS.notices", subject)
@@ -75,9 +75,9 @@ func TestNoticesOnTheWire(t *testing.T) {
 	}
 }
 
-// TestNoticeIsNoEvent checks that no subscriber gets a control message as an event, and that a control message cannot be read
+// TestControlMessageIsNoEvent checks that no subscriber gets a control message as an event, and that a control message cannot be read
 // as an event.
-func TestNoticeIsNoEvent(t *testing.T) {
+func TestControlMessageIsNoEvent(t *testing.T) {
 	r := newReading(t)
 	last, err := r.publisher.PublishControl(t.Context(), 0, relay.ControlMessage{Progress: outbox.Progress{Position: 7, EventID: "e"}, Parked: "too large"})
 	require.NoError(t, err)
@@ -146,9 +146,9 @@ func TestWhatIsPublishedCanBeRedriven(t *testing.T) {
 	require.False(t, fits(largest+2, redriven), "positions have 19 digits of the 20 that there is room for")
 }
 
-// TestNoticeFitsSmallStreams checks that a control message fits into a stream with a small limit. Otherwise an event that
+// TestControlMessageFitsSmallStreams checks that a control message fits into a stream with a small limit. Otherwise an event that
 // blocks the relay could not be parked.
-func TestNoticeFitsSmallStreams(t *testing.T) {
+func TestControlMessageFitsSmallStreams(t *testing.T) {
 	for _, limit := range []int32{512, 600, 1000, 2000, 4000} {
 		b := newBroker(t)
 		publisher := b.publisher(jetstream.PublisherOptions{MaxMsgSize: limit})
@@ -157,20 +157,20 @@ func TestNoticeFitsSmallStreams(t *testing.T) {
 		reason := strings.Repeat("€ ", 1000)
 		_, err = publisher.PublishControl(t.Context(), 0, relay.ControlMessage{Progress: relaytest.NewEntries(41, 1)[0].Progress(), Parked: reason})
 		require.NoError(t, err, "%d", limit)
-		stamp, err := publisher.At(t.Context(), 1)
+		meta, err := publisher.At(t.Context(), 1)
 		require.NoError(t, err)
-		require.NotEmpty(t, stamp.Parked, "%d", limit)
-		require.True(t, strings.HasPrefix(reason, stamp.Parked), "%d: %q", limit, stamp.Parked)
+		require.NotEmpty(t, meta.Parked, "%d", limit)
+		require.True(t, strings.HasPrefix(reason, meta.Parked), "%d: %q", limit, meta.Parked)
 		_, _, body := b.message(1)
 		var read struct{ Reason string }
 		require.NoError(t, json.Unmarshal([]byte(body), &read))
-		require.Equal(t, stamp.Parked, read.Reason)
+		require.Equal(t, meta.Parked, read.Reason)
 	}
 }
 
-func TestStampsThatAreNotOurs(t *testing.T) {
+func TestHeadersThatAreNotOurs(t *testing.T) {
 	const absent = "-"
-	stamp := func(id, position, progress, parked string) relay.MessageMeta {
+	meta := func(id, position, progress, parked string) relay.MessageMeta {
 		header := nats.Header{}
 		for name, value := range map[string]string{
 			"ce-id": id, "Outbox-Position": position, "Outbox-Progress": progress, "Outbox-Parked": parked,
@@ -179,15 +179,15 @@ func TestStampsThatAreNotOurs(t *testing.T) {
 				header.Set(name, value)
 			}
 		}
-		return jetstream.StampOf(header)
+		return jetstream.MetaOf(header)
 	}
 	own := outbox.Progress{Position: 7, EventID: "e"}
 	newer := outbox.Progress{Position: 99, EventID: "newer/est"}
-	require.Equal(t, relay.MessageMeta{Own: true, Progress: own, Event: 7}, stamp("e", "7", absent, absent))
-	require.Equal(t, relay.MessageMeta{Own: true, Progress: newer, Event: 7, Redriven: true}, stamp("e", "7", "99/newer/est", absent))
-	require.Equal(t, relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 99}, Event: 7, Redriven: true}, stamp("e", "7", "99/", absent))
-	require.Equal(t, relay.MessageMeta{Own: true, Progress: newer, Parked: "too large", LastOwnSequence: math.MaxUint64}, stamp("e", absent, "99/newer/est", "too%20large"))
-	require.Equal(t, relay.MessageMeta{Own: true, LastOwnSequence: math.MaxUint64}, stamp("0-1", absent, "0/", absent))
+	require.Equal(t, relay.MessageMeta{Own: true, Progress: own, Event: 7}, meta("e", "7", absent, absent))
+	require.Equal(t, relay.MessageMeta{Own: true, Progress: newer, Event: 7, Redriven: true}, meta("e", "7", "99/newer/est", absent))
+	require.Equal(t, relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 99}, Event: 7, Redriven: true}, meta("e", "7", "99/", absent))
+	require.Equal(t, relay.MessageMeta{Own: true, Progress: newer, Parked: "too large", LastOwnSequence: math.MaxUint64}, meta("e", absent, "99/newer/est", "too%20large"))
+	require.Equal(t, relay.MessageMeta{Own: true, LastOwnSequence: math.MaxUint64}, meta("0-1", absent, "0/", absent))
 	for _, foreign := range [][4]string{
 		{absent, absent, absent, absent},
 		{"e", absent, absent, absent},
@@ -211,7 +211,7 @@ func TestStampsThatAreNotOurs(t *testing.T) {
 		{"e", absent, "99", "too large"},
 		{"e", absent, "99/newer", "100%"},
 	} {
-		require.Zero(t, stamp(foreign[0], foreign[1], foreign[2], foreign[3]), "%q", foreign)
+		require.Zero(t, meta(foreign[0], foreign[1], foreign[2], foreign[3]), "%q", foreign)
 	}
 }
 

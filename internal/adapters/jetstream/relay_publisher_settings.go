@@ -14,10 +14,10 @@ import (
 type reaction string
 
 const (
-	ours     reaction = "set by the relay"
-	harmless reaction = "harmless"
-	warned   reaction = "**warned of**"
-	refused  reaction = "**refused**"
+	setByRelay reaction = "set by the relay"
+	harmless   reaction = "harmless"
+	warned     reaction = "**warned of**"
+	refused    reaction = "**refused**"
 )
 
 // streamRule decides about one setting of the stream. A setting may have several rules. TestEveryStreamSetting fails if a setting has no
@@ -43,9 +43,9 @@ const fewer = "a subscriber that is further behind than this takes removed event
 
 // streamRules decides about every setting of a stream, in the order of the client's documentation.
 var streamRules = []streamRule{
-	{name: "name", value: "any", reaction: ours, meaning: "`STREAM_NAME`"},
+	{name: "name", value: "any", reaction: setByRelay, meaning: "`STREAM_NAME`"},
 	{name: "description", value: "any", reaction: harmless},
-	{name: "subjects", value: "without ours", reaction: ours, meaning: "`orders.>` and `outboxie.STREAM.notices` are added"},
+	{name: "subjects", value: "without ours", reaction: setByRelay, meaning: "`orders.>` and `outboxie.STREAM.notices` are added"},
 	{name: "subjects", value: "others too", reaction: harmless, meaning: "the messages there are not the relay's; subscribers of orders never see them"},
 	{
 		name: "subjects", value: "`outboxie.STREAM.wake`, by a wildcard", reaction: warned,
@@ -66,7 +66,7 @@ var streamRules = []streamRule{
 		found: func(c jetstream.StreamConfig, o PublisherOptions) bool {
 			return coveredByAny(leaderSubject(o.Stream, 1), c.Subjects)
 		},
-		meaning: "the stream also stores the questions for the leader, and answers them: a dead leader is followed late",
+		meaning: "the stream also stores and answers the questions whether the leader lives, so a dead leader is replaced only when its lease expires",
 	},
 	{
 		name: "retention", value: "`interest` or `workqueue`", reaction: refused,
@@ -83,19 +83,19 @@ var streamRules = []streamRule{
 	{
 		name: "max_bytes", value: "not as `STREAM_MAX_BYTES` says", reaction: warned,
 		found:   func(c jetstream.StreamConfig, o PublisherOptions) bool { return differs(c.MaxBytes, o.MaxBytes) },
-		meaning: "the stream's is kept, if it is larger; " + fewer,
+		meaning: "the stream keeps its own value, if that is larger; " + fewer,
 	},
 	{name: "discard", value: "`new`", reaction: harmless, meaning: "a full stream takes nothing more, and events wait in the outbox until it has room"},
 	{
 		name: "discard_new_per_subject", value: "on", reaction: refused,
 		found:   func(c jetstream.StreamConfig, _ PublisherOptions) bool { return c.DiscardNewPerSubject },
-		meaning: "a subject that is full takes no event any more, and all later events wait for it for ever",
+		meaning: "a full subject takes no more events, and all later events wait for ever",
 		repair:  editStream + "--no-discard-per-subject",
 	},
 	{
 		name: "max_age", value: "not as `STREAM_MAX_AGE` says", reaction: warned,
 		found:   func(c jetstream.StreamConfig, o PublisherOptions) bool { return differs(c.MaxAge, o.MaxAge) },
-		meaning: "the stream's is kept, if it is larger; " + fewer,
+		meaning: "the stream keeps its own value, if that is larger; " + fewer,
 	},
 	{
 		name: "max_msgs_per_subject", value: "a limit", reaction: warned,
@@ -108,18 +108,18 @@ var streamRules = []streamRule{
 		found:   func(c jetstream.StreamConfig, _ PublisherOptions) bool { return c.Storage != jetstream.FileStorage },
 		meaning: "a restart of the broker loses the stream, and the relay halts with `stream_missing`",
 	},
-	{name: "num_replicas", value: "fewer than `STREAM_REPLICAS`", reaction: ours, meaning: "it is raised"},
+	{name: "num_replicas", value: "fewer than `STREAM_REPLICAS`", reaction: setByRelay, meaning: "it is raised"},
 	{
 		name: "num_replicas", value: "more than `STREAM_REPLICAS`", reaction: warned,
 		found: func(c jetstream.StreamConfig, o PublisherOptions) bool {
 			return o.Replicas > 0 && o.Replicas < c.Replicas
 		},
-		meaning: "the stream's are kept",
+		meaning: "the stream keeps its own value",
 	},
 	{
 		name: "no_ack", value: "on", reaction: refused,
 		found:   func(c jetstream.StreamConfig, _ PublisherOptions) bool { return c.NoAck },
-		meaning: "nobody learns what was stored, so each event takes as long as an answer is waited for",
+		meaning: "the broker does not acknowledge, so the relay waits the whole timeout for each event",
 		repair:  editStream + "--ack",
 	},
 	{name: "duplicate_window", value: "any", reaction: harmless, meaning: "events carry no `Nats-Msg-Id`"},
@@ -139,7 +139,7 @@ var streamRules = []streamRule{
 	{
 		name: "sealed", value: "on", reaction: refused,
 		found:   func(c jetstream.StreamConfig, _ PublisherOptions) bool { return c.Sealed },
-		meaning: "the stream takes nothing any more, for ever",
+		meaning: "the stream never takes a message again",
 		repair:  remake,
 	},
 	{name: "deny_delete", value: "on", reaction: harmless},
@@ -162,7 +162,7 @@ var streamRules = []streamRule{
 	},
 	{name: "subject_transform", value: "of others", reaction: harmless},
 	{name: "republish", value: "any", reaction: harmless, meaning: "events are also sent to that subject, once they are stored"},
-	{name: "allow_direct", value: "off", reaction: ours, meaning: "it is switched on: subscribers read by direct gets"},
+	{name: "allow_direct", value: "off", reaction: setByRelay, meaning: "it is switched on: subscribers read by direct gets"},
 	{name: "mirror_direct", value: "any", reaction: harmless},
 	{name: "consumer_limits", value: "any", reaction: harmless, meaning: "subscribers need no consumers"},
 	{name: "metadata", value: "any", reaction: harmless},
@@ -179,7 +179,7 @@ var streamRules = []streamRule{
 		meaning: "the stream adds up numbers, and takes no events",
 		repair:  remake,
 	},
-	{name: "allow_atomic", value: "off", reaction: ours, meaning: "it is switched on. Where it stays off, a server is older than NATS " + minServer + ": **refused**"},
+	{name: "allow_atomic", value: "off", reaction: setByRelay, meaning: "it is switched on. Where it stays off, a server is older than NATS " + minServer + ": **refused**"},
 	{name: "allow_msg_schedules", value: "on", reaction: harmless, meaning: "events are never scheduled"},
 	{
 		name: "persist_mode", value: "`async`", reaction: refused,
@@ -192,8 +192,8 @@ var streamRules = []streamRule{
 	{name: "allow_batched", value: "on", reaction: harmless, meaning: "the relay sends atomic batches"},
 }
 
-// judged returns the rules with this reaction that the stream breaks.
-func judged(have jetstream.StreamConfig, o PublisherOptions, by reaction) (broken []streamRule) {
+// brokenRules returns the rules with this reaction that the stream breaks.
+func brokenRules(have jetstream.StreamConfig, o PublisherOptions, by reaction) (broken []streamRule) {
 	for _, rule := range streamRules {
 		if rule.reaction == by && rule.found != nil && rule.found(have, o) {
 			broken = append(broken, rule)

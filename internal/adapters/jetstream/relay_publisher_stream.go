@@ -179,14 +179,14 @@ func (p *Publisher) unfit(info *jetstream.StreamInfo) error {
 		return relay.ErrStreamUnfit.With("the NATS server %s that leads stream %s is version %s, which knows no atomic batches: "+
 			"upgrade every server of the cluster to %s or later", seen.leader, p.o.Stream, version, minServer)
 	}
-	if broken := judged(info.Config, p.o, refused); len(broken) > 0 {
+	if broken := brokenRules(info.Config, p.o, refused); len(broken) > 0 {
 		reasons := make([]string, 0, len(broken))
 		for _, rule := range broken {
 			reasons = append(reasons, rule.refusal(p.o.Stream))
 		}
 		return relay.ErrStreamUnfit.With("%s", strings.Join(reasons, "; "))
 	}
-	if vain := p.notKeptBy.Load(); vain != nil && *vain == *seen && !upToDate(info.Config, p.o) {
+	if notKept := p.notKeptBy.Load(); notKept != nil && *notKept == *seen && !upToDate(info.Config, p.o) {
 		return relay.ErrStreamUnfit.With("stream %s does not keep the settings that it is given (allow_atomic: %t, allow_direct: %t, subjects: %s): "+
 			"upgrade every NATS server to %s or later", p.o.Stream, info.Config.AllowAtomicPublish, info.Config.AllowDirect,
 			strings.Join(info.Config.Subjects, ", "), minServer)
@@ -206,10 +206,10 @@ func (p *Publisher) oldServer() error {
 // again and again.
 func (p *Publisher) warn(have jetstream.StreamConfig) {
 	var findings []string
-	for _, rule := range judged(have, p.o, warned) {
+	for _, rule := range brokenRules(have, p.o, warned) {
 		findings = append(findings, rule.finding(have, p.o))
 	}
-	if told := p.findings.Swap(&findings); told != nil && slices.Equal(*told, findings) {
+	if logged := p.findings.Swap(&findings); logged != nil && slices.Equal(*logged, findings) {
 		return
 	}
 	for _, finding := range findings {
@@ -225,6 +225,7 @@ func (p *Publisher) Findings() []string {
 	return nil
 }
 
+// controlSubject is the subject of control messages. Earlier versions called them notices, and existing streams have this subject.
 func controlSubject(stream string) string { return "outboxie." + stream + ".notices" }
 func wakeSubject(stream string) string    { return "outboxie." + stream + ".wake" }
 func storedSubject(stream string) string  { return "outboxie." + stream + ".stored" }

@@ -19,8 +19,8 @@ func (i *Inbox) Candidates(
 ) (ids []string, why string, err error) {
 	err = i.once(ctx, "forgettable", func(*session) error {
 		if i.log == nil || i.log.streamCreated() != stream {
-			why = fmt.Sprintf("this database is not the one whose log fills the stream of %s: nothing is forgotten, because nobody here "+
-				"knows which events that log can publish again", stream)
+			why = fmt.Sprintf("this database is not the one whose log fills the stream of %s: no inbox row is deleted, because only that "+
+				"log shows which events it can publish again", stream)
 			return nil
 		}
 		handled := i.handledBefore(subscriber, time.Now().Add(-age))

@@ -86,7 +86,7 @@ func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint
 
 func (l *Log) behind(reached outbox.Position) error {
 	if highest := max(l.highest(), reached); l.lastGiven < highest {
-		return relay.ErrSequenceBehind.With("position %d is assigned next, but %d was assigned before", l.lastGiven+1, highest)
+		return relay.ErrSequenceBehind.With("the next position is %d, but %d was given out before", l.lastGiven+1, highest)
 	}
 	return nil
 }

@@ -52,14 +52,14 @@ func (l *Log) Check(ctx context.Context, sets ...Set) error {
 	case !cache.Valid:
 		return ErrUnsafe.With("outbox.position is not an identity column, so its order is unknown: run the migrations")
 	case cache.Int64 != 1:
-		return ErrUnsafe.With("the sequence of outbox.position has CACHE %d, so positions are dealt out of order: "+
+		return ErrUnsafe.With("the sequence of outbox.position has CACHE %d, so positions are given out in another order than asked for: "+
 			"ALTER TABLE outbox ALTER COLUMN position SET CACHE 1", cache.Int64)
 	}
 	if err := l.checkSchema(ctx, sets); err != nil {
 		return err
 	}
 	if !named {
-		return ErrUnsafe.With("the sequence of outbox.position is not named %s, so nobody would notice if it went back: "+
+		return ErrUnsafe.With("the sequence of outbox.position is not named %s, so the relay would not notice that it went back: "+
 			"ALTER SEQUENCE … RENAME TO %s", sequenceName, sequenceName)
 	}
 	return nil

@@ -24,8 +24,8 @@ func (l *Log) checkSchema(ctx context.Context, sets []Set) error {
 	return nil
 }
 
-// each runs a statement. It scans each row into columns, and then calls judge.
-func (l *Log) each(ctx context.Context, columns []any, judge func() error, statement string, args ...any) error {
+// forEachRow runs a statement. It scans forEachRow row into columns, and then calls judge.
+func (l *Log) forEachRow(ctx context.Context, columns []any, judge func() error, statement string, args ...any) error {
 	rows, err := l.db.QueryContext(ctx, statement, args...)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func (l *Log) checkTables(ctx context.Context, sets []Set) error {
 		tables = slices.Concat(durableTables, serviceTables)
 	}
 	var name, kind, persistence, child, parent string
-	return l.each(ctx, []any{&name, &kind, &persistence, &child, &parent}, func() error {
+	return l.forEachRow(ctx, []any{&name, &kind, &persistence, &child, &parent}, func() error {
 		switch {
 		case kind == "":
 			return ErrUnsafe.With("the table %s does not exist: run the migrations", name)
@@ -86,7 +86,7 @@ func (l *Log) checkTables(ctx context.Context, sets []Set) error {
 			return ErrUnsafe.With("the table %[1]s inherits from outbox, so its rows show in the log with positions of their own: "+
 				"ALTER TABLE %[1]s NO INHERIT outbox", child)
 		case parent != "":
-			return ErrUnsafe.With("outbox is a partition of %[1]s, so rows get into it with positions that it did not deal: "+
+			return ErrUnsafe.With("outbox is a partition of %[1]s, so rows get into it with positions that it did not give out: "+
 				"ALTER TABLE %[1]s DETACH PARTITION outbox", parent)
 		}
 		return nil
@@ -107,7 +107,7 @@ func (l *Log) checkColumns(ctx context.Context) error {
 	var name, kind, identity, generated string
 	var notNull bool
 	found := make(map[string]bool)
-	err := l.each(ctx, []any{&name, &kind, &notNull, &identity, &generated}, func() error {
+	err := l.forEachRow(ctx, []any{&name, &kind, &notNull, &identity, &generated}, func() error {
 		want, ours := logColumns[name]
 		found[name] = true
 		const alter = "ALTER TABLE outbox ALTER COLUMN "
@@ -179,7 +179,7 @@ func (l *Log) checkKeys(ctx context.Context) error {
 	var valid bool
 	found := make(map[string]bool) // the table and columns of each valid index
 	invalid := make(map[string]string)
-	err := l.each(ctx, []any{&table, &index, &valid, &columns}, func() error {
+	err := l.forEachRow(ctx, []any{&table, &index, &valid, &columns}, func() error {
 		if what := table + " " + columns; valid {
 			found[what] = true
 		} else {
@@ -219,7 +219,7 @@ func (l *Log) checkTriggers(ctx context.Context) error {
 	var kind int
 	var enabled bool
 	guarded := false
-	err := l.each(ctx, []any{&name, &kind, &enabled}, func() error {
+	err := l.forEachRow(ctx, []any{&name, &kind, &enabled}, func() error {
 		const beforeRow = 1 | 2
 		guard := strings.Trim(name, `"`) == appendOnly // a session may quote all identifiers
 		switch {
@@ -243,7 +243,7 @@ func (l *Log) checkTriggers(ctx context.Context) error {
 
 func (l *Log) checkRules(ctx context.Context) error {
 	var name string
-	return l.each(ctx, []any{&name}, func() error {
+	return l.forEachRow(ctx, []any{&name}, func() error {
 		return ErrUnsafe.With("the rule %[1]s rewrites statements on the outbox, so that events can be changed or left out: "+
 			"DROP RULE %[1]s ON outbox", name)
 	}, "SELECT quote_ident(rulename) FROM pg_rewrite WHERE ev_class = to_regclass('outbox') AND ev_enabled <> 'D' ORDER BY rulename")
@@ -261,8 +261,8 @@ func (l *Log) checkPositions(ctx context.Context) error {
 	if err == nil && lowest.Valid {
 		err = ErrUnsafe.With("the outbox has a row at position %d, and the relay reads from 1 on, so its event is never published: "+
 			"WITH gone AS (DELETE FROM outbox WHERE position < 1 RETURNING *) INSERT INTO outbox (event_id, aggregate_type, aggregate_id, "+
-			"aggregate_version, event_type, subject, headers, payload) SELECT event_id, aggregate_type, aggregate_id, aggregate_version, "+
-			"event_type, subject, headers, payload FROM gone ORDER BY position", lowest.Int64)
+			"aggregate_version, event_type, subject, headers, payload, recorded_at) SELECT event_id, aggregate_type, aggregate_id, "+
+			"aggregate_version, event_type, subject, headers, payload, recorded_at FROM gone ORDER BY position", lowest.Int64)
 	}
 	return err
 }

@@ -3,10 +3,12 @@ package postgres_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // unsafeSchemas are changes to the schema that break the outbox, with the finding that Check must report for each.
@@ -141,4 +143,20 @@ func TestLogTakesOtherSchemas(t *testing.T) {
 		exec(t, h.others, harmless)
 		require.NoError(t, h.log.Check(t.Context()), harmless)
 	}
+}
+
+// TestRowsBelowTheFirstPositionKeepTheirTime checks that the statement which Check prints moves such a row with the time at which it was
+// recorded.
+func TestRowsBelowTheFirstPositionKeepTheirTime(t *testing.T) {
+	h := newHarness(t)
+	exec(t, h.others, `ALTER TABLE outbox DROP CONSTRAINT outbox_position_check;
+		INSERT INTO outbox (position, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload, recorded_at)
+		OVERRIDING SYSTEM VALUE VALUES (-3, gen_random_uuid(), 'order', 'a', 1, 't', 'orders.x', '{}', '2001-02-03 04:05:06Z')`)
+	err := h.log.Check(t.Context())
+	require.ErrorIs(t, err, postgres.ErrUnsafe)
+	exec(t, h.others, err.Error()[strings.LastIndex(err.Error(), ": ")+2:])
+	found, err := h.relayAdmin().List(t.Context(), operations.EventFilter{Limit: 2})
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.True(t, found[0].RecordedAt.Equal(time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)), "%v", found[0].RecordedAt)
 }

@@ -54,7 +54,7 @@ func parseAddress(text string) (*pgx.ConnConfig, error) {
 	for variable, name := range protectingVariables {
 		hidden = append(hidden, variable)
 		if value := os.Getenv(variable); value != "" && !strings.Contains(text, name) {
-			return nil, ErrURL.With("%[1]s is %[2]s, and DATABASE_URL says nothing about it, which alone decides how to connect: write "+
+			return nil, ErrURL.With("%[1]s is set to %[2]s, but only DATABASE_URL decides how to connect, and it does not set %[3]s: write "+
 				"%[3]s=%[2]s into DATABASE_URL, or unset %[1]s", variable, value, name)
 		}
 	}

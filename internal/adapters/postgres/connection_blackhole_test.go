@@ -88,7 +88,7 @@ func TestEveryCallEnds(t *testing.T) {
 		})
 	}
 	inside.end(t)
-	// The server ends sessions whose clients are gone. The new connections need their places.
+	// The server ends sessions whose clients are gone. The new connections need the free slots.
 	exec(t, open(t, postgres.Options{URL: direct}), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 		WHERE datname = current_database() AND pid <> pg_backend_pid()`)
 	proxy.Restore()

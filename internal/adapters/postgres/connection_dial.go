@@ -12,7 +12,7 @@ const (
 	keepAliveInterval = 5 * time.Second  // between probes
 	keepAliveCount    = 3                // probes without an answer that end the connection
 
-	unacknowledged = 10 * time.Second // how long sent data may wait for the acknowledgement of the other end's kernel; only Linux can set it
+	ackTimeout = 10 * time.Second // how long sent data may wait for the acknowledgement of the other end's kernel; only Linux can set it
 )
 
 // newDialer returns a dialer for TCP and for Unix sockets.

@@ -29,7 +29,7 @@ func TestTheKernelGivesDeadConnectionsUp(t *testing.T) {
 	}))
 	require.NoError(t, err)
 	require.Equal(t, map[int]int{
-		unix.TCP_USER_TIMEOUT: int(postgres.Unacknowledged.Milliseconds()),
+		unix.TCP_USER_TIMEOUT: int(postgres.AckTimeout.Milliseconds()),
 		unix.TCP_KEEPIDLE:     15, unix.TCP_KEEPINTVL: 5, unix.TCP_KEEPCNT: 3,
 	}, got)
 }

@@ -65,7 +65,8 @@ func sessionCure(reported *pgconn.PgError, config *pgconn.Config) string {
 			"file), or set the password with ALTER ROLE " + config.User + " PASSWORD …"
 	case "28000":
 		return "the server does not let the role " + config.User + " in: make the role with LOGIN, let it in from this address with a " +
-			"line in pg_hba.conf, or encrypt and certify as that asks (sslmode, sslcert and sslkey in DATABASE_URL)"
+			"line in pg_hba.conf, or use the encryption and the certificate that pg_hba.conf requires (sslmode, sslcert and " +
+			"sslkey in DATABASE_URL)"
 	case "3D000":
 		return "there is no database " + config.Database + ": correct DATABASE_URL, or make it with createdb --encoding=UTF8 --template=template0 " +
 			config.Database
@@ -111,7 +112,8 @@ func transportCure(err error) string {
 	text := err.Error()
 	switch {
 	case strings.Contains(text, "server refused TLS connection"):
-		return "the server speaks no TLS, and sslmode in DATABASE_URL demands it: set ssl = on at the server, or sslmode=disable where nobody listens"
+		return "the server does not offer TLS, and sslmode in DATABASE_URL demands it: set ssl = on at the server, or on a trusted " +
+			"network sslmode=disable"
 	case errors.As(err, &untrusted), errors.As(err, &authority), errors.As(err, &name), errors.As(err, &invalid):
 		return "the server's certificate is not trusted: name its authority with sslrootcert in DATABASE_URL, and the host as the certificate does"
 	case alert.MatchString(text):

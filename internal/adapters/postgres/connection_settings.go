@@ -19,28 +19,28 @@ import (
 // A pooler accepts only the settings that it keeps for each client separately. Behind a pooler the other settings are left out, and the
 // statements do not depend on them: see openedStatement.
 var (
-	// kept are the settings for text that every pooler keeps for each client separately.
-	kept = map[string]string{
+	// textSettings are the settings for text that every pooler keeps for each client separately.
+	textSettings = map[string]string{
 		"client_encoding": "UTF8", "datestyle": "ISO, MDY", "timezone": "UTC", "standard_conforming_strings": "on",
 	}
 
-	// fixed are further settings on which the statements and the reading of their answers depend. DATABASE_URL cannot change them.
-	fixed = map[string]string{
+	// fixedSettings are further settings on which the statements and the reading of their answers depend. DATABASE_URL cannot change them.
+	fixedSettings = map[string]string{
 		"array_nulls": "on", "backslash_quote": "safe_encoding", "bytea_output": "hex", "extra_float_digits": "1",
 		"intervalstyle": "postgres", "quote_all_identifiers": "off", "transform_null_equals": "off", "row_security": "on",
 		"default_transaction_isolation": "read committed", "default_transaction_deferrable": "off", "check_function_bodies": "on",
 	}
 
-	// usual are settings that DATABASE_URL may change. The program bounds its statements and transactions itself, so the timeouts of the
+	// defaultSettings are settings that DATABASE_URL may change. The program bounds its statements and transactions itself, so the timeouts of the
 	// database are off. jit is off because of the relay's statements. Over a large outbox the planner expects some of them to read many
 	// rows, although they read few. To compile such a statement takes up to a second.
-	usual = map[string]string{
+	defaultSettings = map[string]string{
 		"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
 		"plan_cache_mode": "auto", "jit": "off",
 	}
 
-	// newer are like usual, but some versions of the server do not know them. So they are set after the session has begun.
-	newer = map[string]string{"idle_session_timeout": "0", "transaction_timeout": "0"}
+	// recentSettings are like usual, but some versions of the server do not know them. So they are set after the session has begun.
+	recentSettings = map[string]string{"idle_session_timeout": "0", "transaction_timeout": "0"}
 )
 
 // unusable are settings with which the program could never work, if DATABASE_URL turns them on. Each has the reason for the error text.
@@ -61,7 +61,7 @@ func applySettings(config *pgx.ConnConfig) (direct, pooled map[string]string, er
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, pins := range []map[string]string{kept, fixed} {
+	for _, pins := range []map[string]string{textSettings, fixedSettings} {
 		for name, value := range pins {
 			if own, set := given[name]; set && !sameSetting(own, value) {
 				return nil, nil, ErrURL.With("DATABASE_URL sets %s to %s, and the program depends on %s: leave it out", name, own, value)
@@ -74,10 +74,10 @@ func applySettings(config *pgx.ConnConfig) (direct, pooled map[string]string, er
 		}
 	}
 	pooled = maps.Clone(given)
-	maps.Copy(pooled, kept)
-	direct = maps.Clone(usual)
+	maps.Copy(pooled, textSettings)
+	direct = maps.Clone(defaultSettings)
 	maps.Copy(direct, pooled)
-	maps.Copy(direct, fixed)
+	maps.Copy(direct, fixedSettings)
 	return direct, pooled, nil
 }
 
@@ -189,7 +189,7 @@ func checkFormat(conn *pgconn.PgConn, database string) error {
 		return err
 	}
 	if encoding := conn.ParameterStatus("server_encoding"); encoding != "" && encoding != "UTF8" {
-		return ErrEncoding.With("the encoding of the database %[1]s is %[2]s, which cannot hold every payload, or does not check it: make a "+
+		return ErrEncoding.With("the encoding of the database %[1]s is %[2]s, which cannot store every payload, or does not validate text: make a "+
 			"database with createdb --encoding=UTF8 --template=template0, restore a dump of %[1]s into it, and name it in DATABASE_URL",
 			database, encoding)
 	}
@@ -232,7 +232,7 @@ func openedStatement(direct bool, given map[string]string) string {
 		`CASE WHEN pg_catalog.current_setting('synchronous_commit') = 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', false) END`,
 		`CASE WHEN pg_catalog.current_setting('search_path') !~ 'pg_temp'
 			THEN pg_catalog.set_config('search_path', pg_catalog.current_setting('search_path') || ', pg_temp', false) END`)
-	for name, value := range newer {
+	for name, value := range recentSettings {
 		if _, set := given[name]; !set {
 			columns = append(columns, fmt.Sprintf(`CASE WHEN pg_catalog.current_setting('%[1]s', true) IS NOT NULL
 			THEN pg_catalog.set_config('%[1]s', '%[2]s', false) END`, name, value))

@@ -171,12 +171,12 @@ func mainPath(t *testing.T, db *bun.DB) {
 	require.NoError(t, elector.Resign(ctx, term))
 
 	subscriberPath(t, newInbox(db), entry)
-	desk := postgres.NewRelayAdmin(db, relayName, "STREAM")
-	_, err = desk.Status(ctx)
+	admin := postgres.NewRelayAdmin(db, relayName, "STREAM")
+	_, err = admin.Status(ctx)
 	require.NoError(t, err)
-	_, err = desk.Measure(ctx, 0)
+	_, err = admin.Measure(ctx, 0)
 	require.NoError(t, err)
-	listed, err := desk.List(ctx, operations.EventFilter{Limit: 10})
+	listed, err := admin.List(ctx, operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, listed, 1)
 }

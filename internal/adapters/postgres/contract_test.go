@@ -37,7 +37,7 @@ func TestRetention(t *testing.T) {
 	relaytest.TestRetention(t, func(t *testing.T) relaytest.RetentionHarness { return newHarness(t) })
 }
 
-func TestBench(t *testing.T) {
+func TestRelayRepair(t *testing.T) {
 	operationstest.TestRelayRepair(t, func(t *testing.T) operationstest.RelayRepairHarness { return newHarness(t) })
 }
 
@@ -54,7 +54,7 @@ func (h haltsHarness) InstanceHalts(instance string) relay.InstanceHalts {
 
 func (h haltsHarness) Reported(t *testing.T) []operations.InstanceHalt {
 	t.Helper()
-	status, err := h.desk().Status(t.Context())
+	status, err := h.relayAdmin().Status(t.Context())
 	require.NoError(t, err)
 	return status.HaltedInstances
 }
@@ -67,7 +67,7 @@ func (h haltsHarness) Age(t *testing.T, by time.Duration) {
 	require.NoError(t, err)
 }
 
-func TestJournal(t *testing.T) {
+func TestEventLog(t *testing.T) {
 	operationstest.TestEventLog(t, func(t *testing.T) operationstest.EventLogHarness { return newHarness(t) })
 }
 

@@ -31,5 +31,5 @@ func HandleSafely(ctx context.Context, handler inbox.Handler, tx inbox.Tx, entry
 	return handleSafely(ctx, handler, tx, entry)
 }
 
-// OpensLate is withLateBegin.
-var OpensLate = withLateBegin
+// WithLateBegin is withLateBegin.
+var WithLateBegin = withLateBegin

@@ -4,19 +4,19 @@ import "context"
 
 // These statements must not cost more when there are more dead letters.
 const (
-	HeadStatement        = headStatement
-	LettersStatement     = lettersStatement
-	NoteTurnsStatement   = promoteHeadsStatement
-	NoteTurnStatement    = promoteHeadStatement
-	ForgettableStatement = forgettableStatement
-	ForgetStatement      = forgetStatement
-	UndecidedStatement   = undecidedStatement
+	HeadStatement         = headStatement
+	LettersStatement      = lettersStatement
+	PromoteHeadsStatement = promoteHeadsStatement
+	PromoteHeadStatement  = promoteHeadStatement
+	ForgettableStatement  = forgettableStatement
+	ForgetStatement       = forgetStatement
+	UndecidedStatement    = undecidedStatement
 )
 
-// TurnsAtOnce is how many aggregates NoteTurns looks at in one call.
-const TurnsAtOnce = headsAtOnce
+// HeadsAtOnce is how many aggregates PromoteHeads looks at in one call.
+const HeadsAtOnce = headsAtOnce
 
-// NoteTurns exports promoteHeads.
-func (i *Inbox) NoteTurns(ctx context.Context, subscriber string) (int, error) {
+// PromoteHeads exports promoteHeads.
+func (i *Inbox) PromoteHeads(ctx context.Context, subscriber string) (int, error) {
 	return i.promoteHeads(ctx, subscriber)
 }

@@ -18,17 +18,17 @@ func (l *Log) IgnoreWriters() {
 // WarnAfter sets how long the log waits before it reports the wait.
 func (l *Log) WarnAfter(wait time.Duration) { l.warnAfter = wait }
 
-// AnswerWithin sets the time limit of a statement.
-func (l *Log) AnswerWithin(bound time.Duration) { l.within = bound }
+// SetStatementTimeout sets the time limit of a statement.
+func (l *Log) SetStatementTimeout(bound time.Duration) { l.within = bound }
 
-// AnswerWithin sets the time limit of a statement.
-func (s *CursorStore) AnswerWithin(bound time.Duration) { s.within = bound }
+// SetStatementTimeout sets the time limit of a statement.
+func (s *CursorStore) SetStatementTimeout(bound time.Duration) { s.within = bound }
 
-// AnswerWithin sets the time limit of a statement of the relay.
-func (p *Parking) AnswerWithin(bound time.Duration) { p.within = bound }
+// SetStatementTimeout sets the time limit of a statement of the relay.
+func (p *Parking) SetStatementTimeout(bound time.Duration) { p.within = bound }
 
-// AnswerWithin sets the time limit of the statement.
-func (r *Retention) AnswerWithin(bound time.Duration) { r.within = bound }
+// SetStatementTimeout sets the time limit of the statement.
+func (r *Retention) SetStatementTimeout(bound time.Duration) { r.within = bound }
 
 // Classify exports classify.
 var Classify = classify
@@ -45,17 +45,17 @@ const (
 	OldestStatement  = oldestStatement
 )
 
-// Patience sets how long Do waits for a transaction to begin.
-func (u *UnitOfWork) Patience(wait time.Duration) { u.beginTimeout = wait }
+// SetBeginTimeout sets how long Do waits for a transaction to begin.
+func (u *UnitOfWork) SetBeginTimeout(wait time.Duration) { u.beginTimeout = wait }
 
 // NewDialer returns the dialer for connections to the database.
 var NewDialer = newDialer
 
-// Unacknowledged is how long the kernel waits for the acknowledgement of sent data.
-const Unacknowledged = unacknowledged
+// AckTimeout is how long the kernel waits for the acknowledgement of sent data.
+const AckTimeout = ackTimeout
 
-// AllowCounting gives statements the longer time limit of statements that count.
-func AllowCounting(ctx context.Context) context.Context { return allow(ctx, counting) }
+// AllowOperatorTime gives statements the longer time limit of statements that count.
+func AllowOperatorTime(ctx context.Context) context.Context { return allow(ctx, operatorTime) }
 
 // The statements that notice a sequence that went back.
 var (

@@ -90,15 +90,15 @@ func (h *harness) Store() relay.CursorStore              { return h.cursors }
 func (h *harness) Parking() relay.Parking                { return h.parking }
 func (h *harness) ParkingAdmin() operations.ParkingAdmin { return h.parking }
 func (h *harness) Retention() relay.Retention            { return postgres.NewRetention(h.db, relayName) }
-func (h *harness) RelayRepair() operations.RelayRepair   { return h.desk() }
-func (h *harness) EventLog() operations.EventLog         { return h.desk() }
+func (h *harness) RelayRepair() operations.RelayRepair   { return h.relayAdmin() }
+func (h *harness) EventLog() operations.EventLog         { return h.relayAdmin() }
 func (h *harness) TTL() time.Duration                    { return leaseTTL }
 
 func (h *harness) Elector(holder string) relay.Elector {
 	return postgres.NewElector(h.db, relayName, holder, leaseTTL)
 }
 
-func (h *harness) desk() *postgres.RelayAdmin {
+func (h *harness) relayAdmin() *postgres.RelayAdmin {
 	return postgres.NewRelayAdmin(h.db, relayName, "STREAM")
 }
 

@@ -84,7 +84,7 @@ type application struct {
 	results    []inbox.Result
 	letters    []inbox.Letter
 
-	met struct { // the events that were recorded before
+	recordedBefore struct { // the events that were recorded before
 		ids       []string
 		sequences []int64
 	}
@@ -108,7 +108,7 @@ func (a *application) run(ctx context.Context, idleTimeout time.Duration) error 
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		a.findHeld, a.handle, a.keepHeld, a.reopen, a.endFailing, a.meet, a.mark, a.count,
+		a.findHeld, a.handle, a.keepHeld, a.reopen, a.endFailing, a.updateSequences, a.mark, a.count,
 	} {
 		if err := step(ctx); err != nil {
 			return err

@@ -16,12 +16,12 @@ import (
 
 var _ inbox.Checkpoints = (*Inbox)(nil)
 
-// beginStatement locks the subscriber's row. Then it inserts the first lane, and the other lanes only if it inserted the first. A program
+// createLanesStatement locks the subscriber's row. Then it inserts the first lane, and the other lanes only if it inserted the first. A program
 // of an earlier version may insert the lanes at the same time without that lock. Then the insert of the first lane waits for that program.
 //
 // The first revision of the lanes is the number of the transaction. A subscriber of the same name may have been forgotten. Its lanes never
 // had this revision: each transaction has a higher number than earlier transactions, and each new revision takes a transaction.
-const beginStatement = `
+const createLanesStatement = `
 WITH known AS (
 	INSERT INTO subscribers AS s (subscriber) VALUES (?0)
 	ON CONFLICT (subscriber) DO UPDATE SET handler = s.handler RETURNING forgotten_at IS NOT NULL AS forgotten
@@ -38,18 +38,18 @@ SELECT forgotten FROM known`
 // CreateLanes makes all lanes in one statement.
 func (i *Inbox) CreateLanes(ctx context.Context, subscriber string, lanes int, stream string, at inbox.StreamPosition) error {
 	forgotten := false
-	err := i.db.QueryRowContext(ctx, beginStatement, subscriber, lanes, stream, int64(at.Sequence), nanoseconds(at.StoredAt), progress(at)).
+	err := i.db.QueryRowContext(ctx, createLanesStatement, subscriber, lanes, stream, int64(at.Sequence), nanoseconds(at.StoredAt), progress(at)).
 		Scan(&forgotten)
 	if err == nil && forgotten {
-		return forgot(subscriber)
+		return forgottenError(subscriber)
 	}
 	return classify(ctx, err)
 }
 
-// lookStatement returns a row for each lane, or one row without a lane. It also deletes announcements that are a minute old, except those
+// heartbeatStatement returns a row for each lane, or one row without a lane. It also deletes announcements that are a minute old, except those
 // that another copy renews or deletes at the same moment. It locks its own announcement first, and never waits for the announcement of
 // another copy. So copies do not wait for each other.
-var lookStatement = `
+var heartbeatStatement = `
 WITH announced AS (
 	INSERT INTO subscriber_copies (subscriber, instance, seen_at) VALUES (?0, ?1, clock_timestamp())
 	ON CONFLICT (subscriber, instance) DO UPDATE SET seen_at = excluded.seen_at RETURNING instance
@@ -76,7 +76,7 @@ ORDER BY l.lane`
 
 // Heartbeat runs one statement, so lanes and subscription are read at one moment.
 func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (view inbox.View, err error) {
-	rows, err := i.db.QueryContext(ctx, lookStatement, subscriber, instance)
+	rows, err := i.db.QueryContext(ctx, heartbeatStatement, subscriber, instance)
 	if err != nil {
 		return view, classify(ctx, err)
 	}

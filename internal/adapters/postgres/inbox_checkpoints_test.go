@@ -261,13 +261,13 @@ func TestLaneWaitsForNoLetter(t *testing.T) {
 	require.Equal(t, []inbox.Result{inbox.Applied}, applyAll(t, in, eventOf(3, "a")).Results)
 }
 
-// TestPlaces checks the progress of subscribers that the relay's metrics show.
-func TestPlaces(t *testing.T) {
+// TestSubscriberProgress checks the progress of subscribers that the relay's metrics show.
+func TestSubscriberProgress(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
-	places, err := h.desk().Progress(t.Context())
+	progress, err := h.relayAdmin().Progress(t.Context())
 	require.NoError(t, err)
-	require.Empty(t, places)
+	require.Empty(t, progress)
 	for _, name := range []string{emails, "Billing's ?0", "billing"} {
 		require.NoError(t, in.CreateLanes(t.Context(), name, 3, "STREAM", inbox.StreamPosition{Sequence: 10}))
 	}
@@ -278,11 +278,11 @@ func TestPlaces(t *testing.T) {
 	applyTo := inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 20}}
 	_, err = in.Apply(t.Context(), "billing", applyTo, ignore, thrice)
 	require.NoError(t, err)
-	places, err = h.desk().Progress(t.Context())
+	progress, err = h.relayAdmin().Progress(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []operations.SubscriberProgress{
 		{Subscriber: "Billing's ?0", Stream: "STREAM", Sequence: 10, Lanes: 3},
 		{Subscriber: "billing", Stream: "ANOTHER", Sequence: 4, Lanes: 3},
 		{Subscriber: emails, Stream: "STREAM", Sequence: 10, Lanes: 3},
-	}, places)
+	}, progress)
 }

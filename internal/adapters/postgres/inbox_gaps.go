@@ -56,10 +56,10 @@ const holeRows = `
 	FROM outbox_parked AS p JOIN outbox AS o ON o.position = p.position AND o.event_id = p.event_id
 	WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2 AND p.position > ?6`
 
-// lostStatement looks at the next ?7 rows of the log. It returns the rows whose messages were in the hole, if the subscriber wants the
+// holePageStatement looks at the next ?7 rows of the log. It returns the rows whose messages were in the hole, if the subscriber wants the
 // event and has not handled it. Each row also says whether there may be more rows, and up to which position the statement has looked. The
 // limit applies before everything else, so that a large hole is not read again and again.
-const lostStatement = `
+const holePageStatement = `
 WITH page AS MATERIALIZED (
 	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id FROM outbox AS o
 	WHERE o.position > greatest(?3, ?6) AND o.position < ?4 ORDER BY o.position LIMIT ?7
@@ -79,9 +79,9 @@ FROM reach LEFT JOIN (
 ) AS h ON true
 ORDER BY h.position`
 
-// goneStatement returns two numbers. The first is the number of positions after ?3 and up to ?7 whose event is neither in the log, nor
+// countRemovedStatement returns two numbers. The first is the number of positions after ?3 and up to ?7 whose event is neither in the log, nor
 // behind the hole, nor in the inbox. The second is the number of messages of the hole that the log still has.
-const goneStatement = `
+const countRemovedStatement = `
 SELECT ?7 - ?3
 	- (SELECT count(*) FROM outbox AS o WHERE o.position > ?3 AND o.position <= ?7)
 	- (SELECT count(*) FROM (
@@ -102,23 +102,23 @@ SELECT position, event_id, aggregate_type, aggregate_id, aggregate_version, even
 ) AS o WHERE before < ?1 OR before = 0 ORDER BY position`
 
 const (
-	lostPage  = 5000 // the most rows of the log that one statement looks at
-	lostPages = 20   // the most pages that one call reads
+	maxPageRows = 5000 // the most rows of the log that one statement looks at
+	maxPages    = 20   // the most pages that one call reads
 )
 
 // ReadHole reads in one snapshot, so that retention cannot remove a row between two statements. If retention has removed rows of the hole,
 // or the log is in another database, ReadHole searches the whole inbox of the subscriber. There is no index for this search.
 func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.HoleContents, err error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	var failed error
 	options := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
 	err = i.db.RunInTx(ctx, options, func(ctx context.Context, tx bun.Tx) error {
-		l := &lostRead{tx: tx, subscriber: subscriber, hole: hole, limit: limit}
+		l := &holeReader{tx: tx, subscriber: subscriber, hole: hole, limit: limit}
 		lost, failed = l.run(ctx)
 		return failed
 	})
 	if err != nil {
-		return inbox.HoleContents{}, classify(ctx, fmt.Errorf("look for what subscriber %s lost in the stream: %w", subscriber, err))
+		return inbox.HoleContents{}, classify(ctx, fmt.Errorf("read the removed events of subscriber %s from the log: %w", subscriber, err))
 	}
 	return lost, nil
 }
@@ -136,24 +136,24 @@ func reachedBy(ctx context.Context, db bun.IDB, stream string, from, to uint64) 
 	return inbox.LogCursor{OtherStream: !ours, Known: position.Valid, Position: outbox.Position(position.Int64)}, purgedTo, err
 }
 
-// lostRead is one call of ReadHole.
-type lostRead struct {
-	tx         bun.Tx
-	subscriber string
-	hole       inbox.Hole
-	limit      inbox.ReadLimit
-	until      outbox.Position // all events of the hole come before this position
-	highest    outbox.Position // the highest position of the events that were in the hole
-	unsure     bool            // nobody knows where the hole begins in the log
+// holeReader is one call of ReadHole.
+type holeReader struct {
+	tx           bun.Tx
+	subscriber   string
+	hole         inbox.Hole
+	limit        inbox.ReadLimit
+	until        outbox.Position // all events of the hole come before this position
+	highest      outbox.Position // the highest position of the events that were in the hole
+	startUnknown bool            // nobody knows where the hole begins in the log
 }
 
-func (l *lostRead) run(ctx context.Context) (lost inbox.HoleContents, err error) {
+func (l *holeReader) run(ctx context.Context) (lost inbox.HoleContents, err error) {
 	reached, purgedTo, err := reachedBy(ctx, l.tx, l.hole.Stream, l.hole.Last, l.hole.LastRead)
 	if err != nil {
 		return lost, err
 	}
 	if reached.OtherStream {
-		return l.elsewhere(ctx)
+		return l.otherDatabase(ctx)
 	}
 	if reached.Known {
 		l.hole.EndsBefore = max(l.hole.EndsBefore, reached.Position+1, l.hole.After+1)
@@ -186,9 +186,9 @@ func (l *lostRead) run(ctx context.Context) (lost inbox.HoleContents, err error)
 }
 
 // bound finds the positions between which events are missing.
-func (l *lostRead) bound(ctx context.Context) error {
+func (l *holeReader) bound(ctx context.Context) error {
 	l.until = l.hole.EndsBefore
-	if l.unsure = l.hole.After == 0; l.unsure && l.hole.Size() > 0 {
+	if l.startUnknown = l.hole.After == 0; l.startUnknown && l.hole.Size() > 0 {
 		err := l.tx.QueryRowContext(ctx, earliestStatement, l.args(0, l.hole.Size())...).Scan((*int64)(&l.hole.After))
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
@@ -200,19 +200,19 @@ func (l *lostRead) bound(ctx context.Context) error {
 	return err
 }
 
-// elsewhere returns the contents of the hole for a log in another database. The events cannot be read there.
-func (l *lostRead) elsewhere(ctx context.Context) (inbox.HoleContents, error) {
-	met := 0
+// otherDatabase returns the contents of the hole for a log in another database. The events cannot be read there.
+func (l *holeReader) otherDatabase(ctx context.Context) (inbox.HoleContents, error) {
+	handled := 0
 	err := l.tx.QueryRowContext(ctx, "SELECT count(*) FROM inbox WHERE subscriber = ? AND sequence BETWEEN ? AND ?",
-		l.subscriber, int64(l.hole.First), int64(l.hole.Last)).Scan(&met)
+		l.subscriber, int64(l.hole.First), int64(l.hole.Last)).Scan(&handled)
 	return inbox.HoleContents{
-		OtherStream: true, CompleteTo: l.hole.LastPosition(0), LostMessages: l.hole.MaxUnknown(l.hole.Size(), met),
+		OtherStream: true, CompleteTo: l.hole.LastPosition(0), LostMessages: l.hole.MaxUnknown(l.hole.Size(), handled),
 		Why: fmt.Sprintf("this database is not the one whose log fills the stream of %s", l.hole.Stream),
 	}, err
 }
 
 // args are the arguments of holeRows, followed by more.
-func (l *lostRead) args(after outbox.Position, more ...any) []any {
+func (l *holeReader) args(after outbox.Position, more ...any) []any {
 	return append([]any{
 		l.subscriber, int64(l.hole.First), int64(l.hole.Last), int64(l.hole.After), int64(l.until), pgdialect.Array(l.hole.PositionsAfter),
 		int64(after),
@@ -220,25 +220,25 @@ func (l *lostRead) args(after outbox.Position, more ...any) []any {
 }
 
 // unknown returns how many messages of the hole may have held events that neither the log nor the inbox has.
-func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, error) {
+func (l *holeReader) unknown(ctx context.Context, purgedTo outbox.Position) (int, error) {
 	last := min(purgedTo, l.hole.EndsBefore-1)
 	if last <= l.hole.After {
 		return 0, nil
 	}
 	gone, known := 0, 0
-	if err := l.tx.QueryRowContext(ctx, goneStatement, l.args(0, int64(last))...).Scan(&gone, &known); err != nil {
+	if err := l.tx.QueryRowContext(ctx, countRemovedStatement, l.args(0, int64(last))...).Scan(&gone, &known); err != nil {
 		return 0, err
 	}
-	if l.unsure {
+	if l.startUnknown {
 		known = 0 // these messages may have been in the stream before the hole
 	}
 	return l.hole.MaxUnknown(gone, known), nil
 }
 
 // choose returns the positions of the first events that the lane must get. The lane needs no other event up to the position through.
-func (l *lostRead) choose(ctx context.Context) (chosen []int64, through outbox.Position, more bool, err error) {
+func (l *holeReader) choose(ctx context.Context) (chosen []int64, through outbox.Position, more bool, err error) {
 	after := outbox.Position(0)
-	for range lostPages {
+	for range maxPages {
 		page, err := l.page(ctx, after)
 		if err != nil {
 			return nil, 0, false, err
@@ -259,17 +259,17 @@ func (l *lostRead) choose(ctx context.Context) (chosen []int64, through outbox.P
 
 // atOnce is how many rows one statement looks at: a few more than the lane has room for, times the number of lanes. It assumes that each
 // lane has about the same number of events.
-func (l *lostRead) atOnce() int { return min((l.limit.Count+1)*max(l.hole.Lanes, 1), lostPage) }
+func (l *holeReader) atOnce() int { return min((l.limit.Count+1)*max(l.hole.Lanes, 1), maxPageRows) }
 
-// lostRows is a part of the log, with the positions of the events that the lane must get.
-type lostRows struct {
+// holePage is a part of the log, with the positions of the events that the lane must get.
+type holePage struct {
 	positions []int64
 	last      outbox.Position
 	more      bool
 }
 
-func (l *lostRead) page(ctx context.Context, after outbox.Position) (page lostRows, err error) {
-	rows, err := l.tx.QueryContext(ctx, lostStatement, l.args(after, l.atOnce())...)
+func (l *holeReader) page(ctx context.Context, after outbox.Position) (page holePage, err error) {
+	rows, err := l.tx.QueryContext(ctx, holePageStatement, l.args(after, l.atOnce())...)
 	if err != nil {
 		return page, err
 	}
@@ -289,7 +289,7 @@ func (l *lostRead) page(ctx context.Context, after outbox.Position) (page lostRo
 }
 
 // events reads the events at these positions, in order, until they reach the limit of bytes. It always reads the first event.
-func (l *lostRead) events(ctx context.Context, positions []int64) (events []inbox.Event, err error) {
+func (l *holeReader) events(ctx context.Context, positions []int64) (events []inbox.Event, err error) {
 	if len(positions) == 0 {
 		return nil, nil
 	}

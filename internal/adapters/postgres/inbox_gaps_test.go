@@ -41,7 +41,7 @@ func TestLargeHole(t *testing.T) {
 	whole := h.removed(t, in, events)
 	limit := inbox.ReadLimit{Count: 500, Bytes: 2 << 20}
 	var plan []string
-	require.NoError(t, h.others.NewRaw("EXPLAIN (COSTS OFF) "+postgres.LostStatement,
+	require.NoError(t, h.others.NewRaw("EXPLAIN (COSTS OFF) "+postgres.HolePageStatement,
 		emails, 1, events, 20_000, events+1, pgdialect.Array([]int64{}), 0, limit.Count+1).Scan(t.Context(), &plan))
 	require.NotContains(t, strings.Join(plan, "\n"), "Seq Scan on outbox o", "each call would read the whole hole")
 	for _, lanes := range []int{1, 16} {

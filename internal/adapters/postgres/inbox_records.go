@@ -115,7 +115,7 @@ FROM unnest(?1::text[], ?2::text[]) AS k (id, letter) JOIN inbox AS i ON i.subsc
 	resumeStatement = `
 UPDATE inbox SET applied_at = clock_timestamp() WHERE subscriber = ?0 AND event_id = ANY (?1::uuid[]) AND applied_at IS NULL RETURNING event_id`
 
-	metStatement = `
+	updateSequencesStatement = `
 UPDATE inbox AS i SET sequence = k.sequence FROM unnest(?1::text[], ?2::bigint[]) AS k (id, sequence)
 WHERE i.subscriber = ?0 AND i.event_id = k.id::uuid AND i.sequence IS DISTINCT FROM k.sequence`
 )
@@ -132,10 +132,11 @@ func (a *application) recognize(ctx context.Context, r recordRows) error {
 	for at, index := range r.index {
 		if !a.fresh[index] {
 			letters = append(letters, r.letters[at])
-			a.met.ids, a.met.sequences = append(a.met.ids, r.ids[at]), append(a.met.sequences, r.sequences[at])
+			a.recordedBefore.ids = append(a.recordedBefore.ids, r.ids[at])
+			a.recordedBefore.sequences = append(a.recordedBefore.sequences, r.sequences[at])
 		}
 	}
-	orphans, err := a.orphans(ctx, a.met.ids, letters)
+	orphans, err := a.orphans(ctx, a.recordedBefore.ids, letters)
 	if err != nil || len(orphans) == 0 {
 		return err
 	}
@@ -144,14 +145,14 @@ func (a *application) recognize(ctx context.Context, r recordRows) error {
 	return err
 }
 
-// meet updates the sequences of the events that were recorded before: each row keeps the sequence at which its event was read last. meet
-// runs after the effects. Redeliveries, too, change rows of totals before they change existing rows of inbox. So lanes and redeliveries do
-// not wait for each other.
-func (a *application) meet(ctx context.Context) error {
-	if len(a.met.ids) == 0 {
+// updateSequences updates the sequences of the events that were recorded before: each row keeps the sequence at which its event was read
+// last. updateSequences runs after the effects. Redeliveries, too, change rows of totals before they change existing rows of inbox. So lanes
+// and redeliveries do not wait for each other.
+func (a *application) updateSequences(ctx context.Context) error {
+	if len(a.recordedBefore.ids) == 0 {
 		return nil
 	}
-	return a.exec(ctx, metStatement, a.subscriber, pgdialect.Array(a.met.ids), pgdialect.Array(a.met.sequences))
+	return a.exec(ctx, updateSequencesStatement, a.subscriber, pgdialect.Array(a.recordedBefore.ids), pgdialect.Array(a.recordedBefore.sequences))
 }
 
 // orphans returns the events that were not applied and have no letter. It reads both in one snapshot, because a letter ends in the same

@@ -46,8 +46,8 @@ SELECT count(*) FROM added`
 UPDATE subscribers SET yields_until = clock_timestamp() + ?1 * interval '1 microsecond' WHERE subscriber = ?0 AND forgotten_at IS NULL
 RETURNING yields_until::text`
 
-	// goOnStatement ends the yielding, unless somebody else has made the subscriber yield since.
-	goOnStatement = "UPDATE subscribers SET yields_until = NULL WHERE subscriber = ?0 AND yields_until = ?1::text::timestamptz"
+	// endYieldStatement ends the yielding, unless somebody else has made the subscriber yield since.
+	endYieldStatement = "UPDATE subscribers SET yields_until = NULL WHERE subscriber = ?0 AND yields_until = ?1::text::timestamptz"
 
 	// reviseStatement raises each lane's revision, so that no batch commits that began with the old revision.
 	reviseStatement = "UPDATE subscriber_lanes SET revision = revision + 1 WHERE subscriber = ?0"
@@ -98,21 +98,21 @@ func withYield(ctx context.Context, db *bun.DB, subscriber string, do func(ctx c
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return classify(ctx, err)
 	}
-	goOn := func(db bun.IDB) error {
+	endYield := func(db bun.IDB) error {
 		if until == "" {
 			return nil
 		}
-		_, err := db.ExecContext(ctx, goOnStatement, subscriber, until)
+		_, err := db.ExecContext(ctx, endYieldStatement, subscriber, until)
 		return classify(ctx, err)
 	}
 	err = transact(ctx, db, func(ctx context.Context, tx bun.Tx) error {
 		if err := do(ctx, tx); err != nil {
 			return err
 		}
-		return goOn(tx)
+		return endYield(tx)
 	})
 	if err != nil && ctx.Err() == nil {
-		_ = goOn(db) // if this fails, the yielding ends by itself after yieldsFor
+		_ = endYield(db) // if this fails, the yielding ends by itself after yieldsFor
 	}
 	return err
 }
@@ -128,14 +128,14 @@ type subscriberRow struct {
 func (r subscriberRow) allows(handler string) error {
 	switch {
 	case r.forgotten.Valid:
-		return forgot(r.subscriber)
+		return forgottenError(r.subscriber)
 	case r.handler.Valid && r.handler.String != handler:
 		return inbox.ErrOtherHandler.With("subscriber %s has the handler %s, not %s", r.subscriber, r.handler.String, handler)
 	}
 	return nil
 }
 
-func forgot(subscriber string) error {
+func forgottenError(subscriber string) error {
 	return inbox.ErrForgotten.With("subscriber %s was forgotten", subscriber)
 }
 

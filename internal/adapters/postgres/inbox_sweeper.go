@@ -12,9 +12,9 @@ import (
 
 var _ inbox.Sweeper = (*Inbox)(nil)
 
-// lookedAt bounds the rows that Candidates reads of each table: lookedAt times its limit. So Candidates is cheap while the log keeps
-// everything. The oldest events leave the log first, so a younger candidate does not wait for long behind older ones.
-const lookedAt = 4
+// candidateFactor bounds the rows that Candidates reads of each table: candidateFactor times its limit. So Candidates is cheap while the
+// log keeps everything. The oldest events leave the log first, so a younger candidate does not wait for long behind older ones.
+const candidateFactor = 4
 
 const (
 	uuidPattern = `'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'`
@@ -45,14 +45,14 @@ SELECT EXISTS (SELECT FROM outbox_cursor WHERE stream_created = ?1), ARRAY (SELE
 // Candidates runs one statement, so that it reads the log, its parking lot and its stream at one moment.
 func (i *Inbox) Candidates(ctx context.Context, subscriber, stream string, age time.Duration, limit int) (ids []string, why string, err error) {
 	ours := false
-	err = i.db.QueryRowContext(ctx, forgettableStatement, subscriber, stream, age.Microseconds(), limit, lookedAt*limit).
+	err = i.db.QueryRowContext(ctx, forgettableStatement, subscriber, stream, age.Microseconds(), limit, candidateFactor*limit).
 		Scan(&ours, pgdialect.Array(&ids))
 	if err != nil {
-		return nil, "", classify(ctx, fmt.Errorf("look for what subscriber %s may forget: %w", subscriber, err))
+		return nil, "", classify(ctx, fmt.Errorf("find inbox rows of subscriber %s that may be deleted: %w", subscriber, err))
 	}
 	if !ours {
-		return nil, fmt.Sprintf("this database is not the one whose log fills the stream of %s: nothing is forgotten, because nobody here "+
-			"knows which events that log can publish again", stream), nil
+		return nil, fmt.Sprintf("this database is not the one whose log fills the stream of %s: no inbox row is deleted, because only that "+
+			"log shows which events it can publish again", stream), nil
 	}
 	return ids, "", nil
 }
@@ -86,7 +86,7 @@ SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM applied)`
 func (i *Inbox) Sweep(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (forgotten int, err error) {
 	err = i.db.QueryRowContext(ctx, forgetStatement, subscriber, stream, pgdialect.Array(ids), int64(first), int64(passed)).Scan(&forgotten)
 	if err != nil {
-		return 0, classify(ctx, fmt.Errorf("forget what subscriber %s has dealt with: %w", subscriber, err))
+		return 0, classify(ctx, fmt.Errorf("delete old inbox rows of subscriber %s: %w", subscriber, err))
 	}
 	return forgotten, nil
 }

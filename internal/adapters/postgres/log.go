@@ -34,7 +34,7 @@ type Log struct {
 	waits        atomic.Int64
 	waited       atomic.Int64 // nanoseconds of all waits that are over
 	sizes        sizes
-	direct       atomic.Bool  // the connections lead to Postgres itself, not to a pooler
+	noPooler     atomic.Bool  // the connections lead to Postgres itself, not to a pooler
 	verification verification // what Verify found last
 	foundEmpty   bool         // the last read found no row, not even the row that was published last
 

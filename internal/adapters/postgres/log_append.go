@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var errDisorder = fault.New(fault.Internal, "positions_disordered", "the log dealt positions in another order than asked")
+var errDisorder = fault.New(fault.Internal, "positions_disordered", "Postgres gave out positions in another order than the rows have")
 
 // messageRow is a row of the outbox as a writer inserts it. The database sets its position and its time.
 type messageRow struct {
@@ -77,7 +77,7 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	case violates(err, versionConstraint):
 		return relay.ErrVersionTaken.Wrap(err)
 	case violates(err, positionConstraint):
-		return errDealtTwice.Wrap(err)
+		return errPositionTaken.Wrap(err)
 	case strings.HasPrefix(state, dataException):
 		return outbox.ErrInvalidMessage.With("the database cannot keep the message").Wrap(err)
 	case err != nil:
@@ -88,8 +88,8 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	return nil
 }
 
-// errDealtTwice reports that a position is taken. The event itself is correct.
-var errDealtTwice = relay.ErrSequenceBehind.With("the sequence of outbox.position went back and deals positions that are taken, " +
+// errPositionTaken reports that a position is taken. The event itself is correct.
+var errPositionTaken = relay.ErrSequenceBehind.With("the sequence of outbox.position went back and gives out positions that are taken, " +
 	"so nothing can be recorded: repair it with `outboxie outbox adopt --yes`")
 
 // dataException is the class of SQLSTATEs for a value that does not fit its type.

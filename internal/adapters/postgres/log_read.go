@@ -45,7 +45,7 @@ func (l *Log) rows(ctx context.Context, at outbox.Position, limit relay.ReadLimi
 		if !ok {
 			return fmt.Errorf("the driver is %T, not a session", driver)
 		}
-		return s.direct(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		return s.runPgx(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 			page, err = l.query(ctx, conn, at, limit, to)
 			return err
 		})
@@ -56,14 +56,14 @@ func (l *Log) rows(ctx context.Context, at outbox.Position, limit relay.ReadLimi
 // query runs the read. After any error it drops the prepared statement from conn, so that the next read does not depend on it.
 func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	count := l.sizes.candidates(limit)
-	whole := count == limit.Count
+	atLimit := count == limit.Count
 	limit.Count = count
 	statement := readStatement + strconv.Itoa(count+1)
-	if whole && l.direct.Load() {
+	if atLimit && l.noPooler.Load() {
 		name := readName + strconv.Itoa(count)
 		defer func() {
 			if err != nil {
-				l.direct.Store(false)
+				l.noPooler.Store(false)
 				_ = conn.Deallocate(ctx, name)
 			}
 		}()
@@ -80,8 +80,8 @@ func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, lim
 	return l.scan(rows, conn.PgConn().PID(), at, limit)
 }
 
-// whole reports whether the row was read whole: no part was too large.
-func whole(texts [4]pgtype.Text, headers, payload []byte) bool {
+// complete reports whether the row was read complete: no part was too large.
+func complete(texts [4]pgtype.Text, headers, payload []byte) bool {
 	return payload != nil && headers != nil && texts[0].Valid && texts[1].Valid && texts[2].Valid && texts[3].Valid
 }
 
@@ -102,13 +102,13 @@ func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit relay
 		if err := rows.Scan(columns...); err != nil {
 			return page, err
 		}
-		l.direct.Store(backend == opened)
+		l.noPooler.Store(backend == opened)
 		if standby {
 			return page, errStandby
 		}
 		if row.Position > at {
 			count++
-			if bytes += len(row.Payload) + len(headers) - len("{}"); !whole(texts, headers, row.Payload) {
+			if bytes += len(row.Payload) + len(headers) - len("{}"); !complete(texts, headers, row.Payload) {
 				row.Payload, bytes = nil, bytes+limit.Bytes+1
 			}
 			if page.More = count > limit.Count || count > 1 && bytes > limit.Bytes; page.More {

@@ -68,7 +68,7 @@ func TestLogRefusesAStandby(t *testing.T) {
 	err = h.log.Check(t.Context())
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "it may be promoted, or the name may move: %v", err)
 	require.ErrorContains(t, err, "standby")
-	_, err = h.desk().Status(t.Context())
+	_, err = h.relayAdmin().Status(t.Context())
 	require.ErrorContains(t, err, "standby")
 
 	_, err = h.Elector("instance-1").Acquire(t.Context(), 0)

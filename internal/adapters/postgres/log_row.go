@@ -25,8 +25,8 @@ const (
 // sizes remembers how large payloads are. Postgres has to read all of a payload to know how long its text is. So a statement should not ask
 // for many more entries than fit into the limit of bytes.
 type sizes struct {
-	typical atomic.Int64 // of an entry in the last read; 0: none was read yet
-	count   atomic.Int64 // of entries in the last read
+	averageSize atomic.Int64 // of an entry in the last read; 0: none was read yet
+	count       atomic.Int64 // of entries in the last read
 }
 
 // minCandidates is how many entries a read asks for at least, however large the last ones were. candidates has the exceptions.
@@ -36,11 +36,11 @@ const minCandidates = 16
 // last read failed, it returns one.
 func (s *sizes) candidates(limit relay.ReadLimit) int {
 	candidates := max(limit.Count, 1)
-	switch typical := s.typical.Load(); {
-	case typical > int64(limit.Bytes):
+	switch average := s.averageSize.Load(); {
+	case average > int64(limit.Bytes):
 		return 1
-	case typical > 0:
-		candidates = min(candidates, int(max(2*int64(limit.Bytes)/typical, minCandidates)))
+	case average > 0:
+		candidates = min(candidates, int(max(2*int64(limit.Bytes)/average, minCandidates)))
 	}
 	return candidates
 }
@@ -59,9 +59,9 @@ func (s *sizes) learn(entries []outbox.Entry, err error) {
 	}
 	switch {
 	case err != nil || unread:
-		s.typical.Store(math.MaxInt64)
+		s.averageSize.Store(math.MaxInt64)
 	case len(entries) > 0:
-		s.typical.Store(int64(max(size/len(entries), 1)))
+		s.averageSize.Store(int64(max(size/len(entries), 1)))
 	}
 }
 

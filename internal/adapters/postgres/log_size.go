@@ -131,7 +131,7 @@ func explain(ctx context.Context, db *bun.DB, entries []outbox.Entry, largest in
 		return err
 	}
 	for position := range left {
-		return fmt.Errorf("the row at position %d has gone while it was read", position)
+		return fmt.Errorf("the row at position %d was deleted during the read", position)
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func requireListedSmall(t *testing.T, h *harness) {
 		var found []operations.ListedEvent
 		used := allocated(func() {
 			var err error
-			found, err = h.desk().List(t.Context(), operations.EventFilter{Limit: 100, Payloads: payloads})
+			found, err = h.relayAdmin().List(t.Context(), operations.EventFilter{Limit: 100, Payloads: payloads})
 			require.NoError(t, err)
 		})
 		require.Len(t, found, len(largeRows))
@@ -241,7 +241,7 @@ func TestRealignNamesAnEventThatTheSchemaRefuses(t *testing.T) {
 	var id string
 	require.NoError(t, h.others.NewRaw("SELECT event_id FROM outbox").Scan(t.Context(), &id))
 
-	_, err := h.desk().Realign(t.Context(), operations.Realignment{Position: 4})
+	_, err := h.relayAdmin().Realign(t.Context(), operations.Realignment{Position: 4})
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
 	require.ErrorContains(t, err, id)
 	require.ErrorContains(t, err, constraint)
@@ -250,7 +250,7 @@ func TestRealignNamesAnEventThatTheSchemaRefuses(t *testing.T) {
 	exec(t, h.others, `WITH gone AS (DELETE FROM outbox RETURNING *)
 		INSERT INTO outbox OVERRIDING SYSTEM VALUE SELECT position, event_id, aggregate_type, aggregate_id, aggregate_version, 'test.v1', subject,
 			headers, payload, recorded_at FROM gone`)
-	moved, err := h.desk().Realign(t.Context(), operations.Realignment{Position: 4})
+	moved, err := h.relayAdmin().Realign(t.Context(), operations.Realignment{Position: 4})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, moved)
 }

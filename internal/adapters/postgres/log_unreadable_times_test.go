@@ -23,27 +23,27 @@ func TestCursorPassesTimesThatNobodyCanRead(t *testing.T) {
 			record(t, h, "a", 2)
 			exec(t, h.others, "ALTER TABLE outbox DROP CONSTRAINT IF EXISTS outbox_recorded_at_check")
 			rewrite(t, h.others, "recorded_at = ? WHERE position = 2", when)
-			turn := relay.WriteFence{Token: term.Token}
+			fence := relay.WriteFence{Token: term.Token}
 			var ids []string
 			require.NoError(t, h.others.NewRaw("SELECT event_id FROM outbox ORDER BY position").Scan(t.Context(), &ids))
-			place := outbox.Progress{Position: 2, EventID: ids[1]}
+			progress := outbox.Progress{Position: 2, EventID: ids[1]}
 			// The control message of the parked event is at the tail. The former leader has died.
-			_, err = h.parking.Reconcile(t.Context(), turn, relay.MessageMeta{Own: true, Progress: place, Parked: "its time"}, 2, false)
+			_, err = h.parking.Reconcile(t.Context(), fence, relay.MessageMeta{Own: true, Progress: progress, Parked: "its time"}, 2, false)
 			require.NoError(t, err)
-			turn.Revision++
-			_, err = h.cursors.Save(t.Context(), turn, relay.Cursor{Progress: place, StreamCreated: "x", StreamSequence: 2})
+			fence.Revision++
+			_, err = h.cursors.Save(t.Context(), fence, relay.Cursor{Progress: progress, StreamCreated: "x", StreamSequence: 2})
 			require.NoError(t, err)
 			cursor, err := h.cursors.Load(t.Context())
 			require.NoError(t, err)
 			require.EqualValues(t, 2, cursor.Position)
 			// A row that appears behind the cursor is still noticed.
-			require.NoError(t, h.log.Verify(t.Context(), place, 2))
+			require.NoError(t, h.log.Verify(t.Context(), progress, 2))
 			record(t, h, "b", 2)
 			exec(t, h.others, "DELETE FROM outbox WHERE position = 1")
 			h.SetSequence(t, 0)
 			record(t, h, "c", 1)
 			h.SetSequence(t, 10)
-			require.ErrorIs(t, h.log.Verify(t.Context(), place, 2), relay.ErrSequenceBehind)
+			require.ErrorIs(t, h.log.Verify(t.Context(), progress, 2), relay.ErrSequenceBehind)
 		})
 	}
 }
@@ -68,15 +68,15 @@ func TestVerifyWithABacklog(t *testing.T) {
 			from+1000, from+999+min(atOnce, rows-from))
 	}
 	exec(t, h.others, "SELECT brin_summarize_new_values('outbox_recorded')") // as autovacuum does about once a minute
-	place := outbox.Progress{Position: 100, EventID: id}
+	progress := outbox.Progress{Position: 100, EventID: id}
 	for range 2 {
 		began := time.Now()
-		err := h.log.Verify(t.Context(), place, 100)
+		err := h.log.Verify(t.Context(), progress, 100)
 		t.Logf("%d rows: verified in %v: %v", rows, time.Since(began), err)
 		require.NoError(t, err)
 		require.NoError(t, h.log.Verify(t.Context(), outbox.Progress{}, 0)) // makes the log forget what it has verified
 	}
 	began := time.Now()
-	_, err = h.desk().CheckSequence(t.Context())
+	_, err = h.relayAdmin().CheckSequence(t.Context())
 	t.Logf("disorder in %v: %v", time.Since(began), err)
 }

@@ -73,9 +73,9 @@ type verification struct {
 
 const verifyAgainAfter = 30 * time.Second
 
-// known returns the next position of the last verification, if that verification was for the same arguments and is recent. Otherwise it
+// nextIfRecent returns the next position of the last verification, if that verification was for the same arguments and is recent. Otherwise it
 // returns 0, and Verify looks at everything.
-func (s verification) known(reached outbox.Progress, sequence uint64) outbox.Position {
+func (s verification) nextIfRecent(reached outbox.Progress, sequence uint64) outbox.Position {
 	if s.reached != reached || s.sequence != sequence || time.Since(s.at) >= verifyAgainAfter {
 		return 0
 	}
@@ -86,7 +86,7 @@ func (s verification) known(reached outbox.Progress, sequence uint64) outbox.Pos
 func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
-	known := l.verification.known(reached, sequence)
+	known := l.verification.nextIfRecent(reached, sequence)
 	verified := verification{reached: reached, sequence: sequence, at: l.verification.at}
 	l.verification = verification{}
 	var standby bool
@@ -121,14 +121,16 @@ func misplacedEvents(count int64, upTo outbox.Position) string {
 }
 
 func sequenceBehind(next, highest outbox.Position) error {
-	return relay.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, but %d was dealt before", next, highest)
+	return relay.ErrSequenceBehind.With("the sequence of outbox.position went back: its next position is %d, but %d was given out before",
+		next, highest)
 }
 
 func historyLost(from outbox.Progress, id sql.NullString) error {
 	if !id.Valid {
-		return relay.ErrHistoryLost.With("the log has no row at position %d, from where event %q was published", from.Position, from.EventID)
+		return relay.ErrHistoryLost.With("the log has no row at position %d, but event %q was published from this position",
+			from.Position, from.EventID)
 	}
-	return relay.ErrHistoryLost.With("position %d of the log holds event %s, but event %q was published from there",
+	return relay.ErrHistoryLost.With("position %d of the log holds event %s, but event %q was published from this position",
 		from.Position, id.String, from.EventID)
 }
 

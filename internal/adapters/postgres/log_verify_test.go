@@ -64,7 +64,7 @@ func TestSequenceChecksReadLittle(t *testing.T) {
 func TestRealignWaitsForWriters(t *testing.T) {
 	t.Run("direct", func(t *testing.T) {
 		h := newHarness(t)
-		requireRealignWaits(t, h, h.desk())
+		requireRealignWaits(t, h, h.relayAdmin())
 	})
 	t.Run("behind a pooler, where transactions are serializable", func(t *testing.T) {
 		h := newHarness(t)
@@ -76,7 +76,7 @@ func TestRealignWaitsForWriters(t *testing.T) {
 	})
 }
 
-func requireRealignWaits(t *testing.T, h *harness, desk *postgres.RelayAdmin) {
+func requireRealignWaits(t *testing.T, h *harness, admin *postgres.RelayAdmin) {
 	t.Helper()
 	record(t, h, "a", 3)
 	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, stream_created, stream_sequence, token, revision, updated_at, purged_to) "+
@@ -87,7 +87,7 @@ func requireRealignWaits(t *testing.T, h *harness, desk *postgres.RelayAdmin) {
 	insert(t, open, "early")
 	moved := make(chan int64, 1)
 	go func() {
-		n, err := desk.Realign(t.Context(), operations.Realignment{Position: 3})
+		n, err := admin.Realign(t.Context(), operations.Realignment{Position: 3})
 		if err != nil {
 			n = -1
 		}
@@ -125,14 +125,14 @@ func TestRealignEnds(t *testing.T) {
 	exec(t, open, "LOCK TABLE outbox IN ROW EXCLUSIVE MODE")
 	bounded, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	_, err := h.desk().Realign(bounded, operations.Realignment{})
+	_, err := h.relayAdmin().Realign(bounded, operations.Realignment{})
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	began := time.Now()
-	_, err = h.desk().Realign(t.Context(), operations.Realignment{})
+	_, err = h.relayAdmin().Realign(t.Context(), operations.Realignment{})
 	require.ErrorContains(t, err, "transactions that write the outbox did not end in time")
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 	require.Less(t, time.Since(began), time.Minute)
 	exec(t, open, "ROLLBACK")
-	_, err = h.desk().Realign(t.Context(), operations.Realignment{})
+	_, err = h.relayAdmin().Realign(t.Context(), operations.Realignment{})
 	require.NoError(t, err)
 }

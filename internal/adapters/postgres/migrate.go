@@ -64,7 +64,7 @@ func migrateSet(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set) e
 	if err != nil {
 		return err
 	}
-	known, err := m.versions(ctx)
+	known, err := m.readVersions(ctx)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func listSet(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set) ([]M
 	if err != nil {
 		return nil, err
 	}
-	known, err := m.versions(ctx)
+	known, err := m.readVersions(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -65,17 +65,17 @@ func (s Set) legacyArgs() []any {
 	return []any{pgdialect.Array(versions), pgdialect.Array(tables), pgdialect.Array(columns)}
 }
 
-// versions describes the version tables of a set.
-type versions struct {
+// versionState describes the version tables of a set.
+type versionState struct {
 	exists    bool  // the set's own table exists
 	legacy    bool  // the old table exists, this role may read it, and it is ours
 	takenBack int64 // a version that the set's own table still has, and the old table does not; 0: none
 }
 
-// versions looks at the version tables of the set. It changes nothing. A version table and its first rows are created in one transaction,
-// so versions never sees the table without these rows.
-func (m *migrator) versions(ctx context.Context) (versions, error) {
-	var known versions
+// readVersions looks at the version tables of the set. It changes nothing. A version table and its first rows are created in one transaction,
+// so readVersions never sees the table without these rows.
+func (m *migrator) readVersions(ctx context.Context) (versionState, error) {
+	var known versionState
 	var there, readable bool
 	err := m.db.QueryRowContext(ctx, `SELECT to_regclass(?0) IS NOT NULL, to_regclass(?1) IS NOT NULL,
 		coalesce(has_table_privilege(to_regclass(?1), 'SELECT'), false)`,
@@ -106,14 +106,15 @@ func (m *migrator) checkUnreadable(ctx context.Context) error {
 	err := m.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM unnest(?1::text[], ?2::text[]) AS made (relation, field)
 		JOIN pg_attribute AS a ON a.attrelid = to_regclass(made.relation) AND a.attname = made.field)`, m.set.legacyArgs()...).Scan(&ours)
 	if err == nil && ours {
-		err = ErrMayNotMigrate.With("an earlier version of outboxie has made the %s's tables, and this role may not read %s, which says up to "+
-			"where: run `outboxie migrate up` as the role that owns them, and then docker/roles.sql if you use its roles", m.set, goose.DefaultTablename)
+		err = ErrMayNotMigrate.With("an earlier version of outboxie has made the %s's tables, and this role may not read %s, which lists the "+
+			"applied migrations: run `outboxie migrate up` as the role that owns them, and then docker/roles.sql if you use its roles",
+			m.set, goose.DefaultTablename)
 	}
 	return err
 }
 
 // applied returns when each version was applied.
-func (m *migrator) applied(ctx context.Context, known versions) (map[int64]time.Time, error) {
+func (m *migrator) applied(ctx context.Context, known versionState) (map[int64]time.Time, error) {
 	var rows []struct {
 		VersionID int64
 		Tstamp    time.Time
@@ -135,7 +136,7 @@ func (m *migrator) applied(ctx context.Context, known versions) (map[int64]time.
 
 // adopt creates the set's version table, if it is missing, with the versions that earlier programs have applied.
 func (m *migrator) adopt(ctx context.Context) error {
-	known, err := m.versions(ctx)
+	known, err := m.readVersions(ctx)
 	if err != nil || known.exists {
 		return err
 	}
@@ -154,7 +155,7 @@ func (m *migrator) adopt(ctx context.Context) error {
 }
 
 func (m *migrator) createVersions(ctx context.Context) error {
-	known, err := m.versions(ctx) // again, because now nobody else migrates
+	known, err := m.readVersions(ctx) // again, because now nobody else migrates
 	if err != nil || known.exists {
 		return err
 	}

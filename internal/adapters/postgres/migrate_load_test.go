@@ -19,7 +19,7 @@ const loadedRows = 200_000
 // load fills the tables to which the migrations above version add an index.
 func load(t *testing.T, db *bun.DB, version int64) {
 	t.Helper()
-	ctx := postgres.AllowCounting(t.Context())
+	ctx := postgres.AllowOperatorTime(t.Context())
 	exec(t, db, "INSERT INTO outbox_cursor (relay, position, stream_sequence, token, updated_at) VALUES (?, 1, 1, 0, now())", relayName)
 	statements := []string{
 		`INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)

@@ -52,7 +52,7 @@ func NewestMigration(ctx context.Context, db *bun.DB, logger *slog.Logger, set S
 	loss.What, dropped = lossOf(text)
 	for _, name := range dropped {
 		table := TableLoss{Name: name}
-		err := db.QueryRowContext(allow(ctx, counting), "SELECT count(*) FROM ?", bun.Ident(name)).Scan(&table.Rows)
+		err := db.QueryRowContext(allow(ctx, operatorTime), "SELECT count(*) FROM ?", bun.Ident(name)).Scan(&table.Rows)
 		if err != nil && sqlState(err) != "42P01" { // undefined table
 			return Loss{}, false, classify(ctx, fmt.Errorf("count the rows of %s: %w", name, err))
 		}

@@ -67,7 +67,7 @@ func newMigrator(db *bun.DB, set Set, logger *slog.Logger) (*migrator, error) {
 }
 
 // provider returns goose for the set. It also keeps the old version table up to date if that table is ours.
-func (m *migrator) provider(known versions) (*goose.Provider, error) {
+func (m *migrator) provider(known versionState) (*goose.Provider, error) {
 	files, err := m.set.files()
 	if err != nil {
 		return nil, err
@@ -163,12 +163,12 @@ func newTableLock(db *bun.DB, table string, logger *slog.Logger) *tableLock {
 // Lock waits until nobody else holds the lock, or ctx ends.
 func (l *tableLock) Lock(ctx context.Context, db *sql.DB) error {
 	l.wait = wait{ctx: ctx, since: time.Now(), next: waitNoticed}
-	return l.Locker.Lock(allow(ctx, ordinary), db)
+	return l.Locker.Lock(allow(ctx, usualTime), db)
 }
 
 // Unlock releases the lock.
 func (l *tableLock) Unlock(ctx context.Context, db *sql.DB) error {
-	return l.Locker.Unlock(allow(ctx, ordinary), db)
+	return l.Locker.Unlock(allow(ctx, usualTime), db)
 }
 
 // heldByAnother is goose's text for a lock that is held. TestMigrationsMayBeStartedByManyAtOnce fails when goose changes this text.

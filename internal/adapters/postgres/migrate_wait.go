@@ -60,7 +60,7 @@ func (m *migrator) try(ctx context.Context, what string, do change) error {
 	if err := m.adopt(ctx); err != nil {
 		return err
 	}
-	known, err := m.versions(ctx)
+	known, err := m.readVersions(ctx)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (m *migrator) try(ctx context.Context, what string, do change) error {
 		return err
 	}
 	stop := m.watch(ctx)
-	done, err := do(allow(ctx, migrating), provider)
+	done, err := do(allow(ctx, migrationTime), provider)
 	stop()
 	var partial *goose.PartialError
 	if errors.As(err, &partial) {
@@ -109,7 +109,7 @@ func (m *migrator) watch(ctx context.Context) (stop func()) {
 				continue
 			}
 			if waited, due := waiting.due(); due {
-				m.logger.WarnContext(ctx, "an index waits for open transactions, while everybody else goes on",
+				m.logger.WarnContext(ctx, "the build of an index waits for open transactions; other transactions are not blocked",
 					"waited", waited.Round(time.Millisecond), "blocked_by", blockers)
 			}
 		}

@@ -45,8 +45,8 @@ func TestCostOfLetters(t *testing.T) {
 	}{
 		"head":        {postgres.HeadStatement, []any{"emails", "1000", pgdialect.Array([]string{"t", "u"}), "handler"}, `Index Cond: .*state = 'retrying'::text\) AND \(due_at <= statement_timestamp`},
 		"letters":     {postgres.LettersStatement, []any{"emails", "order", "hot", 1, 500}, `Index Scan using dead_letters_of on dead_letters letter .*rows=500 `},
-		"turn":        {postgres.NoteTurnStatement, []any{"emails", "order", "hot"}, `dead_letters_of`},
-		"turns":       {postgres.NoteTurnsStatement, []any{"emails", 0, postgres.TurnsAtOnce}, `CTE Scan on looked`},
+		"promote":     {postgres.PromoteHeadStatement, []any{"emails", "order", "hot"}, `dead_letters_of`},
+		"promoteAll":  {postgres.PromoteHeadsStatement, []any{"emails", 0, postgres.HeadsAtOnce}, `CTE Scan on looked`},
 		"forgettable": {postgres.ForgettableStatement, []any{"emails", "S", 1, 100, 400}, `inbox_applied on inbox .*rows=400 `},
 		"forget":      {postgres.ForgetStatement, []any{"emails", "S", ids, 1, 1}, `inbox_pkey`},
 	} {
@@ -66,9 +66,9 @@ func TestCostOfLetters(t *testing.T) {
 	}
 }
 
-// TestManyTurnsAreNoted checks that waiting letters whose turn has come, although no program has stored that, are promoted in
+// TestManyHeadsArePromoted checks that waiting letters whose turn has come, although no program has stored that, are promoted in
 // small groups until none is left.
-func TestManyTurnsAreNoted(t *testing.T) {
+func TestManyHeadsArePromoted(t *testing.T) {
 	h := newHarness(t)
 	manyLetters(t, h)
 	exec(t, h.others, "DELETE FROM dead_letters WHERE state = 'dead'")
@@ -76,9 +76,9 @@ func TestManyTurnsAreNoted(t *testing.T) {
 	in := newInbox(h.db)
 	noted := 0
 	for range 1000 {
-		now, err := in.NoteTurns(t.Context(), emails)
+		now, err := in.PromoteHeads(t.Context(), emails)
 		require.NoError(t, err)
-		require.LessOrEqual(t, now, postgres.TurnsAtOnce)
+		require.LessOrEqual(t, now, postgres.HeadsAtOnce)
 		if noted += now; noted == missed {
 			break
 		}

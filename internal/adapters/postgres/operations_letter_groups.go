@@ -65,7 +65,7 @@ const sameAggregate = `hashtextextended(later.aggregate_id, hashtextextended(lat
 func (i *Inbox) Undecided(
 	ctx context.Context, subscriber string, after operations.DeadLetterCursor, limit int,
 ) ([]operations.UndecidedEvent, operations.DeadLetterCursor, error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	var rows []undecidedRow
 	until := bun.NullTime{Time: after.Until}
 	err := i.db.NewRaw(undecidedStatement, subscriber, fault.LongestReason, max(limit, 0), after.DueAt, after.ID, until).Scan(ctx, &rows)

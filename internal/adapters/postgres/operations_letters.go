@@ -32,7 +32,7 @@ const (
 
 // Letters looks up, for each letter that may wait, whether an earlier letter is pending.
 func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]inbox.Letter, error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	var rows []letterRow
 	err := i.db.NewSelect().Model(&rows).ColumnExpr(letterColumns).ColumnExpr(shownState).ColumnExpr(behind).
 		Where("subscriber = ?", subscriber).

@@ -15,7 +15,7 @@ import (
 
 func measure(t *testing.T, h *harness, known outbox.Position) operations.RelayMetrics {
 	t.Helper()
-	found, err := h.desk().Measure(t.Context(), known)
+	found, err := h.relayAdmin().Measure(t.Context(), known)
 	require.NoError(t, err)
 	return found
 }
@@ -74,7 +74,7 @@ func TestMeasureTellsOfOpenWriters(t *testing.T) {
 func TestMeasureRefusesWithoutADatabase(t *testing.T) {
 	h := newHarness(t)
 	h.Disconnect(t)
-	_, err := h.desk().Measure(t.Context(), 0)
+	_, err := h.relayAdmin().Measure(t.Context(), 0)
 	require.Error(t, err)
 	h.Reconnect(t)
 }

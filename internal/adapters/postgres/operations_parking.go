@@ -17,7 +17,7 @@ var _ operations.ParkingAdmin = (*Parking)(nil)
 // Redrive runs its statement twice. When the relay parks an event behind another one, it locks the earlier event. If the first statement
 // waited for that lock, it did not see the new event.
 func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	total := 0
 	for range 2 {
 		query := p.db.NewUpdate().Table("outbox_parked").
@@ -87,7 +87,7 @@ func (p *Parking) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, 
 	var rows []parkedRow
 	err := p.db.NewRaw(waitingStatement, max(limit, 0)).Scan(ctx, &rows)
 	if err != nil {
-		return nil, classify(ctx, fmt.Errorf("list what is parked: %w", err))
+		return nil, classify(ctx, fmt.Errorf("list the parked events: %w", err))
 	}
 	events := make([]relay.ParkedEvent, 0, len(rows))
 	for _, row := range rows {

@@ -56,7 +56,7 @@ FROM first JOIN outbox_parked AS p USING (position) ORDER BY first.number LIMIT 
 
 // Undecided runs one statement.
 func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) ([]operations.UndecidedEvent, error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	var rows []firstParkedRow
 	err := p.db.NewRaw(firstParkedStatement, fault.LongestReason, max(limit, 0), after.Type, after.ID).Scan(ctx, &rows)
 	if err != nil {

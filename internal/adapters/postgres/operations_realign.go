@@ -31,7 +31,7 @@ var errMayNotRealign = fault.New(fault.Invalid, "may_not_realign",
 	"this role may not set the sequence of the outbox and move events: adopt again as the role that may (outboxie_operator in docker/roles.sql)")
 
 var errUnmovable = fault.New(fault.Invalid, "may_not_be_moved",
-	"an event that has to be moved is from before a constraint of the outbox, which refuses it now, so nothing was changed: correct or "+
+	"an event that has to be moved is older than a constraint of the outbox and violates it, so nothing was changed: correct or "+
 		"delete its row, and adopt again; docs/operations.md, \"A parked row that has to be corrected\", has the statement")
 
 // eventIDs finds the first event id in the text by which Postgres refuses a row.
@@ -41,7 +41,7 @@ var eventIDs = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 // events. ?3 says that ?2 has all of them.
 var chosen = `
 WITH misplaced AS (
-	SELECT o.position, o.aggregate_type, o.aggregate_id, o.position <= c.purged_to AS purged, 
+	SELECT o.position, o.aggregate_type, o.aggregate_id, o.position <= c.purged_to AS purged,
 		coalesce(o.event_id::text = ANY (?2::text[]), false) AS published
 	FROM outbox_cursor AS c, outbox AS o
 	WHERE c.relay = ?0 AND (` + belowPurged + ` OR ` + recordedLater + ` OR ?3 AND o.position > c.position AND o.position <= ?1) AND ` + notParked + `
@@ -82,7 +82,7 @@ SELECT count(*) FROM moved`
 // Realign locks the table, so that no writer holds a position that was given out before. A writer that waits for the lock gets its position
 // after the lock is free.
 func (a *RelayAdmin) Realign(ctx context.Context, r operations.Realignment) (moved int64, err error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	var rows int64
 	var behind bool
 	args := []any{a.relay, int64(r.Position), pgdialect.Array(r.Published), r.Complete}

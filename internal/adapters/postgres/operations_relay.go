@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -31,7 +32,7 @@ func NewRelayAdmin(db *bun.DB, relay, stream string) *RelayAdmin {
 
 // Status sends several statements, so its values may be a few milliseconds apart.
 func (a *RelayAdmin) Status(ctx context.Context) (operations.RelayStatus, error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	status, err := a.relayStatus(ctx)
 	if err == nil {
 		status.Unpublished, status.Oldest, err = countBehind(ctx, a.db, status.Position)
@@ -108,54 +109,26 @@ func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (cou
 	return count, first.Time, err
 }
 
-// List keeps in memory at most one payload more than it returns.
+// List asks only for the payloads that it returns.
 func (a *RelayAdmin) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
-	ctx = allow(ctx, counting)
-	largest := 0
-	if filter.Payloads {
-		largest = operations.MaxListedPayload
-	}
-	query := a.db.NewSelect().ColumnExpr(entryColumns(strconv.Itoa(largest))).
-		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN "+belowPurged+" OR "+recordedLater+" THEN ? "+
-			"WHEN o.position <= c.position THEN ? ELSE ? END", operations.Misplaced, operations.Published, operations.Unpublished).
-		ColumnExpr("coalesce(p.reason, '')").
-		ColumnExpr("coalesce(p.stream_sequence, 0)").
-		TableExpr("outbox AS o").
-		Join("LEFT JOIN outbox_parked AS p ON p.position = o.position AND p.event_id = o.event_id").
-		Join("LEFT JOIN outbox_cursor AS c ON c.relay = ?", a.relay).
-		OrderExpr("o.position DESC LIMIT ?", max(filter.Limit, 0)) // for bun's own Limit, 0 means no limit
-	if filter.Position != 0 {
-		query = query.Where("o.position = ?", int64(filter.Position))
-	}
-	if filter.Aggregate.Type != "" {
-		query = query.Where("o.aggregate_type = ?", filter.Aggregate.Type)
-	}
-	if filter.Aggregate.ID != "" {
-		query = query.Where("o.aggregate_id = ?", filter.Aggregate.ID)
-	}
-	if filter.Type != "" {
-		query = query.Where("o.event_type = ?", filter.Type)
-	}
-	if !filter.Since.IsZero() {
-		query = query.Where("o.recorded_at >= ?", filter.Since)
-	}
-	rows, err := query.Rows(ctx)
+	ctx = allow(ctx, operatorTime)
+	rows, err := a.listQuery(filter).Rows(ctx)
 	if err != nil {
 		return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
 	}
 	defer func() { _ = rows.Close() }()
 	var found []operations.ListedEvent
 	var unread []outbox.Position // positions of rows in which a part other than the payload is too large
-	left := operations.MaxListedBytes
 	for rows.Next() {
 		var row logRow
 		var listed operations.ListedEvent
-		if err := rows.Scan(append(row.columns(), &listed.State, &listed.Reason, &listed.Sequence)...); err != nil {
+		var bytes int64 // of the payloads up to this row
+		if err := rows.Scan(append(row.columns(), &listed.State, &listed.Reason, &listed.Sequence, &bytes)...); err != nil {
 			return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
 		}
 		listed.Entry = row.entry()
-		if left -= len(row.payload); filter.Payloads && left < 0 {
-			listed.Payload, listed.Omitted = nil, fmt.Sprintf("this list has %d bytes of payloads already", operations.MaxListedBytes)
+		if bytes > operations.MaxListedBytes {
+			listed.Omitted = fmt.Sprintf("this list has %d bytes of payloads already", operations.MaxListedBytes)
 		} else if filter.Payloads && row.payload == nil {
 			listed.Omitted = fmt.Sprintf("it takes more than %d bytes", operations.MaxListedPayload)
 		}
@@ -169,6 +142,44 @@ func (a *RelayAdmin) List(ctx context.Context, filter operations.EventFilter) ([
 		err = a.explainListed(ctx, found, unread)
 	}
 	return found, classify(ctx, err)
+}
+
+// listQuery selects the columns of logRow, the state, the reason, the sequence in the stream, and the bytes of the payloads up to the row. A
+// payload that is not wanted is NULL. The limit is in a query of its own, because Postgres computes a sum of a window before it limits the
+// rows. So it adds the sizes of these rows only.
+func (a *RelayAdmin) listQuery(filter operations.EventFilter) *bun.SelectQuery {
+	listed := a.db.NewSelect().ColumnExpr("o."+strings.ReplaceAll(entryNames, ", ", ", o.")).
+		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN "+belowPurged+" OR "+recordedLater+" THEN ? "+
+			"WHEN o.position <= c.position THEN ? ELSE ? END AS state", operations.Misplaced, operations.Published, operations.Unpublished).
+		ColumnExpr("coalesce(p.reason, '') AS reason").
+		ColumnExpr("coalesce(p.stream_sequence, 0) AS stream_sequence").
+		TableExpr("outbox AS o").
+		Join("LEFT JOIN outbox_parked AS p ON p.position = o.position AND p.event_id = o.event_id").
+		Join("LEFT JOIN outbox_cursor AS c ON c.relay = ?", a.relay).
+		OrderExpr("o.position DESC LIMIT ?", max(filter.Limit, 0)) // for bun's own Limit, 0 means no limit
+	if filter.Position != 0 {
+		listed = listed.Where("o.position = ?", int64(filter.Position))
+	}
+	if filter.Aggregate.Type != "" {
+		listed = listed.Where("o.aggregate_type = ?", filter.Aggregate.Type)
+	}
+	if filter.Aggregate.ID != "" {
+		listed = listed.Where("o.aggregate_id = ?", filter.Aggregate.ID)
+	}
+	if filter.Type != "" {
+		listed = listed.Where("o.event_type = ?", filter.Type)
+	}
+	if !filter.Since.IsZero() {
+		listed = listed.Where("o.recorded_at >= ?", filter.Since)
+	}
+	payload, bytes := "NULL", "0"
+	if filter.Payloads {
+		fits := "CASE " + payloadUpTo(strconv.Itoa(operations.MaxListedPayload)) + " END"
+		bytes = "coalesce(sum(octet_length((" + fits + ")::text)) OVER (ORDER BY o.position DESC), 0)"
+		payload = fmt.Sprintf("CASE WHEN %s <= %d THEN %s END", bytes, operations.MaxListedBytes, fits)
+	}
+	return a.db.NewSelect().ColumnExpr(columnsWith(payload)).ColumnExpr("o.state, o.reason, o.stream_sequence").ColumnExpr(bytes).
+		TableExpr("(?) AS o", listed).OrderExpr("o.position DESC")
 }
 
 // explainListed completes the entries of a list in which a part other than the payload is too large.

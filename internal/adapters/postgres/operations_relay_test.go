@@ -15,7 +15,7 @@ import (
 
 func status(t *testing.T, h *harness) operations.RelayStatus {
 	t.Helper()
-	status, err := h.desk().Status(t.Context())
+	status, err := h.relayAdmin().Status(t.Context())
 	require.NoError(t, err)
 	return status
 }
@@ -48,7 +48,7 @@ func TestStatusOfAnEmptyDatabase(t *testing.T) {
 	require.Equal(t, operations.RelayStatus{Relay: relayName, Now: found.Now, SequenceCheck: operations.SequenceCheck{NextPosition: 1}}, found)
 }
 
-func TestStatusTellsWhereTheRelayStands(t *testing.T) {
+func TestStatusShowsTheProgressOfTheRelay(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 5)
 	elector := h.Elector("instance-1")
@@ -86,9 +86,9 @@ func TestStatusTellsWhereTheRelayStands(t *testing.T) {
 	require.NotNil(t, status(t, h).Halt, "until a leader finds that it is over")
 }
 
-// TestStatusTellsWhenTheRelayCameOnLast checks that SavedAt changes only with progress. A relay that takes over again and again
+// TestStatusShowsTheTimeOfTheLastProgress checks that SavedAt changes only with progress. A relay that takes over again and again
 // writes all the time, but makes no progress.
-func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
+func TestStatusShowsTheTimeOfTheLastProgress(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 3)
 	term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
@@ -118,7 +118,7 @@ func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 	parked := save(3, 3)
 	require.True(t, parked.After(redriven))
 	require.Equal(t, parked, save(3, 3))
-	require.NoError(t, h.desk().Adopt(t.Context(), saved.Revision, saved, false))
+	require.NoError(t, h.relayAdmin().Adopt(t.Context(), saved.Revision, saved, false))
 	require.True(t, status(t, h).SavedAt.After(parked))
 }
 
@@ -204,7 +204,7 @@ func TestListChooses(t *testing.T) {
 		"all of it":             {operations.EventFilter{Aggregate: outbox.Key{Type: "order", ID: "a"}, Type: "it's ?", Limit: 10}, []outbox.Position{2}},
 		"an aggregate's newest": {operations.EventFilter{Aggregate: outbox.Key{Type: "order", ID: "b"}, Limit: 1}, []outbox.Position{5}},
 	} {
-		listed, err := h.desk().List(t.Context(), c.filter)
+		listed, err := h.relayAdmin().List(t.Context(), c.filter)
 		require.NoError(t, err, name)
 		var positions []outbox.Position
 		for _, entry := range listed {
@@ -213,7 +213,7 @@ func TestListChooses(t *testing.T) {
 		require.Equal(t, c.want, positions, name)
 	}
 
-	listed, err := h.desk().List(t.Context(), operations.EventFilter{Limit: 10})
+	listed, err := h.relayAdmin().List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	var states []string
 	for _, entry := range listed {
@@ -234,7 +234,7 @@ func TestListChooses(t *testing.T) {
 func TestListWithoutARelay(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 1)
-	listed, err := h.desk().List(t.Context(), operations.EventFilter{Limit: 10})
+	listed, err := h.relayAdmin().List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	require.Equal(t, operations.Unpublished, listed[0].State)
 }
@@ -264,7 +264,7 @@ func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 			h.Age(t, 2*time.Hour)
 
 			adopted := relay.Cursor{Progress: outbox.Progress{Position: c.to}, StreamCreated: "x", StreamSequence: 9}
-			require.NoError(t, h.desk().Adopt(t.Context(), saved.Revision, adopted, c.newStream))
+			require.NoError(t, h.relayAdmin().Adopt(t.Context(), saved.Revision, adopted, c.newStream))
 			removed, err = h.Retention().Purge(t.Context(), term.Token, time.Hour, 10)
 			require.NoError(t, err)
 			require.Equal(t, 4-c.stays, removed)
@@ -284,7 +284,7 @@ func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 	exec(t, leader, "UPDATE outbox_cursor SET revision = revision + 1, stream_sequence = 2 WHERE relay = ?", relayName)
 
 	adopted := make(chan error, 1)
-	go func() { adopted <- h.desk().Adopt(t.Context(), 1, relay.Cursor{StreamCreated: "y"}, true) }()
+	go func() { adopted <- h.relayAdmin().Adopt(t.Context(), 1, relay.Cursor{StreamCreated: "y"}, true) }()
 	require.Eventually(t, func() bool {
 		var waiting int
 		err := h.others.NewRaw("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").Scan(t.Context(), &waiting)
@@ -292,20 +292,42 @@ func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 	}, beginTimeout, 5*time.Millisecond)
 	exec(t, leader, "COMMIT")
 	require.ErrorIs(t, <-adopted, relay.ErrStaleRevision)
-	cursor, err := h.desk().Cursor(t.Context())
+	cursor, err := h.relayAdmin().Cursor(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, relay.Cursor{StreamCreated: "x", StreamSequence: 2, Revision: 2}, cursor)
 }
 
-func TestDeskSaysThatTheSchemaIsMissing(t *testing.T) {
+func TestMissingSchemaIsNamed(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.others, "DROP TABLE outbox_parked")
-	_, err := h.desk().Status(t.Context())
+	_, err := h.relayAdmin().Status(t.Context())
 	require.ErrorIs(t, err, postgres.ErrSchema)
-	_, err = h.desk().List(t.Context(), operations.EventFilter{Limit: 1})
+	_, err = h.relayAdmin().List(t.Context(), operations.EventFilter{Limit: 1})
 	require.ErrorIs(t, err, postgres.ErrSchema)
 	require.ErrorContains(t, err, "outboxie migrate up")
 	exec(t, h.others, "ALTER TABLE outbox_cursor DROP COLUMN halt_reason")
-	_, err = h.desk().Cursor(t.Context())
+	_, err = h.relayAdmin().Cursor(t.Context())
 	require.ErrorIs(t, err, postgres.ErrSchema)
+}
+
+// TestListAsksOnlyForThePayloadsThatItShows checks that Postgres does not send the payloads behind the limit of a list. The payloads of the
+// rows that are omitted count as memory if they are read.
+func TestListAsksOnlyForThePayloadsThatItShows(t *testing.T) {
+	h := newHarness(t)
+	const times = 4 // as many bytes as a list may have
+	count := times * operations.MaxListedBytes / operations.MaxListedPayload
+	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+		SELECT gen_random_uuid(), 'order', 'a', version, 't', 'orders.x', to_json(repeat('x', ?0 - 2)) FROM generate_series(1, ?1) AS version`,
+		operations.MaxListedPayload, count)
+	var found []operations.ListedEvent
+	used := allocated(func() {
+		var err error
+		found, err = h.relayAdmin().List(t.Context(), operations.EventFilter{Limit: count, Payloads: true})
+		require.NoError(t, err)
+	})
+	require.Len(t, found, count)
+	for i, listed := range found {
+		require.Equal(t, i < count/times, listed.Omitted == "" && len(listed.Payload) == operations.MaxListedPayload, "entry %d", i)
+	}
+	require.Less(t, used, times*operations.MaxListedBytes)
 }

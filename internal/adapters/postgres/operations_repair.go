@@ -23,28 +23,28 @@ func (a *RelayAdmin) Cursor(ctx context.Context) (relay.Cursor, error) {
 // hasEventsStatement compares ids as text, because the ids come from a stream and need not be UUIDs.
 const hasEventsStatement = `
 SELECT o.position, o.event_id
-FROM unnest(?0::bigint[], ?1::text[]) AS place (position, event_id)
-JOIN outbox AS o ON o.position = place.position AND o.event_id::text = place.event_id
+FROM unnest(?0::bigint[], ?1::text[]) AS wanted (position, event_id)
+JOIN outbox AS o ON o.position = wanted.position AND o.event_id::text = wanted.event_id
 ORDER BY o.position`
 
 // HasEvents runs one statement.
-func (a *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
-	positions, ids := make([]int64, len(places)), make([]string, len(places))
-	for i, place := range places {
-		positions[i], ids[i] = int64(place.Position), place.EventID
+func (a *RelayAdmin) HasEvents(ctx context.Context, events []outbox.Progress) ([]outbox.Progress, error) {
+	positions, ids := make([]int64, len(events)), make([]string, len(events))
+	for i, event := range events {
+		positions[i], ids[i] = int64(event.Position), event.EventID
 	}
 	rows, err := a.db.QueryContext(ctx, hasEventsStatement, pgdialect.Array(positions), pgdialect.Array(ids))
 	if err != nil {
-		return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
+		return nil, classify(ctx, fmt.Errorf("look up %d events in the log: %w", len(events), err))
 	}
 	defer func() { _ = rows.Close() }()
 	var held []outbox.Progress
 	for rows.Next() {
-		var place outbox.Progress
-		if err := rows.Scan(&place.Position, &place.EventID); err != nil {
-			return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
+		var event outbox.Progress
+		if err := rows.Scan(&event.Position, &event.EventID); err != nil {
+			return nil, classify(ctx, fmt.Errorf("look up %d events in the log: %w", len(events), err))
 		}
-		held = append(held, place)
+		held = append(held, event)
 	}
 	return held, classify(ctx, rows.Err())
 }
@@ -68,7 +68,7 @@ func (a *RelayAdmin) findEvent(ctx context.Context, statement string, args ...an
 
 // CountAfter may read all of a large table.
 func (a *RelayAdmin) CountAfter(ctx context.Context, position outbox.Position) (int64, error) {
-	ctx = allow(ctx, counting)
+	ctx = allow(ctx, operatorTime)
 	count, _, err := countBehind(ctx, a.db, position)
 	if err != nil {
 		return 0, classify(ctx, fmt.Errorf("count the log's entries after %d: %w", position, err))
@@ -98,7 +98,7 @@ SELECT revision FROM written`
 
 // Adopt may read all of a large table.
 func (a *RelayAdmin) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, newStream bool) error {
-	ctx = allow(ctx, counting) // the statement looks for the latest time of all rows up to the position
+	ctx = allow(ctx, operatorTime) // the statement looks for the latest time of all rows up to the position
 	var now int64
 	err := a.db.QueryRowContext(ctx, adoptStatement, a.relay, revision, int64(cursor.Position), a.stream, cursor.StreamCreated,
 		int64(cursor.StreamSequence), newStream).Scan(&now)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -58,13 +59,13 @@ func (o *Operator) lockKnown(ctx context.Context, tx bun.Tx, subscriber string) 
 func (o *Operator) decide(
 	ctx context.Context, subscriber string, change func(ctx context.Context, tx bun.Tx, lanes []inbox.Checkpoint) error,
 ) error {
-	return withYield(allow(ctx, counting), o.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
+	return withYield(allow(ctx, operatorTime), o.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
 		forgotten, err := o.lockKnown(ctx, tx, subscriber)
 		if err != nil {
 			return err
 		}
 		if forgotten {
-			return forgot(subscriber)
+			return forgottenError(subscriber)
 		}
 		lanes, err := lockAndReadLanes(ctx, tx, subscriber)
 		if err != nil {
@@ -142,8 +143,8 @@ WITH tombstone AS (` + tombstone + `), chosen AS (
 )
 SELECT EXISTS (SELECT FROM tombstone), (SELECT count(*) FROM gone)`
 
-	// liftStatement returns whether there is a tombstone, and whether other rows of the subscriber are left.
-	liftStatement = `
+	// lockTombstoneStatement returns whether there is a tombstone, and whether other rows of the subscriber are left.
+	lockTombstoneStatement = `
 SELECT s.forgotten_at IS NOT NULL, EXISTS (SELECT FROM inbox WHERE subscriber = ?0) OR EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0)
 	OR EXISTS (SELECT FROM subscriber_lanes WHERE subscriber = ?0)
 FROM subscribers AS s WHERE s.subscriber = ?0 FOR UPDATE`
@@ -155,7 +156,7 @@ var subscriberTables = []string{"subscriber_lanes", "subscriber_marks", "subscri
 // Forget waits for the batches and redeliveries that are under way. Later no batch can commit, because its lane is gone, and no redelivery
 // can begin, because it sees the tombstone.
 func (o *Operator) Forget(ctx context.Context, subscriber string) error {
-	return withYield(allow(ctx, counting), o.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
+	return withYield(allow(ctx, operatorTime), o.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := o.lockKnown(ctx, tx, subscriber); err != nil {
 			return err
 		}
@@ -175,7 +176,7 @@ func (o *Operator) Forget(ctx context.Context, subscriber string) error {
 func (o *Operator) Erase(ctx context.Context, subscriber string, limit int) (erased int, err error) {
 	for _, statement := range []string{eraseLettersStatement, eraseInboxStatement} {
 		forgotten := false
-		err := o.db.QueryRowContext(allow(ctx, counting), statement, subscriber, limit).Scan(&forgotten, &erased)
+		err := o.db.QueryRowContext(allow(ctx, operatorTime), statement, subscriber, limit).Scan(&forgotten, &erased)
 		if err != nil {
 			return 0, classify(ctx, err)
 		}
@@ -191,9 +192,9 @@ func (o *Operator) Erase(ctx context.Context, subscriber string, limit int) (era
 
 // RemoveTombstone deletes the subscriber's row. It also deletes rows of copies that did not know of the tombstone.
 func (o *Operator) RemoveTombstone(ctx context.Context, subscriber string) error {
-	return transact(allow(ctx, counting), o.db, func(ctx context.Context, tx bun.Tx) error {
+	return transact(allow(ctx, operatorTime), o.db, func(ctx context.Context, tx bun.Tx) error {
 		forgotten, left := false, false
-		err := tx.QueryRowContext(ctx, liftStatement, subscriber).Scan(&forgotten, &left)
+		err := tx.QueryRowContext(ctx, lockTombstoneStatement, subscriber).Scan(&forgotten, &left)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return inbox.ErrNoSubscriber.With("there is no subscriber %s", subscriber)
@@ -204,7 +205,7 @@ func (o *Operator) RemoveTombstone(ctx context.Context, subscriber string) error
 		case left:
 			return inbox.ErrNotErased.With("rows of the forgotten subscriber %s are left", subscriber)
 		}
-		for _, table := range append(subscriberTables[1:], "subscribers") {
+		for _, table := range slices.Concat(subscriberTables[1:], []string{"subscribers"}) {
 			if err := run(ctx, tx, "DELETE FROM "+table+" WHERE subscriber = ?0", subscriber); err != nil { //nolint:gosec // the names are constants
 				return err
 			}

@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// sendLanesStatement moves the lanes ?1 to a stream position. The caller has locked the lanes, and revises them afterwards.
-	sendLanesStatement = `
+	// moveLanesStatement moves the lanes ?1 to a stream position. The caller has locked the lanes, and revises them afterwards.
+	moveLanesStatement = `
 UPDATE subscriber_lanes SET sequence = ?2, stored_ns = ?3, progress = ?4::bigint, moved_at = clock_timestamp()
 WHERE subscriber = ?0 AND lane = ANY (?1::int[])`
 
-	// removeMarksStatement removes the marks at the position and after it. It runs before markPlaceStatement.
+	// removeMarksStatement removes the marks at the position and after it. It runs before addMarkStatement.
 	removeMarksStatement = "DELETE FROM subscriber_marks WHERE subscriber = ?0 AND lane = ANY (?1::int[]) AND sequence >= ?2"
 
-	// markPlaceStatement makes the position a mark of each lane.
-	markPlaceStatement = `
+	// addMarkStatement makes the position a mark of each lane.
+	addMarkStatement = `
 INSERT INTO subscriber_marks (subscriber, lane, sequence, stored_ns, progress)
 SELECT ?0, lane, ?2, ?3, ?4::bigint FROM unnest(?1::int[]) AS lane WHERE ?3::bigint > 0`
 
@@ -61,7 +61,7 @@ func (o *Operator) Move(ctx context.Context, subscriber string, move inbox.Move,
 			numbers[n] = lane.Lane
 		}
 		args := []any{subscriber, pgdialect.Array(numbers), int64(move.To.Sequence), nanoseconds(move.To.StoredAt), progress(move.To)}
-		for _, statement := range []string{sendLanesStatement, removeMarksStatement, markPlaceStatement} {
+		for _, statement := range []string{moveLanesStatement, removeMarksStatement, addMarkStatement} {
 			if err := run(ctx, tx, statement, args...); err != nil {
 				return err
 			}

@@ -9,7 +9,7 @@ import (
 var _ operations.ProgressReader = (*RelayAdmin)(nil)
 
 // Progress runs one statement.
-func (a *RelayAdmin) Progress(ctx context.Context) (places []operations.SubscriberProgress, err error) {
+func (a *RelayAdmin) Progress(ctx context.Context) (progress []operations.SubscriberProgress, err error) {
 	rows, err := a.db.QueryContext(ctx, `SELECT DISTINCT ON (subscriber COLLATE "C") subscriber, stream, sequence, lanes
 		FROM subscriber_lanes ORDER BY subscriber COLLATE "C", sequence, lane`)
 	if err != nil {
@@ -17,13 +17,13 @@ func (a *RelayAdmin) Progress(ctx context.Context) (places []operations.Subscrib
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var place operations.SubscriberProgress
+		var subscriber operations.SubscriberProgress
 		var sequence int64
-		if err := rows.Scan(&place.Subscriber, &place.Stream, &sequence, &place.Lanes); err != nil {
+		if err := rows.Scan(&subscriber.Subscriber, &subscriber.Stream, &sequence, &subscriber.Lanes); err != nil {
 			return nil, classify(ctx, err)
 		}
-		place.Sequence = uint64(sequence)
-		places = append(places, place)
+		subscriber.Sequence = uint64(sequence)
+		progress = append(progress, subscriber)
 	}
-	return places, classify(ctx, rows.Err())
+	return progress, classify(ctx, rows.Err())
 }

@@ -155,7 +155,7 @@ func TestABusyDatabaseIsNotWaitedForForEver(t *testing.T) {
 	db := open(t, postgres.Options{URL: infra.Database(t), MaxOpenConns: 1})
 	exec(t, db, "SELECT 1") // to open a connection takes a while
 	work := postgres.NewUnitOfWork(db)
-	work.Patience(100 * time.Millisecond)
+	work.SetBeginTimeout(100 * time.Millisecond)
 	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 		for range 3 { // a failed try must not keep a connection
 			start := time.Now()

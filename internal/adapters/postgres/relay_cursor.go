@@ -106,7 +106,7 @@ func (s *CursorStore) Save(ctx context.Context, fence relay.WriteFence, cursor r
 		return relay.Cursor{}, classify(ctx, fmt.Errorf("save the cursor of %s: %w", s.relay, err))
 	}
 	if result.held && !sound {
-		return relay.Cursor{}, relay.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, "+
+		return relay.Cursor{}, relay.ErrSequenceBehind.With("the sequence of outbox.position went back: its next position is %d, "+
 			"or events came at positions up to %d after the relay had passed", next, cursor.Position)
 	}
 	if err := result.err(s.relay, fence); err != nil {

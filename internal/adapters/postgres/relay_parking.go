@@ -48,7 +48,7 @@ var reconcileStatement = fencedRevision + `, taken AS (
 	FROM written, outbox_parked AS tail, outbox_parked AS p
 	WHERE tail.position = ?7 AND tail.state = 'redrive' AND p.state = 'redrive' AND p.position <= tail.position
 		AND p.aggregate_type = tail.aggregate_type AND p.aggregate_id = tail.aggregate_id
-		AND EXISTS (SELECT FROM outbox AS o WHERE o.position = p.position) -- as for what is due
+		AND EXISTS (SELECT FROM outbox AS o WHERE o.position = p.position) -- as in redriveStatement
 ), redriven AS (
 	UPDATE outbox_parked AS p SET state = 'redriven', stream_sequence = published.sequence, changed_at = clock_timestamp()
 	FROM published WHERE p.position = published.position AND p.state = 'redrive'
@@ -175,7 +175,7 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Rea
 	defer cancel()
 	rows, err := p.db.QueryContext(asking, redriveStatement, int64(upTo), p.sizes.candidates(limit), limit.Bytes, limit.LargestPayload())
 	if err != nil {
-		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
+		return nil, false, classify(ctx, fmt.Errorf("read the events to redrive: %w", err))
 	}
 	defer func() { _ = rows.Close() }()
 
@@ -184,7 +184,7 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Rea
 	columns := append([]any{&standby, &waiting}, row.columns()...)
 	for rows.Next() {
 		if err := rows.Scan(columns...); err != nil {
-			return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
+			return nil, false, classify(ctx, fmt.Errorf("read the events to redrive: %w", err))
 		}
 		if standby {
 			return nil, false, errStandby
@@ -205,7 +205,7 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Rea
 		err = explain(explaining, p.db, due, limit.LargestPayload())
 	}
 	if err != nil {
-		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
+		return nil, false, classify(ctx, fmt.Errorf("read the events to redrive: %w", err))
 	}
 	return due, waiting, nil
 }

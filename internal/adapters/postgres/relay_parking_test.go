@@ -64,7 +64,7 @@ func newScene(t *testing.T) *scene {
 	require.NoError(t, err)
 	s.log = page.Entries
 	for _, entry := range s.log[:5] {
-		s.settle(t, entry)
+		s.parkEntry(t, entry)
 	}
 	count, err := s.parking.Redrive(t.Context(), &s.log[0].Key)
 	require.NoError(t, err)
@@ -81,10 +81,10 @@ func (s *scene) fence() relay.WriteFence {
 	return relay.WriteFence{Token: s.term.Token, Revision: s.revision}
 }
 
-// settle parks entry with Reconcile.
-func (s *scene) settle(t *testing.T, entry outbox.Entry) {
+// parkEntry parks entry with Reconcile.
+func (s *scene) parkEntry(t *testing.T, entry outbox.Entry) {
 	t.Helper()
-	settled, err := s.parking.Reconcile(t.Context(), s.fence(), notice(entry), 7, true)
+	settled, err := s.parking.Reconcile(t.Context(), s.fence(), parkedMeta(entry), 7, true)
 	require.NoError(t, err)
 	require.True(t, settled.Waiting)
 	s.revision++
@@ -97,12 +97,12 @@ func (s *scene) purge(t *testing.T) int {
 	return removed
 }
 
-func notice(entry outbox.Entry) relay.MessageMeta {
+func parkedMeta(entry outbox.Entry) relay.MessageMeta {
 	return relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large"}
 }
 
-// inTurn returns the writes of a relay that check the cursor's revision.
-func (s *scene) inTurn() map[string]func(context.Context) error {
+// revisionFenced returns the writes of a relay that check the cursor's revision.
+func (s *scene) revisionFenced() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Save": func(ctx context.Context) error {
 			_, err := s.cursors.Save(ctx, s.fence(), relay.Cursor{})
@@ -111,11 +111,11 @@ func (s *scene) inTurn() map[string]func(context.Context) error {
 		"Report": func(ctx context.Context) error {
 			return s.cursors.Report(ctx, s.fence(), relay.NewHalt(relay.HaltTailGone, "gone"))
 		},
-		"Settle a notice": func(ctx context.Context) error {
-			_, err := s.parking.Reconcile(ctx, s.fence(), notice(s.log[7]), 8, true)
+		"Reconcile after a control message": func(ctx context.Context) error {
+			_, err := s.parking.Reconcile(ctx, s.fence(), parkedMeta(s.log[7]), 8, true)
 			return err
 		},
-		"Settle a redriven event": func(ctx context.Context) error {
+		"Reconcile after a redriven event": func(ctx context.Context) error {
 			_, err := s.parking.Reconcile(ctx, s.fence(), relay.MessageMeta{Own: true, Event: s.log[1].Position}, 8, true)
 			return err
 		},
@@ -129,7 +129,7 @@ func (s *scene) inTurn() map[string]func(context.Context) error {
 
 // fenced returns all writes of a relay, also Purge, which checks only the token.
 func (s *scene) fenced() map[string]func(context.Context) error {
-	all := s.inTurn()
+	all := s.revisionFenced()
 	all["Purge"] = func(ctx context.Context) error {
 		_, err := s.Retention().Purge(ctx, s.term.Token, time.Hour, 1000)
 		return err
@@ -168,12 +168,12 @@ func TestWritesThatOverlapTheSuccessorAreRefused(t *testing.T) {
 	require.Equal(t, 2, s.purge(t), "which had something to remove")
 }
 
-// TestWritesThatOverlapAnEarlierOneAreOutOfTurn checks a leader that gave up a request and went on, while the request still
+// TestWritesThatOverlapAnEarlierOneFail checks a leader that gave up a request and went on, while the request still
 // takes effect later. Of two such writes with the same revision, only one succeeds.
-func TestWritesThatOverlapAnEarlierOneAreOutOfTurn(t *testing.T) {
+func TestWritesThatOverlapAnEarlierOneFail(t *testing.T) {
 	s := newScene(t)
 	before := s.everything(t)
-	for name, write := range s.inTurn() {
+	for name, write := range s.revisionFenced() {
 		earlier := transaction(t, s.harness)
 		exec(t, earlier, "UPDATE outbox_cursor SET revision = revision + 1")
 		answer := stalled(t, s.harness, write)
@@ -184,9 +184,9 @@ func TestWritesThatOverlapAnEarlierOneAreOutOfTurn(t *testing.T) {
 	}
 }
 
-// TestOfTheFirstWritesOneHasItsTurn checks the same for the very first writes, when the cursor has no row yet that could be
+// TestOneOfTheFirstWritesWins checks the same for the very first writes, when the cursor has no row yet that could be
 // locked.
-func TestOfTheFirstWritesOneHasItsTurn(t *testing.T) {
+func TestOneOfTheFirstWritesWins(t *testing.T) {
 	h := newHarness(t)
 	term, err := h.Elector("leader").Acquire(t.Context(), 0)
 	require.NoError(t, err)
@@ -220,13 +220,13 @@ func TestPurgeThatOverlapsParkingRemovesNothing(t *testing.T) {
 	require.Equal(t, []int64{1, 2, 3, 4, 5, 7, 8}, s.positions(t))
 }
 
-// TestANoticeThatOverlapsThePurgeOfItsEventParksNothing checks that an event is not parked while retention removes it. The
+// TestParkingDuringThePurgeOfTheEventParksNothing checks that an event is not parked while retention removes it. The
 // event could never be redriven.
-func TestANoticeThatOverlapsThePurgeOfItsEventParksNothing(t *testing.T) {
+func TestParkingDuringThePurgeOfTheEventParksNothing(t *testing.T) {
 	s := newScene(t)
 	purge := transaction(t, s.harness)
 	exec(t, purge, "DELETE FROM outbox WHERE position = ?", int64(s.log[7].Position))
-	answer := stalled(t, s.harness, s.inTurn()["Settle a notice"])
+	answer := stalled(t, s.harness, s.revisionFenced()["Reconcile after a control message"])
 	exec(t, purge, "COMMIT")
 	require.NoError(t, eventually(t, answer))
 	waiting, err := s.parking.Waiting(t.Context(), 1000)
@@ -240,7 +240,7 @@ func TestSettingAsideAndRedrivingSeeEachOther(t *testing.T) {
 	s := newScene(t)
 	operator := transaction(t, s.harness)
 	exec(t, operator, "UPDATE outbox_parked SET state = 'redrive' WHERE state = 'parked'")
-	answer := stalled(t, s.harness, s.inTurn()["SetAside"])
+	answer := stalled(t, s.harness, s.revisionFenced()["SetAside"])
 	exec(t, operator, "COMMIT")
 	require.NoError(t, eventually(t, answer))
 	states := func() (states []string) {

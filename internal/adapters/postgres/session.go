@@ -111,13 +111,14 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 	return &rows{Rows: standard, call: call}, nil
 }
 
-// direct calls do with the pgx connection, for one statement. The statement must end with do's context.
-func (s *session) direct(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+// runPgx calls do with the pgx connection, for one statement. The statement must end with do's context.
+func (s *session) runPgx(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
 	call := s.statement(ctx)
 	return call.end(do(call.ctx, s.Conn.Conn())) //nolint:contextcheck // call.ctx comes from ctx
 }
 
-var errPrepared = errors.New("statements are not prepared through database/sql: PgBouncer has no place for them, and they have no deadline")
+var errPrepared = errors.New("statements are not prepared through database/sql: PgBouncer in transaction mode cannot keep them, " +
+	"and they have no deadline")
 
 // Prepare is refused.
 func (s *session) Prepare(string) (driver.Stmt, error) { return nil, errPrepared }
@@ -140,7 +141,7 @@ type call struct {
 // statement begins a statement that may take as long as its context allows.
 func (s *session) statement(ctx context.Context) *call {
 	wait := endPoolWait(ctx)
-	c := s.call(ctx, bound(ctx, s.pool.within))
+	c := s.call(ctx, timeoutFor(ctx, s.pool.within))
 	c.wait = wait
 	return c
 }

@@ -39,7 +39,7 @@ func on[T any](call func(ctx context.Context, db *bun.DB) (T, error)) dbCall {
 // calls returns a call of every method of the ports outside transactions.
 func calls() map[string]dbCall {
 	all := make(map[string]dbCall)
-	for _, some := range []map[string]dbCall{relayCalls(), operatingCalls(), subscriberCalls(), operatorCalls()} {
+	for _, some := range []map[string]dbCall{relayCalls(), operatingCalls(), subscriberCalls(), letterCalls(), operatorCalls()} {
 		for name, call := range some {
 			all[name] = call
 		}
@@ -109,35 +109,37 @@ func relayCalls() map[string]dbCall {
 }
 
 func operatingCalls() map[string]dbCall {
-	desk := func(db *bun.DB) *postgres.RelayAdmin { return postgres.NewRelayAdmin(db, relayName, "STREAM") }
+	relayAdmin := func(db *bun.DB) *postgres.RelayAdmin { return postgres.NewRelayAdmin(db, relayName, "STREAM") }
 	return map[string]dbCall{
-		"operations.RelayInspector.Status": on(func(ctx context.Context, db *bun.DB) (operations.RelayStatus, error) { return desk(db).Status(ctx) }),
+		"operations.RelayInspector.Status": on(func(ctx context.Context, db *bun.DB) (operations.RelayStatus, error) {
+			return relayAdmin(db).Status(ctx)
+		}),
 		"operations.RelayInspector.Measure": on(func(ctx context.Context, db *bun.DB) (operations.RelayMetrics, error) {
-			return desk(db).Measure(ctx, 0)
+			return relayAdmin(db).Measure(ctx, 0)
 		}),
 		"operations.RelayInspector.List": on(func(ctx context.Context, db *bun.DB) ([]operations.ListedEvent, error) {
-			return desk(db).List(ctx, operations.EventFilter{Limit: 1})
+			return relayAdmin(db).List(ctx, operations.EventFilter{Limit: 1})
 		}),
 		"operations.ProgressReader.Progress": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberProgress, error) {
-			return desk(db).Progress(ctx)
+			return relayAdmin(db).Progress(ctx)
 		}),
-		"operations.RelayRepair.Cursor": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
+		"operations.RelayRepair.Cursor": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return relayAdmin(db).Cursor(ctx) }),
 		"operations.RelayRepair.CheckSequence": on(func(ctx context.Context, db *bun.DB) (operations.SequenceCheck, error) {
-			return desk(db).CheckSequence(ctx)
+			return relayAdmin(db).CheckSequence(ctx)
 		}),
 		"operations.RelayRepair.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
-			return desk(db).Realign(ctx, operations.Realignment{Position: 1})
+			return relayAdmin(db).Realign(ctx, operations.Realignment{Position: 1})
 		}),
 		"operations.RelayRepair.HasEvents": on(func(ctx context.Context, db *bun.DB) ([]outbox.Progress, error) {
-			return desk(db).HasEvents(ctx, []outbox.Progress{{Position: 1}})
+			return relayAdmin(db).HasEvents(ctx, []outbox.Progress{{Position: 1}})
 		}),
 		"operations.RelayRepair.At": on(func(ctx context.Context, db *bun.DB) (bool, error) {
-			_, found, err := desk(db).At(ctx, 1)
+			_, found, err := relayAdmin(db).At(ctx, 1)
 			return found, err
 		}),
-		"operations.RelayRepair.CountAfter": on(func(ctx context.Context, db *bun.DB) (int64, error) { return desk(db).CountAfter(ctx, 0) }),
+		"operations.RelayRepair.CountAfter": on(func(ctx context.Context, db *bun.DB) (int64, error) { return relayAdmin(db).CountAfter(ctx, 0) }),
 		"operations.RelayRepair.Adopt": func(ctx context.Context, db *bun.DB) error {
-			return desk(db).Adopt(ctx, 7, relay.Cursor{}, true)
+			return relayAdmin(db).Adopt(ctx, 7, relay.Cursor{}, true)
 		},
 		"orders.OrderReader.Get": func(ctx context.Context, db *bun.DB) error {
 			_, err := postgres.NewOrderReader(db).Get(ctx, newClaim("").Order)
@@ -168,7 +170,6 @@ var errNo = errors.New("no")
 func newInbox(db *bun.DB) *postgres.Inbox { return postgres.NewInbox(db, postgres.InboxOptions{}) }
 
 func subscriberCalls() map[string]dbCall {
-	missing := relaytest.NewMessage("a", 1).ID
 	return map[string]dbCall{
 		"inbox.Checkpoints.CreateLanes": func(ctx context.Context, db *bun.DB) error {
 			return newInbox(db).CreateLanes(ctx, subscriber, 1, "S", inbox.StreamPosition{})
@@ -193,6 +194,13 @@ func subscriberCalls() map[string]dbCall {
 			_, found, err := newInbox(db).Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 1}, ignore, giveUp)
 			return found, err
 		}),
+	}
+}
+
+// letterCalls are calls about letters that do not exist, and about the inbox of a subscriber that does not exist.
+func letterCalls() map[string]dbCall {
+	missing := relaytest.NewMessage("a", 1).ID
+	return map[string]dbCall{
 		"operations.DeadLetterAdmin.Letters": on(func(ctx context.Context, db *bun.DB) ([]inbox.Letter, error) {
 			return newInbox(db).Letters(ctx, subscriber, 1)
 		}),

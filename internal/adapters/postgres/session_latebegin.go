@@ -56,7 +56,7 @@ func (t *lateTransaction) Commit() error {
 	if t.unsent() {
 		return nil
 	}
-	call := t.session.call(t.ctx, bound(t.ctx, t.session.pool.within))
+	call := t.session.call(t.ctx, timeoutFor(t.ctx, t.session.pool.within))
 	conn := t.session.Conn.Conn()
 	tag, err := conn.Exec(call.ctx, "commit")
 	switch {

@@ -28,11 +28,13 @@ const (
 // pool are dead, the pool loses one timeout, not one for each connection. The pool also drops its open connections if one of them leads to
 // a server that takes no writes any more. Such a connection leads to the former primary, or was opened while the database was read-only.
 type sessions struct {
-	direct, pooler driver.Connector // open tries direct first; pooler is for a server that refuses the settings of direct
-	pooled         atomic.Bool      // a pooler stands in between
-	within         time.Duration    // the limit of a statement
-	generation     atomic.Int64     // rises when the open connections must not be used again
-	standby        atomic.Pointer[refusal]
+	// open tries directConnector first. poolerConnector is for a server that refuses the settings of directConnector.
+	directConnector, poolerConnector driver.Connector
+
+	pooled     atomic.Bool   // a pooler stands in between
+	within     time.Duration // the limit of a statement
+	generation atomic.Int64  // rises when the open connections must not be used again
+	standby    atomic.Pointer[refusal]
 }
 
 // refusal is an error for which a connection was refused, and its time.
@@ -56,18 +58,18 @@ func newSessions(config *pgx.ConnConfig, within time.Duration) (*sessions, error
 		}
 		return stdlib.GetConnector(*of)
 	}
-	return &sessions{direct: connector(direct, true), pooler: connector(pooled, false), within: within}, nil
+	return &sessions{directConnector: connector(direct, true), poolerConnector: connector(pooled, false), within: within}, nil
 }
 
 // Driver returns the driver of pgx.
-func (s *sessions) Driver() driver.Driver { return s.direct.Driver() }
+func (s *sessions) Driver() driver.Driver { return s.directConnector.Driver() }
 
 // Connect opens a connection to the first server of DATABASE_URL that is not a standby.
 func (s *sessions) Connect(ctx context.Context) (driver.Conn, error) {
 	if last := s.standby.Load(); last != nil && time.Since(last.at) < standbyFor {
 		return nil, last.err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.within*time.Duration(connecting))
+	ctx, cancel := context.WithTimeout(ctx, s.within*time.Duration(connectTime))
 	defer cancel()
 	generation, began := s.generation.Load(), time.Now()
 	opened, err := s.open(ctx)
@@ -87,15 +89,15 @@ func (s *sessions) Connect(ctx context.Context) (driver.Conn, error) {
 // open tries to reach Postgres itself. If a pooler answers, later sessions set only what poolers accept.
 func (s *sessions) open(ctx context.Context) (driver.Conn, error) {
 	if !s.pooled.Load() {
-		conn, err := s.direct.Connect(ctx)
+		conn, err := s.directConnector.Connect(ctx)
 		if !refusesSettings(err) {
 			return conn, err
 		}
 		s.pooled.Store(true)
 	}
-	conn, err := s.pooler.Connect(ctx)
+	conn, err := s.poolerConnector.Connect(ctx)
 	if errors.Is(err, errBackendEnded) { // the next backend is new, so it is accepted as it is
-		conn, err = s.pooler.Connect(context.WithValue(ctx, keepBackend{}, true))
+		conn, err = s.poolerConnector.Connect(context.WithValue(ctx, keepBackend{}, true))
 	}
 	return conn, err
 }
@@ -114,7 +116,7 @@ func accept(ctx context.Context, conn *pgconn.PgConn, database, statement string
 		return err
 	}
 	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) < 4 {
-		return errors.New("a new session was not told what it leads to")
+		return errors.New("the first statement of a new session returned an unexpected result")
 	}
 	is := func(column int) bool { return string(results[0].Rows[0][column]) == "t" }
 	standby, readOnly, noSchema := is(0), is(1), is(2)

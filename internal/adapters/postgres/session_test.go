@@ -229,7 +229,7 @@ func TestTheWaitForAConnectionEnds(t *testing.T) {
 // TestSomeStatementsMayTakeLonger checks that statements that count get four times the usual time limit, and no more.
 func TestSomeStatementsMayTakeLonger(t *testing.T) {
 	db := limited(t, infra.Database(t), 2)
-	ctx := postgres.AllowCounting(t.Context())
+	ctx := postgres.AllowOperatorTime(t.Context())
 	_, err := db.ExecContext(ctx, "SELECT pg_sleep(?)", (2 * limit).Seconds())
 	require.NoError(t, err)
 	start := time.Now()

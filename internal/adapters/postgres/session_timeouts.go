@@ -17,38 +17,38 @@ const (
 	answerWithin = 5 * time.Second
 )
 
-// allowance is how many times longer than statementTimeout a statement may take. The constants are all exceptions.
-type allowance int
+// timeFactor is how many times longer than statementTimeout a statement may take. A context without a factor has usualTime.
+type timeFactor int
 
 const (
-	// ordinary is the usual limit. It ends an earlier allowance of the context.
-	ordinary allowance = 1
-	// counting is for operators. Their statements may count or search all of a large table. One minute.
-	counting allowance = 4
-	// migrating is for changes of the schema. The building of an index reads all of a large table, and waits for every transaction that was
+	// usualTime ends an earlier factor of the context.
+	usualTime timeFactor = 1
+	// operatorTime is for operators. Their statements may count or search all of a large table. One minute.
+	operatorTime timeFactor = 4
+	// migrationTime is for changes of the schema. The building of an index reads all of a large table, and waits for every transaction that was
 	// open when it began. A day. The migrator limits its waits for locks itself.
-	migrating allowance = 4 * 60 * 24
-	// connecting is for the opening of a connection: the name is looked up, and each host of DATABASE_URL has its own connect_timeout. One
+	migrationTime timeFactor = 4 * 60 * 24
+	// connectTime is for the opening of a connection: the name is looked up, and each host of DATABASE_URL has its own connect_timeout. One
 	// minute.
-	connecting allowance = 4
+	connectTime timeFactor = 4
 )
 
-type allowanceKey struct{}
+type timeFactorKey struct{}
 
 // allow returns a context whose statements may take longer.
-func allow(ctx context.Context, a allowance) context.Context {
-	return context.WithValue(ctx, allowanceKey{}, a)
+func allow(ctx context.Context, a timeFactor) context.Context {
+	return context.WithValue(ctx, timeFactorKey{}, a)
 }
 
 // changesSchema reports whether ctx is the context of a migration.
 func changesSchema(ctx context.Context) bool {
-	a, ok := ctx.Value(allowanceKey{}).(allowance)
-	return ok && a == migrating
+	a, ok := ctx.Value(timeFactorKey{}).(timeFactor)
+	return ok && a == migrationTime
 }
 
-// bound returns how long a statement with the context ctx may take. Without an allowance that is usual.
-func bound(ctx context.Context, usual time.Duration) time.Duration {
-	if a, ok := ctx.Value(allowanceKey{}).(allowance); ok {
+// timeoutFor returns how long a statement with the context ctx may take. Without a factor that is usual.
+func timeoutFor(ctx context.Context, usual time.Duration) time.Duration {
+	if a, ok := ctx.Value(timeFactorKey{}).(timeFactor); ok {
 		return usual * time.Duration(a)
 	}
 	return usual

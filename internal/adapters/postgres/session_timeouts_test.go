@@ -19,12 +19,12 @@ const bound = time.Second
 // renewed.
 func TestTheRelaysStatementsAreBounded(t *testing.T) {
 	s := newScene(t)
-	s.harness.log.AnswerWithin(bound)
-	s.cursors.AnswerWithin(bound)
-	s.parking.AnswerWithin(bound)
+	s.harness.log.SetStatementTimeout(bound)
+	s.cursors.SetStatementTimeout(bound)
+	s.parking.SetStatementTimeout(bound)
 	retention := postgres.NewRetention(s.db, relayName)
-	retention.AnswerWithin(bound)
-	calls := s.inTurn()
+	retention.SetStatementTimeout(bound)
+	calls := s.revisionFenced()
 	calls["Purge"] = func(ctx context.Context) error {
 		_, err := retention.Purge(ctx, s.term.Token, time.Hour, 1000)
 		return err
@@ -76,7 +76,7 @@ func TestTheRelaysStatementsAreBounded(t *testing.T) {
 // statement.
 func TestTheLogWaitsForLongerThanAStatementMayTake(t *testing.T) {
 	h := newHarness(t)
-	h.log.AnswerWithin(bound)
+	h.log.SetStatementTimeout(bound)
 	early := transaction(t, h)
 	first := insert(t, early, "first")
 	second := insert(t, h.others, "second")

@@ -60,7 +60,7 @@ func isolation(options driver.TxOptions) (pgx.TxOptions, error) {
 
 // Commit commits. If it fails, nobody knows whether the transaction took effect.
 func (t *transaction) Commit() error {
-	call := t.session.call(t.ctx, bound(t.ctx, t.session.pool.within))
+	call := t.session.call(t.ctx, timeoutFor(t.ctx, t.session.pool.within))
 	return call.end(t.tx.Commit(call.ctx))
 }
 

@@ -88,7 +88,7 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 		return Adoption{}, err
 	}
 	if cursor.Halt == nil && disorder.NeedsRepair() { // and no relay has noticed
-		cursor.Halt = relay.NewHalt(relay.HaltSequenceBehind, "the next assigned position is %d, the highest is %d, and %d events are misplaced",
+		cursor.Halt = relay.NewHalt(relay.HaltSequenceBehind, "the next position is %d, the highest is %d, and %d events are misplaced",
 			disorder.NextPosition, disorder.HighestPosition, disorder.Misplaced)
 	}
 	if cursor.Halt == nil {

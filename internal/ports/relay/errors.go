@@ -23,7 +23,7 @@ var (
 	ErrHistoryLost = fault.New(fault.Conflict, "history_lost", "the log does not hold the event that was published last")
 	// ErrSequenceBehind reports that the sequence of the database, which assigns positions, went back. The log refuses new events,
 	// or records them below the relay's cursor, where the relay does not read again.
-	ErrSequenceBehind = fault.New(fault.Unavailable, "sequence_behind", "the outbox assigns positions that it assigned before")
+	ErrSequenceBehind = fault.New(fault.Unavailable, "sequence_behind", "the outbox gives out positions that it gave out before")
 	// ErrLeaseHeld reports that another holder has the lease.
 	ErrLeaseHeld = fault.New(fault.Conflict, "lease_held", "the lease is held by another instance")
 	// ErrLeaseLost reports that the lease has another token now. Nothing was written.
