@@ -237,7 +237,7 @@ func (h *harness) stop() {
 // forbiddenLines and crashLines are texts that no process may log: the former are of the program, the latter of Go's runtime. repairable are the
 // reasons for which the relay may halt, because an operator repairs them.
 var (
-	forbiddenLines = []string{"relay halted", "messages are lost", "that nobody knows"}
+	forbiddenLines = []string{"relay halted", "messages are lost", "whose events are unknown"}
 	crashLines     = []string{"panic: ", "WARNING: DATA RACE"}
 	repairable     = []string{
 		"reason=stream_missing", "reason=stream_replaced", "reason=sequence_behind", "reason=stream_unfit",

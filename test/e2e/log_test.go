@@ -59,7 +59,7 @@ func TestLogsTellNoSecrets(t *testing.T) {
 			require.NoError(t, nc.PublishMsg(&nats.Msg{Subject: "orders.x", Header: nats.Header{"Who": {secret}}, Data: []byte(secret)}))
 			app.Says("an event can never be published")
 			subscriber.Says("an event is dead")
-			subscriber.Says("a message is no event that can be read")
+			subscriber.Says("a message cannot be read as an event")
 			app.Says("answered a request")
 			for _, p := range []*infra.Process{app, subscriber} {
 				require.Zero(t, p.Stop(syscall.SIGTERM))

@@ -297,7 +297,7 @@ func TestForeignMessage(t *testing.T) {
 	placeMany(t, s.api, 2)
 	s.requireEffects()
 	s.eventually("SELECT count(*) FROM dead_letters WHERE state = 'dead' AND attempts = 1", 5)
-	id := reader.Says("a message is no event that can be read, it is set aside and everything else goes on subscriber=emails event_id=")
+	id := reader.Says("a message cannot be read as an event; it is a dead letter now subscriber=emails event_id=")
 	require.True(t, strings.HasPrefix(id, "unreadable-3-"), id)
 	var payload []byte
 	var headers string

@@ -142,7 +142,7 @@ func (s *shop) requireBegan(copies ...*infra.Process) {
 		said += p.String()
 		dealtWith += int(infra.Scrape(s.t, p.Admin()).Value(s.t, "messaging_client_consumed_messages_total"))
 	}
-	const began = "goes on where the durable consumer of the former program stands subscriber=emails sequence="
+	const began = "begins at the position of the earlier version's durable consumer subscriber=emails sequence="
 	_, after, found := strings.Cut(said, began)
 	require.True(s.t, found, said)
 	sequence, err := strconv.Atoi(strings.Fields(after)[0])
@@ -166,7 +166,7 @@ func TestRollingUpdate(t *testing.T) {
 	s.progress()
 	require.Zero(t, instance.Stop(syscall.SIGTERM))
 	first := s.subscriber("new-1")
-	first.Says("standing by")
+	first.Says("waiting for copies of an earlier version to stop")
 	s.progress()
 	for _, copies := range former {
 		require.Zero(t, copies.Stop(syscall.SIGTERM))

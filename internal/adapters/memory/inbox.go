@@ -35,7 +35,6 @@ type Inbox struct {
 	shares map[any]map[*session]bool // sessions that hold a share of a row, by the row's key
 	begun  int64                     // how often lanes began
 	freed  chan struct{}             // closed when a transaction has ended; nil: nobody waits
-	faults faults
 }
 
 type effect struct {

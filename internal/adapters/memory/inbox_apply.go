@@ -16,15 +16,15 @@ var _ inbox.UnitOfWork = (*Inbox)(nil)
 type batch struct {
 	effects
 	inbox.Batch
-	key     laneKey
-	lane    lane
-	pending map[outbox.Key]bool // aggregates that have pending letters
-	failing map[string]bool     // events that have a failing letter
-	own     map[string]letter   // letters that events of the batch have, by event
-	known   map[string]record   // records of the events that existed before the batch
-	dealt   map[string]bool     // events of the batch that handleAll has passed
-	met     []inbox.Event       // events that were handled before, or that come twice in the batch
-	outcome inbox.Outcome
+	key        laneKey
+	lane       lane
+	pending    map[outbox.Key]bool // aggregates that have pending letters
+	failing    map[string]bool     // events that have a failing letter
+	own        map[string]letter   // letters that events of the batch have, by event
+	known      map[string]record   // records of the events that existed before the batch
+	handled    map[string]bool     // events of the batch that handleAll has passed
+	seenBefore []inbox.Event       // events that were handled before, or that come twice in the batch
+	outcome    inbox.Outcome
 }
 
 // Apply locks the lane, reads the letters, records the events, handles them, writes what the handlers collected, and moves the lane.
@@ -38,11 +38,12 @@ func (i *Inbox) Apply(
 	work := &batch{
 		effects: newEffects(s, subscriber, handler, judge), Batch: b, key: laneKey{subscriber, b.From.Lane},
 		pending: make(map[outbox.Key]bool), failing: make(map[string]bool), own: make(map[string]letter), known: make(map[string]record),
-		dealt: make(map[string]bool),
+		handled: make(map[string]bool),
 	}
 	defer work.close()
 	for _, step := range []func(context.Context) error{
-		work.lockCounts, work.take, work.readLetters, work.record, work.handleAll, work.flush, work.meet, work.count, work.move, work.commit,
+		work.lockCounts, work.lockLane, work.readLetters, work.record, work.handleAll, work.flush,
+		work.recordSequences, work.count, work.move, work.commit,
 	} {
 		if err := step(ctx); err != nil {
 			return inbox.Outcome{}, err
@@ -52,8 +53,8 @@ func (i *Inbox) Apply(
 	return work.outcome, nil
 }
 
-// take locks the lane.
-func (b *batch) take(ctx context.Context) error {
+// lockLane locks the lane.
+func (b *batch) lockLane(ctx context.Context) error {
 	return b.do(ctx, "take the lane", func() (err error) {
 		if b.lane, err = b.takeLane(b.key, b.From); err != nil {
 			return err
@@ -74,7 +75,7 @@ func (b *batch) readLetters(ctx context.Context) error {
 			case key.subscriber != b.subscriber:
 			case l.State == inbox.Failing:
 				b.failing[key.id] = true
-			case l.pending() && l.Readable() && !b.inbox.faults.holdNothing:
+			case l.pending() && l.Readable():
 				b.pending[l.Key] = true
 			}
 		}
@@ -104,8 +105,7 @@ func (b *batch) record(ctx context.Context) error {
 	}
 	return b.do(ctx, "record", func() error {
 		for _, event := range b.Events {
-			row, found := b.inbox.records[recordKey{b.subscriber, event.ID}]
-			if found && !b.inbox.faults.knowNothing {
+			if row, found := b.inbox.records[recordKey{b.subscriber, event.ID}]; found {
 				b.known[event.ID] = row
 			}
 			if l, found := b.inbox.letters[letterKey{b.subscriber, event.ID}]; found {
@@ -131,20 +131,20 @@ func (b *batch) insert(ctx context.Context, key recordKey) error {
 func (b *batch) handleAll(ctx context.Context) (err error) {
 	for n, event := range b.Events {
 		result := inbox.Duplicate
-		if b.dealt[event.ID] {
-			b.met = append(b.met, event)
-		} else if result, err = b.deal(ctx, n, event); err != nil {
+		if b.handled[event.ID] {
+			b.seenBefore = append(b.seenBefore, event)
+		} else if result, err = b.decide(ctx, n, event); err != nil {
 			return err
 		}
-		b.dealt[event.ID] = true
+		b.handled[event.ID] = true
 		b.outcome.Results = append(b.outcome.Results, result)
 	}
 	return nil
 }
 
-// deal decides what happens to one event. An event with a record is handled again if the record does not say applied and the event has no
+// decide decides what happens to one event. An event with a record is handled again if the record does not say applied and the event has no
 // letter.
-func (b *batch) deal(ctx context.Context, n int, event inbox.Event) (inbox.Result, error) {
+func (b *batch) decide(ctx context.Context, n int, event inbox.Event) (inbox.Result, error) {
 	own, has := b.own[event.ID]
 	known, recorded := b.known[event.ID]
 	if own.State == inbox.Failing {
@@ -152,25 +152,25 @@ func (b *batch) deal(ctx context.Context, n int, event inbox.Event) (inbox.Resul
 	}
 	switch reason := unreadable(event); {
 	case reason != nil && has, recorded && (known.applied || has):
-		b.met = append(b.met, event)
+		b.seenBefore = append(b.seenBefore, event)
 		return inbox.Duplicate, nil
 	case reason != nil:
 		event.Key, event.Version, event.Type = outbox.Key{}, 0, ""
 		event.Entry = outbox.Entry{Message: event.Message}
-		b.aside(newLetter(event, inbox.Failure{Cause: reason, Permanent: true}))
+		b.setAside(newLetter(event, inbox.Failure{Cause: reason, Permanent: true}))
 		return inbox.SetAside, nil
 	case b.pending[event.Key]:
-		b.put(event, false)
+		b.writeRecord(event, false)
 		if !has {
-			b.keep(heldLetter(event))
+			b.writeLetter(heldLetter(event))
 		}
 		return inbox.Held, nil
 	case event.NoHandler:
-		return b.leave(event, own), nil
+		return b.setAsideUnhandled(event, own), nil
 	case event.Suspect:
 		return b.suspect(ctx, event, own)
 	}
-	b.put(event, true)
+	b.writeRecord(event, true)
 	return inbox.Applied, b.apply(ctx, n, event.Entry)
 }
 
@@ -182,26 +182,26 @@ func unreadable(event inbox.Event) error {
 	return event.Unreadable
 }
 
-// meet records the new sequences of events that were handled before. It runs after the effects: a redelivery also locks the records after
-// its effects, so neither of the two transactions has to wait for the other.
-func (b *batch) meet(ctx context.Context) error {
-	if len(b.met) == 0 {
+// recordSequences records the new sequences of events that were handled before. It runs after the effects. A redelivery also locks the
+// records after its effects, so the two transactions cannot deadlock.
+func (b *batch) recordSequences(ctx context.Context) error {
+	if len(b.seenBefore) == 0 {
 		return nil
 	}
-	for _, event := range b.met {
+	for _, event := range b.seenBefore {
 		if err := b.lock(ctx, recordKey{b.subscriber, event.ID}); err != nil {
 			return err
 		}
 	}
 	return b.do(ctx, "meet", func() error {
-		for _, event := range b.met {
-			b.change(func() { b.inbox.meet(recordKey{b.subscriber, event.ID}, event.Sequence) })
+		for _, event := range b.seenBefore {
+			b.change(func() { b.inbox.recordSequence(recordKey{b.subscriber, event.ID}, event.Sequence) })
 		}
 		return nil
 	})
 }
 
-func (i *Inbox) meet(key recordKey, sequence uint64) {
+func (i *Inbox) recordSequence(key recordKey, sequence uint64) {
 	if row, found := i.records[key]; found {
 		row.sequence = sequence
 		i.records[key] = row
@@ -212,11 +212,11 @@ func (i *Inbox) meet(key recordKey, sequence uint64) {
 	}
 }
 
-// leave sets aside an event for which this program has no handler.
-func (b *batch) leave(event inbox.Event, own letter) inbox.Result {
+// setAsideUnhandled sets aside an event for which this program has no handler.
+func (b *batch) setAsideUnhandled(event inbox.Event, own letter) inbox.Result {
 	b.pending[event.Key] = true
-	b.put(event, false)
-	b.aside(*before(event, own).failed(inbox.Failure{Cause: inbox.ErrNoHandler, Permanent: true}))
+	b.writeRecord(event, false)
+	b.setAside(*before(event, own).failed(inbox.Failure{Cause: inbox.ErrNoHandler, Permanent: true}))
 	return inbox.SetAside
 }
 
@@ -236,20 +236,17 @@ func (b *batch) suspect(ctx context.Context, event inbox.Event, own letter) (inb
 		return 0, err
 	}
 	if failed == nil {
-		b.put(event, true)
+		b.writeRecord(event, true)
 		return inbox.Applied, nil
 	}
 	b.pending[event.Key] = true
-	if b.inbox.faults.lettersApart {
-		return inbox.SetAside, b.apart(ctx, *failed)
-	}
-	b.put(event, false)
-	b.aside(*failed)
+	b.writeRecord(event, false)
+	b.setAside(*failed)
 	return inbox.SetAside, nil
 }
 
-// put writes the event's row in the inbox. If the event is applied, put removes its letter.
-func (b *batch) put(event inbox.Event, applied bool) {
+// writeRecord writes the event's row in the inbox. If the event is applied, writeRecord removes its letter.
+func (b *batch) writeRecord(event inbox.Event, applied bool) {
 	b.change(func() {
 		b.inbox.records[recordKey{b.subscriber, event.ID}] = record{applied: applied, at: time.Now(), sequence: event.Sequence}
 		if applied {
@@ -258,24 +255,15 @@ func (b *batch) put(event inbox.Event, applied bool) {
 	})
 }
 
-// aside keeps the letter of an event that failed.
-func (b *batch) aside(l letter) {
-	b.keep(l)
+// setAside keeps the letter of an event that failed.
+func (b *batch) setAside(l letter) {
+	b.writeLetter(l)
 	b.outcome.Letters = append(b.outcome.Letters, l.Letter)
 }
 
-// keep writes a letter.
-func (b *batch) keep(l letter) {
+// writeLetter writes a letter.
+func (b *batch) writeLetter(l letter) {
 	b.change(func() { b.inbox.letters[letterKey{b.subscriber, l.ID}] = l })
-}
-
-// apart commits a letter at once. It implements the fault lettersApart.
-func (b *batch) apart(ctx context.Context, l letter) error {
-	b.outcome.Letters = append(b.outcome.Letters, l.Letter)
-	return b.do(ctx, "letter apart", func() error {
-		b.inbox.letters[letterKey{b.subscriber, l.ID}] = l
-		return nil
-	})
 }
 
 // move moves the lane to its new position.

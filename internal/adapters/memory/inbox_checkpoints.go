@@ -102,7 +102,7 @@ func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (vie
 		slices.Sort(view.SilentCopies)
 		view.Lanes = i.lanesOf(subscriber)
 		row := i.subscribers[subscriber]
-		view.Subscription, view.FilledEvents, view.MissedMessages = row.standing(), row.filled, row.missed
+		view.Subscription, view.FilledEvents, view.MissedMessages = row.subscription(), row.filled, row.missed
 		view.OperatorWaits = row.yieldsUntil.After(time.Now())
 		return nil
 	})

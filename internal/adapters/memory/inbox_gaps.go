@@ -18,7 +18,8 @@ var _ inbox.Log = (*Inbox)(nil)
 func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.HoleContents, err error) {
 	err = i.once(ctx, "look for what a hole took", func(*session) error {
 		if i.log == nil || i.log.streamCreated() != hole.Stream {
-			lost = inbox.HoleContents{OtherStream: true, CompleteTo: hole.LastPosition(0), LostMessages: hole.MaxUnknown(hole.Size(), i.metIn(subscriber, hole))}
+			unknown := hole.MaxUnknown(hole.Size(), i.seenIn(subscriber, hole))
+			lost = inbox.HoleContents{OtherStream: true, CompleteTo: hole.LastPosition(0), LostMessages: unknown}
 			lost.Why = fmt.Sprintf("this database is not the one whose log fills the stream of %s", hole.Stream)
 			return nil
 		}
@@ -72,14 +73,14 @@ func (i *Inbox) choose(subscriber string, hole inbox.Hole, entries []outbox.Entr
 	return lost
 }
 
-// metIn counts the events that the subscriber has read at the sequences of a hole.
-func (i *Inbox) metIn(subscriber string, hole inbox.Hole) (met int) {
+// seenIn counts the events that the subscriber has read at the sequences of a hole.
+func (i *Inbox) seenIn(subscriber string, hole inbox.Hole) (count int) {
 	for key, row := range i.records {
 		if key.subscriber == subscriber && hole.First <= row.sequence && row.sequence <= hole.Last {
-			met++
+			count++
 		}
 	}
-	return met
+	return count
 }
 
 // CursorBetween runs as one statement.
@@ -100,12 +101,12 @@ func (i *Inbox) CursorBetween(ctx context.Context, stream string, from, to uint6
 
 // inHole returns the events that the stream had in a hole, in order of position. gone is how many positions of the hole have no event any
 // more, neither in the log nor in the inbox.
-func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []outbox.Entry, gone int) {
+func (l *Log) inHole(hole inbox.Hole, handled func(id string) bool) (entries []outbox.Entry, gone int) {
 	known := make(map[outbox.Position]bool)
 	for _, purged := range l.purged {
-		known[purged.Position] = dealt(purged.ID)
+		known[purged.Position] = handled(purged.ID)
 	}
-	// last becomes the position of the last event that is not in Present. An event in Present at a lower position is a copy, so the hole had
+	// last becomes the last position that is not in PositionsAfter. A lower position in PositionsAfter is that of a duplicate, so the hole had
 	// the event too.
 	last := hole.EndsBefore - 1
 	for last > hole.After && !l.missing(hole, last) {
@@ -118,7 +119,8 @@ func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []out
 	for position := outbox.Position(1); position < end; position++ {
 		entry, parked := l.committed(position), l.lot[position]
 		switch {
-		case entry == nil && position < hole.EndsBefore && hole.After < position && !slices.Contains(hole.PositionsAfter, position) && position <= l.purgedTo && !known[position]:
+		case entry == nil && hole.After < position && position < hole.EndsBefore && position <= l.purgedTo && !known[position] &&
+			!slices.Contains(hole.PositionsAfter, position):
 			gone++
 		case entry == nil:
 		case parked == nil && hole.After < position && position <= last && position < hole.EndsBefore,

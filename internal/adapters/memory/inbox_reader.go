@@ -81,7 +81,8 @@ func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) (
 
 // as returns the message as subscribers get it. A message that another program wrote has the payload hello.
 func (m *streamed) as(sequence uint64) inbox.Message {
-	message := inbox.Message{StreamPosition: inbox.StreamPosition{Sequence: sequence, StoredAt: m.at, Progress: m.meta.Progress.Position}, Parks: m.meta.Parked != ""}
+	at := inbox.StreamPosition{Sequence: sequence, StoredAt: m.at, Progress: m.meta.Progress.Position}
+	message := inbox.Message{StreamPosition: at, Parks: m.meta.Parked != ""}
 	switch {
 	case m.meta.Own && m.meta.Event == 0:
 	case m.entry.ID == "":
@@ -118,15 +119,15 @@ func (r *Reader) LegacyConsumer(ctx context.Context) (inbox.LegacyConsumer, bool
 	if err := r.stream.readableBy(ctx); err != nil {
 		return inbox.LegacyConsumer{}, false, err
 	}
-	former, found := r.stream.formers[r.subscriber]
-	return former, found, nil
+	consumer, found := r.stream.legacyConsumers[r.subscriber]
+	return consumer, found, nil
 }
 
 // AddLegacyConsumer adds a consumer to the stream, as an earlier version of the program has left it.
-func (s *Stream) AddLegacyConsumer(subscriber string, former inbox.LegacyConsumer) {
+func (s *Stream) AddLegacyConsumer(subscriber string, consumer inbox.LegacyConsumer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.formers[subscriber] = former
+	s.legacyConsumers[subscriber] = consumer
 }
 
 // MakeUnreadable makes the stream unreadable for subscribers, with a reason. If reason is empty, they can read it again.

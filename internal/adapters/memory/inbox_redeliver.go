@@ -29,9 +29,12 @@ func (i *Inbox) Redeliver(
 	if err != nil {
 		return inbox.Redelivered{}, false, err
 	}
-	work := &redelivery{effects: newEffects(s, subscriber, handler, judge), Redelivery: r, applied: make(map[string]bool), sequences: make(map[string]uint64)}
+	work := &redelivery{
+		effects: newEffects(s, subscriber, handler, judge), Redelivery: r,
+		applied: make(map[string]bool), sequences: make(map[string]uint64),
+	}
 	defer work.close()
-	works, err := work.stand(ctx)
+	works, err := work.shareSubscriber(ctx)
 	if err != nil || !works {
 		return inbox.Redelivered{}, false, err
 	}
@@ -50,9 +53,9 @@ func (i *Inbox) Redeliver(
 	return work.done, len(work.letters) > 0, nil
 }
 
-// stand takes a share of the subscriber's row, so that an operator who pauses or forgets the subscriber waits. It reports whether the
+// shareSubscriber takes a share of the subscriber's row, so that an operator who pauses or forgets the subscriber waits. It reports whether the
 // subscriber works, and has this handler.
-func (r *redelivery) stand(ctx context.Context) (works bool, err error) {
+func (r *redelivery) shareSubscriber(ctx context.Context) (works bool, err error) {
 	if err := r.share(ctx, subscriberKey(r.subscriber)); err != nil {
 		return false, err
 	}
@@ -138,7 +141,7 @@ func (r *redelivery) known(ctx context.Context) error {
 	return r.do(ctx, "read records", func() error {
 		for _, l := range r.letters {
 			r.sequences[l.ID] = l.sequence
-			r.applied[l.ID] = r.inbox.records[recordKey{r.subscriber, l.ID}].applied && !r.inbox.faults.knowNothing
+			r.applied[l.ID] = r.inbox.records[recordKey{r.subscriber, l.ID}].applied
 		}
 		return nil
 	})

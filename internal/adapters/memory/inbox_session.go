@@ -12,6 +12,7 @@ type session struct {
 	restarts int         // restarts of the database when the transaction began
 	ended    error       // why the transaction has ended; nil: it is open
 	resting  bool        // no statement is under way
+	rests    int         // how often the transaction has been resting
 	idle     *time.Timer // ends the transaction if it is idle for too long
 	waitsFor *session
 	changes  []func()  // that the commit makes, in order
@@ -22,7 +23,7 @@ type session struct {
 func (i *Inbox) open(ctx context.Context) (*session, error) {
 	s, err := i.connect(ctx)
 	if err == nil {
-		s.rest(ctx, "begin")
+		s.endStatement(ctx, "begin")
 	}
 	return s, err
 }
@@ -82,14 +83,14 @@ func (s *session) undo(from int) {
 
 // close ends the transaction when its caller is done with it.
 func (s *session) close() {
-	s.busy()
+	s.beginStatement()
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
 	s.end(errDead)
 }
 
-// busy begins a statement.
-func (s *session) busy() {
+// beginStatement begins a statement.
+func (s *session) beginStatement() {
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
 	s.resting = false
@@ -98,27 +99,31 @@ func (s *session) busy() {
 	}
 }
 
-// rest ends a statement, and lets other goroutines run. From now on the transaction is idle. The database ends it if the caller takes too
-// long until the next statement.
-func (s *session) rest(ctx context.Context, step string) {
+// endStatement ends a statement, and lets other goroutines run. From now on the transaction is idle. The database ends it if the caller
+// takes too long until the next statement.
+func (s *session) endStatement(ctx context.Context, step string) {
 	s.inbox.mu.Lock()
 	s.resting = true
-	if timeout := s.inbox.IdleTimeout; timeout > 0 {
-		s.idle = time.AfterFunc(timeout, func() {
-			s.inbox.mu.Lock()
-			defer s.inbox.mu.Unlock()
-			if s.resting {
-				s.end(errIdle)
-			}
-		})
+	s.rests++
+	if timeout, rest := s.inbox.IdleTimeout, s.rests; timeout > 0 {
+		s.idle = time.AfterFunc(timeout, func() { s.expire(rest) })
 	}
 	s.inbox.mu.Unlock()
 	s.inbox.pause(ctx, step)
 }
 
+// expire ends the transaction if it is still idle since the rest with this number. The timer of an earlier rest may call expire late.
+func (s *session) expire(rest int) {
+	s.inbox.mu.Lock()
+	defer s.inbox.mu.Unlock()
+	if s.resting && s.rests == rest {
+		s.end(errIdle)
+	}
+}
+
 // do runs a statement, which sees what is committed.
 func (s *session) do(ctx context.Context, step string, statement func() error) error {
-	s.busy()
+	s.beginStatement()
 	s.inbox.mu.Lock()
 	err := s.usable(ctx)
 	if err == nil {
@@ -126,7 +131,7 @@ func (s *session) do(ctx context.Context, step string, statement func() error) e
 	}
 	s.inbox.mu.Unlock()
 	if err == nil {
-		s.rest(ctx, step)
+		s.endStatement(ctx, step)
 	}
 	return err
 }
@@ -136,7 +141,7 @@ func (s *session) change(change func()) { s.changes = append(s.changes, change) 
 
 // commit makes all changes at once, or none of them.
 func (s *session) commit(ctx context.Context) error {
-	s.busy()
+	s.beginStatement()
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
 	if err := s.usable(ctx); err != nil {
@@ -173,7 +178,7 @@ func (s *session) share(ctx context.Context, key any) error {
 
 // await waits until take has locked a row. In a deadlock, await ends the transaction.
 func (s *session) await(ctx context.Context, key any, take func(key any) bool) error {
-	s.busy()
+	s.beginStatement()
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
 	for {

@@ -21,10 +21,10 @@ type subscriber struct {
 // subscriberKey is the key of a subscriber's row.
 type subscriberKey string
 
-func (s subscriber) standing() inbox.Subscription {
-	standing := s.Subscription
-	standing.Types = slices.Sorted(maps.Keys(s.types))
-	return standing
+func (s subscriber) subscription() inbox.Subscription {
+	subscription := s.Subscription
+	subscription.Types = slices.Sorted(maps.Keys(s.types))
+	return subscription
 }
 
 // allows returns why a copy with this handler cannot work, or nil.
@@ -160,9 +160,6 @@ func (s *session) lockAll(ctx context.Context, name string) error {
 
 // revise gives each lane of a subscriber a new revision.
 func (i *Inbox) revise(name string) {
-	if i.faults.reviseNothing {
-		return
-	}
 	for key, row := range i.lanes {
 		if key.subscriber == name {
 			row.Revision++

@@ -23,9 +23,9 @@ func (i *Inbox) Candidates(
 				"log shows which events it can publish again", stream)
 			return nil
 		}
-		dealt := i.dealtBefore(subscriber, time.Now().Add(-age))
-		for _, id := range slices.SortedFunc(maps.Keys(dealt), func(a, b string) int {
-			return cmp.Or(dealt[a].Compare(dealt[b]), cmp.Compare(a, b))
+		handled := i.handledBefore(subscriber, time.Now().Add(-age))
+		for _, id := range slices.SortedFunc(maps.Keys(handled), func(a, b string) int {
+			return cmp.Or(handled[a].Compare(handled[b]), cmp.Compare(a, b))
 		}) {
 			if len(ids) < limit && !i.log.has(id) {
 				ids = append(ids, id)
@@ -36,20 +36,20 @@ func (i *Inbox) Candidates(
 	return ids, why, err
 }
 
-// dealtBefore returns the events that were applied or discarded before a time, with the time of each.
-func (i *Inbox) dealtBefore(subscriber string, cutoff time.Time) map[string]time.Time {
-	dealt := make(map[string]time.Time)
+// handledBefore returns the events that were applied or discarded before a time, with the time of each.
+func (i *Inbox) handledBefore(subscriber string, cutoff time.Time) map[string]time.Time {
+	handled := make(map[string]time.Time)
 	for key, row := range i.records {
 		if key.subscriber == subscriber && row.applied && row.at.Before(cutoff) {
-			dealt[key.id] = row.at
+			handled[key.id] = row.at
 		}
 	}
 	for key, l := range i.letters {
 		if key.subscriber == subscriber && l.State == inbox.Discarded && l.changed.Before(cutoff) {
-			dealt[key.id] = l.changed
+			handled[key.id] = l.changed
 		}
 	}
-	return dealt
+	return handled
 }
 
 // Sweep runs as one transaction, which locks what it removes.

@@ -23,17 +23,17 @@ import (
 // Log is an outbox table with the visibility of Postgres: a row gets its position when it is written, a row can be read when its
 // transaction has committed, and a row that was rolled back leaves a gap for ever.
 type Log struct {
-	mu       sync.Mutex
-	rows     []*row          // rows[i] holds position i+1; nil: purged or rolled back
-	dealt    outbox.Position // the last position that was given out
-	versions map[versionKey]bool
-	purged   []outbox.Entry
-	purgedTo outbox.Position
-	cursor   knownCursor
-	mark     outbox.Position // position of the cursor at the time marked
-	marked   time.Time
-	lot      lot
-	changed  chan struct{} // closed and replaced whenever something may have become readable
+	mu        sync.Mutex
+	rows      []*row          // rows[i] holds position i+1; nil: purged or rolled back
+	lastGiven outbox.Position // the last position that was given out
+	versions  map[versionKey]bool
+	purged    []outbox.Entry
+	purgedTo  outbox.Position
+	cursor    knownCursor
+	mark      outbox.Position // position of the cursor at the time marked
+	marked    time.Time
+	lot       lot
+	changed   chan struct{} // closed and replaced whenever something may have become readable
 }
 
 type versionKey struct {
@@ -86,10 +86,10 @@ func (w *Writer) Append(ctx context.Context, messages ...outbox.Message) error {
 		}
 		versions[version] = true
 	}
-	first := w.log.dealt + 1
+	first := w.log.lastGiven + 1
 	for range messages {
-		if w.log.dealt++; w.log.taken(w.log.dealt) {
-			return relay.ErrSequenceBehind.With("position %d is taken", w.log.dealt)
+		if w.log.lastGiven++; w.log.taken(w.log.lastGiven) {
+			return relay.ErrSequenceBehind.With("position %d is taken", w.log.lastGiven)
 		}
 	}
 	maps.Copy(w.log.versions, versions)
@@ -316,14 +316,14 @@ func (l *Log) LoseAfter(after outbox.Position) {
 			delete(l.versions, versionKey{lost.entry.Key, lost.entry.Version})
 		}
 	}
-	l.rows, l.dealt = l.rows[:after], after
+	l.rows, l.lastGiven = l.rows[:after], after
 }
 
 // SetSequence makes position the last one that was given out, as a data-only restore, RESTART or setval does.
 func (l *Log) SetSequence(position outbox.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.dealt = position
+	l.lastGiven = position
 }
 
 // Spoil changes a row so that it can never be published.

@@ -85,8 +85,8 @@ func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint
 }
 
 func (l *Log) behind(reached outbox.Position) error {
-	if highest := max(l.highest(), reached); l.dealt < highest {
-		return relay.ErrSequenceBehind.With("the next position is %d, but %d was given out before", l.dealt+1, highest)
+	if highest := max(l.highest(), reached); l.lastGiven < highest {
+		return relay.ErrSequenceBehind.With("the next position is %d, but %d was given out before", l.lastGiven+1, highest)
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func (s *CursorStore) CheckSequence(ctx context.Context) (operations.SequenceChe
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	return operations.SequenceCheck{
-		Misplaced: int64(len(s.log.allMisplaced())), NextPosition: s.log.dealt + 1, HighestPosition: s.log.highest(),
+		Misplaced: int64(len(s.log.allMisplaced())), NextPosition: s.log.lastGiven + 1, HighestPosition: s.log.highest(),
 	}, nil
 }
 
@@ -172,13 +172,13 @@ func (s *CursorStore) Realign(ctx context.Context, r operations.Realignment) (in
 	if slices.ContainsFunc(l.rows, func(r *row) bool { return r != nil && !r.committed }) {
 		return 0, errWriters
 	}
-	l.dealt = max(l.dealt, l.highest())
+	l.lastGiven = max(l.lastGiven, l.highest())
 	for _, row := range append(slices.Clone(moving), dropped...) {
 		l.rows[row.entry.Position-1] = nil
 	}
 	for _, row := range inOrderOfTime(moving) {
-		l.dealt++
-		row.entry.Position = l.dealt
+		l.lastGiven++
+		row.entry.Position = l.lastGiven
 		l.put(row)
 	}
 	l.announce()

@@ -42,7 +42,10 @@ func (s *CursorStore) At(_ context.Context, position outbox.Position) (outbox.Pr
 // CountAfter counts the entries after a position that are not parked.
 func (s *CursorStore) CountAfter(_ context.Context, position outbox.Position) (int64, error) {
 	behind := int64(0)
-	for _, entry := range s.log.Readable() {
+	readable := s.log.Readable()
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	for _, entry := range readable {
 		if entry.Position > position && s.log.lot[entry.Position] == nil {
 			behind++
 		}

@@ -200,7 +200,9 @@ func (i *Inbox) replaceLanes(name string, present []inbox.Checkpoint, lanes int)
 	marks = marks[max(0, len(marks)-inbox.MarksKept):]
 	for n := range lanes {
 		key := laneKey{name, n}
-		i.lanes[key] = lane{inbox.Checkpoint{Lane: n, Lanes: lanes, Stream: from.Stream, StreamPosition: from.StreamPosition, Revision: from.Revision}, time.Now()}
+		i.lanes[key] = lane{inbox.Checkpoint{
+			Lane: n, Lanes: lanes, Stream: from.Stream, StreamPosition: from.StreamPosition, Revision: from.Revision,
+		}, time.Now()}
 		i.marks[key] = slices.Clone(marks)
 	}
 }
@@ -274,7 +276,7 @@ func (o *Operator) Overviews(ctx context.Context) (overviews []inbox.Overview, e
 func (i *Inbox) overview(name string) inbox.Overview {
 	row := i.subscribers[name]
 	seen := inbox.Overview{
-		Subscriber: name, Subscription: row.standing(), Lanes: i.lanesOf(name), Filled: row.filled, Missed: row.missed,
+		Subscriber: name, Subscription: row.subscription(), Lanes: i.lanesOf(name), Filled: row.filled, Missed: row.missed,
 	}
 	if row.Paused {
 		seen.PausedFor = time.Since(row.pausedAt)

@@ -43,11 +43,11 @@ func TestRetention(t *testing.T) {
 	relaytest.TestRetention(t, func(*testing.T) relaytest.RetentionHarness { return newEngine() })
 }
 
-func TestBench(t *testing.T) {
+func TestRelayRepair(t *testing.T) {
 	operationstest.TestRelayRepair(t, func(*testing.T) operationstest.RelayRepairHarness { return newEngine() })
 }
 
-func TestJournal(t *testing.T) {
+func TestEventLog(t *testing.T) {
 	operationstest.TestEventLog(t, func(*testing.T) operationstest.EventLogHarness { return newEngine() })
 }
 
@@ -306,7 +306,7 @@ func (l electorLine) Resign(ctx context.Context, term relay.Term) error {
 	return err
 }
 
-func TestWaker(t *testing.T) {
+func TestNotifier(t *testing.T) {
 	relaytest.TestNotifier(t, func(*testing.T) relaytest.NotifierHarness { return lonely{newEngine(), memory.NewNotifier()} })
 }
 

@@ -38,12 +38,12 @@ func (s *CursorStore) Load(ctx context.Context) (relay.Cursor, error) {
 	}
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
-	cursor := s.standing()
+	cursor := s.present()
 	cursor.RecordedTo = time.Time{} // only Save returns it
 	return cursor, nil
 }
 
-func (s *CursorStore) standing() relay.Cursor {
+func (s *CursorStore) present() relay.Cursor {
 	cursor := s.cursor
 	cursor.EventID, cursor.PurgedTo = s.log.at(cursor.Position)
 	return cursor
@@ -58,7 +58,7 @@ func (s *CursorStore) Save(ctx context.Context, fence relay.WriteFence, cursor r
 		}
 		s.cursor.Progress, s.cursor.StreamCreated, s.cursor.StreamSequence = cursor.Progress, cursor.StreamCreated, cursor.StreamSequence
 		s.cursor.RecordedTo = recorded
-		saved = s.standing()
+		saved = s.present()
 		return nil
 	})
 	return saved, err

@@ -15,16 +15,16 @@ import (
 
 // Stream is a broker's stream with compare-and-swap appends. Its methods that are not in a port simulate failures, and changes by operators.
 type Stream struct {
-	mu          sync.Mutex
-	made        int // number of the last stream that the broker made
-	incarnation int // number of this stream
-	exists      bool
-	base        uint64 // messages[i] has sequence base+i+1
-	messages    []streamed
-	formers     map[string]inbox.LegacyConsumer // by subscriber; see Reader
-	readers     []chan struct{}                 // signaled when a message was stored
-	storedAt    time.Time                       // when the last message was stored
-	restarts    int
+	mu              sync.Mutex
+	made            int // number of the last stream that the broker made
+	incarnation     int // number of this stream
+	exists          bool
+	base            uint64 // messages[i] has sequence base+i+1
+	messages        []streamed
+	legacyConsumers map[string]inbox.LegacyConsumer // by subscriber; see Reader
+	readers         []chan struct{}                 // signaled when a message was stored
+	storedAt        time.Time                       // when the last message was stored
+	restarts        int
 
 	maxPayload int
 	unfit      string // why the relay cannot publish correctly; empty: it can
@@ -54,7 +54,7 @@ const prefix = "orders."
 
 // NewStream returns a broker without the stream; Open creates it. It takes payloads up to 1 MiB under orders.
 func NewStream() *Stream {
-	return &Stream{maxPayload: 1 << 20, formers: make(map[string]inbox.LegacyConsumer)}
+	return &Stream{maxPayload: 1 << 20, legacyConsumers: make(map[string]inbox.LegacyConsumer)}
 }
 
 // NewOtherStream returns another broker without the stream. Its streams have other identities than those of the first broker.
@@ -218,7 +218,8 @@ func (s *Stream) PublishControl(ctx context.Context, after uint64, notice relay.
 		return after, err
 	}
 	s.store(streamed{meta: relay.MessageMeta{
-		Own: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms && notice.Parked == "", LastOwnSequence: notice.LastOwnSequence,
+		Own: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms && notice.Parked == "",
+		LastOwnSequence: notice.LastOwnSequence,
 	}})
 	return after + 1, nil
 }
@@ -325,7 +326,7 @@ func (s *Stream) Drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.exists, s.base, s.messages = false, 0, nil
-	clear(s.formers)
+	clear(s.legacyConsumers)
 	s.announce()
 }
 

@@ -42,24 +42,24 @@ func New(subscriber string, ports Ports, logger *slog.Logger) *Fulfillment {
 
 // Functions returns the function for each type of event.
 func (f *Fulfillment) Functions() map[string]inbox.HandlerFunc {
-	return map[string]inbox.HandlerFunc{orders.TypePaid: f.follow, orders.TypeCancelled: f.follow}
+	return map[string]inbox.HandlerFunc{orders.TypePaid: f.emit, orders.TypeCancelled: f.emit}
 }
 
-// follow emits the fulfillment event that follows from an event of an order, if there is one.
-func (f *Fulfillment) follow(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-	following, follows, err := f.following(entry)
-	if err != nil || !follows {
+// emit emits the fulfillment event that follows from an event of an order, if there is one.
+func (f *Fulfillment) emit(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	next, ok, err := f.nextEvent(entry)
+	if err != nil || !ok {
 		return err
 	}
-	message, err := f.ports.Encoder.EncodeFulfillment(following)
+	message, err := f.ports.Encoder.EncodeFulfillment(next)
 	if err != nil {
 		return err
 	}
 	return f.ports.Emitter.Emit(ctx, tx, entry, message)
 }
 
-// following returns the fulfillment event that follows from an event of an order. If there is none, follows is false.
-func (f *Fulfillment) following(entry outbox.Entry) (following fulfillment.Event, follows bool, err error) {
+// nextEvent returns the fulfillment event that follows from an event of an order. If there is none, ok is false.
+func (f *Fulfillment) nextEvent(entry outbox.Entry) (next fulfillment.Event, ok bool, err error) {
 	event, err := f.ports.Decoder.Decode(entry.Message)
 	if err != nil {
 		return fulfillment.Event{}, false, err
@@ -73,17 +73,17 @@ func (f *Fulfillment) following(entry outbox.Entry) (following fulfillment.Event
 		return fulfillment.Paid(changed), true, nil
 	case order.Created, order.Shipped: // nothing follows
 	case order.Cancelled:
-		following, follows = fulfillment.Cancelled(changed)
+		next, ok = fulfillment.Cancelled(changed)
 	}
-	return following, follows, nil
+	return next, ok, nil
 }
 
 // Applied logs the event that was emitted.
 func (f *Fulfillment) Applied(ctx context.Context, entry outbox.Entry) {
-	following, follows, err := f.following(entry)
-	if err != nil || !follows {
+	next, ok, err := f.nextEvent(entry)
+	if err != nil || !ok {
 		return
 	}
-	f.logger.InfoContext(ctx, "Emitted a fulfillment event", "subscriber", f.subscriber, "status", string(following.Status),
-		"order_id", following.Order, "version", following.Version, "because_of", entry.ID)
+	f.logger.InfoContext(ctx, "Emitted a fulfillment event", "subscriber", f.subscriber, "status", string(next.Status),
+		"order_id", next.Order, "version", next.Version, "because_of", entry.ID)
 }

@@ -20,7 +20,8 @@ var (
 	// ErrStartUnknown reports that a person has to say after which event the relay goes on.
 	ErrStartUnknown = fault.New(fault.Refused, "nowhere_to_go_on", "it is not known after which event to go on")
 	// ErrNotAdoptable reports that an adoption does not repair this halt. If the caller names a position, a plan can be made anyway.
-	ErrNotAdoptable = fault.New(fault.Refused, "stream_unfit", "an adoption does not repair this: the relay goes on by itself once the cause is repaired")
+	ErrNotAdoptable = fault.New(fault.Refused, "stream_unfit",
+		"an adoption does not repair this: the relay goes on by itself once the cause is repaired")
 	// ErrNoSuchPosition reports that the relay cannot go on after that position.
 	ErrNoSuchPosition = fault.New(fault.Invalid, "no_such_position", "the relay cannot go on after that position")
 )
@@ -71,8 +72,8 @@ type Adopter struct {
 }
 
 // NewAdopter returns an adopter. No relay may use the same stream port.
-func NewAdopter(bench operations.RelayRepair, publisher relay.StreamRepair) *Adopter {
-	return &Adopter{repair: bench, stream: publisher}
+func NewAdopter(repair operations.RelayRepair, publisher relay.StreamRepair) *Adopter {
+	return &Adopter{repair: repair, stream: publisher}
 }
 
 // Plan returns what an adoption would do. If position is nil, the relay goes on after the last event that both stream and log hold. So the
@@ -87,7 +88,7 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 		return Adoption{}, err
 	}
 	if cursor.Halt == nil && disorder.NeedsRepair() { // and no relay has noticed
-		cursor.Halt = relay.NewHalt(relay.HaltSequenceBehind, "position %d is dealt next, position %d is the highest, and %d events are misplaced",
+		cursor.Halt = relay.NewHalt(relay.HaltSequenceBehind, "the next position is %d, the highest is %d, and %d events are misplaced",
 			disorder.NextPosition, disorder.HighestPosition, disorder.Misplaced)
 	}
 	if cursor.Halt == nil {

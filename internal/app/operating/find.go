@@ -15,23 +15,26 @@ import (
 //
 // The events of removed messages are not known. So if the target sequence is among removed messages, a move forwards goes to the last
 // removed message, and a move backwards goes to the message before the first removed one.
-func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operations.MoveTarget, forwards bool) (inbox.StreamPosition, error) {
+func (s *Subscribers) find(
+	ctx context.Context, state inbox.StreamState, target operations.MoveTarget, forwards bool,
+) (inbox.StreamPosition, error) {
 	if target.Sequence > state.Last {
-		return inbox.StreamPosition{}, operations.ErrMoveTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
+		return inbox.StreamPosition{}, operations.ErrMoveTarget.
+			With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
 			On("to", "is after the end of the stream")
 	}
 	wanted := target.Sequence
-	judge := func(message inbox.Message) (before, known bool) { return message.Sequence <= target.Sequence, true }
+	isBefore := func(message inbox.Message) (before, known bool) { return message.Sequence <= target.Sequence, true }
 	switch {
 	case target.End:
 		wanted = state.Last
-		judge = func(inbox.Message) (before, known bool) { return true, true }
+		isBefore = func(inbox.Message) (before, known bool) { return true, true }
 	case target.Position > 0:
-		judge = reaches(target.Position)
+		isBefore = reaches(target.Position)
 	case !target.Before.IsZero():
-		judge = func(message inbox.Message) (before, known bool) { return message.StoredAt.Before(target.Before), true }
+		isBefore = func(message inbox.Message) (before, known bool) { return message.StoredAt.Before(target.Before), true }
 	}
-	found, err := s.search(ctx, state, judge)
+	found, err := s.search(ctx, state, isBefore)
 	if err != nil {
 		return inbox.StreamPosition{}, err
 	}
@@ -50,12 +53,12 @@ func reaches(position outbox.Position) func(inbox.Message) (before, known bool) 
 
 // search returns the position of the last message before the target.
 func (s *Subscribers) search(
-	ctx context.Context, state inbox.StreamState, judge func(inbox.Message) (before, known bool),
+	ctx context.Context, state inbox.StreamState, isBefore func(inbox.Message) (before, known bool),
 ) (inbox.StreamPosition, error) {
 	found := inbox.StreamPosition{Sequence: max(state.First, 1) - 1}
 	for low, high := state.First, state.Last; low <= high; {
 		middle := low + (high-low)/2
-		message, judged, err := s.next(ctx, middle, high, judge)
+		message, judged, err := s.next(ctx, middle, high, isBefore)
 		switch {
 		case err != nil:
 			return inbox.StreamPosition{}, err
@@ -70,33 +73,33 @@ func (s *Subscribers) search(
 	return found, nil
 }
 
-// judged is a message, and whether it is before the target.
-type judged struct {
+// comparedMessage is a message, and whether it is before the target.
+type comparedMessage struct {
 	inbox.Message
 	before bool
 }
 
 // next returns the first message between two sequences that can be compared with the target. Messages of other programs cannot be compared.
 func (s *Subscribers) next(
-	ctx context.Context, from, until uint64, judge func(inbox.Message) (before, known bool),
-) (found judged, ok bool, err error) {
+	ctx context.Context, from, until uint64, isBefore func(inbox.Message) (before, known bool),
+) (found comparedMessage, ok bool, err error) {
 	const atOnce = 50
 	for count := 1; from <= until; count = atOnce {
 		messages, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: count, Bytes: readBytes})
 		if err != nil || len(messages) == 0 {
-			return judged{}, false, err
+			return comparedMessage{}, false, err
 		}
 		for _, message := range messages {
 			if message.Sequence > until {
-				return judged{}, false, nil
+				return comparedMessage{}, false, nil
 			}
-			if before, known := judge(message); known {
-				return judged{message, before}, true, nil
+			if before, known := isBefore(message); known {
+				return comparedMessage{message, before}, true, nil
 			}
 		}
 		from = messages[len(messages)-1].Sequence + 1
 	}
-	return judged{}, false, nil
+	return comparedMessage{}, false, nil
 }
 
 // A replica that lags may not show a message that the stream has. So a read is tried replicaTries times, with replicaPause in between.

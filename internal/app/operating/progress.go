@@ -15,7 +15,7 @@ import (
 const readBytes = 1 << 20
 
 // lookBack has the numbers of sequences before a position that are read to learn its progress. The smallest number is tried first. One
-// message is not enough: messages of other programs have no progress, and copies of old messages have an old one.
+// message is not enough: messages of other programs have no progress, and duplicates of old messages have an old one.
 var lookBack = []uint64{50, 1000, 10_000}
 
 // withProgress adds the progress to the position of a message. If the target is a position of the log, the progress is that position,
@@ -25,12 +25,12 @@ func (s *Subscribers) withProgress(
 ) (inbox.StreamPosition, error) {
 	at.Progress = 0
 	for _, back := range lookBack {
-		places, err := s.places(ctx, at.Sequence-min(back, at.Sequence), at.Sequence)
+		positions, err := s.positions(ctx, at.Sequence-min(back, at.Sequence), at.Sequence)
 		if err != nil {
 			return at, err
 		}
-		if len(places) > 0 {
-			at.Progress = places[len(places)-1].Progress
+		if len(positions) > 0 {
+			at.Progress = positions[len(positions)-1].Progress
 		}
 		if at.Progress > 0 {
 			break
@@ -51,8 +51,8 @@ func (s *Subscribers) withProgress(
 	return at, nil
 }
 
-// places returns the positions of the messages between two sequences.
-func (s *Subscribers) places(ctx context.Context, from, to uint64) (places []inbox.StreamPosition, err error) {
+// positions returns the positions of the messages between two sequences.
+func (s *Subscribers) positions(ctx context.Context, from, to uint64) (positions []inbox.StreamPosition, err error) {
 	var messages []inbox.Message
 	for from <= to {
 		read, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: int(to + 1 - from), Bytes: readBytes}) //nolint:gosec // at most 10,000
@@ -82,7 +82,9 @@ func withoutContent(event *inbox.Event) *inbox.Event {
 }
 
 // endOfHole returns the end of the removed messages that follow a position, at least the wanted sequence.
-func (s *Subscribers) endOfHole(ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, wanted uint64) (inbox.StreamPosition, error) {
+func (s *Subscribers) endOfHole(
+	ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, wanted uint64,
+) (inbox.StreamPosition, error) {
 	messages, err := s.after(ctx, at.Sequence, state.Last)
 	if err != nil {
 		return at, err
@@ -114,7 +116,9 @@ func (s *Subscribers) after(ctx context.Context, sequence, last uint64) (message
 
 // withNotedProgress adds the progress to a position if no message shows it. It takes the progress from the relay's cursor in the database,
 // but never less than progress.
-func (s *Subscribers) withNotedProgress(ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, progress outbox.Position) (inbox.StreamPosition, error) {
+func (s *Subscribers) withNotedProgress(
+	ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, progress outbox.Position,
+) (inbox.StreamPosition, error) {
 	reached, err := s.Log.CursorBetween(ctx, state.Created, 0, at.Sequence)
 	if err != nil {
 		return at, err

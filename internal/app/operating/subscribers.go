@@ -119,7 +119,9 @@ func (s *Subscribers) overview(ctx context.Context, subscriber string) (inbox.Ov
 }
 
 // Plan finds the target in the stream, and counts the events that the move skips or repeats.
-func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operations.MoveTarget, forwards bool) (plan operations.MovePreview, err error) {
+func (s *Subscribers) Plan(
+	ctx context.Context, subscriber string, target operations.MoveTarget, forwards bool,
+) (plan operations.MovePreview, err error) {
 	overview, err := s.overview(ctx, subscriber)
 	if err != nil {
 		return plan, err
@@ -162,7 +164,8 @@ func preview(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) opera
 
 func nothingToMove(plan operations.MovePreview) error {
 	if plan.Forwards {
-		return operations.ErrNothingToMove.With("subscriber %s stands at sequence %d or after it already, which is not before sequence %d: there is nothing to skip",
+		return operations.ErrNothingToMove.With(
+			"subscriber %s stands at sequence %d or after it already, which is not before sequence %d: there is nothing to skip",
 			plan.Subscriber, plan.Lowest, plan.To.Sequence)
 	}
 	return operations.ErrNothingToMove.With("subscriber %s has come to sequence %d, which is not after sequence %d: there is nothing to rewind",
@@ -171,11 +174,11 @@ func nothingToMove(plan operations.MovePreview) error {
 
 // Move moves the lanes from where they stand now, which may differ from the plan.
 func (s *Subscribers) Move(ctx context.Context, plan operations.MovePreview) (operations.MovePreview, error) {
-	proof := s.verifyLanes
+	check := s.verifyLanes
 	if plan.Forwards { // the events in between are skipped anyway
-		proof = func(context.Context, []inbox.Checkpoint) error { return nil }
+		check = func(context.Context, []inbox.Checkpoint) error { return nil }
 	}
-	before, err := s.Operator.Move(ctx, plan.Subscriber, plan.Move, proof)
+	before, err := s.Operator.Move(ctx, plan.Subscriber, plan.Move, check)
 	if err != nil {
 		return plan, err
 	}

@@ -18,8 +18,8 @@ import (
 
 const subscriber = "billing"
 
-// office is a subscriber, its stream, and the operations on the subscriber.
-type office struct {
+// subscriberHarness is a subscriber, its stream, and the operations on the subscriber.
+type subscriberHarness struct {
 	*operating.Subscribers
 	kept   *memory.Inbox
 	stream *memory.Stream
@@ -27,19 +27,19 @@ type office struct {
 }
 
 // Behind counts all messages as events.
-func (o *office) LagsOf(_ context.Context, places []operations.SubscriberProgress) (lags []operations.Lag, err error) {
+func (o *subscriberHarness) LagsOf(_ context.Context, places []operations.SubscriberProgress) (lags []operations.Lag, err error) {
 	for _, place := range places {
 		lags = append(lags, operations.Lag{Subscriber: place.Subscriber, Events: int64(o.stream.Len() - place.Sequence)})
 	}
 	return lags, nil
 }
 
-func (o *office) Lags(context.Context) ([]operations.Lag, error) { return nil, nil }
+func (o *subscriberHarness) Lags(context.Context) ([]operations.Lag, error) { return nil, nil }
 
-// newOffice returns an office whose stream has this number of events. Each event is stored a second after the event before.
-func newOffice(t *testing.T, events int) *office {
+// newSubscriberHarness returns a harness whose stream has this number of events. Each event is stored a second after the event before.
+func newSubscriberHarness(t *testing.T, events int) *subscriberHarness {
 	t.Helper()
-	o := &office{kept: memory.NewInbox(), stream: memory.NewStream()}
+	o := &subscriberHarness{kept: memory.NewInbox(), stream: memory.NewStream()}
 	_, err := o.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
 	for _, entry := range relaytest.NewEntries(0, events) {
@@ -48,19 +48,21 @@ func newOffice(t *testing.T, events int) *office {
 		require.NoError(t, err)
 	}
 	o.reader = memory.NewReader(o.stream, subscriber)
-	o.Subscribers = operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(o.kept), Stream: o.reader, Lags: o, Log: o.kept})
+	o.Subscribers = operating.NewSubscribers(operating.SubscriberPorts{
+		Operator: memory.NewOperator(o.kept), Stream: o.reader, Lags: o, Log: o.kept,
+	})
 	return o
 }
 
 // begin gives the subscriber lanes at messages of the stream.
-func (o *office) begin(t *testing.T, lanes int, sequence uint64) {
+func (o *subscriberHarness) begin(t *testing.T, lanes int, sequence uint64) {
 	t.Helper()
 	state, err := o.reader.State(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, o.kept.CreateLanes(t.Context(), subscriber, lanes, state.Created, o.messages(t)[sequence-1].StreamPosition))
 }
 
-func (o *office) messages(t *testing.T) []inbox.Message {
+func (o *subscriberHarness) messages(t *testing.T) []inbox.Message {
 	t.Helper()
 	messages, err := o.reader.Read(t.Context(), 1, inbox.ReadLimit{Count: 1000, Bytes: 1 << 20})
 	require.NoError(t, err)
@@ -71,7 +73,7 @@ func (o *office) messages(t *testing.T) []inbox.Message {
 // messages, and a redriven event.
 func TestPlacesAreFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOffice(t, 20)
+		o := newSubscriberHarness(t, 20)
 		o.stream.AppendForeign()
 		o.stream.AppendForeign()
 		entries := relaytest.NewEntries(20, 6)
@@ -108,7 +110,7 @@ func TestPlacesAreFound(t *testing.T) {
 	})
 }
 
-func mustState(t *testing.T, o *office) inbox.StreamState {
+func mustState(t *testing.T, o *subscriberHarness) inbox.StreamState {
 	t.Helper()
 	state, err := o.reader.State(t.Context())
 	require.NoError(t, err)
@@ -127,7 +129,7 @@ func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.StreamP
 }
 
 // requireFound plans a rewind of a subscriber that has reached the end of the stream, and requires the wanted position.
-func requireFound(t *testing.T, o *office, target operations.MoveTarget, want inbox.StreamPosition) {
+func requireFound(t *testing.T, o *subscriberHarness, target operations.MoveTarget, want inbox.StreamPosition) {
 	t.Helper()
 	plan, err := o.Plan(t.Context(), "ahead", target, false)
 	if want.Sequence == o.stream.Len() {
@@ -141,7 +143,7 @@ func requireFound(t *testing.T, o *office, target operations.MoveTarget, want in
 // TestMoves checks what Plan returns before a move, and what Move does.
 func TestMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOffice(t, 20)
+		o := newSubscriberHarness(t, 20)
 		_, err := o.Plan(t.Context(), subscriber, operations.MoveTarget{End: true}, true)
 		require.ErrorIs(t, err, inbox.ErrNoSubscriber)
 		o.begin(t, 3, 10)
@@ -165,7 +167,7 @@ func TestMoves(t *testing.T) {
 	})
 }
 
-func (o *office) lanes(t *testing.T) []inbox.Checkpoint {
+func (o *subscriberHarness) lanes(t *testing.T) []inbox.Checkpoint {
 	t.Helper()
 	found, err := o.Subscribers.Subscribers(t.Context())
 	require.NoError(t, err)
@@ -177,7 +179,7 @@ func (o *office) lanes(t *testing.T) []inbox.Checkpoint {
 // lanes have not handled the same messages.
 func TestLanesNeedAStreamThatAgrees(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOffice(t, 20)
+		o := newSubscriberHarness(t, 20)
 		o.begin(t, 2, 10)
 		at, before, err := o.SetLanes(t.Context(), subscriber, 5)
 		require.NoError(t, err)
@@ -211,7 +213,7 @@ func TestLanesNeedAStreamThatAgrees(t *testing.T) {
 // TestForgetAndRemember checks that a subscriber which has applied nothing can be forgotten too, and can begin again.
 func TestForgetAndRemember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOffice(t, 1)
+		o := newSubscriberHarness(t, 1)
 		o.begin(t, 1, 1)
 		erased, err := o.Forget(t.Context(), subscriber)
 		require.NoError(t, err)

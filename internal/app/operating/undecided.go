@@ -50,18 +50,18 @@ func (l DeadLetters) ForSubscriber(ctx context.Context, subscriber string) (oper
 
 // Undecided holds the events that wait for an operator's decision. They are either the dead letters of a subscriber, or parked events.
 type Undecided struct {
-	walk           func() page
-	retry, discard change
+	walk           func() pageFunc
+	retry, discard changeFunc
 }
 
 type (
-	page   func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error)
-	change func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error)
+	pageFunc   func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error)
+	changeFunc func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error)
 )
 
 // UndecidedDeadLetters returns the dead letters of a subscriber.
 func UndecidedDeadLetters(admin operations.DeadLetterAdmin, subscriber string) Undecided {
-	each := func(do func(context.Context, string, []string, operations.Choice) (int, error)) change {
+	asChange := func(do func(context.Context, string, []string, operations.Choice) (int, error)) changeFunc {
 		return func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error) {
 			ids := make([]string, len(events))
 			for i, event := range events {
@@ -71,8 +71,8 @@ func UndecidedDeadLetters(admin operations.DeadLetterAdmin, subscriber string) U
 		}
 	}
 	return Undecided{
-		retry: each(admin.RetryChosen), discard: each(admin.DiscardChosen),
-		walk: func() page {
+		retry: asChange(admin.RetryChosen), discard: asChange(admin.DiscardChosen),
+		walk: func() pageFunc {
 			var mark operations.DeadLetterCursor
 			return func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error) {
 				found, next, err := admin.Undecided(ctx, subscriber, mark, limit)
@@ -87,7 +87,7 @@ func UndecidedDeadLetters(admin operations.DeadLetterAdmin, subscriber string) U
 
 // UndecidedParked returns the first parked event of each aggregate. Retry redrives this event, and the events that are parked behind it.
 func UndecidedParked(parking operations.ParkingAdmin) Undecided {
-	each := func(do func(context.Context, []outbox.Position, operations.Choice) (int, error)) change {
+	asChange := func(do func(context.Context, []outbox.Position, operations.Choice) (int, error)) changeFunc {
 		return func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error) {
 			positions := make([]outbox.Position, len(events))
 			for i, event := range events {
@@ -97,8 +97,8 @@ func UndecidedParked(parking operations.ParkingAdmin) Undecided {
 		}
 	}
 	return Undecided{
-		retry: each(parking.RedriveChosen), discard: each(parking.DiscardChosen),
-		walk: func() page {
+		retry: asChange(parking.RedriveChosen), discard: asChange(parking.DiscardChosen),
+		walk: func() pageFunc {
 			var after outbox.Key
 			return func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error) {
 				found, err := parking.Undecided(ctx, after, limit)
@@ -166,7 +166,7 @@ func add(g *operations.Group, event operations.UndecidedEvent) {
 // Count reads all undecided events.
 func (u Undecided) Count(ctx context.Context, choice operations.Choice) (chosen operations.ChoiceCount, err error) {
 	err = u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
-		for _, event := range of(choice, events) {
+		for _, event := range chosenOf(choice, events) {
 			chosen.Events++
 			chosen.EventsBehind += event.EventsBehind
 			if event.Position == 0 {
@@ -188,9 +188,9 @@ func (u Undecided) Discard(ctx context.Context, choice operations.Choice) (int, 
 	return u.change(ctx, choice, u.discard)
 }
 
-func (u Undecided) change(ctx context.Context, choice operations.Choice, change change) (changed int, err error) {
+func (u Undecided) change(ctx context.Context, choice operations.Choice, change changeFunc) (changed int, err error) {
 	err = u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
-		chosen := of(choice, events)
+		chosen := chosenOf(choice, events)
 		if len(chosen) == 0 {
 			return true, nil
 		}
@@ -206,7 +206,7 @@ func (u Undecided) change(ctx context.Context, choice operations.Choice, change 
 	return changed, err
 }
 
-func of(choice operations.Choice, events []operations.UndecidedEvent) []operations.UndecidedEvent {
+func chosenOf(choice operations.Choice, events []operations.UndecidedEvent) []operations.UndecidedEvent {
 	return slices.DeleteFunc(slices.Clone(events), func(u operations.UndecidedEvent) bool { return !choice.Has(u) })
 }
 

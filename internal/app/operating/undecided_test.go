@@ -22,27 +22,27 @@ func (l letters) Subscribers(context.Context) ([]string, error) { return []strin
 
 // TestLettersOf checks that Of fails for a subscriber that does not exist.
 func TestLettersOf(t *testing.T) {
-	d := &desk{events: events(1, func(int) string { return "" })}
-	found, err := operating.NewDeadLetters(letters{desk: d}).ForSubscriber(t.Context(), "emails")
+	d := &undecidedStore{events: events(1, func(int) string { return "" })}
+	found, err := operating.NewDeadLetters(letters{undecidedStore: d}).ForSubscriber(t.Context(), "emails")
 	require.NoError(t, err)
 	chosen, err := found.Count(t.Context(), operations.Choice{})
 	require.NoError(t, err)
 	require.Equal(t, 1, chosen.Events)
-	_, err = operating.NewDeadLetters(letters{desk: d}).ForSubscriber(t.Context(), "email")
+	_, err = operating.NewDeadLetters(letters{undecidedStore: d}).ForSubscriber(t.Context(), "email")
 	require.ErrorIs(t, err, inbox.ErrNoSubscriber)
 	d.failing = []error{errors.ErrUnsupported}
-	_, err = operating.NewDeadLetters(letters{desk: d}).ForSubscriber(t.Context(), "emails")
+	_, err = operating.NewDeadLetters(letters{undecidedStore: d}).ForSubscriber(t.Context(), "emails")
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
 
-// desk holds the undecided events of a subscriber or of the parking lot. A retry or discard does not remove them.
-type desk struct {
+// undecidedStore holds the undecided events of a subscriber or of the parking lot. A retry or discard does not remove them.
+type undecidedStore struct {
 	events  []operations.UndecidedEvent
 	failing []error // errors of the next calls, in order
 	changed [][]outbox.Position
 }
 
-func (d *desk) fails() error {
+func (d *undecidedStore) fails() error {
 	if len(d.failing) == 0 {
 		return nil
 	}
@@ -51,10 +51,10 @@ func (d *desk) fails() error {
 	return err
 }
 
-// letters shows the events of a desk as dead letters of the subscriber emails.
+// letters shows the events of a store as dead letters of the subscriber emails.
 type letters struct {
 	operations.DeadLetterAdmin
-	*desk
+	*undecidedStore
 }
 
 func (l letters) Undecided(
@@ -89,10 +89,10 @@ func (l letters) DiscardChosen(ctx context.Context, subscriber string, ids []str
 	return l.RetryChosen(ctx, subscriber, ids, choice)
 }
 
-// lot shows the events of a desk as parked events.
+// lot shows the events of a store as parked events.
 type lot struct {
 	operations.ParkingAdmin
-	*desk
+	*undecidedStore
 }
 
 func (l lot) Undecided(_ context.Context, after outbox.Key, limit int) ([]operations.UndecidedEvent, error) {
@@ -131,9 +131,10 @@ func TestGroups(t *testing.T) {
 		return fmt.Sprintf("customer %d is unknown", i)
 	})
 	all[6].Type, all[6].Position = "", 0
-	d := &desk{events: all}
+	d := &undecidedStore{events: all}
 	for name, undecided := range map[string]operating.Undecided{
-		"letters": operating.UndecidedDeadLetters(letters{desk: d}, "emails"), "parking lot": operating.UndecidedParked(lot{desk: d}),
+		"letters":     operating.UndecidedDeadLetters(letters{undecidedStore: d}, "emails"),
+		"parking lot": operating.UndecidedParked(lot{undecidedStore: d}),
 	} {
 		groups, err := undecided.Groups(t.Context())
 		require.NoError(t, err)
@@ -151,7 +152,7 @@ func TestGroups(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, operations.ChoiceCount{Events: 5, Unreadable: 1, EventsBehind: 2}, chosen, name)
 	}
-	none, err := operating.UndecidedDeadLetters(letters{desk: &desk{}}, "emails").Groups(t.Context())
+	none, err := operating.UndecidedDeadLetters(letters{undecidedStore: &undecidedStore{}}, "emails").Groups(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, none)
 }
@@ -161,8 +162,8 @@ func TestGroupsAreBounded(t *testing.T) {
 	word := func(i int) string {
 		return string([]byte{'a' + byte(i/26/26%26), 'a' + byte(i/26%26), 'a' + byte(i%26)})
 	}
-	d := &desk{events: events(operations.MaxGroupedEvents+1, word)}
-	groups, err := operating.UndecidedParked(lot{desk: d}).Groups(t.Context())
+	d := &undecidedStore{events: events(operations.MaxGroupedEvents+1, word)}
+	groups, err := operating.UndecidedParked(lot{undecidedStore: d}).Groups(t.Context())
 	require.NoError(t, err)
 	require.True(t, groups.More)
 	require.Equal(t, operations.MaxGroupedEvents, groups.Events)
@@ -173,8 +174,8 @@ func TestGroupsAreBounded(t *testing.T) {
 // TestChangesComeInChunks checks that no transaction changes more than some hundred events, and that all chosen events are changed.
 func TestChangesComeInChunks(t *testing.T) {
 	all := events(1201, func(i int) string { return "no stock" })
-	d := &desk{events: all}
-	retried, err := operating.UndecidedDeadLetters(letters{desk: d}, "emails").Retry(t.Context(), operations.Choice{Type: "type 1"})
+	d := &undecidedStore{events: all}
+	retried, err := operating.UndecidedDeadLetters(letters{undecidedStore: d}, "emails").Retry(t.Context(), operations.Choice{Type: "type 1"})
 	require.NoError(t, err)
 	require.Equal(t, 400, retried)
 	var changed []outbox.Position
@@ -186,7 +187,7 @@ func TestChangesComeInChunks(t *testing.T) {
 	require.Len(t, changed, 400)
 
 	d.changed = nil
-	discarded, err := operating.UndecidedParked(lot{desk: d}).Discard(t.Context(), operations.Choice{})
+	discarded, err := operating.UndecidedParked(lot{undecidedStore: d}).Discard(t.Context(), operations.Choice{})
 	require.NoError(t, err)
 	require.Equal(t, 1201, discarded)
 	require.Len(t, d.changed, 3)
@@ -197,8 +198,8 @@ func TestChangesComeInChunks(t *testing.T) {
 func TestOutagesAreSatOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		away, wrong := fault.New(fault.Unavailable, "away", "away"), errors.New("wrong")
-		d := &desk{events: events(501, func(int) string { return "" }), failing: []error{away, nil, away, away}}
-		undecided := operating.UndecidedDeadLetters(letters{desk: d}, "emails")
+		d := &undecidedStore{events: events(501, func(int) string { return "" }), failing: []error{away, nil, away, away}}
+		undecided := operating.UndecidedDeadLetters(letters{undecidedStore: d}, "emails")
 		retried, err := undecided.Retry(t.Context(), operations.Choice{})
 		require.NoError(t, err)
 		require.Equal(t, 501, retried)

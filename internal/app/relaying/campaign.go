@@ -76,14 +76,14 @@ func (r *Relay) tryToLead(ctx context.Context, c *campaign, dead int64) (again b
 	term, err := r.Elector.Acquire(ctx, dead)
 	if err == nil {
 		if dead != 0 {
-			r.logger.InfoContext(ctx, "the leader is gone: took its lease before it ended", "former_token", dead, "token", term.Token)
+			r.logger.InfoContext(ctx, "the leader is gone; took its lease before the lease expired", "former_token", dead, "token", term.Token)
 		}
 		r.lead(ctx, term)
 		*c = campaign{session: c.session, sessionSince: c.sessionSince}
 		return true
 	}
 	if !errors.Is(err, relay.ErrLeaseHeld) && ctx.Err() == nil {
-		r.failed(r.logger, err)
+		r.reportTrouble(r.logger, err)
 		return false
 	}
 	r.update(func(s *Status) { s.Trouble = "" })

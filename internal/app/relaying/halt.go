@@ -70,7 +70,7 @@ func (r *Relay) awaitRepair(ctx context.Context) {
 			r.logger.Info("the cause of the halt has ended", "reason", halt.Reason)
 			break
 		} else if !errors.As(err, &now) { // the check itself failed, so the halt stays
-			r.failed(r.logger, err)
+			r.reportTrouble(r.logger, err)
 			continue
 		}
 		if now.Reason != halt.Reason { // the detail may contain numbers that change

@@ -13,16 +13,18 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// halts has every state that the relay must not repair by itself. The test causes each state after three events were published. place,
-// newStream, gone and ghosts are the plan of an adoption.
-var halts = map[string]struct {
+// haltCase is a state that the relay must not repair by itself. place, newStream, gone and ghosts are the plan of an adoption.
+type haltCase struct {
 	reason    relay.HaltReason
 	cause     func(h *harness)
 	place     outbox.Position
 	newStream bool
 	gone      bool
 	ghosts    []uint64 // sequences of messages whose events the log does not have
-}{
+}
+
+// halts has every such state. The test causes each state after three events were published.
+var halts = map[string]haltCase{
 	"the stream is deleted": {
 		reason: relay.HaltStreamMissing, place: 0, newStream: true,
 		cause: func(h *harness) { h.stream.Drop() },
@@ -102,64 +104,76 @@ func TestHalts(t *testing.T) {
 	for name, test := range halts {
 		t.Run(string(test.reason)+": "+name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, h *harness) {
-				adopter := operating.NewAdopter(h.cursors, h.stream)
-				first := h.run("first")
-				h.record(t, 3)
-				require.Len(t, h.stream.Entries(), 3)
-				time.Sleep(2 * time.Second) // the cursor is saved
-				first.crash()
-				h.leave(first)
-				_, err := adopter.Plan(t.Context(), nil)
-				require.ErrorIs(t, err, operating.ErrNotHalted)
-				test.cause(h)
-				tx, ok := h.begin(1, 1)
-				require.True(t, ok)
-				h.end(tx, true)
-				published := ids(h.stream.Entries())
-
-				second := h.run("second")
-				time.Sleep(time.Minute)
-				status := second.relay.Status()
-				require.NotNil(t, status.Halt, "%+v", status)
-				require.Equal(t, test.reason, status.Halt.Reason, status.Halt.Detail)
-				require.Equal(t, relaying.Halted, status.State)
-				require.Equal(t, published, ids(h.stream.Entries()))
-				require.EqualValues(t, 1, status.Elections, "it does not ask for the lease again")
-				_, err = memory.NewElector(h.lease, "third").Acquire(t.Context(), 0)
-				require.NoError(t, err, "another instance may lead")
-				require.Equal(t, "second", h.halts.Reported()[0].Instance)
-				require.Equal(t, *status.Halt, h.halts.Reported()[0].RecordedHalt.Halt)
-				time.Sleep(ttl)
-
-				plan, err := adopter.Plan(t.Context(), nil)
-				require.NoError(t, err)
-				require.Equal(t, *status.Halt, plan.Halt)
-				require.Equal(t, test.place, plan.After.Position, plan.Why)
-				require.Equal(t, test.newStream, plan.OtherStream)
-				require.Equal(t, test.gone, plan.Incomplete)
-				var ghosts []uint64
-				for _, ghost := range plan.Orphans {
-					ghosts = append(ghosts, ghost.Sequence)
-				}
-				require.Equal(t, test.ghosts, ghosts)
-				require.NoError(t, adopter.Do(t.Context(), plan))
-				time.Sleep(2 * time.Second)
-				require.Equal(t, relaying.Leading, second.relay.Status().State)
-				require.Empty(t, h.halts.Reported())
-				require.Nil(t, second.relay.Status().Halt)
-				cursor, err := h.cursors.Load(t.Context())
-				require.NoError(t, err)
-				require.Nil(t, cursor.Halt)
-				h.record(t, 2)
-				for _, entry := range h.log.Committed() {
-					if entry.Position > plan.After.Position {
-						published = append(published, entry.ID)
-					}
-				}
-				require.Equal(t, published, ids(h.stream.Entries()))
+				adopter, halted, published := requireHalt(t, h, test)
+				requireRepair(t, h, test, adopter, halted, published)
 			})
 		})
 	}
+}
+
+// requireHalt causes the state, and checks that the next leader halts. It returns this leader, and the ids of the published events.
+func requireHalt(t *testing.T, h *harness, test haltCase) (adopter *operating.Adopter, second *instance, published []string) {
+	t.Helper()
+	adopter = operating.NewAdopter(h.cursors, h.stream)
+	first := h.run("first")
+	h.record(t, 3)
+	require.Len(t, h.stream.Entries(), 3)
+	time.Sleep(2 * time.Second) // the cursor is saved
+	first.crash()
+	h.leave(first)
+	_, err := adopter.Plan(t.Context(), nil)
+	require.ErrorIs(t, err, operating.ErrNotHalted)
+	test.cause(h)
+	tx, ok := h.begin(1, 1)
+	require.True(t, ok)
+	h.end(tx, true)
+	published = ids(h.stream.Entries())
+
+	second = h.run("second")
+	time.Sleep(time.Minute)
+	status := second.relay.Status()
+	require.NotNil(t, status.Halt, "%+v", status)
+	require.Equal(t, test.reason, status.Halt.Reason, status.Halt.Detail)
+	require.Equal(t, relaying.Halted, status.State)
+	require.Equal(t, published, ids(h.stream.Entries()))
+	require.EqualValues(t, 1, status.Elections, "it does not ask for the lease again")
+	_, err = memory.NewElector(h.lease, "third").Acquire(t.Context(), 0)
+	require.NoError(t, err, "another instance may lead")
+	require.Equal(t, "second", h.halts.Reported()[0].Instance)
+	require.Equal(t, *status.Halt, h.halts.Reported()[0].RecordedHalt.Halt)
+	time.Sleep(ttl)
+	return adopter, second, published
+}
+
+// requireRepair checks that an adoption repairs the state.
+func requireRepair(t *testing.T, h *harness, test haltCase, adopter *operating.Adopter, second *instance, published []string) {
+	t.Helper()
+	plan, err := adopter.Plan(t.Context(), nil)
+	require.NoError(t, err)
+	require.Equal(t, *second.relay.Status().Halt, plan.Halt)
+	require.Equal(t, test.place, plan.After.Position, plan.Why)
+	require.Equal(t, test.newStream, plan.OtherStream)
+	require.Equal(t, test.gone, plan.Incomplete)
+	var ghosts []uint64
+	for _, ghost := range plan.Orphans {
+		ghosts = append(ghosts, ghost.Sequence)
+	}
+	require.Equal(t, test.ghosts, ghosts)
+	require.NoError(t, adopter.Do(t.Context(), plan))
+	time.Sleep(2 * time.Second)
+	require.Equal(t, relaying.Leading, second.relay.Status().State)
+	require.Empty(t, h.halts.Reported())
+	require.Nil(t, second.relay.Status().Halt)
+	cursor, err := h.cursors.Load(t.Context())
+	require.NoError(t, err)
+	require.Nil(t, cursor.Halt)
+	h.record(t, 2)
+	for _, entry := range h.log.Committed() {
+		if entry.Position > plan.After.Position {
+			published = append(published, entry.ID)
+		}
+	}
+	require.Equal(t, published, ids(h.stream.Entries()))
 }
 
 // TestAdoptionAtAPosition checks that the relay goes on after the position that the operator gives, and that an impossible position is

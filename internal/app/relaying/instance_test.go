@@ -88,7 +88,8 @@ func (h *harness) start(name string) *instance { return h.startAt(name, h.stream
 func (h *harness) startAt(name string, broker *memory.Stream) *instance {
 	ctx, cancel := context.WithCancel(context.Background())
 	i := &instance{
-		harness: h, notifier: memory.NewNotifier(), cancel: cancel, next: make(map[string]injectedFault), broker: memory.NewLiveness(h.presence), stream: broker,
+		harness: h, notifier: memory.NewNotifier(), cancel: cancel, next: make(map[string]injectedFault),
+		broker: memory.NewLiveness(h.presence), stream: broker,
 	}
 	i.inner = relaying.Ports{
 		Log: h.reader, Cursors: h.cursors, Publisher: h.publisher, Parking: h.parking, Retention: h.cursors,

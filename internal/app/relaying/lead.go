@@ -95,7 +95,7 @@ func (r *Relay) serve(ctx context.Context, l *leadership, logger *slog.Logger) (
 		pos, err := r.takeOver(l, logger)
 		if err == nil {
 			err = r.drain(ctx, l, pos, logger, &retry)
-			l.tookOver.Store(false)
+			l.streamVerified.Store(false)
 		}
 		if ctx.Err() != nil || l.ctx.Err() != nil {
 			return pos, nil
@@ -118,7 +118,7 @@ func (r *Relay) serve(ctx context.Context, l *leadership, logger *slog.Logger) (
 			err = unsaved
 		}
 		if !overtaken(err) || time.Since(l.lastSuccess) > r.opts.LeaseTTL/2 {
-			r.failed(logger, err)
+			r.reportTrouble(logger, err)
 		} else {
 			logger.Debug("overtaken, taking over again", "error", err)
 		}
@@ -138,7 +138,7 @@ func (r *Relay) serve(ctx context.Context, l *leadership, logger *slog.Logger) (
 // succeeded records that the relay works: the relay has published something, or there was nothing to publish.
 func (r *Relay) succeeded(l *leadership, logger *slog.Logger, pos *streamPosition) error {
 	again := r.Status().Trouble != "" || r.haltedTerms > 0
-	l.tookOver.Store(true)
+	l.streamVerified.Store(true)
 	l.lastSuccess, r.fruitlessTerms, r.haltedTerms = time.Now(), 0, 0
 	r.update(func(s *Status) {
 		s.State, s.Halt, s.Trouble = Leading, nil, ""

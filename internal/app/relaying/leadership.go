@@ -27,10 +27,10 @@ type leadership struct {
 	mu          sync.Mutex
 	currentTerm relay.Term
 
-	lastSuccess  time.Time   // when the relay last succeeded
-	reportedHalt *relay.Halt // what operators see now: the last report; nil: the relay is not halted
-	revision     int64       // revision after the last fenced write; only the goroutine of Run uses it
-	tookOver     atomic.Bool // the stream is taken over, and nothing has failed since
+	lastSuccess    time.Time   // when the relay last succeeded
+	reportedHalt   *relay.Halt // what operators see now: the last report; nil: the relay is not halted
+	revision       int64       // revision after the last fenced write; only the goroutine of Run uses it
+	streamVerified atomic.Bool // the stream is taken over, and nothing has failed since
 }
 
 // startLeadership starts a leadership for term. The caller ends it with end.

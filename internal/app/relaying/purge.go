@@ -22,7 +22,7 @@ func (r *Relay) purge(l *leadership, logger *slog.Logger) {
 	for failing := false; ; {
 		sleep(l.ctx, l.ctx, every)
 		removed, err := 0, error(nil)
-		for more := true; more && err == nil && l.ctx.Err() == nil && l.tookOver.Load(); {
+		for more := true; more && err == nil && l.ctx.Err() == nil && l.streamVerified.Load(); {
 			var n int
 			n, err = r.Retention.Purge(l.ctx, l.term().Token, r.opts.Retention, purgeChunk)
 			removed, more = removed+n, n == purgeChunk

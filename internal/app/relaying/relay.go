@@ -91,8 +91,8 @@ func (r *Relay) update(change func(*Status)) {
 	r.status.Store(&status)
 }
 
-// failed keeps err as the present trouble. If the same failure comes again at each retry, failed logs it only once.
-func (r *Relay) failed(logger *slog.Logger, err error) {
+// reportTrouble keeps err as the present trouble. If the same failure comes again at each retry, reportTrouble logs it only once.
+func (r *Relay) reportTrouble(logger *slog.Logger, err error) {
 	if r.Status().Trouble != err.Error() {
 		logger.Warn("the relay is in trouble and tries again", "error", err)
 	}

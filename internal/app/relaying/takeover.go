@@ -34,13 +34,13 @@ func (r *Relay) takeOver(l *leadership, logger *slog.Logger) (*streamPosition, e
 	}
 	if pos.lastOwn < pos.sequence && pos.sequence != r.warnedForeign {
 		r.warnedForeign = pos.sequence
-		logger.Warn("somebody else publishes into the stream", "sequence", pos.sequence, "ours", pos.lastOwn)
+		logger.Warn("somebody else publishes into the stream", "sequence", pos.sequence, "relay_sequence", pos.lastOwn)
 	}
-	held := pos.lastOwn
-	if !tail.Own && held <= info.Base {
-		held = 0 // the stream holds no message of a relay; sequences up to info.Base belong to a former stream
+	lastRelaySequence := pos.lastOwn
+	if !tail.Own && lastRelaySequence <= info.Base {
+		lastRelaySequence = 0 // the stream holds no message of a relay; sequences up to info.Base belong to a former stream
 	}
-	lost, err := r.reconcile(l, pos, tail, held, false)
+	lost, err := r.reconcile(l, pos, tail, lastRelaySequence, false)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (r *Relay) takeOver(l *leadership, logger *slog.Logger) (*streamPosition, e
 		s.Position, s.Sequence = pos.progress.Position, pos.lastOwn
 	})
 	if lost {
-		err = r.redriveAgain(l, pos, tail, held, logger)
+		err = r.redriveAgain(l, pos, tail, lastRelaySequence, logger)
 	}
 	return pos, err
 }
@@ -92,13 +92,13 @@ func (r *Relay) findPosition(
 // redriveAgain marks the redriven events that the stream has lost, so that the relay redrives them again. First it appends a control
 // message, which proves where the stream ends. The proof is necessary in a cluster: a broker that led the stream before may answer with an
 // old end of the stream, but an append through this broker stores nothing.
-func (r *Relay) redriveAgain(l *leadership, pos *streamPosition, tail relay.MessageMeta, held uint64, logger *slog.Logger) error {
-	confirmation := relay.ControlMessage{Progress: pos.progress, Confirms: true, LastOwnSequence: tail.MaxRedriven(held)}
+func (r *Relay) redriveAgain(l *leadership, pos *streamPosition, tail relay.MessageMeta, lastRelaySequence uint64, logger *slog.Logger) error {
+	confirmation := relay.ControlMessage{Progress: pos.progress, Confirms: true, LastOwnSequence: tail.MaxRedriven(lastRelaySequence)}
 	last, err := r.Publisher.PublishControl(l.ctx, pos.sequence, confirmation)
 	if err != nil {
 		return err
 	}
-	if _, err := r.reconcile(l, pos, tail, held, true); err != nil {
+	if _, err := r.reconcile(l, pos, tail, lastRelaySequence, true); err != nil {
 		return err
 	}
 	r.appended(pos, pos.progress, last, logger)
@@ -129,8 +129,8 @@ func haltIfPurged(pos *streamPosition, cursor relay.Cursor) error {
 // reconcile brings the parking lot in line with the stream; see relay.Parking. It reports whether the stream lost redriven events.
 func (r *Relay) reconcile(l *leadership, pos *streamPosition, tail relay.MessageMeta, sequence uint64, end bool) (lost bool, err error) {
 	err = l.fencedWrite(l.ctx, func(ctx context.Context, fence relay.WriteFence) (err error) {
-		settled, err := r.Parking.Reconcile(ctx, fence, tail, sequence, end)
-		pos.parkedWaiting, lost = settled.Waiting, settled.Lost
+		summary, err := r.Parking.Reconcile(ctx, fence, tail, sequence, end)
+		pos.parkedWaiting, lost = summary.Waiting, summary.Lost
 		return err
 	})
 	return lost, err
@@ -140,7 +140,8 @@ func (r *Relay) reconcile(l *leadership, pos *streamPosition, tail relay.Message
 // lost acknowledged messages, and the relay publishes their events again from the log.
 func (r *Relay) locate(ctx context.Context, cursor relay.Cursor, info relay.StreamInfo) (*streamPosition, relay.MessageMeta, error) {
 	pos := &streamPosition{
-		sequence: info.LastSequence, created: info.Created, session: info.Session, largest: info.Largest, tailSeenAt: time.Now(), checkedAt: time.Now(),
+		sequence: info.LastSequence, created: info.Created, session: info.Session, largest: info.Largest,
+		tailSeenAt: time.Now(), checkedAt: time.Now(),
 	}
 	floor := cursor.StreamSequence
 	if info.LastSequence < floor {

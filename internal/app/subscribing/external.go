@@ -17,21 +17,20 @@ var errTooOld = fault.New(fault.Unavailable, "transaction_too_old", "the transac
 
 // timeLimited is an external handler within one transaction. A transaction that sends nothing for the idle timeout expires, and then
 // another copy can call for the next event of the aggregate. So each call must end before the transaction expires. A call begins only while
-// the transaction is younger than the field within, and takes at most as long as within. So within must be less than half of the idle
-// timeout.
+// the transaction is younger than callTime, and takes at most callTime. So callTime must be less than half of the idle timeout.
 type timeLimited struct {
 	inbox.Handler
-	within time.Duration
-	began  time.Time // before the transaction began
+	callTime time.Duration
+	began    time.Time // before the transaction began
 }
 
 // Handle calls the handler, or fails with errTooOld.
 func (e *timeLimited) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-	if age := e.age(); age >= e.within {
+	if age := e.age(); age >= e.callTime {
 		return errTooOld.With("the transaction for event %s is %s old, and a call has to begin within %s: nothing was called",
-			entry.ID, age.Round(time.Millisecond), e.within)
+			entry.ID, age.Round(time.Millisecond), e.callTime)
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.within)
+	ctx, cancel := context.WithTimeout(ctx, e.callTime)
 	defer cancel()
 	return e.Handler.Handle(ctx, tx, entry)
 }
@@ -48,7 +47,7 @@ func (s *Subscriber) transactionHandler() inbox.Handler {
 	if !s.handler.External() {
 		return s.handler
 	}
-	return &timeLimited{Handler: s.handler, within: s.opts.CallTime, began: time.Now()}
+	return &timeLimited{Handler: s.handler, callTime: s.opts.CallTime, began: time.Now()}
 }
 
 // letterWorkers returns how many loops try dead letters.
@@ -90,9 +89,9 @@ func (s *Subscriber) notifyRelay(emitted int) {
 }
 
 // newLane returns a lane for the subscriber's handler.
-func (s *Subscriber) newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
+func (s *Subscriber) newLane(checkpoint inbox.Checkpoint, takenOver bool) *lane {
 	if s.handler.External() {
-		return newSingleEventLane(checkpoint, covering)
+		return newSingleEventLane(checkpoint, takenOver)
 	}
-	return newLane(checkpoint, covering)
+	return newLane(checkpoint, takenOver)
 }

@@ -25,8 +25,8 @@ type call struct {
 	began, ended time.Duration // since the test began
 }
 
-// calling is an external handler that records its calls.
-type calling struct {
+// callRecorder is an external handler that records its calls.
+type callRecorder struct {
 	copyHandler
 	calls *calls
 }
@@ -36,9 +36,9 @@ type calls struct {
 	all []call
 }
 
-func (calling) External() bool { return true }
+func (callRecorder) External() bool { return true }
 
-func (c calling) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+func (c callRecorder) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	began := time.Since(c.began)
 	err := c.copyHandler.Handle(ctx, tx, entry)
 	c.calls.mu.Lock()
@@ -92,7 +92,7 @@ func inCalls(t *testing.T, opts subscribing.Options, test func(t *testing.T, s *
 	opts.CallTime = callTime
 	inFakeTime(t, opts, func(t *testing.T, s *service) {
 		made := &calls{}
-		test(t, s, func(name string) func() { return s.startHandling(name, calling{copyHandler{s, name}, made}) }, made)
+		test(t, s, func(name string) func() { return s.startHandling(name, callRecorder{copyHandler{s, name}, made}) }, made)
 	})
 }
 
@@ -283,9 +283,9 @@ func TestFrozenCopyDoesNotCallBeforeTheOthers(t *testing.T) {
 // TestEmittedEventsWakeTheRelay checks that a transaction wakes the relay only if it has appended events, in a lane or for a letter.
 func TestEmittedEventsWakeTheRelay(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
-		log, bell := memory.NewLog(), memory.NewNotifier()
+		log, notifier := memory.NewLog(), memory.NewNotifier()
 		s.inbox.UseLog(log)
-		s.notifier = bell
+		s.notifier = notifier
 		emits, emitter := false, memory.NewEmitter()
 		s.inTx = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 			if entry.Position == 2 && time.Since(s.began) < 10*time.Second {
@@ -299,7 +299,7 @@ func TestEmittedEventsWakeTheRelay(t *testing.T) {
 		}
 		rung := func() bool {
 			select {
-			case <-bell.Notifications():
+			case <-notifier.Notifications():
 				return true
 			default:
 				return false

@@ -66,7 +66,7 @@ func TestFrozenCopyOfAForgottenSubscriberEnds(t *testing.T) {
 				frozen := &freezer{Inbox: s.inbox}
 				copied := subscribing.New(subscriber, "frozen", subscribing.Ports{
 					Stream: memory.NewReader(s.stream, subscriber), Checkpoints: killable{frozen}, Work: frozen, Letters: frozen, Sweeper: frozen,
-					Log: frozen, Handlers: only(s.handling("frozen", relaytest.EventType)),
+					Log: frozen, Handlers: onlyHandler(s.handling("frozen", relaytest.EventType)),
 				}, s.opts, s.logger)
 				s.running.Go(func() { s.ended <- copied.Run(t.Context()) })
 				s.publish(1)

@@ -25,34 +25,37 @@ var (
 	// without these messages.
 	errLoss = errors.New("messages are lost")
 	// errEndUnknown reports that it is not known yet at which position of the log a hole ends.
-	errEndUnknown = fault.New(fault.Unavailable, "hole_open", "messages were removed, and the relay has not said yet which events these were")
+	errEndUnknown = fault.New(fault.Unavailable, "hole_open",
+		"messages were removed, and the relay's cursor does not show yet which events they carried")
 )
 
 // progressAt returns the progress at the sequence where a read begins. The lanes that stand at this sequence know the progress; 0: no lane
 // does. Lanes that fill a hole there know different values, and progressAt returns the lowest.
-func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) outbox.Position {
-	lowest := wholeLog
-	for _, l := range standing[from] {
+func progressAt(from uint64, ready map[int]*lane, toCompare map[uint64][]*lane) outbox.Position {
+	lowest := maxProgress
+	for _, l := range toCompare[from] {
 		lowest = min(lowest, l.readTo.Progress)
 	}
-	for _, l := range going {
+	for _, l := range ready {
 		if l.readTo.Sequence == from {
 			lowest = min(lowest, l.readTo.Progress)
 		}
 	}
-	if lowest == wholeLog {
+	if lowest == maxProgress {
 		return 0
 	}
 	return lowest
 }
 
-// findHoles finds the lanes for which messages are missing before the i-th message of a read, and removes them from going. It returns
+// findHoles finds the lanes for which messages are missing before the i-th message of a read, and removes them from ready. It returns
 // whether any lane advanced.
 //
 // If the message at a lane's position was removed, the lane cannot compare it with the stream. The stream may have lost its end and grown
 // again. So the next message has to continue the lane's progress. If it does not, the lane has a hole, and the log is asked. Foreign
-// messages and copies of old messages do not continue the progress.
-func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbox.Message, places []inbox.StreamPosition, i int) (progress bool) {
+// messages and duplicates of old messages do not continue the progress.
+func (s *Subscriber) findHoles(
+	ready map[int]*lane, from uint64, messages []inbox.Message, positions []inbox.StreamPosition, i int,
+) (progress bool) {
 	next, previous := messages[i].Sequence, from
 	if i > 0 {
 		previous = messages[i-1].Sequence
@@ -61,12 +64,12 @@ func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbo
 		return false // no lane stands at a removed message between the two
 	}
 	var after *inbox.MessageRun
-	for number, l := range going {
+	for number, l := range ready {
 		if l.readTo.Sequence >= next {
 			continue
 		}
 		if i > 0 && previous > l.readTo.Sequence {
-			progress = l.advance(places[i-1]) || progress
+			progress = l.advance(positions[i-1]) || progress
 		}
 		first := l.readTo.Sequence + 1
 		if first == next && (!l.atRemoved() || l.continuedBy(messages[i])) {
@@ -78,7 +81,7 @@ func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbo
 		}
 		l.noteHole(first, next-1, *after, after.HoleAfter || !smallRead(messages[i:]))
 		l.behindHole = messages[i].StreamPosition
-		delete(going, number)
+		delete(ready, number)
 	}
 	return progress
 }
@@ -96,10 +99,10 @@ func (l *lane) continuedBy(next inbox.Message) bool {
 	return next.Progress == l.readTo.Progress || next.Progress == l.readTo.Progress+1
 }
 
-// standingAtRemoved returns the lanes that stand at a message which was removed, by its sequence.
-func standingAtRemoved(going map[int]*lane) map[uint64][]*lane {
+// lanesAtRemoved returns the lanes that stand at a message which was removed, by its sequence.
+func lanesAtRemoved(ready map[int]*lane) map[uint64][]*lane {
 	removed := make(map[uint64][]*lane)
-	for _, l := range going {
+	for _, l := range ready {
 		if l.readTo.StoredAt.IsZero() && l.readTo.Sequence > 0 {
 			removed[l.readTo.Sequence] = append(removed[l.readTo.Sequence], l)
 		}
@@ -109,7 +112,7 @@ func standingAtRemoved(going map[int]*lane) map[uint64][]*lane {
 
 // noteHole records a hole after the lane's position. after is the run of messages behind the hole.
 //
-// enough reports that another hole follows, or that there are so many messages that not all can be copies of old ones. If enough is true
+// enough reports that another hole follows, or that there are so many messages that not all can be duplicates of old ones. If enough is true
 // and no message shows a later end, the hole ends at the lane's progress. If another hole follows, the search goes on there. Otherwise an
 // operator has moved the relay back, and the relay publishes everything again.
 func (l *lane) noteHole(first, last uint64, after inbox.MessageRun, enough bool) {
@@ -168,9 +171,9 @@ func (s *Subscriber) fillHole(ctx context.Context, l *lane) error {
 		l.missed = missedIn(h, lost.LostMessages)
 	}
 	for i := range lost.Events {
-		place := l.readTo
-		place.Progress = max(h.After, lost.Events[i].Position)
-		message := inbox.Message{StreamPosition: place, Event: &lost.Events[i]}
+		position := l.readTo
+		position.Progress = max(h.After, lost.Events[i].Position)
+		message := inbox.Message{StreamPosition: position, Event: &lost.Events[i]}
 		message.Event, _, _ = s.wants(message)
 		l.add(message, true)
 	}
@@ -189,7 +192,8 @@ func (s *Subscriber) lossError(h inbox.Hole, lost inbox.HoleContents) error {
 	if h.First > h.Last {
 		what = fmt.Sprintf("before sequence %d", h.Last+1)
 	}
-	return fmt.Errorf("%w: the stream removed messages (%s) before lane %d had read them, and up to %d of these nobody knows, because %s; %s",
+	return fmt.Errorf(
+		"%w: the stream removed messages (%s) before lane %d had read them; the events of up to %d of them are unknown, because %s; %s",
 		errLoss, what, h.Lane, lost.LostMessages, lost.Why, s.opts.LossAdvice(s.id, h.Last))
 }
 
@@ -235,29 +239,29 @@ func (s *Subscriber) sameStream(ctx context.Context, l *lane) (bool, error) {
 	return false, nil
 }
 
-// wholeLog is the progress of a new subscriber. Events that the stream lost before the subscriber began do not count as lost for this
-// subscriber.
-const wholeLog = outbox.Position(math.MaxInt64)
+// maxProgress is above the progress of every lane. A subscriber that begins is given it, because events that the stream lost before do not
+// count as lost for this subscriber.
+const maxProgress = outbox.Position(math.MaxInt64)
 
-// startOfStream returns the position before the first message of the stream, for a lane whose progress is dealt. For a new lane, dealt is
-// wholeLog.
-func (s *Subscriber) startOfStream(ctx context.Context, state inbox.StreamState, dealt outbox.Position) (inbox.StreamPosition, error) {
+// startOfStream returns the position before the first message of the stream. The position's progress is at most highest: the progress that
+// the lane has, or maxProgress for a new lane.
+func (s *Subscriber) startOfStream(ctx context.Context, state inbox.StreamState, highest outbox.Position) (inbox.StreamPosition, error) {
 	first := max(state.First, 1)
 	messages, err := s.ports.Stream.Read(ctx, first, inbox.ReadLimit{Count: readCount, Bytes: readBytes})
 	if err != nil {
 		return inbox.StreamPosition{}, err
 	}
-	place := inbox.StreamPosition{Sequence: first - 1}
+	position := inbox.StreamPosition{Sequence: first - 1}
 	known, progress := false, outbox.Position(0)
 	switch {
 	case len(messages) > 0:
-		place.Sequence = messages[0].Sequence - 1
+		position.Sequence = messages[0].Sequence - 1
 		progress, known = inbox.FirstRun(messages).ProgressBefore()
 	case state.Last >= first:
 		return inbox.StreamPosition{}, errReplicaBehind
 	}
-	if !known && place.Sequence > 0 {
-		reached, err := s.ports.Log.CursorBetween(ctx, state.Created, 0, place.Sequence)
+	if !known && position.Sequence > 0 {
+		reached, err := s.ports.Log.CursorBetween(ctx, state.Created, 0, position.Sequence)
 		if err != nil {
 			return inbox.StreamPosition{}, err
 		}
@@ -265,11 +269,11 @@ func (s *Subscriber) startOfStream(ctx context.Context, state inbox.StreamState,
 	}
 	switch {
 	case known:
-		place.Progress = min(dealt, progress)
-	case dealt < wholeLog:
-		place.Progress = dealt
+		position.Progress = min(highest, progress)
+	case highest < maxProgress:
+		position.Progress = highest
 	}
-	return place, nil
+	return position, nil
 }
 
 var errReplicaBehind = fault.New(fault.Unavailable, "not_shown", "the server that answers does not know the stream's messages yet")

@@ -21,30 +21,30 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// losingInFakeTime runs a test in fake time on a subscriber that has not begun. Its stream loses messages, and its database also has the
+// lossyInFakeTime runs a test in fake time on a subscriber that has not begun. Its stream loses messages, and its database also has the
 // log.
-func losingInFakeTime(t *testing.T, opts subscribing.Options, test func(t *testing.T, l *losing)) {
+func lossyInFakeTime(t *testing.T, opts subscribing.Options, test func(t *testing.T, l *lossyService)) {
 	t.Helper()
 	inFakeTime(t, opts, func(t *testing.T, s *service) {
-		test(t, s.lose())
+		test(t, s.withLog())
 		s.running.Wait()
 	})
 }
 
 // copy starts a copy.
-func (l *losing) copy(name string) (running *subscribing.Subscriber, stop func()) {
-	return l.run(name, noting{copyHandler{l.service, name}}, l.inbox)
+func (l *lossyService) copy(name string) (running *subscribing.Subscriber, stop func()) {
+	return l.run(name, effectRecorder{copyHandler{l.service, name}}, l.inbox)
 }
 
 // admin returns the operations on the subscriber.
-func (l *losing) admin() *operating.Subscribers {
+func (l *lossyService) admin() *operating.Subscribers {
 	return operating.NewSubscribers(operating.SubscriberPorts{
 		Operator: memory.NewOperator(l.inbox), Stream: memory.NewReader(l.stream, subscriber), Lags: noLags{}, Log: l.inbox,
 	})
 }
 
 // send moves the subscriber to a target, as an operator does. place has the form that the function target reads.
-func (l *losing) send(place string, forwards bool) {
+func (l *lossyService) send(place string, forwards bool) {
 	l.t.Helper()
 	plan, err := l.admin().Plan(l.t.Context(), subscriber, target(l.t, place), forwards)
 	require.NoError(l.t, err)
@@ -67,9 +67,9 @@ func target(t *testing.T, place string) operations.MoveTarget {
 	return operations.MoveTarget{Sequence: number}
 }
 
-// uneven runs a subscriber of several lanes, and kills it while it fills a hole. One lane has filled a part of the hole, and other lanes
+// killDuringFill runs a subscriber of several lanes, and kills it while it fills a hole. One lane has filled a part of the hole, and other lanes
 // have filled nothing.
-func uneven(t *testing.T, l *losing) {
+func killDuringFill(t *testing.T, l *lossyService) {
 	t.Helper()
 	_, stop := l.copy("first")
 	l.add(5)
@@ -102,7 +102,7 @@ func uneven(t *testing.T, l *losing) {
 	l.handle = func(context.Context, outbox.Entry) error { return nil }
 }
 
-func (l *losing) lanes() []inbox.Checkpoint {
+func (l *lossyService) lanes() []inbox.Checkpoint {
 	l.t.Helper()
 	all, err := memory.NewOperator(l.inbox).Overviews(l.t.Context())
 	require.NoError(l.t, err)
@@ -111,8 +111,8 @@ func (l *losing) lanes() []inbox.Checkpoint {
 
 // TestKilledBetweenTheChunksOfAFill checks that lanes which have filled different parts of a hole each go on with their own part.
 func TestKilledBetweenTheChunksOfAFill(t *testing.T) {
-	losingInFakeTime(t, subscribing.Options{Lanes: 5, Transactions: 5}, func(t *testing.T, l *losing) {
-		uneven(t, l)
+	lossyInFakeTime(t, subscribing.Options{Lanes: 5, Transactions: 5}, func(t *testing.T, l *lossyService) {
+		killDuringFill(t, l)
 		_, stop := l.copy("next")
 		pass(20 * time.Second)
 		l.requireApplied(upTo(3010)...)
@@ -125,8 +125,8 @@ func TestKilledBetweenTheChunksOfAFill(t *testing.T) {
 func TestLanesChangeDuringAFill(t *testing.T) {
 	for _, lanes := range []int{1, 2, 7} {
 		t.Run(fmt.Sprint(lanes), func(t *testing.T) {
-			losingInFakeTime(t, subscribing.Options{Lanes: 5, Transactions: 5}, func(t *testing.T, l *losing) {
-				uneven(t, l)
+			lossyInFakeTime(t, subscribing.Options{Lanes: 5, Transactions: 5}, func(t *testing.T, l *lossyService) {
+				killDuringFill(t, l)
 				_, _, err := l.admin().SetLanes(t.Context(), subscriber, lanes)
 				require.NoError(t, err)
 				_, stop := l.copy("next")
@@ -144,7 +144,7 @@ func TestLanesChangeDuringAFill(t *testing.T) {
 func TestSkipGoesToTheEndOfAHole(t *testing.T) {
 	for _, to := range []string{"sequence:12", "position:12", "sequence:9"} {
 		t.Run(to, func(t *testing.T) {
-			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+			lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 				_, end := l.copy("first")
 				l.add(4)
 				pass(5 * time.Second)
@@ -155,7 +155,7 @@ func TestSkipGoesToTheEndOfAHole(t *testing.T) {
 				l.rows.Purge(10)
 				running, stop := l.copy("second")
 				pass(5 * time.Second)
-				require.Contains(t, running.Trouble(), "up to 6 of these nobody knows")
+				require.Contains(t, running.Trouble(), "the events of up to 6 of them are unknown")
 				require.Equal(t, 6, running.Lost())
 				l.send(to, true)
 				pass(7 * time.Second)
@@ -172,7 +172,7 @@ func TestSkipGoesToTheEndOfAHole(t *testing.T) {
 // TestSkipToAPositionInAHole checks that a skip to a position skips the events up to this position, and that the rest of the hole is
 // filled.
 func TestSkipToAPositionInAHole(t *testing.T) {
-	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+	lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 		require.NoError(t, l.inbox.CreateLanes(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 		l.add(20)
 		l.remove(5, 12)
@@ -188,12 +188,17 @@ func TestSkipToAPositionInAHole(t *testing.T) {
 // TestSkipEndsBeforeALaterHole checks that skipped events are not applied when a later hole is filled. The skip ends at an event, at a
 // foreign message, or at the end of a stream from which all messages were removed.
 func TestSkipEndsBeforeALaterHole(t *testing.T) {
-	for name, prepare := range map[string]func(l *losing) (place string, skipped int){
-		"an event":   func(l *losing) (string, int) { l.add(20); return "sequence:20", 20 },
-		"the end":    func(l *losing) (string, int) { l.add(20); return "end", 20 },
-		"far beyond": func(l *losing) (string, int) { l.add(20); return "position:1000000", 20 },
-		"a foreign":  func(l *losing) (string, int) { l.add(20); l.stream.AppendForeign(); l.save(); return "sequence:21", 20 },
-		"many others": func(l *losing) (string, int) {
+	for name, prepare := range map[string]func(l *lossyService) (place string, skipped int){
+		"an event":   func(l *lossyService) (string, int) { l.add(20); return "sequence:20", 20 },
+		"the end":    func(l *lossyService) (string, int) { l.add(20); return "end", 20 },
+		"far beyond": func(l *lossyService) (string, int) { l.add(20); return "position:1000000", 20 },
+		"a foreign": func(l *lossyService) (string, int) {
+			l.add(20)
+			l.stream.AppendForeign()
+			l.save()
+			return "sequence:21", 20
+		},
+		"many others": func(l *lossyService) (string, int) {
 			l.add(20)
 			for range 60 {
 				l.stream.AppendForeign()
@@ -201,11 +206,11 @@ func TestSkipEndsBeforeALaterHole(t *testing.T) {
 			l.save()
 			return "end", 20
 		},
-		"nothing left": func(l *losing) (string, int) { l.add(20); l.remove(1, 20); return "end", 20 },
-		"no end left":  func(l *losing) (string, int) { l.add(20); l.remove(18, 20); return "end", 20 },
+		"nothing left": func(l *lossyService) (string, int) { l.add(20); l.remove(1, 20); return "end", 20 },
+		"no end left":  func(l *lossyService) (string, int) { l.add(20); l.remove(18, 20); return "end", 20 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+			lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 				require.NoError(t, l.inbox.CreateLanes(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 				place, skipped := prepare(l)
 				l.send(place, true)
@@ -226,7 +231,7 @@ func TestSkipEndsBeforeALaterHole(t *testing.T) {
 // TestRewindOfALateSubscriber checks that a subscriber which began late reads the stream again after a rewind to the start. It takes no
 // event from the log whose message was removed before the subscriber began.
 func TestRewindOfALateSubscriber(t *testing.T) {
-	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+	lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 		l.add(20)
 		l.remove(1, 10)
 		_, stop := l.copy("first")
@@ -248,7 +253,7 @@ func TestRewindOfALateSubscriber(t *testing.T) {
 // TestEverythingIsRemovedWhilePaused checks a subscriber that is paused while a limit removes all messages that it has not read. After the
 // pause, the subscriber takes all these events from the log, although no new event comes.
 func TestEverythingIsRemovedWhilePaused(t *testing.T) {
-	losingInFakeTime(t, subscribing.Options{Lanes: 3}, func(t *testing.T, l *losing) {
+	lossyInFakeTime(t, subscribing.Options{Lanes: 3}, func(t *testing.T, l *lossyService) {
 		running, stop := l.copy("first")
 		l.add(20)
 		pass(5 * time.Second)

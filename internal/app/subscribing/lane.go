@@ -51,15 +51,15 @@ type queued struct {
 	fromLog        bool // the event was read from the log, because the stream has lost it
 }
 
-func newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
+func newLane(checkpoint inbox.Checkpoint, takenOver bool) *lane {
 	return &lane{
-		checkpoint: checkpoint, readTo: checkpoint.StreamPosition, takenOver: covering, batchSize: firstBatch, wake: make(chan struct{}, 1),
+		checkpoint: checkpoint, readTo: checkpoint.StreamPosition, takenOver: takenOver, batchSize: firstBatch, wake: make(chan struct{}, 1),
 	}
 }
 
 // newSingleEventLane returns a lane for an external handler.
-func newSingleEventLane(checkpoint inbox.Checkpoint, covering bool) *lane {
-	l := newLane(checkpoint, covering)
+func newSingleEventLane(checkpoint inbox.Checkpoint, takenOver bool) *lane {
+	l := newLane(checkpoint, takenOver)
 	l.singleEvents, l.batchSize = true, 1
 	return l
 }

@@ -44,7 +44,7 @@ func (s *Subscriber) report(ctx context.Context, batch inbox.Batch, outcome inbo
 		s.logger.WarnContext(ctx, "events that the stream had removed came from the log", "events", filled, "lane", batch.From.Lane)
 	}
 	if batch.Missed.Count > 0 {
-		s.logger.ErrorContext(ctx, "passed over messages that the stream had removed and that nobody knows", "messages", batch.Missed.Count,
+		s.logger.ErrorContext(ctx, "skipped removed messages whose events are unknown", "messages", batch.Missed.Count,
 			"first", batch.Missed.First, "lane", batch.From.Lane)
 	}
 	waiting := 0
@@ -75,7 +75,7 @@ func countNot(one inbox.Result, results []inbox.Result) (count int) {
 func (s *Subscriber) reportFailure(ctx context.Context, letter inbox.Letter) {
 	switch attempts := append(about(letter.Entry), "attempts", letter.Attempts, "error", letter.Error); {
 	case !letter.Readable():
-		s.logger.ErrorContext(ctx, "a message is no event that can be read, it is set aside and everything else goes on",
+		s.logger.ErrorContext(ctx, "a message cannot be read as an event; it is a dead letter now",
 			"event_id", letter.ID, "subject", letter.Subject, "error", letter.Error, "discard", s.opts.LetterCommand("discard", s.id, letter.ID))
 	case letter.NoHandler:
 		s.logger.WarnContext(ctx, "an event has no handler in this program, it waits for a program that has one and all others go on",

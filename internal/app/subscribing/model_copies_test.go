@@ -28,18 +28,18 @@ var (
 type process struct {
 	*memory.Inbox
 	inbox.Stream
-	h             *harness
-	cancel        context.CancelFunc
-	killed        atomic.Bool
-	types         []string // types of events for which its program has a handler
-	ignoresHoles  bool     // it passes over holes; for a mutant
-	movesEarly    bool     // it commits the new position of a lane before it applies the events; for a mutant
-	anyCheckpoint bool     // it does not compare the checkpoint with the expected one; for a mutant
+	h      *harness
+	cancel context.CancelFunc
+	killed atomic.Bool
+	types  []string // types of events for which its program has a handler
 
-	mu              sync.Mutex
-	cachedTimes     map[uint64]time.Time  // stored times that it has seen, for the mutant that does not read them again
-	lanesByPosition bool                  // it chooses lanes by position; for a mutant
-	keys            map[string]outbox.Key // real aggregates of the events, by event id; see lanesByPosition
+	// The mutants change the following fields.
+	apply           applyFunc // applies a batch; Inbox.Apply if the copy is no mutant
+	ignoresHoles    bool      // it passes over holes
+	lanesByPosition bool      // it chooses lanes by position
+
+	mu          sync.Mutex
+	cachedTimes map[uint64]time.Time // stored times that it has seen and does not read again; nil: it reads them
 }
 
 // start starts a copy.
@@ -56,7 +56,7 @@ func (h *harness) launch(id string) (p *process, ended <-chan error) {
 	reader := memory.NewReader(h.stream, id)
 	reader.Behind = func() uint64 { return h.behind("lagging read") }
 	reader.BehindState = func() uint64 { return h.behind("former leader's state") }
-	p = &process{Inbox: h.inbox, Stream: reader, h: h, cancel: cancel, keys: make(map[string]outbox.Key), types: []string{relaytest.EventType}}
+	p = &process{Inbox: h.inbox, Stream: reader, h: h, cancel: cancel, types: []string{relaytest.EventType}, apply: h.inbox.Apply}
 	if h.faultFree() || h.below(3) == 0 {
 		p.types = append(p.types, newType)
 	}
@@ -64,7 +64,7 @@ func (h *harness) launch(id string) (p *process, ended <-chan error) {
 		h.broken.copies(p)
 	}
 	copied := subscribing.New(id, fmt.Sprint("copy-", h.started), subscribing.Ports{
-		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Log: p, Handlers: only(p),
+		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Log: p, Handlers: onlyHandler(p),
 	}, subscribing.Options{
 		Lanes: h.lanes, Transactions: 1 + h.below(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
 		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second, CallTime: h.callTime(),
@@ -98,13 +98,9 @@ func (h *harness) stop(kill bool) {
 }
 
 // pause delays a transaction between two of its steps.
-func (h *harness) pause(ctx context.Context, step string) {
-	chance := 10
-	if step == "letter apart" { // only a mutant has this step
-		chance = 500
-	}
+func (h *harness) pause(ctx context.Context, _ string) {
 	switch {
-	case h.injects("stalled step", chance):
+	case h.injects("stalled step", 10):
 		time.Sleep(idleTimeout + time.Duration(h.below(2000))*time.Millisecond)
 	case h.injects("slow step", 200):
 		sleep(ctx, time.Duration(h.below(30))*time.Millisecond)
@@ -149,7 +145,6 @@ func (p *process) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) 
 			}
 		}
 		if p.lanesByPosition && message.Event != nil && message.Event.Unreadable == nil {
-			p.keys[message.Event.ID] = message.Event.Key
 			message.Event.Key.ID = fmt.Sprint(message.Event.Position)
 		}
 	}
@@ -189,31 +184,6 @@ func (p *process) Sweep(ctx context.Context, subscriber, stream string, ids []st
 	return forgotten, err
 }
 
-// apply applies a batch. If the process belongs to a mutant, apply breaks the mutant's promise.
-func (p *process) apply(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
-) (inbox.Outcome, error) {
-	if p.anyCheckpoint {
-		overviews, err := memory.NewOperator(p.Inbox).Overviews(ctx)
-		if err != nil {
-			return inbox.Outcome{}, err
-		}
-		for _, overview := range overviews {
-			if overview.Subscriber == subscriber && batch.From.Lane < len(overview.Lanes) {
-				batch.From = overview.Lanes[batch.From.Lane]
-			}
-		}
-	}
-	if p.movesEarly && len(batch.Events) > 0 {
-		moved, err := p.Inbox.Apply(ctx, subscriber, inbox.Batch{From: batch.From, To: batch.To}, handler, judge)
-		if err != nil {
-			return inbox.Outcome{}, err
-		}
-		batch.From = moved.Checkpoint
-	}
-	return p.Inbox.Apply(ctx, subscriber, batch, handler, judge)
-}
-
 // Apply may come late. It restores the aggregates that Read replaced.
 func (p *process) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
@@ -221,13 +191,11 @@ func (p *process) Apply(
 	if p.h.injects("late transaction", p.h.lateness) {
 		sleep(ctx, time.Duration(p.h.below(100))*time.Second)
 	}
-	p.mu.Lock()
 	for i, event := range batch.Events {
-		if key, scattered := p.keys[event.ID]; scattered {
-			batch.Events[i].Key = key
+		if event.Unreadable == nil {
+			batch.Events[i].Key = p.h.aggregate(event.Entry)
 		}
 	}
-	p.mu.Unlock()
 	outcome, err := p.apply(ctx, subscriber, batch, handler, judge)
 	for range outcome.Results[:min(batch.FromLog, len(outcome.Results))] {
 		p.h.note("filled from the log")
@@ -243,6 +211,7 @@ func (p *process) Apply(
 // Handle counts the event, unless a fault is injected.
 func (p *process) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	h := p.h
+	entry.Key = h.aggregate(entry)
 	if !slices.Contains(p.types, entry.Type) {
 		return inbox.ErrNoHandler
 	}
@@ -264,6 +233,9 @@ func (p *process) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	}
 	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
 }
+
+// aggregate returns the aggregate of an event, also if a mutant has replaced it.
+func (h *harness) aggregate(entry outbox.Entry) outbox.Key { return h.log[entry.Position-1].Key }
 
 // faultFree reports whether no more faults are injected.
 func (h *harness) faultFree() bool {

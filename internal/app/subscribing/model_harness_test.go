@@ -90,9 +90,6 @@ func newHarness(t *testing.T, seed uint64, broken mutant) *harness {
 	h.lanes = []int{1, 3, 7}[seed%3]
 	h.external = seed%5 == 4 || broken.external
 	h.inbox.IdleTimeout, h.inbox.MarkEvery, h.inbox.Pause = idleTimeout, 7, h.pause
-	if broken.inbox != nil {
-		broken.inbox(h.inbox)
-	}
 	h.rows = memory.NewLog()
 	h.cursors = memory.NewCursorStore(memory.NewLease(time.Minute), h.rows)
 	h.inbox.UseLog(h.rows)

@@ -55,10 +55,10 @@ func TestRewindWithoutNewEvents(t *testing.T) {
 // of the earlier events of the log. They would come after later events of their aggregates.
 func TestRewindBeforeTheBeginning(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
-		l := s.lose()
+		l := s.withLog()
 		l.add(20)
 		l.remove(1, 10)
-		running, stop := s.run("late", noting{copyHandler{s, "late"}}, s.inbox)
+		running, stop := s.run("late", effectRecorder{copyHandler{s, "late"}}, s.inbox)
 		pass(5 * time.Second)
 		s.move(0, false)
 		pass(5 * time.Second)
@@ -86,17 +86,17 @@ func TestSkipPastLoss(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			skipTo := uint64(0)
 			skip := func(_ string, to uint64) string { skipTo = to; return "" }
-			whileLosing(t, subscribing.Options{LossAdvice: skip}, 1, func(l *losing) {
+			runLossy(t, subscribing.Options{LossAdvice: skip}, 1, func(l *lossyService) {
 				l.add(test.before)
 				if test.before > 0 {
-					_, stop := l.run("former", noting{copyHandler{l.service, "former"}}, l.inbox)
+					_, stop := l.run("former", effectRecorder{copyHandler{l.service, "former"}}, l.inbox)
 					pass(2 * time.Second)
 					stop()
 				}
 				l.add(20 - test.before)
 				l.remove(uint64(test.before)+1, uint64(test.last))
 				l.rows.Purge(outbox.Position(test.last - 2))
-			}, func(l *losing, running *subscribing.Subscriber) {
+			}, func(l *lossyService, running *subscribing.Subscriber) {
 				require.NotEmpty(l.t, running.Trouble())
 				require.Equal(l.t, uint64(test.last), skipTo)
 				l.move(skipTo, true)

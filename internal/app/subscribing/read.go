@@ -137,46 +137,46 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.streamHasMore = !smallRead(messages)
-	going, standing := s.eligible(from)
-	places := inbox.Positions(messages, progressAt(from, going, standing))
-	removed := standingAtRemoved(going)
+	ready, toCompare := s.eligible(from)
+	positions := inbox.Positions(messages, progressAt(from, ready, toCompare))
+	removed := lanesAtRemoved(ready)
 	for i, message := range messages {
 		for _, l := range removed[message.Sequence] { // the stream lost its end and grew again, was created again, or a replica lags
 			l.markMismatch()
-			delete(going, l.checkpoint.Lane)
+			delete(ready, l.checkpoint.Lane)
 		}
-		progress = s.findHoles(going, from, messages, places, i) || progress
-		for _, l := range standing[message.Sequence] {
+		progress = s.findHoles(ready, from, messages, positions, i) || progress
+		for _, l := range toCompare[message.Sequence] {
 			if l.readTo.StoredAt.Equal(message.StoredAt) {
-				going[l.checkpoint.Lane] = l
+				ready[l.checkpoint.Lane] = l
 				l.full = false
-				l.readTo.Progress = max(l.readTo.Progress, places[i].Progress)
+				l.readTo.Progress = max(l.readTo.Progress, positions[i].Progress)
 			} else {
 				l.markMismatch()
 			}
 		}
-		delete(standing, message.Sequence)
+		delete(toCompare, message.Sequence)
 		event, number, wanted := s.wants(message)
-		if l := going[number]; event == nil || l == nil || message.Sequence <= l.readTo.Sequence {
+		if l := ready[number]; event == nil || l == nil || message.Sequence <= l.readTo.Sequence {
 			// No lane here takes the message.
 		} else if !wanted {
 			l.unwanted++
-		} else if !l.offer(inbox.Message{StreamPosition: places[i], Event: event}) {
+		} else if !l.offer(inbox.Message{StreamPosition: positions[i], Event: event}) {
 			if i > 0 {
-				progress = l.advance(places[i-1]) || progress
+				progress = l.advance(positions[i-1]) || progress
 			}
-			delete(going, number)
+			delete(ready, number)
 		}
 		if wanted {
 			s.newest[number] = max(s.newest[number], message.Sequence)
 		}
 	}
 	if len(messages) > 0 {
-		for _, l := range going {
-			progress = l.advance(places[len(messages)-1]) || progress
+		for _, l := range ready {
+			progress = l.advance(positions[len(messages)-1]) || progress
 		}
 	}
-	for sequence, lanes := range standing {
+	for sequence, lanes := range toCompare {
 		if sequence == from || len(messages) > 0 && sequence < messages[len(messages)-1].Sequence {
 			for _, l := range lanes {
 				l.markMismatch()
@@ -203,23 +203,23 @@ func (s *Subscriber) wants(message inbox.Message) (event *inbox.Event, lane int,
 	return event, lane, wanted
 }
 
-// eligible returns the lanes that may take messages of a read that began at a sequence. The lanes in going take messages at once. The lanes
-// in standing are grouped by the sequence at which they stand. They take messages only if the read shows the message that they know at that
+// eligible returns the lanes that may take messages of a read that began at a sequence. The lanes in ready take messages at once. The lanes
+// in toCompare are grouped by the sequence at which they stand. They take messages only if the read shows the message that they know at that
 // sequence, because a stream that lost its end may have another message there. A lane that was full takes part too, because it may have
 // room again.
-func (s *Subscriber) eligible(from uint64) (going map[int]*lane, standing map[uint64][]*lane) {
-	going, standing = make(map[int]*lane), make(map[uint64][]*lane)
+func (s *Subscriber) eligible(from uint64) (ready map[int]*lane, toCompare map[uint64][]*lane) {
+	ready, toCompare = make(map[int]*lane), make(map[uint64][]*lane)
 	for number, l := range s.lanes {
 		switch at := l.readTo; {
 		case l.mismatch || l.released || l.hole != nil || at.Sequence < from:
 		case at.StoredAt.IsZero():
-			going[number] = l
+			ready[number] = l
 			l.full = false
 		default:
-			standing[at.Sequence] = append(standing[at.Sequence], l)
+			toCompare[at.Sequence] = append(toCompare[at.Sequence], l)
 		}
 	}
-	return going, standing
+	return ready, toCompare
 }
 
 // laneOf returns the lane of an event. An unreadable message has no aggregate, and belongs to the first lane.

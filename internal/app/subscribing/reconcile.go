@@ -28,12 +28,12 @@ func (s *Subscriber) reconcile(ctx context.Context, l *lane) error {
 		return err
 	}
 	checkpoint := l.checkpoint
-	place, agrees, err := s.lastAgreeing(ctx, l, state)
+	position, agrees, err := s.lastAgreeing(ctx, l, state)
 	if err != nil {
 		return err
 	}
 	if !agrees {
-		checkpoint, err = s.ports.Checkpoints.Rewind(ctx, s.id, l.checkpoint, state.Created, place)
+		checkpoint, err = s.ports.Checkpoints.Rewind(ctx, s.id, l.checkpoint, state.Created, position)
 		if err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func (s *Subscriber) reconcile(ctx context.Context, l *lane) error {
 	defer s.mu.Unlock()
 	l.restart(checkpoint)
 	if agrees {
-		l.readTo = place
+		l.readTo = position
 	}
 	signal(s.roomFreed)
 	return nil
@@ -66,13 +66,15 @@ func (s *Subscriber) stillRemoved(ctx context.Context, sequence uint64) (bool, e
 // lastAgreeing returns the newest known position of a lane at which the stream still has the message that the lane read, and whether this
 // position is the checkpoint. A stream loses only its end and, by its limits, its beginning. So if stream and lane agree at one position,
 // they agree at all earlier ones.
-func (s *Subscriber) lastAgreeing(ctx context.Context, l *lane, state inbox.StreamState) (place inbox.StreamPosition, checkpoint bool, err error) {
+func (s *Subscriber) lastAgreeing(
+	ctx context.Context, l *lane, state inbox.StreamState,
+) (position inbox.StreamPosition, checkpoint bool, err error) {
 	if l.checkpoint.Sequence == 0 && l.checkpoint.Stream != state.Created {
 		return inbox.StreamPosition{}, false, nil // nothing was read yet
 	}
 	if l.checkpoint.Stream != state.Created { // positions of different streams cannot be compared
-		place, err = s.startOfStream(ctx, state, l.checkpoint.Progress)
-		return place, false, err
+		position, err = s.startOfStream(ctx, state, l.checkpoint.Progress)
+		return position, false, err
 	}
 	if l.checkpoint.Sequence < state.First { // expired, or the beginning
 		return inbox.StreamPosition{Sequence: l.checkpoint.Sequence, Progress: l.checkpoint.Progress}, true, nil
@@ -86,7 +88,7 @@ func (s *Subscriber) lastAgreeing(ctx context.Context, l *lane, state inbox.Stre
 	var shown inbox.StreamPosition
 	for try := 1; ; try++ {
 		if shown, err = s.positionAt(ctx, l.checkpoint.Sequence); err != nil {
-			return place, false, err
+			return position, false, err
 		}
 		if !shown.StoredAt.IsZero() || l.checkpoint.Sequence > state.Last || try == replicaTries {
 			break
@@ -98,19 +100,19 @@ func (s *Subscriber) lastAgreeing(ctx context.Context, l *lane, state inbox.Stre
 	}
 	marks, err := s.ports.Checkpoints.Marks(ctx, s.id, l.checkpoint.Lane)
 	if err != nil {
-		return place, false, err
+		return position, false, err
 	}
 	for _, mark := range marks {
 		if shown, err = s.positionAt(ctx, mark.Sequence); err != nil {
-			return place, false, err
+			return position, false, err
 		}
 		if shown.StoredAt.Equal(mark.StoredAt) {
 			return mark, false, nil
 		}
 	}
-	place, err = s.startOfStream(ctx, state, l.checkpoint.Progress)
-	if err == nil && place.Sequence >= l.checkpoint.Sequence { // expired since the state was read
+	position, err = s.startOfStream(ctx, state, l.checkpoint.Progress)
+	if err == nil && position.Sequence >= l.checkpoint.Sequence { // expired since the state was read
 		return inbox.StreamPosition{Sequence: l.checkpoint.Sequence, Progress: l.checkpoint.Progress}, true, nil
 	}
-	return place, false, err
+	return position, false, err
 }

@@ -41,7 +41,7 @@ func (c *changing) State(ctx context.Context) (inbox.StreamState, error) {
 // so that the stream begins after the lane's position. The lane must not go to the beginning of the stream, because it would miss a
 // redriven event in between.
 func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
-	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+	lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 		parked := l.write(1)
 		l.rows.Park(1, relay.Parked, 0)
 		_, err := l.stream.PublishControl(t.Context(), 0, relay.ControlMessage{Progress: parked[0].Progress(), Parked: "too large"})
@@ -62,7 +62,7 @@ func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
 		stream := &changing{Stream: memory.NewReader(l.stream, subscriber), change: func() { l.remove(1, 11) }}
 		second := subscribing.New(subscriber, "second", subscribing.Ports{
 			Stream: stream, Checkpoints: l.inbox, Work: l.inbox, Letters: l.inbox, Sweeper: l.inbox, Log: l.inbox,
-			Handlers: only(noting{copyHandler{l.service, "second"}}),
+			Handlers: onlyHandler(effectRecorder{copyHandler{l.service, "second"}}),
 		}, l.opts, l.logger)
 		ctx, stop := context.WithCancel(t.Context())
 		l.running.Go(func() { _ = second.Run(ctx) })
@@ -77,7 +77,7 @@ func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
 // TestStreamIsRemadeUnderARemovedPlace checks that a lane at a removed message notices that the stream was created again. Otherwise the
 // lane would ask the log for missing events, although the log fills another stream now.
 func TestStreamIsRemadeUnderARemovedPlace(t *testing.T) {
-	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+	lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 		running, stop := l.copy("first")
 		l.add(20)
 		pass(5 * time.Second)
@@ -100,10 +100,10 @@ func TestStreamIsRemadeUnderARemovedPlace(t *testing.T) {
 func TestMessageWhereOneWasRemoved(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		change func(l *losing)
+		change func(l *lossyService)
 	}{
-		{"the stream lost its end", func(l *losing) { l.stream.LoseAfter(7) }},
-		{"the stream was created again", func(l *losing) {
+		{"the stream lost its end", func(l *lossyService) { l.stream.LoseAfter(7) }},
+		{"the stream was created again", func(l *lossyService) {
 			l.stream.Recreate()
 			state, err := memory.NewReader(l.stream, subscriber).State(l.t.Context())
 			require.NoError(l.t, err)
@@ -114,7 +114,7 @@ func TestMessageWhereOneWasRemoved(t *testing.T) {
 	} {
 		for _, restarts := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, another copy %v", test.name, restarts), func(t *testing.T) {
-				losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+				lossyInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *lossyService) {
 					var outage atomic.Bool
 					stop := l.standAtRemoved(t, &outage)
 					if restarts {
@@ -146,7 +146,7 @@ func TestMessageWhereOneWasRemoved(t *testing.T) {
 
 // standAtRemoved starts a copy whose lane stands at sequence 10, a removed message. Positions 9 and 10 of the log are parked. While outage
 // is set, the handler fails at position 11 with an outage.
-func (l *losing) standAtRemoved(t *testing.T, outage *atomic.Bool) (stop func()) {
+func (l *lossyService) standAtRemoved(t *testing.T, outage *atomic.Bool) (stop func()) {
 	t.Helper()
 	outage.Store(true)
 	_, stop = l.copy("first")

@@ -112,8 +112,8 @@ func (d slowDatabase) Apply(
 	return d.UnitOfWork.Apply(ctx, subscriber, batch, handler, judge)
 }
 
-// only returns a function for Ports.Handlers that returns handler for every name.
-func only(handler inbox.Handler) func(string) (inbox.Handler, error) {
+// onlyHandler returns a function for Ports.Handlers that returns handler for every name.
+func onlyHandler(handler inbox.Handler) func(string) (inbox.Handler, error) {
 	return func(string) (inbox.Handler, error) { return handler, nil }
 }
 
@@ -144,8 +144,9 @@ func (s *service) startHandling(name string, handler inbox.Handler) (kill func()
 func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Checkpoints) (running *subscribing.Subscriber, kill func()) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	running = subscribing.New(subscriber, name, subscribing.Ports{
-		Stream: countedStream{memory.NewReader(s.stream, subscriber), &s.read}, Checkpoints: killable{checkpoints}, Work: slowDatabase{s.work, s.latency},
-		Letters: s.inbox, Sweeper: s.inbox, Log: s.inbox, Handlers: only(handler), Notifier: s.notifier,
+		Stream: countedStream{memory.NewReader(s.stream, subscriber), &s.read}, Checkpoints: killable{checkpoints},
+		Work:    slowDatabase{s.work, s.latency},
+		Letters: s.inbox, Sweeper: s.inbox, Log: s.inbox, Handlers: onlyHandler(handler), Notifier: s.notifier,
 	}, s.opts, s.logger)
 	s.running.Go(func() { s.ended <- running.Run(ctx) })
 	return running, cancel

@@ -33,7 +33,7 @@ func (s *Subscriber) shareLanes(ctx context.Context, work *sync.WaitGroup) error
 			}
 		}
 		if err != nil {
-			s.troubles.begin(ctx, s.logger, troubleLook, "cannot look where the subscriber stands, trying until it works", err)
+			s.troubles.begin(ctx, s.logger, troubleLook, "cannot read the subscriber's checkpoints or the stream's state, trying until it works", err)
 		} else {
 			s.troubles.end(ctx, s.logger, troubleLook)
 			s.followDecisions(ctx, view)
@@ -55,7 +55,7 @@ func (s *Subscriber) followDecisions(ctx context.Context, view inbox.View) {
 	defer s.mu.Unlock()
 	s.suspended = view.Paused || view.OperatorWaits
 	if view.Paused {
-		s.troubles.begin(ctx, s.logger, troublePaused, "resting", errPaused)
+		s.troubles.begin(ctx, s.logger, troublePaused, "paused", errPaused)
 	} else {
 		s.troubles.end(ctx, s.logger, troublePaused)
 	}

@@ -124,7 +124,7 @@ func (s *Subscriber) leave(ctx context.Context) {
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
 	if failed := s.ports.Checkpoints.RemoveCopy(leaving, s.id, s.instance); failed != nil {
-		s.logger.DebugContext(ctx, "cannot take the announcement back, the other copies go on in three seconds", "error", failed)
+		s.logger.DebugContext(ctx, "cannot withdraw this copy; the other copies take its lanes in three seconds", "error", failed)
 	}
 }
 
@@ -187,15 +187,15 @@ func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration
 		return 0, 0, err
 	}
 	if found && former.Busy {
-		s.troubles.begin(ctx, s.logger, troubleBegin, "standing by", errLegacyCopies)
+		s.troubles.begin(ctx, s.logger, troubleBegin, "waiting for copies of an earlier version to stop", errLegacyCopies)
 		return 0, time.Second, nil
 	}
 	var at inbox.StreamPosition
 	if found && former.Sequence > 0 {
 		at, err = s.legacyPosition(ctx, former.Sequence)
-		s.logger.InfoContext(ctx, "goes on where the durable consumer of the former program stands", "sequence", former.Sequence)
+		s.logger.InfoContext(ctx, "begins at the position of the earlier version's durable consumer", "sequence", former.Sequence)
 	} else {
-		at, err = s.startOfStream(ctx, state, wholeLog)
+		at, err = s.startOfStream(ctx, state, maxProgress)
 	}
 	if err != nil {
 		return 0, 0, err

@@ -61,7 +61,7 @@ func (t *troubles) end(ctx context.Context, logger *slog.Logger, trouble string)
 	delete(t.present, trouble)
 	t.mu.Unlock()
 	if before != "" {
-		logger.InfoContext(ctx, "it works again", "after", before)
+		logger.InfoContext(ctx, "a trouble has ended", "trouble", before)
 	}
 }
 

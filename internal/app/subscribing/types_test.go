@@ -167,14 +167,14 @@ func (p *passing) total() int {
 	return p.passed
 }
 
-// standing shows a copy a state of the subscriber that operators have decided.
-type standing struct {
+// operatorView shows a copy a state of the subscriber that operators have decided.
+type operatorView struct {
 	inbox.Checkpoints
 	mu      sync.Mutex
 	decided func(view *inbox.View)
 }
 
-func (s *standing) Heartbeat(ctx context.Context, subscriber, instance string) (inbox.View, error) {
+func (s *operatorView) Heartbeat(ctx context.Context, subscriber, instance string) (inbox.View, error) {
 	view, err := s.Checkpoints.Heartbeat(ctx, subscriber, instance)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,7 +184,7 @@ func (s *standing) Heartbeat(ctx context.Context, subscriber, instance string) (
 	return view, err
 }
 
-func (s *standing) decide(decided func(view *inbox.View)) {
+func (s *operatorView) decide(decided func(view *inbox.View)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.decided = decided
@@ -194,7 +194,7 @@ func (s *standing) decide(decided func(view *inbox.View)) {
 // afterwards.
 func TestCopiesRestWhilePaused(t *testing.T) {
 	inFakeTime(t, subscribing.Options{MinBackoff: time.Second}, func(t *testing.T, s *service) {
-		shown := &standing{Checkpoints: s.inbox}
+		shown := &operatorView{Checkpoints: s.inbox}
 		fails := true
 		s.handle = func(context.Context, outbox.Entry) error {
 			if fails {
@@ -225,7 +225,7 @@ func TestCopiesRestWhilePaused(t *testing.T) {
 // program does not have its handler.
 func TestRunEndsForAPersonToDecide(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
-		shown := &standing{Checkpoints: s.inbox}
+		shown := &operatorView{Checkpoints: s.inbox}
 		_, _ = s.run("a", s.handling("a", relaytest.EventType), shown)
 		pass(time.Second)
 		shown.decide(func(view *inbox.View) { view.Forgotten = time.Now() })

@@ -45,7 +45,7 @@ func (s *Subscriber) workOn(ctx context.Context, l *lane) {
 			signal(s.heartbeatNow)
 			return
 		case errors.Is(err, errLoss):
-			s.troubles.begin(ctx, s.logger, laneTrouble(l), "stands before messages that were lost", err)
+			s.troubles.begin(ctx, s.logger, laneTrouble(l), "stopped before lost messages", err)
 			await(ctx, lossPoll, l.wake)
 		default:
 			failures++

@@ -15,7 +15,7 @@ const DefaultCurrency Currency = "USD"
 // Currency is an ISO 4217 code: three capital letters.
 type Currency string
 
-// ParseCurrency accepts the active codes of ISO 4217, in capital letters. It fails with ErrCurrency.
+// ParseCurrency accepts the codes of ISO 4217, in capital letters. It fails with ErrCurrency.
 func ParseCurrency(code string) (Currency, error) {
 	if _, known := currencyDecimals[Currency(code)]; !known {
 		const reason = "must be an ISO 4217 code of three capital letters such as USD"
@@ -35,7 +35,8 @@ func (c Currency) Decimals() int {
 // String returns the code.
 func (c Currency) String() string { return string(c) }
 
-// currencyDecimals has the number of decimals of each active code in list one of ISO 4217. Codes of funds, metals and tests are left out.
+// currencyDecimals has the number of decimals of each code that was in list one of ISO 4217 in 2025. Codes of funds, metals and tests are
+// left out. A code that ISO withdraws later, such as BGN, stays here, because stored events may have it.
 var currencyDecimals = func() map[Currency]int {
 	byDecimals := map[int]string{
 		0: `BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF`,

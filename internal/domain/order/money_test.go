@@ -46,78 +46,88 @@ func TestParseMoneyAccepts(t *testing.T) {
 	}
 }
 
+// The reasons for which ParseMoney refuses a text.
+const (
+	notANumber      = "must be a decimal number"
+	isZero          = "greater than zero"
+	isNegative      = "not negative"
+	tooManyDecimals = "more decimals"
+	isTooLarge      = "too large"
+)
+
+var refusedAmounts = []struct {
+	text     string
+	currency order.Currency
+	reason   string
+}{
+	{"100.500", "USD", tooManyDecimals}, // literally: a zero is a decimal too
+	{"100.501", "USD", tooManyDecimals},
+	{"1e-3", "USD", tooManyDecimals},
+	{"100000e-3", "USD", tooManyDecimals},
+	{"1.0", "JPY", tooManyDecimals},
+	{"1.2345", "KWD", tooManyDecimals},
+	{"1e-99999999999999999999", "USD", tooManyDecimals},
+	{"0", "USD", isZero},
+	{"0.00", "USD", isZero},
+	{"0e5", "USD", isZero},
+	{"-0", "USD", isZero},
+	{"-1", "USD", isNegative},
+	{"-0.01", "USD", isNegative},
+	{"-1e2", "USD", isNegative},
+	{"92233720368547758.08", "USD", isTooLarge},
+	{"9223372036854775808", "JPY", isTooLarge},
+	{"1e17", "USD", isTooLarge},
+	{"1e400", "USD", isTooLarge},
+	{"1e99999999999999999999", "USD", isTooLarge},
+	{"18446744073709551617", "JPY", isTooLarge}, // 1 when it wraps around
+	{"", "USD", notANumber},
+	{" ", "USD", notANumber},
+	{"NaN", "USD", notANumber},
+	{"nan", "USD", notANumber},
+	{"Infinity", "USD", notANumber},
+	{"-Infinity", "USD", notANumber},
+	{"inf", "USD", notANumber},
+	{"null", "USD", notANumber},
+	{"true", "USD", notANumber},
+	{"+1", "USD", notANumber},
+	{"01", "USD", notANumber},
+	{"00.5", "USD", notANumber},
+	{"-01", "USD", notANumber},
+	{".5", "USD", notANumber},
+	{"5.", "USD", notANumber},
+	{"-", "USD", notANumber},
+	{"1e", "USD", notANumber},
+	{"1e+", "USD", notANumber},
+	{"1e+-2", "USD", notANumber},
+	{"1e-+2", "USD", notANumber},
+	{"1e--2", "USD", notANumber},
+	{"1e2.0", "USD", notANumber},
+	{"e2", "USD", notANumber},
+	{"1e2e2", "USD", notANumber},
+	{"1.2.3", "USD", notANumber},
+	{"1,5", "USD", notANumber},
+	{"1,000.00", "USD", notANumber},
+	{"1_000", "USD", notANumber},
+	{"0x10", "USD", notANumber},
+	{"0b1", "USD", notANumber},
+	{"1 ", "USD", notANumber},
+	{" 1", "USD", notANumber},
+	{"1\n", "USD", notANumber},
+	{"$1", "USD", notANumber},
+	{"1 USD", "USD", notANumber},
+	{`"1"`, "USD", notANumber},
+	{"١", "USD", notANumber}, // an Arabic digit
+	{"1\x00", "USD", notANumber},
+	{strings.Repeat("1", 101), "USD", notANumber},
+	{"0." + strings.Repeat("0", 60) + "1", "USD", tooManyDecimals},
+}
+
+// TestParseMoneyRefuses checks that ParseMoney refuses each of these amounts, and names the field and the reason.
 func TestParseMoneyRefuses(t *testing.T) {
-	const number, zero, negative, decimals, large = "must be a decimal number", "greater than zero", "not negative",
-		"more decimals", "too large"
-	for _, refused := range []struct {
-		text     string
-		currency order.Currency
-		reason   string
-	}{
-		{"100.500", "USD", decimals}, // literally: a zero is a decimal too
-		{"100.501", "USD", decimals},
-		{"1e-3", "USD", decimals},
-		{"100000e-3", "USD", decimals},
-		{"1.0", "JPY", decimals},
-		{"1.2345", "KWD", decimals},
-		{"1e-99999999999999999999", "USD", decimals},
-		{"0", "USD", zero},
-		{"0.00", "USD", zero},
-		{"0e5", "USD", zero},
-		{"-0", "USD", zero},
-		{"-1", "USD", negative},
-		{"-0.01", "USD", negative},
-		{"-1e2", "USD", negative},
-		{"92233720368547758.08", "USD", large},
-		{"9223372036854775808", "JPY", large},
-		{"1e17", "USD", large},
-		{"1e400", "USD", large},
-		{"1e99999999999999999999", "USD", large},
-		{"18446744073709551617", "JPY", large}, // 1 when it wraps around
-		{"", "USD", number},
-		{" ", "USD", number},
-		{"NaN", "USD", number},
-		{"nan", "USD", number},
-		{"Infinity", "USD", number},
-		{"-Infinity", "USD", number},
-		{"inf", "USD", number},
-		{"null", "USD", number},
-		{"true", "USD", number},
-		{"+1", "USD", number},
-		{"01", "USD", number},
-		{"00.5", "USD", number},
-		{"-01", "USD", number},
-		{".5", "USD", number},
-		{"5.", "USD", number},
-		{"-", "USD", number},
-		{"1e", "USD", number},
-		{"1e+", "USD", number},
-		{"1e+-2", "USD", number},
-		{"1e-+2", "USD", number},
-		{"1e--2", "USD", number},
-		{"1e2.0", "USD", number},
-		{"e2", "USD", number},
-		{"1e2e2", "USD", number},
-		{"1.2.3", "USD", number},
-		{"1,5", "USD", number},
-		{"1,000.00", "USD", number},
-		{"1_000", "USD", number},
-		{"0x10", "USD", number},
-		{"0b1", "USD", number},
-		{"1 ", "USD", number},
-		{" 1", "USD", number},
-		{"1\n", "USD", number},
-		{"$1", "USD", number},
-		{"1 USD", "USD", number},
-		{`"1"`, "USD", number},
-		{"١", "USD", number}, // an Arabic digit
-		{"1\x00", "USD", number},
-		{strings.Repeat("1", 101), "USD", number},
-		{"0." + strings.Repeat("0", 60) + "1", "USD", decimals},
-	} {
+	for _, refused := range refusedAmounts {
 		got, err := order.ParseMoney(refused.text, refused.currency)
 		want := order.ErrMoney
-		if refused.reason == large {
+		if refused.reason == isTooLarge {
 			want = order.ErrTooLarge
 		}
 		require.ErrorIs(t, err, want, "%q gave %v", refused.text, got)

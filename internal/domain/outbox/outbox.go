@@ -95,7 +95,7 @@ func (m Message) Validate() error {
 			return ErrInvalidMessage.With("message %s: header %q cannot be sent", m.ID, name)
 		}
 		if ReservedHeader(name) {
-			return ErrInvalidMessage.With("message %s: header %q is reserved for the engine", m.ID, name)
+			return ErrInvalidMessage.With("message %s: header %q is reserved for the relay", m.ID, name)
 		}
 	}
 	return nil

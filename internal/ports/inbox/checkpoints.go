@@ -61,10 +61,10 @@ const (
 
 // Checkpoints keeps the checkpoints of subscribers. It is safe for concurrent use.
 type Checkpoints interface {
-	// CreateLanes creates the subscriber's lanes, each with a checkpoint at a position of a stream. If the subscriber has lanes already, CreateLanes
-	// changes nothing, not even their number. Of concurrent calls, one creates all lanes. If a subscriber of this name was forgotten, the
-	// revisions of the new lanes are higher than all revisions of the former subscriber. So no copy of the former subscriber takes the new
-	// lanes for its own.
+	// CreateLanes creates the subscriber's lanes, each with a checkpoint at a position of a stream. If the subscriber has lanes already,
+	// CreateLanes changes nothing, not even their number. Of concurrent calls, one creates all lanes. If a subscriber of this name was
+	// forgotten, the revisions of the new lanes are higher than all revisions of the former subscriber. So no copy of the former subscriber
+	// takes the new lanes for its own.
 	CreateLanes(ctx context.Context, subscriber string, lanes int, stream string, at StreamPosition) error
 	// Subscribe adds event types to those that the subscriber wants, and records the name of its handler if none is known. It waits until
 	// the open batches have ended, and changes nothing if there is nothing to add. Events of a new type that lie before a lane's checkpoint

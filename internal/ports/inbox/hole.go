@@ -15,7 +15,7 @@ type Hole struct {
 	// EndsBefore is a position. Every message up to Read has an earlier position; 0: not known.
 	EndsBefore outbox.Position
 	// PositionsAfter are the positions of the events that the relay published or parked with the messages after the hole, in order. Some of these
-	// messages may be copies of earlier messages. The position of such a copy is lower than the position of the last event of the hole.
+	// messages may be duplicates of earlier messages. The position of such a duplicate is lower than the position of the last event of the hole.
 	PositionsAfter []outbox.Position
 }
 

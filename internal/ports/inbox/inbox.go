@@ -30,7 +30,7 @@ func Permanent(err error) bool {
 }
 
 // ErrNoHandler reports that the program has no handler for the type of an event. Another program may have one.
-var ErrNoHandler = fault.New(fault.Refused, "no_handler", "no handler for its type in the program that met it")
+var ErrNoHandler = fault.New(fault.Refused, "no_handler", "this program has no handler for the event's type")
 
 // Handler applies the effects of events, one event at a time. The events of an aggregate come in order. If the subscriber has several lanes,
 // Handler is called for events of different aggregates at the same time.

@@ -3,7 +3,7 @@ package inbox
 import "github.com/assylzhan-a/outboxie/internal/domain/outbox"
 
 // Positions returns the positions of messages that follow each other in the stream, each with its progress. before is the progress before
-// the first message; 0: not known. Foreign messages have no progress, and copies of old messages have an old progress. So both get the
+// the first message; 0: not known. Foreign messages have no progress, and duplicates of old messages have an old progress. So both get the
 // progress of the message before them. Only control messages can lower the progress.
 func Positions(messages []Message, before outbox.Position) []StreamPosition {
 	positions := make([]StreamPosition, len(messages))

@@ -64,9 +64,9 @@ type ReadLimit struct {
 // Stream is the stream as one copy of a subscriber reads it. The broker does not record what a subscriber has read: the checkpoints are
 // only in the subscriber's database. Stream is safe for concurrent use.
 type Stream interface {
-	// Read returns the messages from a sequence on, in order. A sequence that is missing between from and the last returned message belongs
-	// to a message that was removed. Read returns no messages if the server that answers knows no message at from or later. It fails with
-	// ErrNoStream, with ErrStreamUnreadable or with a fault.Unavailable.
+	// Read returns the messages from a sequence on, in order. If from is 0, Read begins with the first message. A sequence that is missing
+	// between from and the last returned message belongs to a message that was removed. Read returns no messages if the server that answers
+	// knows no message at from or later. It fails with ErrNoStream, with ErrStreamUnreadable or with a fault.Unavailable.
 	Read(ctx context.Context, from uint64, limit ReadLimit) ([]Message, error)
 	// State returns where the stream begins and ends. It fails as Read does.
 	State(ctx context.Context) (StreamState, error)

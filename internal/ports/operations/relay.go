@@ -64,7 +64,7 @@ type SequenceCheck struct {
 	HighestPosition outbox.Position // highest position in the cursor, the log and the parking lot
 }
 
-// WentBack reports whether the sequence will assign positions that it has assigned before.
+// WentBack reports whether the sequence will give out positions that it gave out before.
 func (c SequenceCheck) WentBack() bool {
 	return c.NextPosition > 0 && c.NextPosition <= c.HighestPosition
 }

@@ -12,13 +12,13 @@ import (
 // The errors of operating a subscriber.
 var (
 	// ErrMoveTarget reports that the stream does not have the place that a MoveTarget names.
-	ErrMoveTarget = fault.New(fault.Invalid, "invalid_place", "not a place in the stream")
+	ErrMoveTarget = fault.New(fault.Invalid, "invalid_place", "the stream does not have this position")
 	// ErrNothingToMove reports that no lane would move: forwards, no lane is behind the place; backwards, no lane is after it.
-	ErrNothingToMove = fault.New(fault.Conflict, "nothing_to_move", "no lane is to be moved")
+	ErrNothingToMove = fault.New(fault.Conflict, "nothing_to_move", "the move would change no lane")
 	// ErrStreamWentBack reports that the stream does not show the message at which a lane stands. A running copy moves the lane back.
-	ErrStreamWentBack = fault.New(fault.Conflict, "stream_went_back", "the stream does not show a lane where it stands")
+	ErrStreamWentBack = fault.New(fault.Conflict, "stream_went_back", "the stream does not have the message at which a lane stands")
 	// ErrLaneCount reports that a number of lanes is too small or too large.
-	ErrLaneCount = fault.New(fault.Invalid, "invalid_lanes", "a subscriber cannot have so many lanes")
+	ErrLaneCount = fault.New(fault.Invalid, "invalid_lanes", "the number of lanes is out of range")
 )
 
 // MoveTarget is a place in the stream as a person names it. The moved lanes read on after this place. At most one field is set. The zero

@@ -15,7 +15,7 @@ var (
 	ErrStreamMissing = fault.New(fault.NotFound, "stream_missing", "the stream does not exist")
 	// ErrStreamUnfit reports that publishing would not be safe with the settings of the stream or the version of the broker:
 	// an append could be stored in part, unseen, or where no subscriber looks. The detail says what to do.
-	ErrStreamUnfit = fault.New(fault.Conflict, "stream_unfit", "the stream is not as publishing needs it")
+	ErrStreamUnfit = fault.New(fault.Conflict, "stream_unfit", "the stream is not safe to publish to")
 	// ErrNoMessage reports that the stream has no message at the given sequence. The message was never stored, was deleted, or has
 	// expired.
 	ErrNoMessage = fault.New(fault.NotFound, "message_missing", "the stream has no message at that sequence")
@@ -23,7 +23,7 @@ var (
 	ErrHistoryLost = fault.New(fault.Conflict, "history_lost", "the log does not hold the event that was published last")
 	// ErrSequenceBehind reports that the sequence of the database, which assigns positions, went back. The log refuses new events,
 	// or records them below the relay's cursor, where the relay does not read again.
-	ErrSequenceBehind = fault.New(fault.Unavailable, "sequence_behind", "the outbox deals positions that it has dealt before")
+	ErrSequenceBehind = fault.New(fault.Unavailable, "sequence_behind", "the outbox gives out positions that it gave out before")
 	// ErrLeaseHeld reports that another holder has the lease.
 	ErrLeaseHeld = fault.New(fault.Conflict, "lease_held", "the lease is held by another instance")
 	// ErrLeaseLost reports that the lease has another token now. Nothing was written.
