@@ -36,8 +36,11 @@ func TestRefusedCommandLines(t *testing.T) {
 		"containers' ports": {[]string{"demo", program, "--docker", "--port=1"}, exitUsage, "containers have the ports of docker/compose"},
 		"demo elsewhere":    {[]string{"demo", program, "--docker"}, exitUsage, "run this in its root"},
 		"no program":        {[]string{"run", "--program", "/nowhere/outboxie"}, exitUsage, "/nowhere/outboxie is not the program outboxie"},
-		"another program": {[]string{"run", "--program", stranger}, exitUsage,
-			stranger + " is not the program outboxie (`version` prints \"I am another program\"); name it with --program, or run `make build`"},
+		"another program": {
+			[]string{"run", "--program", stranger},
+			exitUsage,
+			stranger + " is not the program outboxie (`version` prints \"I am another program\"); name it with --program, or run `make build`",
+		},
 		"an unknown flag":      {[]string{"run", "--porcelain"}, exitUsage, "unknown flag: --porcelain"},
 		"too many subscribers": {[]string{"run", "--subscribers", "101"}, exitUsage, "--subscribers"},
 		"the API's address":    {[]string{"run", program, "--http-addr", taken.Addr().String()}, exitFailed, "cannot listen on " + taken.Addr().String()},

@@ -25,8 +25,19 @@ func runWithCalls() *testRun {
 		at        int
 		succeeded bool
 	}{
-		{0, false}, {0, true}, {1, false}, {1, true}, {2, false}, {3, false}, {3, true},
-		{2, false}, {2, true}, {1, false}, {1, true}, {4, false}, {4, true},
+		{0, false},
+		{0, true},
+		{1, false},
+		{1, true},
+		{2, false},
+		{3, false},
+		{3, true},
+		{2, false},
+		{2, true},
+		{1, false},
+		{1, true},
+		{4, false},
+		{4, true},
 	} {
 		r.calls = append(r.calls, call(r.log[c.at], c.succeeded))
 	}

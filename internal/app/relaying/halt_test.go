@@ -140,7 +140,7 @@ func requireHalt(t *testing.T, h *harness, test haltCase) (adopter *operating.Ad
 	_, err = memory.NewElector(h.lease, "third").Acquire(t.Context(), 0)
 	require.NoError(t, err, "another instance may lead")
 	require.Equal(t, "second", h.halts.Reported()[0].Instance)
-	require.Equal(t, *status.Halt, h.halts.Reported()[0].RecordedHalt.Halt)
+	require.Equal(t, *status.Halt, h.halts.Reported()[0].Halt)
 	time.Sleep(ttl)
 	return adopter, second, published
 }

@@ -22,7 +22,7 @@ func TestUnfitStream(t *testing.T) {
 		status := leader.relay.Status()
 		require.Equal(t, relaying.Halted, status.State)
 		require.Equal(t, relay.NewHalt(relay.HaltStreamUnfit, "no_ack: switch it off"), status.Halt)
-		require.Equal(t, *status.Halt, h.halts.Reported()[0].RecordedHalt.Halt)
+		require.Equal(t, *status.Halt, h.halts.Reported()[0].Halt)
 		require.Empty(t, h.stream.Entries())
 		_, err := operating.NewAdopter(h.cursors, h.stream).Plan(t.Context(), nil)
 		require.ErrorIs(t, err, operating.ErrNotAdoptable)
