@@ -151,6 +151,7 @@ func requireVerdict(t *testing.T, b *broker, example oddStream) {
 	defer b.Drop(t)
 	_, err := publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, 9))
 	require.NoError(t, err)
+	b.settled(t) // a late signal to the subscribers would be stored, if the changed stream takes its subject
 	config := b.info().Config
 	example.change(&config)
 	if _, err = b.admin.UpdateStream(t.Context(), config); err != nil { // a setting that cannot be changed is set when the stream is created
