@@ -121,8 +121,8 @@ var errStreamChanged = relay.ErrTailMoved.With("the stream has changed meanwhile
 
 // saveCursor sets the cursor to the event that the control message names. If a relay has written the cursor in between, there are two
 // cases. Either that relay has found the control message and goes on already: then saveCursor is done. Or the adopted stream may be gone by
-// now: then saveCursor checks that the stream has the control message, and writes again. It reads the cursor before it checks, so that
-// another write in between makes its own write fail.
+// now: then saveCursor checks that the stream has the control message, and writes again. It reads the cursor before it checks the
+// stream. So if a relay writes the cursor after that read, the write of saveCursor fails.
 func (a *Adopter) saveCursor(ctx context.Context, plan Adoption, adopted relay.Cursor) error {
 	revision := plan.cursor.Revision
 	for {

@@ -81,7 +81,8 @@ func withoutContent(event *inbox.Event) *inbox.Event {
 	return &inbox.Event{}
 }
 
-// endOfHole returns the end of the removed messages that follow a position, at least the wanted sequence.
+// endOfHole returns the position of the last removed message before the next message of the stream. If there is no next message, it returns
+// the wanted sequence, or the given position if that is later.
 func (s *Subscribers) endOfHole(
 	ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, wanted uint64,
 ) (inbox.StreamPosition, error) {

@@ -20,7 +20,7 @@ import (
 
 func (l letters) Subscribers(context.Context) ([]string, error) { return []string{"emails"}, l.fails() }
 
-// TestLettersOf checks that Of fails for a subscriber that does not exist.
+// TestLettersOf checks that ForSubscriber fails for a subscriber that does not exist.
 func TestLettersOf(t *testing.T) {
 	d := &undecidedStore{events: events(1, func(int) string { return "" })}
 	found, err := operating.NewDeadLetters(letters{undecidedStore: d}).ForSubscriber(t.Context(), "emails")

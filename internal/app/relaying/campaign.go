@@ -20,7 +20,7 @@ const (
 const (
 	minGoneTime   = 100 * time.Millisecond // longer than a leader needs to reconnect
 	minSessionAge = 2 * time.Second        // longer than all processes need to reconnect after a restart of the broker
-	earlyEndPause = 10                     // multiple of LeaseTTL: for so long after a term that ended early, an instance waits until leases expire
+	earlyEndPause = 10                     // in units of LeaseTTL: how long no leader counts as dead for an instance whose term ended early
 )
 
 // campaign is what a follower knows about the leader, and about its own connection to the broker.

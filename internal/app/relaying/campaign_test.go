@@ -38,8 +38,8 @@ func (h *harness) kill(i *instance) {
 	h.leave(i)
 }
 
-// requireFollowed commits an event now. It requires that the event is published within the times least and most, and that the instance
-// leads is the leader then.
+// requireFollowed commits an event now. It requires that the event is published between least and most after the commit. The
+// parameter leads is the instance that must be the leader then.
 func (h *harness) requireFollowed(t *testing.T, leads *instance, least, most time.Duration) {
 	t.Helper()
 	began, events := time.Now(), len(h.stream.Entries())

@@ -92,8 +92,8 @@ func missing(total map[string]int) []string {
 	return slices.DeleteFunc(demanded, func(what string) bool { return total[what] > 0 })
 }
 
-// TestMutants checks that the model finds bugs. It breaks the relay's surroundings in ways in which other outboxes are broken, and
-// requires that the check for that promise fails.
+// TestMutants checks that the model finds bugs. Each mutant breaks a promise of the relay's surroundings, as some other outboxes do.
+// Each mutant names the check that must fail.
 func TestMutants(t *testing.T) {
 	for name, mutant := range map[string]struct {
 		breaks func(*harness)

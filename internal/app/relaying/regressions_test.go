@@ -42,8 +42,9 @@ func TestTakenAfterAllIsNoDisorder(t *testing.T) {
 	}
 }
 
-// TestAdoptionOfAStreamThatWentBack checks that a plan is refused if the stream has lost a message since, and has reached the same sequence
-// again by the control message of another adoption, which died before it wrote the cursor. The plan counts the lost message as published.
+// TestAdoptionOfAStreamThatWentBack checks that a plan is refused if the stream has lost a message since. The plan counts the lost message as
+// published. Another adoption has appended its control message at the sequence of the lost message, and died before it wrote the cursor. So
+// the stream ends at the same sequence as before.
 func TestAdoptionOfAStreamThatWentBack(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")

@@ -112,9 +112,10 @@ func lanesAtRemoved(ready map[int]*lane) map[uint64][]*lane {
 
 // noteHole records a hole after the lane's position. after is the run of messages behind the hole.
 //
-// enough reports that another hole follows, or that there are so many messages that not all can be duplicates of old ones. If enough is true
-// and no message shows a later end, the hole ends at the lane's progress. If another hole follows, the search goes on there. Otherwise an
-// operator has moved the relay back, and the relay publishes everything again.
+// enough reports that another hole follows the run, or that the run is so long that not all of its messages can be duplicates of old ones.
+// If enough is true and no message shows a later end, the hole ends at the lane's progress, so it contains no position of the log. If
+// another hole follows, the lane looks for the events there. Otherwise an operator has moved the relay back, and the relay publishes
+// everything again.
 func (l *lane) noteHole(first, last uint64, after inbox.MessageRun, enough bool) {
 	if enough {
 		after.Before = max(after.Before, l.readTo.Progress+1)
@@ -239,8 +240,8 @@ func (s *Subscriber) sameStream(ctx context.Context, l *lane) (bool, error) {
 	return false, nil
 }
 
-// maxProgress is above the progress of every lane. A subscriber that begins is given it, because events that the stream lost before do not
-// count as lost for this subscriber.
+// maxProgress is above the progress of every lane. startOfStream gets maxProgress for a new subscriber: events that the stream lost before
+// the subscriber began do not count as lost.
 const maxProgress = outbox.Position(math.MaxInt64)
 
 // startOfStream returns the position before the first message of the stream. The position's progress is at most highest: the progress that

@@ -61,7 +61,7 @@ func (s *Subscriber) report(ctx context.Context, batch inbox.Batch, outcome inbo
 	}
 }
 
-// countNot returns how many of the results differ from one.
+// countNot counts the results that are not equal to the parameter one.
 func countNot(one inbox.Result, results []inbox.Result) (count int) {
 	for _, result := range results {
 		if result != one {

@@ -173,9 +173,9 @@ func (h *harness) purgeable(entry outbox.Entry) bool {
 	return !lately && !h.parked[entry.Position] && (h.inbox.Applied(subscriber, entry.ID) || h.discarded[entry.ID])
 }
 
-// lanesAtMessages reports whether the subscriber has begun, and every lane stands at a message of the stream. Only then messages may be
-// removed. Before the subscriber begins, it does not miss removed messages. And if the stream lost its end, grew again, and lost the new
-// messages before a lane read them, the lane could miss redriven events.
+// lanesAtMessages reports whether the subscriber has begun, and every lane stands at a message of the stream. Messages may be removed
+// only then. A subscriber that has not begun never gets the events of removed messages. And if the stream lost its end, grew again, and lost
+// the new messages before a lane read them, the lane could miss redriven events.
 func (h *harness) lanesAtMessages() bool {
 	view, err := h.inbox.Heartbeat(h.t.Context(), subscriber, "judge")
 	if err != nil || len(view.Lanes) == 0 {

@@ -21,8 +21,8 @@ const (
 	troubleLetters = "letters"
 )
 
-// troubles are the present reasons why a copy does not work. Each trouble is logged once when it begins and once when it ends, however long
-// it lasts. troubles is safe for concurrent use.
+// troubles are the present reasons why a copy does not work. Each trouble is logged once when it begins and once when it ends. While it
+// lasts, each repetition is logged only at the debug level. troubles is safe for concurrent use.
 type troubles struct {
 	mu      sync.Mutex
 	present map[string]string // the text that was logged, by name of the trouble

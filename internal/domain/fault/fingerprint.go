@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of a fingerprint, in bytes.
+// Bounds of a reason and of its pattern, in bytes.
 const (
-	LongestReason  = 1000 // of a reason: NewFingerprint does not read the rest
+	LongestReason  = 1000 // NewFingerprint does not read the rest of a longer reason
 	LongestPattern = 300
 )
 
@@ -23,8 +23,8 @@ type Fingerprint struct {
 
 // NewFingerprint returns the fingerprint of the reason for which an event failed. The pattern is the first line of the reason, with
 // placeholders for quoted values, ids, times, addresses and numbers. Error codes stay, because they name the cause: the code after the
-// word SQLSTATE, and a number from 100 to 599 after one of the words status, code and answers. NewFingerprint of a Pattern returns the
-// fingerprint that has this Pattern.
+// word SQLSTATE, and a number from 100 to 599 after one of the words status, code and answers. If the reason is the Pattern of a
+// fingerprint, NewFingerprint returns that fingerprint.
 func NewFingerprint(reason string) Fingerprint {
 	pattern := firstLine(cut(reason, LongestReason))
 	for range mostRounds {

@@ -27,7 +27,7 @@ const (
 	// letters. Earlier versions of this program also store it: such a row counts as Retrying.
 	Waiting LetterState = "waiting"
 	// Failing is a state that only earlier versions of this program write: the event failed, and the stream delivers it again. No letter waits
-	// for it. The lane ends such a letter when it reads the event.
+	// for it. When the lane reads the event again, it removes the letter, or replaces the letter if the event fails or has to wait.
 	Failing LetterState = "failing"
 )
 
@@ -75,10 +75,10 @@ type Redelivered struct {
 
 // DeadLetters tries letters again. It is safe for concurrent use.
 type DeadLetters interface {
-	// Redeliver handles letters of one aggregate in one transaction, in order, from the first one up to the first that is Dead. Each letter
-	// ends together with its effect. Redeliver chooses an aggregate whose first pending letter is Retrying and due, and on which no other
-	// transaction works. If there are several such aggregates, Redeliver chooses the one that has been due for the longest time. If there is
-	// none, found is false.
+	// Redeliver handles letters of one aggregate in one transaction, in order, from the first one up to the first that is Dead. The same
+	// transaction removes each letter that was handled. Redeliver chooses an aggregate whose first pending letter is Retrying and due, and on
+	// which no other transaction works. If there are several such aggregates, Redeliver chooses the one that has been due for the longest
+	// time. If there is none, found is false.
 	//
 	// A letter with NoHandler counts as Retrying and due if r.Types has its type. No letter is due while the subscriber is paused or forgotten,
 	// while an operator's change waits, or if the subscriber has a handler of another name.

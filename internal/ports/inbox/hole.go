@@ -6,13 +6,14 @@ import "github.com/assylzhan-a/outboxie/internal/domain/outbox"
 type Hole struct {
 	Lane, Lanes int
 	Stream      string // identity of the stream
-	// First and Last are the sequences of the first and the last message that was removed. If First is after Last, no sequence is missing. Then
-	// the message at the lane's position was removed, and the next message does not continue the lane's progress.
+	// First and Last are the sequences of the first and the last message that was removed. If First is after Last, no sequence is missing
+	// between the lane's position and the next message. Then the message at the lane's position was removed, and the next message does not
+	// continue the lane's progress.
 	First, Last uint64
 	After       outbox.Position // the lane's progress in the log; 0: not known
 	// LastRead is the sequence of the last message that was read after the hole; Last if there is none.
 	LastRead uint64
-	// EndsBefore is a position. Every message up to Read has an earlier position; 0: not known.
+	// EndsBefore is a position. Every message up to LastRead has an earlier position; 0: not known.
 	EndsBefore outbox.Position
 	// PositionsAfter are the positions of the events that the relay published or parked with the messages after the hole, in order. Some of these
 	// messages may be duplicates of earlier messages. The position of such a duplicate is lower than the position of the last event of the hole.

@@ -62,8 +62,8 @@ func (o Overview) Stalled(behind bool) (longest time.Duration) {
 }
 
 // LaneCheck compares lanes with the stream. It returns nil if the stream still has the message at each lane's position. Otherwise it
-// returns an error that names the difference. If the stream lost its end and a lane has not noticed this yet, that lane has handled other
-// messages than another lane at the same sequence. The lanes are locked during the call, so LaneCheck must return soon.
+// returns an error that names the difference. If the stream lost its end, a lane may not have noticed the loss yet. Then the lane and the
+// stream have different messages at the same sequence. The lanes are locked during the call, so LaneCheck must return soon.
 type LaneCheck func(ctx context.Context, lanes []Checkpoint) error
 
 // Operator is for people who decide about a subscriber. Each change takes effect at once, also while copies run. The change waits until the

@@ -41,8 +41,9 @@ type CursorStore interface {
 	//
 	// Save writes nothing and returns
 	//   - ErrLeaseLost or ErrStaleRevision, if the fence does not match;
-	//   - ErrSequenceBehind, if a new event can appear, or has appeared, at or below the cursor (see Log.Verify). An event below
-	//     the saved cursor counts only if Verify could not find it any more with the new RecordedTo.
+	//   - ErrSequenceBehind, if a new event can appear, or has appeared, at or below the cursor (see Log.Verify). Below the
+	//     saved cursor, Save looks only for events recorded after the old RecordedTo and not after the new one. After the save,
+	//     Verify could not find these events any more.
 	Save(ctx context.Context, fence WriteFence, cursor Cursor) (Cursor, error)
 
 	// Report writes why the relay is halted. A nil halt means that the relay is not halted. Report is fenced like Save.

@@ -38,7 +38,8 @@ type Log interface {
 	After(ctx context.Context, from outbox.Progress, limit ReadLimit) (Page, error)
 
 	// Verify checks that no event can appear, or has appeared, where the relay does not read again. The relay has dealt with
-	// the log up to reached. sequence is the sequence of the last event up to reached in the stream. Verify changes nothing.
+	// the log up to reached. sequence is the sequence of the last message in the stream that carries or parks an event up to reached.
+	// Verify changes nothing.
 	//
 	// Verify returns ErrSequenceBehind
 	//   - if the next position is not above reached and above everything in the log and the parking lot;
