@@ -35,8 +35,8 @@ type LogCursor struct {
 // Log is the log as a subscriber sees it. If the log is in another database than the subscriber's, OtherStream is true in the answers.
 type Log interface {
 	// ReadHole returns events of a hole from the log. These are the events between hole.After and hole.EndsBefore, up to the last event
-	// that is not in hole.PositionsAfter. If hole.After is not known, ReadHole returns only the last of these events, at most as many as the hole has
-	// messages. An event in the parking lot is not lost. An event that was redriven is lost only if it was redriven into the hole.
+	// that is not in hole.PositionsAfter. If hole.After is not known, ReadHole returns only the last of these events, at most as many as the
+	// hole has messages. An event in the parking lot is not lost. An event that was redriven is lost only if it was redriven into the hole.
 	//
 	// The answer is a snapshot. It has at most limit.Count events and limit.Bytes bytes, but at least one event if there is one.
 	ReadHole(ctx context.Context, subscriber string, hole Hole, limit ReadLimit) (HoleContents, error)
