@@ -26,7 +26,7 @@ type subscriberHarness struct {
 	reader *memory.Reader
 }
 
-// Behind counts all messages as events.
+// LagsOf counts all messages as events.
 func (o *subscriberHarness) LagsOf(_ context.Context, places []operations.SubscriberProgress) (lags []operations.Lag, err error) {
 	for _, place := range places {
 		lags = append(lags, operations.Lag{Subscriber: place.Subscriber, Events: int64(o.stream.Len() - place.Sequence)})

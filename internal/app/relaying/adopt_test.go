@@ -77,8 +77,8 @@ func TestAdoptionThatDiesRedrivesAgain(t *testing.T) {
 	})
 }
 
-// TestAdoptionKeepsWhatIsBeingParked checks that an event is parked although the leader died between its control message and the write
-// to the parking lot, and the stream was adopted then.
+// TestAdoptionKeepsWhatIsBeingParked checks an event that the leader was parking when it died: the control message is in the stream, but
+// the event is not in the parking lot yet. After an adoption, the event is in the parking lot.
 func TestAdoptionKeepsWhatIsBeingParked(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -171,8 +171,8 @@ func (b frozenRepair) Adopt(ctx context.Context, revision int64, cursor relay.Cu
 	return b.RelayRepair.Adopt(ctx, revision, cursor, newStream)
 }
 
-// TestAdoptionAtTheCursorsSequence checks that a lost event is published again although the control message of an adoption has its
-// sequence, and the adoption died before it wrote the cursor. A misdirected instance had reported the halt.
+// TestAdoptionAtTheCursorsSequence checks that a lost event is published again, although an adoption has appended its control message at
+// the sequence of the event. The adoption died before it wrote the cursor. A misdirected instance had reported the halt.
 func TestAdoptionAtTheCursorsSequence(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")

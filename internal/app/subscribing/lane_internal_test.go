@@ -18,7 +18,7 @@ func messageAt(sequence uint64, payload int) inbox.Message {
 }
 
 // TestBatchesFollowTheHandler checks that a batch has as many events as the handler manages in the time of a transaction, and at least one.
-// The size grows step by step. Dropped events do not count in the measured time.
+// The size grows step by step. Only new events count, and duplicates do not.
 func TestBatchesFollowTheHandler(t *testing.T) {
 	const budget = 100 * time.Millisecond
 	for name, test := range map[string]struct {

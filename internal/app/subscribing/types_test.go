@@ -167,7 +167,7 @@ func (p *passing) total() int {
 	return p.passed
 }
 
-// operatorView shows a copy a state of the subscriber that operators have decided.
+// operatorView changes what Heartbeat returns to a copy, as if operators had changed the subscriber.
 type operatorView struct {
 	inbox.Checkpoints
 	mu      sync.Mutex
