@@ -210,7 +210,7 @@ func TestLanesNeedAStreamThatAgrees(t *testing.T) {
 	})
 }
 
-// TestForgetAndRemember checks that a subscriber which has applied nothing can be forgotten too, and can begin again.
+// TestForgetAndRemember checks that a subscriber which has applied nothing can be forgotten too, and that its tombstone can be removed.
 func TestForgetAndRemember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newSubscriberHarness(t, 1)
