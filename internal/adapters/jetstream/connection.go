@@ -152,8 +152,8 @@ func (o Options) security() (options []nats.Option) {
 	return options
 }
 
-// inboxPrefix returns InboxPrefix, or else a prefix of the user's own. That prefix is below _INBOX, so a user who may subscribe to _INBOX.>
-// needs no other right.
+// inboxPrefix returns InboxPrefix. If InboxPrefix is empty, it returns _INBOX, followed by the user's name if the URL has one. Such a prefix
+// is below _INBOX, so a user who may subscribe to _INBOX.> needs no other right.
 func (o Options) inboxPrefix() string {
 	if o.InboxPrefix != "" {
 		return o.InboxPrefix

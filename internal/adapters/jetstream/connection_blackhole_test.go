@@ -21,7 +21,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// Every call that waits for the broker returns after at most within. On a busy machine, an answer may take up to slack longer.
+// within limits every call that waits for the broker. On a busy machine, an answer may take up to slack longer.
 const (
 	within = 5 * time.Second
 	slack  = 3 * time.Second

@@ -148,7 +148,7 @@ func FuzzEncode(f *testing.F) {
 }
 
 // FuzzEncodeNotice checks control messages with any content. Their size is computed exactly, and their body is JSON. The relay
-// reads the same values again, and of a long reason as much as fits. No subscriber reads a control message as an event.
+// reads the same values again. A long reason is shortened to what fits. No subscriber reads a control message as an event.
 func FuzzEncodeNotice(f *testing.F) {
 	for _, reason := range []string{"", "too large", "100% \"sure\"", "ü\r\nNats-Msg-Id: 1", "\x00\xff", strings.Repeat("日", 400), "🎉", "\u2028</script>"} {
 		f.Add(int64(7), "01934567-89ab-7def-8123-456789abcdef", uint64(1), reason, 500)
@@ -239,7 +239,7 @@ func stamped(header nats.Header, position int64) relay.MessageMeta {
 	return meta
 }
 
-// eventHeaders are the headers of an event, and decodeChanges are replacements in them with which the fuzzing of decode begins.
+// eventHeaders are the headers of an event. decodeChanges are replacements in eventHeaders, from which FuzzDecode begins.
 const eventHeaders = "ce-id: 1\r\nce-type: a%20b\r\nce-subject: 7\r\nce-time: 2026-11-24T09:00:00+01:00\r\n" +
 	"Outbox-Aggregate-Type: order\r\nOutbox-Aggregate-Version: 1\r\nOutbox-Position: 5\r\n"
 

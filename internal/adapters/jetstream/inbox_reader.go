@@ -19,8 +19,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// formerBusyFor says how long a copy counts as working on an event after a former consumer has delivered the event. A copy that was stopped
-// under load leaves such an event behind, although nobody handles it.
+// formerBusyFor is for the durable consumer that an earlier version of the program kept. For this time after the consumer has delivered an
+// event, a copy counts as working on the event. Later no copy does: a copy that was stopped under load leaves events without an
+// acknowledgement, although nobody handles them.
 const formerBusyFor = 5 * time.Second
 
 var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)

@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Finder finds an event in a stream without an index. Progress never falls along the stream, so a Finder halves the stream until it stands
-// before the event. That takes about as many requests as the stream's length has binary digits.
+// Finder finds an event in a stream without an index. Progress never falls along the stream, so Finder uses a binary search. The search takes
+// about as many requests as the stream's length has binary digits.
 //
 // Finder asks the stream's leader. The client's own GetMsg would ask any replica, and could mistake a stored status header for an answer of
 // the server.

@@ -124,8 +124,8 @@ func (p *Publisher) Redrive(ctx context.Context, after uint64, at outbox.Progres
 	return p.append(ctx, after, batch, &at)
 }
 
-// append stores batch in chunks, one after the other. A chunk of up to maxBatch messages is an atomic batch. A chunk of fewer than minBatch
-// messages is sent as single messages, each after the acknowledgement of the one before.
+// append stores batch in atomic batches of at most maxBatch messages, one after the other. If fewer than minBatch messages are left, append
+// sends them as single messages, each after the acknowledgement of the message before.
 func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Entry, at *outbox.Progress) (last uint64, err error) {
 	defer func(before uint64) {
 		if last > before {

@@ -25,7 +25,7 @@ type limits struct {
 func (p *Publisher) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
-	reconnects := p.nc.Stats().Reconnects // read before the first request: if the connection is lost, that request gets no answer
+	reconnects := p.nc.Stats().Reconnects // read before the first request, so that a reconnect during Open counts as after Open
 	info, err := p.info(ctx)
 	if errors.Is(err, relay.ErrStreamMissing) && first > 0 {
 		info, err = p.create(ctx, first)

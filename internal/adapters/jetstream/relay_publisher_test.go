@@ -279,8 +279,8 @@ func TestHeadersOnTheWire(t *testing.T) {
 	}
 }
 
-// TestWithoutCompareAndSwapEventsAreDoubled checks the mutant without compare-and-swap, which the other tests rely on. If the
-// publisher's messages are sent without an expected sequence, the stream stores them twice, one by one and as a batch.
+// TestWithoutCompareAndSwapEventsAreDoubled checks that compare-and-swap is needed. If the publisher's messages are sent without
+// an expected sequence, the stream stores them twice, one by one and as a batch.
 func TestWithoutCompareAndSwapEventsAreDoubled(t *testing.T) {
 	b := newBroker(t)
 	entries := relaytest.NewEntries(0, 20)

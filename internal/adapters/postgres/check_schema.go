@@ -24,7 +24,7 @@ func (l *Log) checkSchema(ctx context.Context, sets []Set) error {
 	return nil
 }
 
-// forEachRow runs a statement. It scans forEachRow row into columns, and then calls judge.
+// forEachRow runs a statement. It scans each row into columns, and then calls judge.
 func (l *Log) forEachRow(ctx context.Context, columns []any, judge func() error, statement string, args ...any) error {
 	rows, err := l.db.QueryContext(ctx, statement, args...)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 var ErrBusy = fault.New(fault.Unavailable, "database_busy",
 	"all connections to the database were in use for too long; nothing was done")
 
-// errWaited is ErrBusy for the error of a context. So errWaited also wraps context.DeadlineExceeded.
+// errWaited is the ErrBusy that a context reports. It also wraps context.DeadlineExceeded, as callers expect of a context's error.
 var errWaited = ErrBusy.Wrap(context.DeadlineExceeded)
 
 // poolWait is the context of a statement. While the statement waits for a free connection, poolWait has a deadline of its own, and reports

@@ -25,8 +25,8 @@ func withoutPassword(t *testing.T, address string) (password, without string) {
 	return password, parsed.String()
 }
 
-// TestRefusals checks that each way in which a server refuses a connection gets an error with a cure at the start. Later, the
-// same error only means that the database is unavailable. A server that cannot be reached is not a refusal.
+// TestRefusals checks that Refused names a cure for each way in which a server refuses a connection. Without Refused, the same
+// error only means that the database is unavailable. A server that cannot be reached is not a refusal.
 func TestRefusals(t *testing.T) {
 	h := newHarness(t)
 	t.Cleanup(func() {

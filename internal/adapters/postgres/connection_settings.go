@@ -39,7 +39,7 @@ var (
 		"plan_cache_mode": "auto", "jit": "off",
 	}
 
-	// recentSettings are like usual, but some versions of the server do not know them. So they are set after the session has begun.
+	// recentSettings are like defaultSettings, but some versions of the server do not know them. So they are set after the session has begun.
 	recentSettings = map[string]string{"idle_session_timeout": "0", "transaction_timeout": "0"}
 )
 

@@ -54,7 +54,7 @@ var NewDialer = newDialer
 // AckTimeout is how long the kernel waits for the acknowledgement of sent data.
 const AckTimeout = ackTimeout
 
-// AllowOperatorTime gives statements the longer time limit of statements that count.
+// AllowOperatorTime gives statements the longer time limit of operators' statements.
 func AllowOperatorTime(ctx context.Context) context.Context { return allow(ctx, operatorTime) }
 
 // The statements that notice a sequence that went back.
@@ -76,7 +76,7 @@ func OpenBehindPooler(options Options) (*bun.DB, error) {
 // ReadOptions exports readOptions.
 var ReadOptions = readOptions
 
-// For how long the pool's knowledge about a server counts: see these constants in session_pool.go.
+// These constants of session_pool.go say how long the pool relies on what it last saw of a server.
 const (
 	ReadOnlyFor = readOnlyFor
 	StandbyFor  = standbyFor

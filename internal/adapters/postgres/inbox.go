@@ -23,9 +23,9 @@ const defaultIdleTimeout = 5 * time.Second
 
 // Inbox keeps a subscriber's checkpoints, applies each event once, and keeps dead letters.
 //
-// An event has at most one row in inbox. The row's key decides between transactions that treat the same event differently. The column
-// applied_at says whether the event was applied; it is NULL if the event has a letter. A transaction locks an event's letter, if there is
-// one, before the event's row in inbox.
+// An event has at most one row in inbox. If two transactions work on the same new event, the table's key lets only one of them insert the
+// row, so only that one decides about the event. The column applied_at says whether the event was applied; it is NULL if the event has a
+// letter. A transaction locks an event's letter, if there is one, before the event's row in inbox.
 type Inbox struct {
 	db           *bun.DB
 	idleTimeout  time.Duration

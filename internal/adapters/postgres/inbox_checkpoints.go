@@ -19,8 +19,9 @@ var _ inbox.Checkpoints = (*Inbox)(nil)
 // createLanesStatement locks the subscriber's row. Then it inserts the first lane, and the other lanes only if it inserted the first. A program
 // of an earlier version may insert the lanes at the same time without that lock. Then the insert of the first lane waits for that program.
 //
-// The first revision of the lanes is the number of the transaction. A subscriber of the same name may have been forgotten. Its lanes never
-// had this revision: each transaction has a higher number than earlier transactions, and each new revision takes a transaction.
+// The first revision of the lanes is the number of this transaction. A forgotten subscriber of the same name may have had lanes before.
+// Those lanes never had this revision: their first revision was the number of an earlier transaction, and each later transaction raised it
+// by at most one.
 const createLanesStatement = `
 WITH known AS (
 	INSERT INTO subscribers AS s (subscriber) VALUES (?0)
@@ -46,9 +47,9 @@ func (i *Inbox) CreateLanes(ctx context.Context, subscriber string, lanes int, s
 	return classify(ctx, err)
 }
 
-// heartbeatStatement returns a row for each lane, or one row without a lane. It also deletes announcements that are a minute old, except those
-// that another copy renews or deletes at the same moment. It locks its own announcement first, and never waits for the announcement of
-// another copy. So copies do not wait for each other.
+// heartbeatStatement announces the copy: it inserts or renews the copy's row in subscriber_copies. It returns a row for each lane, or one
+// row without a lane. It also deletes announcements that are a minute old, except those that another copy renews or deletes at the same
+// moment. It locks its own announcement first, and never waits for the announcement of another copy. So copies do not wait for each other.
 var heartbeatStatement = `
 WITH announced AS (
 	INSERT INTO subscriber_copies (subscriber, instance, seen_at) VALUES (?0, ?1, clock_timestamp())

@@ -26,8 +26,8 @@ SELECT coalesce(bool_or(stream_created = ?0), false), coalesce(max(purged_to), 0
 FROM outbox_cursor`
 
 // boundsStatement returns two positions. The first is the position of the last event between ?3 and ?4 that is neither in the parking lot
-// nor behind the hole. The second is the position of the last event that was redriven into the hole. If a message behind the hole has a
-// lower position than the first, it is a copy of an earlier message.
+// nor behind the hole. The second is the position of the last event that was redriven into the hole. A message behind the hole may have a
+// lower position than the first of these two. Then the message is a copy of an earlier message.
 const boundsStatement = `
 SELECT coalesce((SELECT o.position FROM outbox AS o WHERE o.position > ?3 AND o.position < ?4` + unheldRow + `
 		ORDER BY o.position DESC LIMIT 1), 0),
@@ -257,8 +257,8 @@ func (l *holeReader) choose(ctx context.Context) (chosen []int64, through outbox
 	return chosen, max(l.hole.After, after), true, nil
 }
 
-// atOnce is how many rows one statement looks at: a few more than the lane has room for, times the number of lanes. It assumes that each
-// lane has about the same number of events.
+// atOnce is how many rows one statement looks at: one more than the lane has room for, times the number of lanes. The factor assumes that
+// each lane has about the same number of events.
 func (l *holeReader) atOnce() int { return min((l.limit.Count+1)*max(l.hole.Lanes, 1), maxPageRows) }
 
 // holePage is a part of the log, with the positions of the events that the lane must get.

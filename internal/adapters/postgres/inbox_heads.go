@@ -18,9 +18,9 @@ import (
 // headsAtOnce is how many aggregates one call of promoteHeads looks at. Each of them costs some microseconds.
 const headsAtOnce = 500
 
-// promoteHeadsStatement walks from aggregate to aggregate by the index dead_letters_of, starting at a digest, however many letters each
-// aggregate has. It takes the first pending letter of each. If two aggregates have the same digest, it sees the second one only when the
-// first one has no letters.
+// promoteHeadsStatement walks from aggregate to aggregate by the index dead_letters_of. It starts at the digest ?1. It reads only the first
+// pending letter of each aggregate. If two aggregates have the same digest, it sees the second one only when the first one has no pending
+// letters.
 const promoteHeadsStatement = `
 WITH RECURSIVE head AS (
 	(SELECT ` + letterAggregate + ` AS aggregate, event_id, state FROM dead_letters

@@ -49,7 +49,7 @@ RETURNING yields_until::text`
 	// endYieldStatement ends the yielding, unless somebody else has made the subscriber yield since.
 	endYieldStatement = "UPDATE subscribers SET yields_until = NULL WHERE subscriber = ?0 AND yields_until = ?1::text::timestamptz"
 
-	// reviseStatement raises each lane's revision, so that no batch commits that began with the old revision.
+	// reviseStatement raises each lane's revision. A batch that began with the old revision then cannot commit.
 	reviseStatement = "UPDATE subscriber_lanes SET revision = revision + 1 WHERE subscriber = ?0"
 )
 

@@ -8,8 +8,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestForgottenSubscribersStayForgotten checks that a tombstone keeps copies from CreateLanes and Subscribe, and that a heartbeat
-// shows it.
+// TestForgottenSubscribersStayForgotten checks that CreateLanes and Subscribe fail while there is a tombstone, and that a
+// heartbeat shows the tombstone.
 func TestForgottenSubscribersStayForgotten(t *testing.T) {
 	h := newHarness(t)
 	in := newInbox(h.db)

@@ -150,8 +150,9 @@ func (l *Log) verified(ctx context.Context, from outbox.Progress, entries []outb
 	return entries, err
 }
 
-// extent returns the position up to which rows may be missing, and the position of the last row, or 0. Call it after a read has missed a
-// row. Retention never removes a row that was not published, so it cannot have passed the missed row since that read.
+// extent returns the position up to which rows may be missing, and the position of the last row, or 0. Call it after a read has missed the
+// row that was published last. Retention removes only rows that exist and that the relay has passed. So purged_to cannot have reached the
+// missed row since that read.
 func (l *Log) extent(ctx context.Context) (purgedTo, last outbox.Position, err error) {
 	var standby bool
 	err = l.db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(),

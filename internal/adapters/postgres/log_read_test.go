@@ -38,8 +38,8 @@ func TestLogReturnsHeadersAsTheyWereStored(t *testing.T) {
 	}
 }
 
-// TestLogReadsLittleMorePayloadThanItReturns checks that the log reads large payloads only for the slice that it returns, not
-// for many slices at once.
+// TestLogReadsLittleMorePayloadThanItReturns checks that the log reads large payloads only for the page that it returns, not for
+// many pages at once.
 func TestLogReadsLittleMorePayloadThanItReturns(t *testing.T) {
 	const events, limit = 64, 2 << 20
 	h := newHarness(t)
@@ -71,8 +71,8 @@ func TestLogReadsLittleMorePayloadThanItReturns(t *testing.T) {
 	}
 }
 
-// TestLogReadsWholeSlicesOfSmallEvents checks that the log returns full slices again after a part with large events. Only the
-// slices directly after that part are smaller.
+// TestLogReadsWholeSlicesOfSmallEvents checks that the log returns full pages again after a part with large events. Only the
+// pages directly after that part are smaller.
 func TestLogReadsWholeSlicesOfSmallEvents(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)

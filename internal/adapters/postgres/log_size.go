@@ -15,7 +15,7 @@ import (
 // to be published. The statement returns NULL instead, and explain says why.
 //
 // If a value is stored outside of its row, pg_column_size reads only the pointer to it, not the value. It returns the size as stored. That
-// is the value's size, unless the value is compressed. A compressed value is larger at most by these factors:
+// is the value's size, unless the value is compressed. Decompressed, the value is at most this many times as large:
 const (
 	mostByPGLZ = 88  // pglz writes 25 bytes for at most 8 matches of 273 bytes
 	mostByAny  = 256 // lz4 writes one byte for at most 255 bytes

@@ -34,8 +34,8 @@ const (
 	// count: such rows were there before the schema refused them.
 	//
 	// The planner must not scan the whole table. So each fragment has two bounds, for which the planner expects few rows. The rows are
-	// counted, because for EXISTS the planner would hope to find one soon. Nearly all positions are below the cursor, so the + 0 hides them
-	// from the planner.
+	// counted, because for EXISTS the planner would expect to find a row soon, and scan. Nearly all positions are below the cursor, so the
+	// + 0 hides them from the planner.
 	belowPurged   = `o.position BETWEEN 1 AND c.purged_to`
 	recordedLater = `o.recorded_at > c.recorded_to AND o.recorded_at < '9999-12-31 00:00:00+00'
 		AND o.position + 0 > c.purged_to AND o.position + 0 <= least(c.position, c.recorded_position)`

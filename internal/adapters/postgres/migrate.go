@@ -88,8 +88,8 @@ func up(ctx context.Context, provider *goose.Provider) ([]*goose.MigrationResult
 	return provider.Up(ctx)
 }
 
-// MigrateDown takes back one migration of a set, with the data that it holds. Newest returns which migration can be taken back. If somebody
-// else has taken it back meanwhile, MigrateDown does nothing.
+// MigrateDown takes back one migration of a set, with the data that it holds. NewestMigration returns which migration can be taken back. If
+// somebody else has taken it back meanwhile, MigrateDown does nothing.
 func MigrateDown(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set, version int64) error {
 	m, err := newMigrator(db, set, logger)
 	if err != nil {

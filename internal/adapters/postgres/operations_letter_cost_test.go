@@ -66,8 +66,8 @@ func TestCostOfLetters(t *testing.T) {
 	}
 }
 
-// TestManyHeadsArePromoted checks that waiting letters whose turn has come, although no program has stored that, are promoted in
-// small groups until none is left.
+// TestManyHeadsArePromoted checks letters that are stored as waiting, although the dead letter before them is gone. PromoteHeads
+// promotes them in small groups until none is left.
 func TestManyHeadsArePromoted(t *testing.T) {
 	h := newHarness(t)
 	manyLetters(t, h)

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// Measure sends up to three statements, each for a few rows by an index. ctx also bounds the wait for a connection of the pool.
+// Measure sends up to three statements, and each reads only a few rows. ctx also bounds the wait for a connection of the pool.
 func (a *RelayAdmin) Measure(ctx context.Context, known outbox.Position) (operations.RelayMetrics, error) {
 	measures, position, err := a.measureRelay(ctx, known)
 	if err == nil && measures.Backlog > 0 {
@@ -58,8 +58,9 @@ func (a *RelayAdmin) measureRelay(
 	return measures, position, err
 }
 
-// oldestStatement looks only at the next thousand rows. If the cursor is not far behind the relay, at least one of them is not parked. The
-// statement looks up the parking lot as readStatement does, for the same reason.
+// oldestStatement looks only at the next thousand rows. Rows that the relay has not reached are not parked. So at least one of the thousand
+// is not parked, unless the cursor is far behind the relay. The statement looks up the parking lot as readStatement does, for the same
+// reason.
 const oldestStatement = `
 SELECT extract(epoch FROM clock_timestamp() - o.recorded_at)
 FROM (SELECT position, recorded_at FROM outbox WHERE position > ? ORDER BY position LIMIT 1000) AS o

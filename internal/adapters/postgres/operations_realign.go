@@ -63,7 +63,8 @@ SELECT setval('` + sequenceName + `', ` + highestPosition + `)
 FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ? WHERE ` + nextPosition + ` <= ` + highestPosition
 
 // moveStatement gives new positions to the events that move. They keep the order in which they were recorded, and within an aggregate the
-// order of their versions. The statement deletes for ever the rows whose events the stream holds and which retention had removed before.
+// order of their versions. Rows that retention had removed may have come back. If the stream holds the event of such a row, the statement
+// deletes the row for ever.
 var moveStatement = chosen + `, taken AS (
 	DELETE FROM outbox AS o USING moving WHERE o.position = moving.position RETURNING o.*
 ), removed AS (

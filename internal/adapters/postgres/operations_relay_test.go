@@ -310,11 +310,11 @@ func TestMissingSchemaIsNamed(t *testing.T) {
 	require.ErrorIs(t, err, postgres.ErrSchema)
 }
 
-// TestListAsksOnlyForThePayloadsThatItShows checks that Postgres does not send the payloads behind the limit of a list. The payloads of the
-// rows that are omitted count as memory if they are read.
+// TestListAsksOnlyForThePayloadsThatItShows checks that Postgres does not send the payloads that a list omits. If it sent them,
+// the program would allocate more memory than the test accepts.
 func TestListAsksOnlyForThePayloadsThatItShows(t *testing.T) {
 	h := newHarness(t)
-	const times = 4 // as many bytes as a list may have
+	const times = 4 // the log has this many times the bytes that a list may have
 	count := times * operations.MaxListedBytes / operations.MaxListedPayload
 	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		SELECT gen_random_uuid(), 'order', 'a', version, 't', 'orders.x', to_json(repeat('x', ?0 - 2)) FROM generate_series(1, ?1) AS version`,

@@ -190,7 +190,7 @@ func (o *Operator) Erase(ctx context.Context, subscriber string, limit int) (era
 	return 0, nil
 }
 
-// RemoveTombstone deletes the subscriber's row. It also deletes rows of copies that did not know of the tombstone.
+// RemoveTombstone deletes the subscriber's row. It also deletes rows of copies that had not seen the tombstone yet.
 func (o *Operator) RemoveTombstone(ctx context.Context, subscriber string) error {
 	return transact(allow(ctx, operatorTime), o.db, func(ctx context.Context, tx bun.Tx) error {
 		forgotten, left := false, false

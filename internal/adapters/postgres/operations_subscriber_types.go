@@ -18,8 +18,8 @@ const (
 SELECT event_id FROM dead_letters
 WHERE subscriber = ?0 AND event_type = ?1 AND state IN ` + pendingStates + ` ORDER BY position FOR UPDATE`
 
-	// discardTypeStatement discards the locked letters. Each has a row in inbox, unless an operator has changed it with SQL. The next
-	// redelivery promotes the next letter of the aggregate.
+	// discardTypeStatement discards the locked letters. Their events have rows in inbox, unless an operator has deleted a row with SQL. Then
+	// the statement inserts the row again. The next redelivery promotes the next letter of the aggregate.
 	discardTypeStatement = `
 WITH discarded AS (
 	UPDATE dead_letters AS letter SET state = 'discarded', due_at = clock_timestamp(), changed_at = clock_timestamp(), _no_handler = NULL

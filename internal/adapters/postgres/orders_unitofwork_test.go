@@ -69,8 +69,8 @@ func (s shop) Order(t *testing.T, id order.ID) (order.Snapshot, bool) {
 	return state, true
 }
 
-// failNextCommit makes the next commit fail of a transaction that writes one of the tables. Later commits succeed: a sequence
-// counts, and a rollback does not reset it.
+// failNextCommit adds a trigger that fails at the next commit of a write to one of the tables. Later commits succeed: the trigger
+// counts with a sequence, which a rollback does not reset.
 func failNextCommit(t *testing.T, db *bun.DB, tables ...string) {
 	t.Helper()
 	exec(t, db, `CREATE SEQUENCE commits;

@@ -168,8 +168,8 @@ func TestWritesThatOverlapTheSuccessorAreRefused(t *testing.T) {
 	require.Equal(t, 2, s.purge(t), "which had something to remove")
 }
 
-// TestWritesThatOverlapAnEarlierOneFail checks a leader that gave up a request and went on, while the request still
-// takes effect later. Of two such writes with the same revision, only one succeeds.
+// TestWritesThatOverlapAnEarlierOneFail checks a leader that gave up a request and sent another one. The first request may still
+// take effect. If both have the same revision, only one succeeds.
 func TestWritesThatOverlapAnEarlierOneFail(t *testing.T) {
 	s := newScene(t)
 	before := s.everything(t)
@@ -184,7 +184,7 @@ func TestWritesThatOverlapAnEarlierOneFail(t *testing.T) {
 	}
 }
 
-// TestOneOfTheFirstWritesWins checks the same for the very first writes, when the cursor has no row yet that could be
+// TestOneOfTheFirstWritesWins checks that only one of two first writes succeeds, although the cursor has no row yet that could be
 // locked.
 func TestOneOfTheFirstWritesWins(t *testing.T) {
 	h := newHarness(t)
@@ -297,12 +297,12 @@ func TestAnEventWithoutItsLogRowHoldsNoOtherAggregateUp(t *testing.T) {
 	require.Equal(t, s.log[2].Message, due[0].Message)
 }
 
-// TestPurgeDoesNotWaitForLockedRows checks that retention skips rows that an operator has locked, so that the renewal of the
-// lease does not wait. A later purge removes these rows.
+// TestPurgeDoesNotWaitForLockedRows checks that retention stops before a locked row of the log, and skips a locked row of the
+// parking lot, so that the renewal of the lease does not wait. A later purge removes these rows.
 func TestPurgeDoesNotWaitForLockedRows(t *testing.T) {
 	for name, c := range map[string]struct {
 		lock          string
-		kept, removed []int64 // positions while the row is locked; old are 1, which was discarded, and 6 and 7, which were never parked
+		kept, removed []int64 // positions while the row is locked; old enough are 1 (discarded), 6 and 7 (never parked)
 	}{
 		"the first":            {"SELECT FROM outbox WHERE position = 1 FOR KEY SHARE", []int64{1, 2, 3, 4, 5, 6, 7, 8}, nil},
 		"one in the middle":    {"SELECT FROM outbox WHERE position = 6 FOR UPDATE", []int64{2, 3, 4, 5, 6, 7, 8}, []int64{1}},

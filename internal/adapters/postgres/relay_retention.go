@@ -33,7 +33,8 @@ func NewRetention(db *bun.DB, relay string) *Retention {
 // by that row. So the statement never walks over rows that were deleted and are not yet vacuumed.
 //
 // The statement never waits for a locked row, because it has locked the lease, and a wait would delay the renewal of the lease. It stops
-// before a locked row. That row stays above purged_to, and a later purge removes it.
+// before a locked row of the log. That row stays above purged_to, and a later purge removes it. If a row of the parking lot is locked, the
+// statement skips it, and a later purge finds it in the lot.
 //
 // If the relay has written since the statement's snapshot, nothing is removed: the relay may have parked an event that the snapshot shows
 // as an ordinary one. The statement sees this when it has locked the cursor.

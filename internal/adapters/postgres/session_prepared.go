@@ -50,8 +50,8 @@ func (c *preparedCall) values() [][]byte {
 	return values
 }
 
-// backendKey is the key under which a connection notes whether its first statement ran in the backend whose id the connection got when it
-// was opened.
+// backendKey is the key of a note in a connection. The note is true if the connection's first statement ran in the backend whose id the
+// connection got at its opening. Behind a pooler it can be another backend.
 const backendKey = "own backend"
 
 // preparedIn returns the prepared statement of the context. It returns nil if there is none, or if the session cannot have prepared

@@ -226,7 +226,7 @@ func TestTheWaitForAConnectionEnds(t *testing.T) {
 	require.NoError(t, <-busy)
 }
 
-// TestSomeStatementsMayTakeLonger checks that statements that count get four times the usual time limit, and no more.
+// TestSomeStatementsMayTakeLonger checks that operators' statements get four times the usual time limit, and no more.
 func TestSomeStatementsMayTakeLonger(t *testing.T) {
 	db := limited(t, infra.Database(t), 2)
 	ctx := postgres.AllowOperatorTime(t.Context())
