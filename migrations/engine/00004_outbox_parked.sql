@@ -23,9 +23,9 @@ CREATE INDEX outbox_parked_parked_of ON outbox_parked (aggregate_type, aggregate
 CREATE INDEX outbox_parked_redriven ON outbox_parked (stream_sequence) WHERE state = 'redriven';
 CREATE INDEX outbox_parked_done ON outbox_parked (changed_at) WHERE state IN ('redriven', 'discarded');
 
--- revision counts the relay's writes: a late write finds another number, and changes nothing. The first write may know nothing
--- of the stream, hence the two defaults. At passed_at, the cursor had reached passed. Retention counts the ages of these events
--- from passed_at.
+-- revision counts the relay's writes: a late write finds another number, and changes nothing. The first write may come before
+-- the relay has a cursor, so position and stream_sequence get defaults. passed is the position that the cursor had reached at
+-- passed_at. For retention, the age of the events up to passed begins at passed_at.
 ALTER TABLE outbox_cursor
     ADD COLUMN revision bigint NOT NULL DEFAULT 0,
     ADD COLUMN passed bigint,

@@ -1,9 +1,9 @@
 -- +goose NO TRANSACTION
 -- +goose Up
 
--- When the relay passed recorded_position, all rows up to there had been recorded at recorded_to or earlier. A newer row there
--- means that the sequence of outbox.position went back. NULL: not known. A relay of an earlier version does not change these
--- columns, and they stay true.
+-- When the relay passed recorded_position, all rows up to that position had been recorded at recorded_to or earlier. If a row up
+-- to that position was recorded later, the sequence of outbox.position went back. NULL: not known. A relay of an earlier version
+-- does not change these columns, and they stay true.
 -- +goose StatementBegin
 DO $$ BEGIN
     SET LOCAL lock_timeout = '100ms';
@@ -20,8 +20,9 @@ FROM (
 ) AS seen
 WHERE c.relay = seen.relay;
 
--- This index finds rows that were recorded lately, and costs writers next to nothing. The positions in the index let a search
--- skip a backlog of any length. An index that a failed attempt left behind is dropped first.
+-- This index finds rows that were recorded lately, and costs writers next to nothing. The index also has the positions, because a
+-- search looks only for rows that the relay has passed. So the search skips the rows that the relay has not passed, however many
+-- there are. An index that a failed attempt left behind is dropped first.
 DROP INDEX CONCURRENTLY IF EXISTS outbox_recorded;
 CREATE INDEX CONCURRENTLY outbox_recorded ON outbox USING brin (recorded_at, (position + 0)) WITH (autosummarize = on);
 

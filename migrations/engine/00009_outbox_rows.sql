@@ -1,7 +1,7 @@
 -- +goose Up
 
--- Rows that cannot be published: with a time whose year does not have four digits in every time zone, or with a position below
--- 1. NOT VALID: rows with such times that are already there may stay, because the relay parks them.
+-- The table refuses rows that cannot be published: rows with a position below 1, and rows with a time whose year does not have
+-- four digits in every time zone. NOT VALID: rows with such times that are already there may stay, because the relay parks them.
 ALTER TABLE outbox
     ADD CONSTRAINT outbox_recorded_at_check
         CHECK (recorded_at >= '0001-01-02 00:00:00+00' AND recorded_at < '9999-12-31 00:00:00+00') NOT VALID,

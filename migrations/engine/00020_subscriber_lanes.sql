@@ -15,7 +15,7 @@ CREATE TABLE subscriber_lanes (
     CHECK (lane >= 0 AND lane < lanes)
 ) WITH (fillfactor = 50);
 
--- Earlier checkpoints of the lanes. If the stream has lost its last messages, a lane goes back to one of them.
+-- Earlier checkpoints of the lanes. If the stream has lost its last messages, a lane goes back to an earlier checkpoint.
 CREATE TABLE subscriber_marks (
     subscriber text NOT NULL,
     lane       integer NOT NULL,

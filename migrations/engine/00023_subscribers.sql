@@ -1,8 +1,8 @@
 -- +goose Up
 
--- What is decided about each subscriber. A transaction that changes a decision locks this row first, and then all of the
--- subscriber's lanes in order, and gives each lane a new revision. A row with forgotten_at is a tombstone: no copy works or
--- begins.
+-- The decisions about each subscriber, for example whether it is paused. A transaction that changes a decision locks this row
+-- first, and then all of the subscriber's lanes in order, and gives each lane a new revision. A row with forgotten_at is a
+-- tombstone: no copy works or begins.
 CREATE TABLE subscribers (
     subscriber   text PRIMARY KEY,
     handler      text, -- its name; NULL: the subscriber began with an earlier version of the program, which had one handler
@@ -27,8 +27,8 @@ CREATE TABLE subscriber_types (
 ALTER TABLE subscriber_lanes ADD COLUMN progress bigint;
 ALTER TABLE subscriber_marks ADD COLUMN progress bigint;
 
--- The letter waits for a program that has a handler for its type. Earlier versions see the state 'dead'. The underscore: see
--- 00020.
+-- If _no_handler is true, the letter waits for a program that has a handler for its type. Earlier versions of the program see the
+-- state 'dead'. 00020 explains the underscore.
 ALTER TABLE dead_letters ADD COLUMN _no_handler boolean;
 
 -- +goose Down

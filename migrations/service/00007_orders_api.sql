@@ -13,7 +13,7 @@ DO $$ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- The list of orders, newest first, all of them and by each filter.
+-- These indexes serve the list of orders, newest first: all orders, the orders of a customer, and the orders with a status.
 DROP INDEX CONCURRENTLY IF EXISTS orders_newest;
 CREATE INDEX CONCURRENTLY orders_newest ON orders (created_at, id);
 DROP INDEX CONCURRENTLY IF EXISTS orders_of_customer;

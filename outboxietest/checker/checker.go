@@ -115,7 +115,7 @@ type Total struct {
 type Parked struct {
 	Position int64
 	ID       ID
-	State    string // parked, redrive, redriven, discard, discarded
+	State    string // parked, redrive, redriven, discarded
 }
 
 // Recovery is the time that relay and subscribers took to catch up after the last fault. Behind names those that had not caught up within
@@ -125,7 +125,7 @@ type Recovery struct {
 	Behind      []string
 }
 
-// History has all results of a run. Each sequence is read once, from its beginning to its end.
+// History has all results of a run. Verify reads each iterator at most once, from its beginning to its end.
 type History struct {
 	Parked      iter.Seq2[Parked, error]
 	Log         iter.Seq2[Event, error]   // by position

@@ -149,7 +149,7 @@ func runWithRewind() *testRun {
 	return r
 }
 
-// violations break one promise of a run each. fails has the checks that must notice it.
+// violations has runs that each break one promise. fails has the checks that must notice the broken promise.
 var violations = []struct {
 	name  string
 	run   func() *testRun

@@ -39,7 +39,7 @@ func TestARunWithLettersPasses(t *testing.T) {
 	}
 }
 
-// letterViolations break one promise about dead letters each. fails has the checks that must notice it.
+// letterViolations has runs that each break one promise about dead letters. fails has the checks that must notice the broken promise.
 var letterViolations = []struct {
 	name  string
 	run   func() *testRun

@@ -8,8 +8,8 @@ import (
 
 // recordStatement creates tables that keep effects and dead letters, and triggers that fill them.
 //
-// An effect gets its number when its transaction commits, because the trigger is deferred. If one transaction commits before another one
-// reads, the first one has the smaller numbers. So the numbers give the order of effects without a clock.
+// An effect gets its number when its transaction commits, because the trigger is deferred. If transaction A commits before transaction B
+// reads, the effects of A have the smaller numbers. So the numbers give the order of effects without a clock.
 const recordStatement = `
 CREATE TABLE checker_effects (number bigserial PRIMARY KEY, subscriber text NOT NULL, event_id uuid NOT NULL);
 CREATE INDEX checker_effects_of ON checker_effects (subscriber, number);

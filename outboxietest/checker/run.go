@@ -149,7 +149,8 @@ func (r *run) readLog(h History) error {
 	return err
 }
 
-// order returns the order of a created event. If a client recorded the request for this order, order records the order under that request.
+// order returns the order that a created event describes. If the ledger has a placement with the same customer and amount, r.made gets the
+// id of the order under this placement.
 func (r *run) order(event Event) *placed {
 	var body struct {
 		Customer string `json:"customer_id"`

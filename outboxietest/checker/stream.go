@@ -18,7 +18,7 @@ func (r *run) readStream(h History) error {
 			at, _ = strconv.ParseInt(position, 10, 64)
 			id, _ = ParseID(event)
 		}
-		adopted := m.Type == typeAdopted || m.Type == typeConfirmed // the message names the end of the log that was published; 0: nothing was
+		adopted := m.Type == typeAdopted || m.Type == typeConfirmed // the message names the position up to which the log was published; 0: none
 		if _, is := r.find(at, id); !is && (!adopted || at > 0) {
 			r.found(Ghosts, "sequence %d: the message names event %s at position %d, which the log does not have", m.Sequence, id, at)
 			return

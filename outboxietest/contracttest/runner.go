@@ -4,8 +4,8 @@ package contracttest
 
 import "testing"
 
-// Runner returns a function that tests one promise, on a harness of its own that open returns. A suite tests the plain case first, then the odd
-// ones.
+// Runner returns a function that tests one promise. The function calls open for each promise, so each promise has a new harness. A suite tests
+// the plain cases first, then the odd ones.
 func Runner[H any](t *testing.T, open func(t *testing.T) H) func(promise string, test func(t *testing.T, h H)) {
 	return func(promise string, test func(t *testing.T, h H)) {
 		t.Helper()

@@ -37,7 +37,8 @@ type binaries struct {
 
 var versionPattern = regexp.MustCompile(`\d+(\.\d+)*`)
 
-// findBinaries looks in the named folder, among the installed ones, and last among the downloaded ones.
+// findBinaries returns the Postgres in opts.Home if a home is named. Otherwise it returns the newest installed Postgres. If none is installed,
+// it returns the folder of a downloaded Postgres.
 func findBinaries(opts PostgresOptions) (binaries, error) {
 	if opts.Home != "" {
 		found, err := inspect(opts.Home)

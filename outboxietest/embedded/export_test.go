@@ -1,4 +1,4 @@
 package embedded
 
-// Wipe is the removal of a data folder, with the step that a test interrupts.
+// Wipe removes the data of both servers. A test passes the function that removes one path, and so can interrupt the removal.
 var Wipe = wipe

@@ -244,9 +244,8 @@ func serverUser(root string) (account, error) {
 		"add one of them, or run as a normal user")
 }
 
-// prepareRoot returns the folder to use for root, and gives this folder to the account. If the account can reach root, the folder is root
-// itself.
-// Otherwise it is a folder under /var/lib/outboxie, and root becomes a link to that folder.
+// prepareRoot returns the folder in which the account keeps its data, and gives this folder to the account. If the account can reach the path
+// root, prepareRoot returns root. Otherwise it returns a folder under /var/lib/outboxie, and makes root a link to that folder.
 func (a account) prepareRoot(root string) (string, error) {
 	closed := a.barrier(root)
 	if closed == "" {

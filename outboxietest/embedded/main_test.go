@@ -24,7 +24,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
-// ownerVariable makes the test binary a program that starts a server and waits for its end.
+// ownerVariable makes the test binary a program that starts a server, and stops the server when standard input closes.
 const ownerVariable = "EMBEDDED_TEST_OWNER"
 
 func TestMain(m *testing.M) {

@@ -56,8 +56,8 @@ type Postgres struct {
 }
 
 // StartPostgres starts a server, and returns when the server accepts connections: after about a second with an empty DataDir, and a fifth
-// of that with existing data. It uses the Postgres in Home, or else the newest installed one, or else it downloads one. If there is none,
-// the error names every option. The server stops when Stop is called or when this process dies.
+// of that with existing data. It uses the Postgres in Home, or else the newest installed one, or else it downloads one. If the
+// download fails, the error names every option. The server stops when Stop is called or when this process dies.
 //
 // A cancelled ctx ends the start. It does not end a server that has started.
 func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error) {

@@ -188,7 +188,7 @@ func stopStale(data string) error {
 		return endStale(pid, data)
 	}
 	if err == nil && strings.Contains(command(pid), "postgres") {
-		return nil // perhaps another server: the new Postgres decides, and reports it
+		return nil // perhaps a server runs on this data: the file stays, so the new Postgres refuses to start and names that process
 	}
 	// The number may now belong to another process, and then Postgres would not start.
 	if err := os.Remove(filepath.Join(data, "postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {

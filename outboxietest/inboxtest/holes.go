@@ -119,7 +119,7 @@ func holeCopied(t *testing.T, g *holes) {
 	require.EqualValues(t, 3, contents.CompleteTo)
 }
 
-// holeUnsure checks a lane that does not know its progress. The number of removed messages limits the number of unknown events.
+// holeUnsure checks a lane that does not know its progress. Then ReadHole returns at most as many events as messages were removed.
 func holeUnsure(t *testing.T, g *holes) {
 	h := hole(8)
 	h.First, h.After = 7, 0
@@ -139,8 +139,8 @@ func holeUnsure(t *testing.T, g *holes) {
 	require.Equal(t, 5, contents.LostMessages)
 }
 
-// holeWithoutAHole checks a lane whose own message was removed. No message is missing after it, but the next message does not continue the
-// lane's progress.
+// holeWithoutAHole checks a lane at whose position the message was removed. After this position no message is missing, but the next message
+// does not continue the lane's progress.
 func holeWithoutAHole(t *testing.T, g *holes) {
 	h := hole(6)
 	h.First, h.Last, h.After = 5, 4, 2

@@ -95,7 +95,7 @@ func redeliverMeetsNoHandler(t *testing.T, l *letters) {
 	l.requireEnded(t, events...)
 }
 
-// redeliverWithoutHandlerBehind checks a letter without a handler behind another letter that is tried.
+// redeliverWithoutHandlerBehind checks two letters of an aggregate. The first one is tried. The second one, behind it, has no handler.
 func redeliverWithoutHandlerBehind(t *testing.T, l *letters) {
 	l.begin(t)
 	events := newEvents(0, 3, "a")

@@ -68,7 +68,7 @@ func moveForward(to inbox.StreamPosition) inbox.Move {
 	return inbox.Move{Stream: stream, To: to, Forwards: true}
 }
 
-// changes calls every method but Overviews, and returns their errors.
+// changes calls every method except Overviews and Erase, and returns their errors.
 func (o *operatedSubscriber) changes(ctx context.Context, name string) map[string]error {
 	errs := map[string]error{"pause": o.Pause(ctx, name), "resume": o.Resume(ctx, name)}
 	_, errs["move"] = o.Move(ctx, name, moveBack(inbox.StreamPosition{}), noObjection)
@@ -371,7 +371,7 @@ func operateRevisions(t *testing.T, o *operatedSubscriber) {
 		for _, lane := range lanesOf(t, o.Store, subscriber) {
 			require.False(t, seen[lane.Revision], "lane %d, revision %d", lane.Lane, lane.Revision)
 		}
-		for _, lane := range lanesOf(t, o.Store, subscriber) { // of one change: lanes may have the same revision
+		for _, lane := range lanesOf(t, o.Store, subscriber) { // the lanes of one change may have the same revision
 			seen[lane.Revision] = true
 		}
 	}

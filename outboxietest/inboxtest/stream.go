@@ -19,13 +19,13 @@ import (
 // StreamHarness is a broker without a stream, and with a subscriber that never had a durable consumer.
 type StreamHarness interface {
 	Publisher() relay.StreamRepair
-	Reader(t *testing.T) inbox.Stream // each call returns that of another copy
+	Reader(t *testing.T) inbox.Stream // each call returns the stream as another copy reads it
 	AppendForeign(t *testing.T)       // "hello" on orders.stray, without headers
 	Delete(t *testing.T, sequence uint64)
 	Drop(t *testing.T) // the stream
 }
 
-// Limits of reads.
+// Limits of the tests.
 const (
 	plenty   = 1000
 	signaled = 30 * time.Second // within which a signal must come

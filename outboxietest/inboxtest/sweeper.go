@@ -27,7 +27,7 @@ type SweepStore struct {
 	Purge func(t *testing.T)
 }
 
-// TestSweeper checks what inbox.Sweeper promises: a record goes only if its event can never come again. open returns an empty store.
+// TestSweeper checks what inbox.Sweeper promises: a record is removed only if its event can never come again. open returns an empty store.
 func TestSweeper(t *testing.T, open func(t *testing.T) SweepStore) {
 	check := contracttest.Runner(t, func(t *testing.T) *sweeper {
 		store := open(t)

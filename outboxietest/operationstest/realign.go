@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// recordAt records one version of an aggregate at a position. Then it sets the last assigned position to then.
+// recordAt records one version of an aggregate at the position at. The parameter then is the last assigned position after the call.
 func (w *fixture) recordAt(aggregate string, version int64, at, then outbox.Position) outbox.Entry {
 	w.t.Helper()
 	w.SetSequence(w.t, at-1)
@@ -60,7 +60,7 @@ func (w *fixture) realign(want int64, r operations.Realignment) {
 	require.Equal(w.t, want, moved)
 }
 
-// saveAs saves the cursor at an entry. In the old stream, the sequence of its message equals its position.
+// saveAs saves the cursor at an entry. In the old stream, the sequence of the entry's message equals the entry's position.
 func (w *fixture) saveAs(entry outbox.Entry) {
 	w.t.Helper()
 	cursor := relay.Cursor{

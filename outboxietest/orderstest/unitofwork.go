@@ -37,8 +37,8 @@ const (
 	soon     = 100 * time.Millisecond
 )
 
-// TestUnitOfWork checks orders.UnitOfWork, orders.Orders, orders.OrderReader, orders.Keys with orders.ExpiredKeys, and the transaction's relay.Appender. Each call
-// of open returns an empty store.
+// TestUnitOfWork checks orders.UnitOfWork, orders.Orders, orders.OrderReader, orders.Keys with orders.ExpiredKeys, and the transaction's
+// relay.Appender. Each call of open returns an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 	check := contracttest.Runner(t, open)
 	check("what was done is there when Do returns", commit)
@@ -94,7 +94,7 @@ func newOrder(t *testing.T) *order.Order {
 	return o
 }
 
-// save saves an order and then appends its events, in the order of a use case. Saving locks the order.
+// save saves an order and then appends its events, as a use case does. Saving locks the order.
 func save(ctx context.Context, tx orders.Tx, o *order.Order) error {
 	var messages []outbox.Message
 	for _, event := range o.PullEvents() {

@@ -123,7 +123,7 @@ func parkingLost(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 }
 
-// parkingEnd checks that nothing is redriven again if the end of the stream is not certain. The known end may be an old one.
+// parkingEnd checks that Reconcile marks no event to be redriven again if the caller is not certain where the stream ends.
 func parkingEnd(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c")
 	last := log[2]

@@ -18,7 +18,7 @@ import (
 // again.
 type StreamHarness interface {
 	Outages
-	Publisher() relay.StreamRepair      // each call returns that of another instance; the suite uses several concurrently
+	Publisher() relay.StreamRepair      // each call returns the publisher of another instance; the suite uses several at once
 	AppendForeign(t *testing.T)         // stores a message that somebody else wrote
 	Delete(t *testing.T, seq uint64)    // deletes a message
 	Drop(t *testing.T)                  // deletes the stream

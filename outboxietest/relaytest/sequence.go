@@ -44,7 +44,7 @@ func withGap(t *testing.T, h LogHarness) []outbox.Entry {
 	return readAll(t, h)
 }
 
-// recordAt appends an event at position at. Then it sets the last assigned position to then.
+// recordAt appends an event at the position at. The parameter then is the last assigned position after the call.
 func (l *leader) recordAt(aggregate string, at, then outbox.Position) outbox.Entry {
 	l.t.Helper()
 	l.SetSequence(l.t, at-1)
