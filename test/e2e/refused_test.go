@@ -43,7 +43,7 @@ func TestWhatIsWrongIsSaidAtOnce(t *testing.T) {
 	}{
 		{"a wrong password", at(func(u *url.URL) { u.User = url.UserPassword("outboxie", "wrong") }), "the password is wrong", commands},
 		{"an unknown database", at(func(u *url.URL) { u.Path = "/nothing" }), "there is no database nothing", commands[:2]},
-		{"TLS", strings.Replace(database, "sslmode=disable", "sslmode=require", 1), "the server speaks no TLS", commands[:2]},
+		{"TLS", strings.Replace(database, "sslmode=disable", "sslmode=require", 1), "the server does not offer TLS", commands[:2]},
 		{"another encoding", at(func(u *url.URL) { u.Path += "_latin" }), "--encoding=UTF8 --template=template0", commands},
 	} {
 		for _, command := range c.commands {

@@ -212,7 +212,7 @@ func TestSequenceOvertakesWhileNobodyLooks(t *testing.T) {
 			listed, err := infra.Outboxie(t, d.environment, "outbox", "list", "--limit", "100")
 			require.NoError(t, err)
 			require.Equal(t, 20, strings.Count(listed, "misplaced"))
-			require.Contains(t, d.adopt(), "move the 20 events")
+			require.Contains(t, d.adopt(), "move 20 events")
 			placeMany(t, d.instance.API(), 1)
 			d.requireDelivered(&buyers{})
 			require.Len(t, d.delivered()["new-7"], 2)

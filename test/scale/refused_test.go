@@ -347,6 +347,6 @@ func TestSubscriberMayNotLook(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 2
 	}, waitTimeout, 10*time.Millisecond)
-	const denial = "may not look for the consumer of a former version"
+	const denial = "may not read the consumer of an earlier version"
 	require.Equal(t, 1, strings.Count(process.String(), denial), process)
 }

@@ -14,7 +14,8 @@ import (
 // If the sampler is based on the parent, a batch is sampled if one of its messages is sampled. A batch has no parent, so a ratio alone would
 // leave out the batch of almost every sampled order.
 //
-// If clients are not trusted, the parents that clients send decide nothing, with any sampler.
+// If clients are not trusted, the parents and the trace ids that clients send decide nothing, with any sampler. So a ratio then follows the
+// parent, also without parentbased_: below a request, a decision by the id would be the client's.
 func newSampler(exporting, trustClients bool) (sdktrace.Sampler, error) {
 	name := strings.ToLower(env("OTEL_TRACES_SAMPLER"))
 	root, followsParent := strings.CutPrefix(name, "parentbased_")
@@ -40,7 +41,7 @@ func newSampler(exporting, trustClients bool) (sdktrace.Sampler, error) {
 		return nil, fmt.Errorf("OTEL_TRACES_SAMPLER %q must be always_on, always_off or traceidratio, or one of these after parentbased_", name)
 	}
 	decides := sampler
-	if followsParent {
+	if followsParent || root == "traceidratio" && !trustClients {
 		decides = sdktrace.ParentBased(followsLinks{sampler})
 	}
 	if !trustClients {

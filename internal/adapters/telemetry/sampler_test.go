@@ -26,7 +26,7 @@ func TestSamplers(t *testing.T) {
 		"":                         {"", decisions{true, true, false, true}},
 		"always_on":                {"", decisions{true, true, true, true}},
 		"always_off":               {"", decisions{}},
-		"traceidratio":             {"0", decisions{}},
+		"traceidratio":             {"0", decisions{false, true, false, true}}, // clients are not trusted
 		"parentbased_always_on":    {"", decisions{true, true, false, true}},
 		"parentbased_always_off":   {"", decisions{false, true, false, true}},
 		"PARENTBASED_TRACEIDRATIO": {"0", decisions{false, true, false, true}},
@@ -120,8 +120,10 @@ func TestClientsDoNotDecideWhatIsSampled(t *testing.T) {
 			require.Equal(t, c.want, request.IsSampled())
 			require.Equal(t, lowest, request.TraceID().String(), "the trace goes on")
 			_, below := start(ctx)
+			require.Equal(t, c.want, below.IsSampled())
+			_, received := start(trace.ContextWithRemoteSpanContext(context.Background(), below))
+			require.Equal(t, c.want, received.IsSampled(), "another process goes on with the trace")
 			if strings.HasPrefix(c.sampler, "parentbased_") {
-				require.Equal(t, c.want, below.IsSampled())
 				_, stored := start(trace.ContextWithRemoteSpanContext(ctx, below.WithTraceFlags(trace.FlagsSampled)))
 				require.True(t, stored.IsSampled(), "what a message says is believed")
 			}

@@ -97,7 +97,7 @@ func (c copyHandler) Applied(_ context.Context, entry outbox.Entry) {
 // killable does not withdraw a copy's announcement, like a process that is killed.
 type killable struct{ inbox.Checkpoints }
 
-func (killable) Leave(context.Context, string, string) error { return nil }
+func (killable) RemoveCopy(context.Context, string, string) error { return nil }
 
 // slowDatabase is a database that is slow in every transaction.
 type slowDatabase struct {
