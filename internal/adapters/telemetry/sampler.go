@@ -14,7 +14,7 @@ import (
 // If the sampler is based on the parent, a batch is sampled if one of its messages is sampled. A batch has no parent, so a ratio alone would
 // leave out the batch of almost every sampled order.
 //
-// If clients are not trusted, the parents that clients send decide nothing, with any sampler.
+// If clients are not trusted, every sampler ignores the sampled flag of a parent that a client sent.
 func newSampler(exporting, trustClients bool) (sdktrace.Sampler, error) {
 	name := strings.ToLower(env("OTEL_TRACES_SAMPLER"))
 	root, followsParent := strings.CutPrefix(name, "parentbased_")
