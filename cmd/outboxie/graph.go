@@ -75,7 +75,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		fx.WithLogger(func() fxevent.Logger {
 			events := &fxevent.SlogLogger{Logger: logger}
 			events.UseLogLevel(slog.LevelDebug)
-			events.UseErrorLevel(slog.LevelDebug) // not twice: the start and the stop return their errors, and the program prints them
+			events.UseErrorLevel(slog.LevelDebug) // errors too: the program prints the errors of start and stop itself
 			return events
 		}),
 		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),

@@ -17,7 +17,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// observed returns a function that ends a registration when the graph stops, before the source of the measurements is closed.
+// observed returns a function that takes the results of a telemetry.Observe function. When the graph stops, the registration ends before the
+// source of the measurements is closed.
 func observed(lifecycle fx.Lifecycle) func(metric.Registration, error) error {
 	return func(registration metric.Registration, err error) error {
 		if err == nil {

@@ -98,7 +98,7 @@ func (p *program) planned(asJSON bool, would httpapi.SubscriberChanged) error {
 	return printJSON(p.stdout, would)
 }
 
-// verb completes cmd, a command that decides about the subscriber of --id, and returns cmd.
+// verb adds to cmd the flags --id and --json, and a RunE that calls do with the subscriber of --id. It returns cmd.
 func (p *program) verb(cmd *cobra.Command, do func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error) *cobra.Command {
 	asJSON := false
 	cmd.Args = cobra.NoArgs

@@ -110,7 +110,7 @@ func (p *playground) start(ctx context.Context, m *member, environment []string)
 	})
 }
 
-// stop stops all members, in order.
+// stop asks all started members to end, at the same time, and waits for them.
 func stop(members []*member) {
 	var started []*processes.Process
 	for _, m := range members {

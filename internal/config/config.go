@@ -31,7 +31,7 @@ type Config struct {
 	built *buildInfo // nil if code made the Config; a pointer, so printing a Config never shows the content
 }
 
-// buildInfo records from what a Builder made a Config.
+// buildInfo records the sources from which a Builder made a Config.
 type buildInfo struct {
 	origins   map[Name]origin
 	telemetry []Setting // OTEL_*, which the OpenTelemetry SDK reads by itself

@@ -170,7 +170,7 @@ const (
 	acceptedNats = "a URL such as nats://127.0.0.1:4222 (or tls, ws, wss), or several of them separated by commas"
 )
 
-// wrongValues has wrong values, and the problem that each of them is.
+// wrongValues has wrong values, each with the text of its problem.
 var wrongValues = []struct{ variable, problem string }{
 	{"DATABASE_URL=mysql://me:s3cret@h/db", "DATABASE_URL is (hidden); it must be " + acceptedDatabase},
 	{"DATABASE_URL=postgres://", "DATABASE_URL is (hidden); it must be " + acceptedDatabase},

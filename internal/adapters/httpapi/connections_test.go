@@ -92,7 +92,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	}
 }
 
-// TestLongBodiesTakeTurns checks that the server reads short bodies, however many long bodies never end.
+// TestLongBodiesTakeTurns checks that the server still reads short bodies while many long bodies never end.
 func TestLongBodiesTakeTurns(t *testing.T) {
 	s := start(t)
 	const fine = `{"customer_id":"` + customer + `","amount":1}`

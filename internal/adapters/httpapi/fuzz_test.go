@@ -131,8 +131,8 @@ func addOrders(f *testing.F) {
 	}
 }
 
-// FuzzPlaceOrder checks the answer to any body that is posted as an order. It is either 201, and the order and the key are the requested
-// ones, or 400 with a problem, and no order was placed. Both answers follow the contract.
+// FuzzPlaceOrder checks the answer to any body that is posted as an order. If the answer is 201, the order and the key are the requested
+// ones. Otherwise the answer is 400 with a problem, and no order was placed. Both answers follow the contract.
 func FuzzPlaceOrder(f *testing.F) {
 	addOrders(f)
 	store := &shop{}

@@ -75,7 +75,7 @@ func (r *refusals) count(ctx context.Context, kind refusal, by int64) {
 	r.counter.Add(ctx, by, metric.WithAttributeSet(attribute.NewSet(attribute.String("outboxie.refusal", string(kind)))))
 }
 
-// note counts a request, and logs who sent it. It does not log the token.
+// note counts a refused request. If a log line is due, note logs who sent the request, but not the token.
 func (r *refusals) note(c *gin.Context, kind refusal) {
 	ctx := c.Request.Context()
 	r.count(ctx, kind, 1)

@@ -36,7 +36,7 @@ func TestCutKeepsWholeCharacters(t *testing.T) {
 	}
 }
 
-// lines makes refusals of a kind. It returns, for each, how many refusals its log line counts as not logged, or -1 if there is no line.
+// lines makes refusals of a kind. For each refusal, it returns the number of suppressed refusals in the log line, or -1 if there is no line.
 func lines(r *refusals, kind refusal, count int) []int {
 	told := make([]int, count)
 	for i := range told {

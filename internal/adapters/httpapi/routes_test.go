@@ -13,8 +13,9 @@ import (
 	"github.com/assylzhan-a/outboxie/test/contract"
 )
 
-// TestRoutesAreThoseOfTheContract checks that each listener has a route for every operation of the contract, and no other route. The metrics
-// and the profiles have formats of their own: the contract does not have the first, and describes the second with other paths than the router.
+// TestRoutesAreThoseOfTheContract checks that each listener has a route for every operation of the contract, and no other route. The
+// contract does not have /metrics, so the test adds it. The contract and the router have different paths for the profiles, so the test leaves
+// the profiles out.
 func TestRoutesAreThoseOfTheContract(t *testing.T) {
 	operations, err := contract.Operations()
 	require.NoError(t, err)

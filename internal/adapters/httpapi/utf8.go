@@ -52,8 +52,8 @@ func escapedUnit(text []byte) rune {
 }
 
 // withValidUTF8 replaces bytes that are not UTF-8 in a request's path, host and headers. Spans contain these texts, and the exporter drops
-// a whole batch of spans if one text is not UTF-8. No valid request changes: no route has such a path, and the server reads only ASCII
-// headers.
+// a whole batch of spans if one text is not UTF-8. A valid request has no such bytes: no route accepts them in its path, and the server
+// reads only ASCII headers.
 func withValidUTF8(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path, r.Host = validUTF8(r.URL.Path), validUTF8(r.Host)

@@ -23,8 +23,8 @@ const (
 	notUTF8  = "the body is not UTF-8: its byte "
 )
 
-// TestWhatIsNoTextIsRefused checks that the server refuses bodies that are not text. A decoder would read different ones of them as the
-// same.
+// TestWhatIsNoTextIsRefused checks that the server refuses bodies that are not text. A decoder would not see the difference between some
+// of these bodies.
 func TestWhatIsNoTextIsRefused(t *testing.T) {
 	s := start(t)
 	s.place("1")

@@ -42,7 +42,7 @@ type Client struct {
 func New(base string) (*Client, error) {
 	parsed, err := url.Parse(base)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "jaeger_address", "the address of Jaeger is not a URL") // err repeats the secrets
+		return nil, fault.New(fault.Invalid, "jaeger_address", "the address of Jaeger is not a URL") // err repeats the address, with its secrets
 	}
 	return &Client{base: parsed, http: &http.Client{Timeout: timeout}}, nil
 }

@@ -106,8 +106,8 @@ func (l *Log) inHole(hole inbox.Hole, handled func(id string) bool) (entries []o
 	for _, purged := range l.purged {
 		known[purged.Position] = handled(purged.ID)
 	}
-	// last becomes the last position that is not in PositionsAfter. A lower position in PositionsAfter is that of a duplicate, so the hole had
-	// the event too.
+	// last becomes the last position of an event that only the hole can have had. If a lower position is in PositionsAfter, the message after
+	// the hole is a duplicate, so the hole had that event too.
 	last := hole.EndsBefore - 1
 	for last > hole.After && !l.missing(hole, last) {
 		last--

@@ -97,8 +97,8 @@ func (i *Inbox) shown(key letterKey) inbox.Letter {
 	return shown
 }
 
-// promoteHead makes the first pending letter of an aggregate due now if it was due earlier. It is called when the letter before it has
-// ended.
+// promoteHead makes the first pending letter of an aggregate due now, if the letter was due earlier. Callers use promoteHead after the
+// letter in front has ended.
 func (i *Inbox) promoteHead(subscriber string, aggregate outbox.Key) {
 	key, found := i.head(subscriber, aggregate)
 	if next := i.letters[key]; found && next.tried() && next.due.Before(time.Now()) {

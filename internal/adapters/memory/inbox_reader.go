@@ -11,8 +11,8 @@ import (
 
 // Reader reads a Stream for one copy of a subscriber.
 type Reader struct {
-	// Behind returns how many of the last messages are not known to the server that answers a Read. BehindState returns the same for State:
-	// a former leader may answer it. nil: the server knows all messages.
+	// Behind returns how many of the last messages the server that answers a Read does not know. BehindState returns the same for State, which
+	// another server may answer. nil: the server knows all messages.
 	Behind, BehindState func() uint64
 
 	stream     *Stream

@@ -17,7 +17,7 @@ type knownCursor struct {
 	position   outbox.Position
 	created    string
 	sequence   uint64
-	recordedTo time.Time // epoch: before everything
+	recordedTo time.Time // when the latest row up to position was recorded; epoch: there is none
 }
 
 var epoch = time.Unix(0, 0).UTC()

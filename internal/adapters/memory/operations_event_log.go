@@ -11,7 +11,7 @@ import (
 
 var _ operations.EventLog = (*CursorStore)(nil)
 
-// List leaves out all later payloads after the first payload for which the list has no room.
+// List leaves out a payload for which the list has no room, and then all later payloads.
 func (s *CursorStore) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
 	cursor, err := s.Load(ctx)
 	if err != nil {

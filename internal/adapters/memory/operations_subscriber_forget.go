@@ -118,7 +118,7 @@ func (i *Inbox) erasable(name string) (keys []any) {
 	return keys
 }
 
-// RemoveTombstone removes the tombstone.
+// RemoveTombstone locks only the subscriber's row.
 func (o *Operator) RemoveTombstone(ctx context.Context, name string) error {
 	i := o.inbox
 	s, err := i.open(ctx)

@@ -77,7 +77,7 @@ type OrderReader struct{ from *UnitOfWork }
 
 var _ orders.OrderReader = OrderReader{}
 
-// NewOrderReader returns a reader of the orders that transactions of from have committed.
+// NewOrderReader returns a reader of the committed orders of a UnitOfWork.
 func NewOrderReader(from *UnitOfWork) OrderReader { return OrderReader{from} }
 
 // Get fails while the database is disconnected.

@@ -310,7 +310,7 @@ func TestNotifier(t *testing.T) {
 	relaytest.TestNotifier(t, func(*testing.T) relaytest.NotifierHarness { return lonely{newEngine(), memory.NewNotifier()} })
 }
 
-// lonely is the only instance, so that no line between notifiers can be cut.
+// lonely has only one instance, so there is no connection between notifiers that a test can cut.
 type lonely struct {
 	*engine
 	bell *memory.Notifier

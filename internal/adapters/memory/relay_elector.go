@@ -92,7 +92,7 @@ func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error
 	return e.term(asked), nil
 }
 
-// Resign changes nothing if token is not the present token of the lease.
+// Resign changes nothing if term does not have the present token of the lease.
 func (e *Elector) Resign(ctx context.Context, term relay.Term) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -23,7 +23,7 @@ var (
 	_ operations.ParkingAdmin = (*Parking)(nil)
 )
 
-// NewParking returns the parking lot of the log of cursors.
+// NewParking returns the parking lot of the log that cursors uses.
 func NewParking(cursors *CursorStore) *Parking { return &Parking{cursors: cursors, log: cursors.log} }
 
 // lot holds the parked events of a Log, by position.

@@ -52,7 +52,7 @@ var (
 // prefix is the beginning of every subject of the stream.
 const prefix = "orders."
 
-// NewStream returns a broker without the stream; Open creates it. It takes payloads up to 1 MiB under orders.
+// NewStream returns a broker without the stream; Open creates it. It takes payloads up to 1 MiB, under subjects that begin with prefix.
 func NewStream() *Stream {
 	return &Stream{maxPayload: 1 << 20, legacyConsumers: make(map[string]inbox.LegacyConsumer)}
 }
@@ -74,7 +74,7 @@ func (s *Stream) announce() {
 	}
 }
 
-// store appends a message. No two messages are ever stored at the same time, also in fake time, which may stand still.
+// store appends a message. Its time is later than the time of every earlier message, even if the clock of a test stands still.
 func (s *Stream) store(message streamed) {
 	message.at = time.Now()
 	if !message.at.After(s.storedAt) {

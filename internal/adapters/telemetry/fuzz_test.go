@@ -29,8 +29,8 @@ func parentOf(text string) (traceID, spanID string, sampled bool) {
 	return parts[2], parts[3], strings.ContainsAny(parts[4][1:], "13579bdf")
 }
 
-// FuzzCreationContext checks that any headers name the span that W3C defines, or none. If the headers name none, the context decides about
-// the parent. The shortcut isSampled gives the same result.
+// FuzzCreationContext checks that the program reads any headers as W3C defines: they name one span, or none. If they name none, the parent of a
+// new span is the span of the context. The shortcut isSampled gives the same result.
 func FuzzCreationContext(f *testing.F) {
 	const traceID, spanID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	for _, parent := range []string{

@@ -14,7 +14,7 @@ import (
 type database struct {
 	results map[string]inbox.Result // by event id; the handler does not get these events
 	letters []inbox.Event           // the letters that are due
-	err     error                   // the error of the commit; without any handled event, the result of the call
+	err     error                   // returned at the end of each call, as the error of the commit
 	in      context.Context         // the context of the last call
 	handler inbox.Handler           // the handler of the last call
 }

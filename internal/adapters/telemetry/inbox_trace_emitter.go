@@ -14,8 +14,8 @@ import (
 // caused the message. The event's id is the span's messaging.message.conversation_id. The message's headers store the span's context, so
 // later spans of the message belong to the same trace.
 //
-// If the event is sampled, the parent is the span in which the event is handled. If it is not sampled, its trace goes on without spans. The
-// span of a batch is never the parent, because the batch has a trace of its own.
+// If the event is sampled, the parent is the span in which the event is handled. If the event is not sampled, the message still
+// belongs to the event's trace, but no span is recorded. The span of a batch is never the parent, because the batch has a trace of its own.
 func TraceEmitter(tp trace.TracerProvider, next inbox.Emitter) inbox.Emitter {
 	return &emitter{tracer: tracer(tp), next: next}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TraceHandler returns next with the creation context of each event in the context of Applied. So the log lines of next have the trace of
-// the order, sampled or not. Handle is unchanged: TraceInbox makes its spans.
+// TraceHandler returns next with another context for Applied: the context has the span that created the event. So the log lines of
+// Applied have the trace of the order, sampled or not. Handle is unchanged: TraceInbox makes its spans.
 func TraceHandler(next inbox.Handler) inbox.Handler { return tracedHandler{next} }
 
 type tracedHandler struct{ inbox.Handler }

@@ -60,7 +60,7 @@ func TraceRelay(tp trace.TracerProvider, relay string, next RelayPorts) RelayPor
 	}
 }
 
-// addFailure adds an error as an incident. It leaves out errors on which the engine acts, and the end of the call's own context.
+// addFailure adds an error as an incident. It leaves out the kinds of errors that the relay handles itself, and errors after the end of ctx.
 func (h *incidents) addFailure(ctx context.Context, what string, err error, since time.Time) {
 	if err == nil || ctx.Err() != nil {
 		return

@@ -19,7 +19,7 @@ const (
 // incidents keeps the latest incidents that delayed this instance's relay, or ended a delay. Each message that waited during an incident
 // gets it as an event of its span. An incident concerns all messages, because the relay publishes one batch after the other.
 type incidents struct {
-	recording sync.WaitGroup // records the spans of the last long batch; ends before later spans are recorded
+	recording sync.WaitGroup // the goroutine that records the spans of the last long batch; the next batch waits for it
 	mu        sync.Mutex
 	list      incidentList
 }

@@ -254,8 +254,8 @@ func TestLeadershipIsTraced(t *testing.T) {
 	require.Equal(t, "resigned", attributeOf(lost[1], "outboxie.detail"))
 }
 
-// TestHaltsAreTraced checks that a halt and its end make one trace each, however often the relay looks, and whoever reports or
-// ends the halt. Events that wait during the halt show both as incidents.
+// TestHaltsAreTraced checks that a halt and its end make one trace each, however often the relay looks. The relay may report the halt or find
+// it in the cursor, and the relay or an operator may end it. Events that wait during the halt show both as incidents.
 func TestHaltsAreTraced(t *testing.T) {
 	halt := relay.NewHalt(relay.HaltTailGone, "the message at sequence 8 is gone")
 	for name, c := range map[string]struct {

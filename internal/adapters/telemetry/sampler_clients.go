@@ -25,8 +25,9 @@ func (p fromClients) Extract(ctx context.Context, carrier propagation.TextMapCar
 	return ctx
 }
 
-// forClients decides about a span whose parent was sent by a client as if the span had no parent. A ratio uses a random id, which the
-// client does not choose. The spans below, and the messages made there, follow that decision as usual.
+// forClients ignores the parent of a span if a client sent the parent: it decides as for a span without a parent. A ratio uses a random id,
+// which the client does not choose. With a sampler that is based on the parent, the spans below and the messages made there follow that
+// decision.
 type forClients struct {
 	sdktrace.Sampler                  // for all other spans
 	root             sdktrace.Sampler // for spans without a parent

@@ -88,8 +88,8 @@ func TestRatio(t *testing.T) {
 }
 
 // TestClientsDoNotDecideWhatIsSampled checks that a client's trace is continued, but that its flag and its id do not decide
-// about sampling, unless clients are trusted. Children of the request follow the decision. A stored parent still decides for
-// its children.
+// about sampling, unless clients are trusted. With a sampler that is based on the parent, children of the request follow the decision, and a
+// stored parent still decides for its children.
 func TestClientsDoNotDecideWhatIsSampled(t *testing.T) {
 	const lowest = "00000000000000010000000000000000" // an id that every ratio above 0 would sample
 	for name, c := range map[string]struct {

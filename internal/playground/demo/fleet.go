@@ -18,7 +18,7 @@ var (
 type Fleet interface {
 	// String describes how the members run, for example as processes.
 	String() string
-	// Steps bring the fleet up from nothing, in this order, after removing what an earlier demo left behind.
+	// Steps returns the steps that start the fleet, in order. The first step removes what an earlier demo left behind.
 	Steps() []Step
 	// Stop ends and removes the whole fleet, however many steps were run. It may be called again.
 	Stop(ctx context.Context) error

@@ -68,7 +68,7 @@ func (s *scenario) placeFirst(ctx context.Context, _ Note) (string, error) {
 	return fmt.Sprintf("POST %s/orders: 201 Created\norder %s", s.fleet.API(Instances[0]), s.first.ID), nil
 }
 
-// logged is the line that each subscriber logs.
+// logged is the message that a subscriber logs for a new order.
 const logged = "Received order created event"
 
 func (s *scenario) receivedByAll(order *placed) func(context.Context, Note) (string, error) {

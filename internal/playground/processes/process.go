@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// stopTimeout is the time that processes have to end in order.
+// stopTimeout is how long Stop waits for processes to end before it kills them.
 const stopTimeout = 10 * time.Second
 
 // Process is a child process.
@@ -53,7 +53,7 @@ func Start(options Options) (*Process, error) {
 	if options.Out != nil {
 		p.cmd.Stdout, p.cmd.Stderr = options.Out, options.Out
 	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // only this process gets Ctrl-C, and ends the others in order
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches only this process, which then stops its children
 	if p.tie, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
