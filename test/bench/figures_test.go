@@ -48,7 +48,7 @@ type scale struct {
 	rounds      int           // of each comparison
 	slowEvents  int           // in the stream when slow handlers are measured
 	tracedTurns int           // in each round, with tracing and without
-	complete    bool          // every figure is judged; otherwise only those that need a few seconds
+	complete    bool          // every figure is judged; otherwise all except the 99th percentiles
 }
 
 // TestFigures checks that the figures of one run reach their goals. It measures each figure against a floor of the same run.
