@@ -21,8 +21,8 @@ const (
 	busy           = 3
 )
 
-// TestKilledLeaders kills the leader twenty times under load. It checks that another instance takes over without waiting for the lease, which
-// lasts ten seconds. The broker reports that the leader is gone.
+// TestKilledLeaders checks that another instance takes over without waiting for the lease when the leader is killed, twenty times under load.
+// The lease lasts ten seconds. The broker reports that the leader is gone.
 func TestKilledLeaders(t *testing.T) {
 	f := startFleet(t, "OUTBOX_LEASE_TTL=10s")
 	f.instances["app4"] = infra.Serve(t, "app4", f.environment) // so that one follower has always been connected for a while

@@ -92,7 +92,8 @@ func (s *subscription) awaitPublished(messages int) {
 
 const applied = "SELECT count(*) FROM inbox WHERE subscriber = 'emails' AND applied_at IS NOT NULL"
 
-// requireEffects waits until every event except the discarded ones took effect. It requires that each took effect once, in the order of versions.
+// requireEffects waits until every event except the discarded ones took effect. It requires that each took effect once, in the order of
+// versions.
 func (s *subscription) requireEffects() {
 	s.t.Helper()
 	const discarded = "SELECT 1 FROM dead_letters AS d WHERE d.state = 'discarded' AND d.event_id = o.event_id::text"
