@@ -83,7 +83,7 @@ var plants = []struct {
 	{rule: testsStayTests, folder: "internal/adapters/codec", source: module + "outboxietest/relaytest"},
 	{rule: fxStaysInModules, folder: "internal/adapters/memory", source: "go.uber.org/fx"},
 	{rule: fxStaysInModules, folder: "internal/domain/fault", source: "go.uber.org/fx"},
-	// One is found through an indirect import, and the other in a file for another platform.
+	// The first import is reached only indirectly. The second is in a file for another platform.
 	{
 		rule: noTechnologyInside, folder: "internal/domain/outbox", source: "database/sql",
 		caught: violation{importer: "internal/app/relaying", imported: "database/sql"},

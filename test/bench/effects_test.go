@@ -18,8 +18,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// compareEffects compares lone events with the floor of effects. Each goal is the rounded-up time of a subscriber with one event a transaction,
-// so that a slower subscriber is noticed.
+// compareEffects compares lone events with the floor of effects. Each goal is the ratio, rounded up, of a subscriber that applies one event in
+// each transaction. So a slower subscriber is noticed.
 func compareEffects(instances string, took latencies) (p50, p99 figure) {
 	const floor = "a synchronous publish, a delivery and one transaction"
 	name := "commit until a subscriber's effect, lone event, API and relay in " + instances

@@ -1,5 +1,5 @@
-// Package bench measures what the engine costs, against a floor in the same run: what the client libraries, or pgbench, do without the engine on
-// the same servers, which write durably (Postgres with fsync, NATS with sync_interval always).
+// Package bench measures what the engine costs. It compares each figure with a floor of the same run: the client libraries or pgbench do the
+// same work without the engine, on the same servers. The servers write durably: Postgres with fsync, NATS with sync_interval always.
 //
 // `make bench` prints the table. Without -full the same code runs for some seconds, as a test that the figures can still be taken; `make
 // bench-short` has the machine for itself, and also fails if a figure does not reach half of its goal.
@@ -41,14 +41,14 @@ type scale struct {
 	effects     int           // of a backlog in the stream, which a subscriber applies in each round
 	singly      int           // effects of a slow handler, one at a time
 	slow        time.Duration // how long copies with a slow handler are watched
-	settle      time.Duration // from when late copies have their shares until all are watched
+	settle      time.Duration // the pause after late copies have their shares, before all copies are watched
 	flood       time.Duration // of 32 clients, while a subscriber applies what they post
 	memory      int           // events that are drained while the heap is watched
 	idle        time.Duration // how long an idle leader is watched
 	rounds      int           // of each comparison
 	slowEvents  int           // in the stream when slow handlers are measured
 	tracedTurns int           // in each round, with tracing and without
-	complete    bool          // every figure is judged; otherwise only those that need a few seconds
+	complete    bool          // every figure is judged; otherwise all except the 99th percentiles
 }
 
 // TestFigures checks that the figures of one run reach their goals. It measures each figure against a floor of the same run.

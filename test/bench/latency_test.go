@@ -24,9 +24,9 @@ import (
 
 const interval = 10 * time.Millisecond // between two orders
 
-// measureLatency makes two comparisons. It compares the time of an event from its commit to a plain consumer of the stream with the time of a
-// message from a synchronous publish to a plain consumer. And it compares the time of a lone event until a subscriber has committed its effect
-// with the time of such a publish and one plain transaction.
+// measureLatency makes two comparisons. The first measures how long an event takes from its commit to a plain consumer of the stream. Its floor
+// is the way of a message from a synchronous publish to a plain consumer. The second measures how long a lone event takes until a subscriber has
+// committed its effect. Its floor is such a publish, with its delivery, and one plain transaction.
 func measureLatency(t *testing.T, size scale) []figure {
 	var figures []figure
 	for _, instances := range []struct {
@@ -39,7 +39,7 @@ func measureLatency(t *testing.T, size scale) []figure {
 		p50 := compare(name+", p50", took.delivered, floor, took.floor, 0.50, 2)
 		p99 := compare(name+", p99", took.delivered, floor, took.floor, 0.99, 3)
 		effect50, effect99 := compareEffects(instances.name, took)
-		if !size.complete { // of a few orders, the slowest is an accident
+		if !size.complete { // with few orders, the slowest one depends on chance
 			p99.goal, effect99.goal = 0, 0
 		}
 		figures = append(figures, p50, p99, effect50, effect99)
@@ -187,7 +187,7 @@ type committedOrder struct {
 	at    time.Time
 }
 
-// committedOrders returns all orders, in order of their events' positions. It requires that there are exactly orders of them.
+// committedOrders returns all orders, in order of their events' positions. It requires that their number is orders.
 func committedOrders(t *testing.T, collector *infra.OTLP, database string, orders int) []committedOrder {
 	t.Helper()
 	committed := commits(t, collector, orders)

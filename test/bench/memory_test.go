@@ -38,7 +38,7 @@ func measureMemory(t *testing.T, size scale) []figure {
 	return heapFigures(t, fmt.Sprintf("heap of a relay that drains %d events", size.memory), instance)
 }
 
-// heapFigures returns how large the heap of a process was that ran with GODEBUG=gctrace=1, and whether it grew.
+// heapFigures returns how large the heap of a process was, and whether it grew. The process ran with GODEBUG=gctrace=1.
 func heapFigures(t *testing.T, name string, process *infra.Process) []figure {
 	t.Helper()
 	var heap []float64

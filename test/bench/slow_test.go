@@ -23,8 +23,8 @@ const (
 )
 
 // measureSlow lets one copy apply events whose handler is slow, adds two more copies, and measures how soon they have their shares. A while
-// later, when their connections have been used, it measures what all three apply. The stream has more events than that. Before and afterwards,
-// it applies the same effects one at a time, as the floor.
+// later, when their connections have been used, it measures what all three apply. The stream must have more events than the copies apply.
+// Before and afterwards, measureSlow applies the same effects one at a time, as the floor.
 func measureSlow(t *testing.T, size scale, db *sql.DB, database, broker string, connection *pgx.Conn) []figure {
 	t.Helper()
 	reset(t, db)

@@ -52,8 +52,9 @@ func (in *injector) rollBackVersion(t *testing.T) (end func()) {
 	}
 }
 
-// changes are changes of the stream's settings. The relay corrects some of them itself, and halts for the others until they are repaired. A
-// subject transform is not among them: an operator would have to publish again what was stored elsewhere before the relay noticed.
+// changes are changes of the stream's settings. The relay corrects some of them itself, and halts for the others until they are repaired. There
+// is no subject transform in the list. It stores events under other subjects until the relay notices, and an operator would have to publish
+// these events again.
 var changes = []struct {
 	name   string
 	change func(c *jetstream.StreamConfig)

@@ -50,7 +50,7 @@ const (
 // servers fail. The same seed gives the same schedule of faults; how processes react is not deterministic.
 func TestChaos(t *testing.T) {
 	if *seed == 0 {
-		*seed = rand.Uint64() >> 12 // short enough to be passed on
+		*seed = rand.Uint64() >> 12 // fewer digits are easier to type
 	}
 	t.Logf("seed %d: repeat its schedule with make chaos SEED=%d", *seed, *seed)
 	h := newHarness(t)

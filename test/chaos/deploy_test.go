@@ -69,9 +69,9 @@ func (h *harness) buildOldProgram(t *testing.T) {
 }
 
 // deploy runs some copies of a subscriber with the old program beside new ones, and brings the new program back in the end. The first time all
-// copies are old, so they become new ones first. As long as every event of the subscriber has had a handler, all of its copies go back.
+// copies are old, so they become new ones first. If no event of the subscriber has ever lacked a handler, all copies go back to the old program.
 func (in *injector) deploy(f fault) func() {
-	g, first := in.groups[f.number%2], !in.deployed.Load() // the third one has another handler
+	g, first := in.groups[f.number%2], !in.deployed.Load() // the third subscriber has another handler
 	back := 1 + int(f.number>>8%uint64(len(g.copies)))
 	if first {
 		g = in.groups[1]

@@ -125,8 +125,8 @@ func (in *injector) natsFault(t *testing.T, f fault) func() {
 	}
 }
 
-// networkFault disturbs one process's connections to Postgres, to NATS, or, half of the time, to both. Mostly, held-back bytes are delivered
-// in the end: so a leader that was cut off writes after its successor took over.
+// networkFault disturbs one process's connections to Postgres, to NATS, or, half of the time, to both. Three times in four, the held-back bytes
+// are delivered in the end. Then a leader that was cut off writes after its successor took over.
 func (in *injector) networkFault(f fault) func() {
 	among := in.serving
 	if f.number%4 == 0 {

@@ -44,8 +44,9 @@ func groups() []*group {
 	}
 }
 
-// harness is everything that runs: a Postgres, a NATS, three instances, and three subscribers in two or three copies each, one of which calls
-// the receiver. Each process reaches the servers through proxies of its own. The injector and the checker reach them directly.
+// harness is everything that runs: a Postgres, a NATS, three instances, and three subscribers in two or three copies each. One of the
+// subscribers calls the receiver. Each process reaches the servers through proxies of its own. The injector and the checker use connections that
+// no network fault disturbs.
 type harness struct {
 	problems
 
@@ -234,8 +235,8 @@ func (h *harness) stop() {
 	}
 }
 
-// forbiddenLines and crashLines are texts that no process may log: the former are of the program, the latter of Go's runtime. repairable are the
-// reasons for which the relay may halt, because an operator repairs them.
+// forbiddenLines and crashLines are texts that no process may log. The program logs forbiddenLines, and Go's runtime prints crashLines.
+// repairable are the reasons for which the relay may halt, because an operator repairs them.
 var (
 	forbiddenLines = []string{"relay halted", "messages are lost", "whose events are unknown"}
 	crashLines     = []string{"panic: ", "WARNING: DATA RACE"}

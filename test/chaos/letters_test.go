@@ -66,7 +66,7 @@ func (in *injector) decideLetters(f fault) func() {
 	g := in.groupOf(f)
 	id := g.id
 	in.note("%s: %s", f.kind, id)
-	if f.number>>8%2 == 0 || g.external { // its calls need no readable body
+	if f.number>>8%2 == 0 || g.external { // a call succeeds without a readable body, so nothing must be discarded
 		in.command("subscriber", "retry", "--id", id, "--all")
 		return func() {}
 	}

@@ -105,8 +105,8 @@ func (in *injector) limitStream(t *testing.T, f fault) func() {
 }
 
 // awaitSound waits until no damage is being repaired and a subscriber has seen almost all of the stream. It returns with in.repairing locked, so
-// that no damage begins. If the stream loses its end and the subscriber has not noticed this yet, it cannot know which messages a limit removes
-// there.
+// that no damage begins. A damage can remove the stream's last messages. Until the subscriber notices this, the subscriber cannot know which
+// messages a limit removes there.
 func (in *injector) awaitSound(f fault) (*group, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout/2)
 	defer cancel()

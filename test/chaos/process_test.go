@@ -99,7 +99,7 @@ func (m *member) signal(signal syscall.Signal, end bool) {
 		return // it never ran
 	}
 	m.asked = m.asked || end
-	_ = m.cmd.Process.Signal(signal) // a process that is gone was reported
+	_ = m.cmd.Process.Signal(signal) // if the process has ended by itself, start has reported that
 }
 
 // kill ends it with SIGKILL, if it runs.

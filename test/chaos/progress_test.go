@@ -41,8 +41,9 @@ type watch struct {
 	tooFarBehind  atomic.Bool
 }
 
-// maxLag is how many events a subscriber may be behind before the writers wait for it. Writers are faster than subscribers on a busy machine,
-// and catching up would measure only that. maxLagCalling is for external effects, which need a transaction for each event.
+// maxLag is how many events a subscriber may be behind before the writers wait for it. On a busy machine, writers are faster than subscribers.
+// Without this limit, the time to catch up would measure only that difference. maxLagCalling is for external effects, which need a transaction
+// for each event.
 const (
 	maxLag        = 1000
 	maxLagCalling = 300
@@ -150,8 +151,8 @@ func longest(gaps []gap, spans []span) map[kind]map[string]time.Duration {
 	return found
 }
 
-// blamed returns the kinds of faults that cover most of the gap, each counted until a lease's time to live after its end. If none does, it
-// returns the last one that ended shortly before.
+// blamed returns the kinds of faults that cover most of the gap. Each fault counts until a lease's time to live after its end. If no fault
+// overlaps the gap, blamed returns the last kind that ended shortly before.
 func blamed(g gap, spans []span) []kind {
 	const alike = 0.8 // a kind with this part of the greatest share is blamed, too
 	shares := make(map[kind]time.Duration)
@@ -205,7 +206,7 @@ func TestFaultsExplainPauses(t *testing.T) {
 		{kind: natsRolledBack, from: at(9.9), to: at(12)}, // these two were at once
 		{kind: instanceKilled, from: at(9.95), to: at(11.5)},
 		{kind: networkCut, from: at(15), to: at(16)},    // began in the middle of a gap, and has most of it
-		{kind: networkSlow, from: at(19), to: at(19.5)}, // was over soon, and is still felt in the next
+		{kind: networkSlow, from: at(19), to: at(19.5)}, // ended in one gap, and also explains the next gap
 		{kind: postgresKilled, from: at(45), to: at(46)},
 	}
 	seconds := func(s float64) map[string]time.Duration {

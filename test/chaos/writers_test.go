@@ -40,7 +40,7 @@ type writer struct {
 	waited   int // orders that were not placed because of wait
 }
 
-// answer holds the fields that are read of an answer's body.
+// answer holds the fields of an answer's body that the test reads.
 type answer struct {
 	ID      string `json:"id"`
 	Status  string `json:"status"`

@@ -73,7 +73,7 @@ func leader(t *testing.T) (name string) {
 // restart keeps the data.
 func TestCompose(t *testing.T) {
 	needEngine(t)
-	succeed(t, "docker", "compose", "--file", "docker/compose.yaml", "config", "--quiet") // it can stand alone
+	succeed(t, "docker", "compose", "--file", "docker/compose.yaml", "config", "--quiet") // this file is valid alone
 	up := []string{"docker", "compose", "up", "--detach", "--wait"}
 	succeed(t, up...)
 	succeed(t, up...)

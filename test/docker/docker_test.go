@@ -1,4 +1,4 @@
-// Package docker_test runs what docker/ holds the way people do: the commands of docs/manual-test.md, `docker compose` and `make`.
+// Package docker_test uses the files in docker/ as people do: with the commands of docs/manual-test.md, `docker compose` and `make`.
 //
 // With the flag -docker, which `make test-docker` sets, the tests use a Docker engine, in a separate project, but on the ports that
 // docs/manual-test.md names. Without the flag, only the tests that need no engine run.
@@ -78,7 +78,7 @@ func succeed(t *testing.T, args ...string) string {
 	return said
 }
 
-// foreground is a command like `make run-distributed`, until it is interrupted.
+// foreground is a command that runs until it is interrupted, such as `make run-distributed`.
 type foreground struct {
 	*infra.Process
 	t   *testing.T

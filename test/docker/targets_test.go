@@ -110,7 +110,7 @@ func TestClean(t *testing.T) {
 	require.FileExists(t, filepath.Join(data, "nats", "lock"))
 	require.Zero(t, running.Stop(syscall.SIGTERM))
 
-	// One of the two servers is enough: the other one may be elsewhere.
+	// One of the two servers is enough for the refusal. Here only NATS runs, because DATABASE_URL names another Postgres.
 	only := infra.LaunchPlayground(t, []string{"DATABASE_URL=postgres://127.0.0.1:1/x"}, "run", "--data-dir", data)
 	only.Says("cannot be used yet")
 	said, code = clean()
@@ -118,7 +118,7 @@ func TestClean(t *testing.T) {
 	require.Contains(t, said, "The data in .outboxie/nats is in use by process ")
 	require.Zero(t, only.Stop(syscall.SIGTERM))
 
-	postgres, err := filepath.EvalSymlinks(filepath.Join(data, "postgres")) // elsewhere, for root
+	postgres, err := filepath.EvalSymlinks(filepath.Join(data, "postgres")) // if root runs the test, the folder is a link
 	require.NoError(t, err)
 	for range 2 {
 		_, code = clean()

@@ -136,7 +136,7 @@ func TestAlertsAreTested(t *testing.T) {
 	}
 	provoked := []string{
 		"OutboxieInstanceHalted", // by TestMisdirectedInstance, without a Prometheus
-		"OutboxieMessagesMissed", // by TestStreamRemovesWhatWasNotRead, because it ends an hour later
+		"OutboxieMessagesMissed", // by TestStreamRemovesWhatWasNotRead, because the alert ends only after an hour
 	}
 	for _, incident := range incidents {
 		provoked = append(provoked, incident.alerts...)

@@ -96,7 +96,7 @@ func TestDashboard(t *testing.T) {
 	placeMany(t, w.api, 1)
 	w.waitForSample(w.emails, 1, "outboxie_subscriber_latency_seconds_count", emails)
 	eventually(t, func() bool { return measured(t, prometheus) }, "nothing is measured")
-	// Failures of the broker and of a subscriber, and what is redriven, so that their panels are not empty.
+	// One event is too large for the broker, and one fails in the subscriber. Without them, some panels are empty.
 	w.recordTooLarge()
 	w.recordPoison()
 	w.waitForSample(w.leader, 2, "outboxie_parking_events")

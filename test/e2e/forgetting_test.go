@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestForgetting checks that a subscriber forgets an event only when neither the log nor the stream has it. The broker's store is lost
-// after the age at which an event may be forgotten; the log still publishes it again.
+// TestForgetting checks that a subscriber forgets an event only when neither the log nor the stream has it. The broker's store is lost when the
+// event is old enough to be forgotten. Then the log publishes the event again.
 func TestForgetting(t *testing.T) {
 	s := newSubscription(t, "OUTBOX_RETENTION=1m", "STREAM_MAX_AGE=1m", "INBOX_RETENTION=121s", "OUTBOX_LEASE_TTL=1s")
 	first := s.startCopy("first")

@@ -175,8 +175,8 @@ func (f *fleet) watch() {
 	require.NoError(f.t, err)
 }
 
-// pause is the time without delivery after something happened to the leader: from the last event before another instance
-// led to the first one after that.
+// pause is the time without delivery after something happened to the leader. It lasts from the last event before another instance got the lease
+// (last) to the first event after that (next).
 type pause struct{ happened, last, next time.Time }
 
 // length returns the pause that a subscriber sees: from the last event that was stored to the next one.

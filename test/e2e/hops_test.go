@@ -63,7 +63,8 @@ const (
 
 // TestTwoHops checks that a chain of two subscribers keeps its promises while both are killed with kill -9. The first one emits fulfillment
 // events for paid and cancelled orders. The second one posts all events to a webhook. Each event is emitted once, stands in the stream in the
-// order of its aggregate, takes effect once for the second subscriber, and is called for in order. Repeated calls have the same key.
+// order of its aggregate, and takes effect once for the second subscriber. The webhook gets the events of an aggregate in order. Repeated calls
+// have the same key.
 func TestTwoHops(t *testing.T) {
 	hook := receive(t)
 	hook.behave(func(*http.Request, posted) int {

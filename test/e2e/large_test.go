@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// tooLarge are payloads, as SQL, that no program of ordinary size should read. The second does not compress.
+// tooLarge are payloads, as SQL, that are so large that the program must not read them into memory. The second does not compress.
 var tooLarge = []struct{ payload, reason string }{
 	{"to_json(repeat('x', 24 << 20))", "its payload takes "},
 	{"(SELECT to_json(string_agg(md5(n::text), '')) FROM generate_series(1, 1 << 19) AS n)", "its payload takes 16777218 bytes, and the broker takes at most 1048576"},

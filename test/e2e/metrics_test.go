@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// watched is two instances, of which the first one leads, and a subscriber, seen through nothing but their /metrics.
+// watched is two instances and a subscriber. The first instance leads. A test watches them through their /metrics.
 type watched struct {
 	t           *testing.T
 	db          *sql.DB
@@ -249,7 +249,7 @@ func (w *watched) overtaken() {
 	require.EqualValues(w.t, 1, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_relay_elections_total"))
 }
 
-// readAgain sets the checkpoint back while the subscriber works. It reads all events again, and the effects do not change.
+// readAgain sets the checkpoint back while the subscriber works. The subscriber reads all events again, and the effects do not change.
 func (w *watched) readAgain() {
 	events := count(w.t, w.db, "SELECT count(*) FROM outbox") - 1 // one was discarded in the parking lot
 	dead := 1

@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestParksAndRedrives checks that an event that is too large is parked with the later events of its order, and that these are published
-// after it is discarded and they are redriven.
+// TestParksAndRedrives checks that an event that is too large is parked with the later events of its order. After an operator discards this
+// event and redrives the later events, the relay publishes the later events.
 func TestParksAndRedrives(t *testing.T) {
 	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}

@@ -124,7 +124,7 @@ func limitedMemory(t *testing.T) (limited bool, serve *exec.Cmd) {
 			continue
 		}
 		t.Cleanup(func() { _ = os.Remove(group) })                                             // after the process has ended
-		if file, err := os.OpenFile(filepath.Join(group, limit), os.O_WRONLY, 0); err == nil { // the kernel has made it, or it is no cgroup
+		if file, err := os.OpenFile(filepath.Join(group, limit), os.O_WRONLY, 0); err == nil { // without this file, the folder is no cgroup
 			_, err = file.WriteString(strconv.Itoa(memoryOfCompose))
 			require.NoError(t, err)
 			require.NoError(t, file.Close())

@@ -32,7 +32,7 @@ func dataDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "outboxie-playground-") //nolint:usetesting // its parent is closed to other users
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // Postgres runs as another user when root runs the test
-	t.Cleanup(func() {                       // once a Postgres whose process was killed has ended
+	t.Cleanup(func() {                       // if the playground was killed, its Postgres must end first
 		require.EventuallyWithT(t, func(t *assert.CollectT) { assert.NoError(t, os.RemoveAll(dir)) }, waitTimeout, 100*time.Millisecond)
 	})
 	return dir

@@ -55,7 +55,7 @@ func (d *damagedStream) publish(orders, all int) {
 	require.EqualValues(d.t, all, published(d.t, d.broker.URL))
 }
 
-// keepStore copies the folder of a broker, which is stopped for it.
+// keepStore stops a broker, copies its folder, and starts the broker again.
 func keepStore(t *testing.T, broker *infra.NATSServer, store string) (kept string) {
 	t.Helper()
 	kept = filepath.Join(t.TempDir(), "store")

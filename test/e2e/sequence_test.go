@@ -103,7 +103,7 @@ func (d *damagedStream) delivered() map[string][]int64 {
 	return versions
 }
 
-// requireSetBack waits until the halt is reported, and demands that no other state is.
+// requireSetBack waits until status reports the halt. Until then, status must report neither that the relay works nor an empty backlog.
 func (d *damagedStream) requireSetBack() {
 	d.t.Helper()
 	require.Eventually(d.t, func() bool {

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// oddSettings are among those with which the program once failed, or hung. The test of the Postgres adapter tries all.
+// oddSettings are some of the settings with which the program once failed or hung. The test of the Postgres adapter tries all of them.
 var oddSettings = []string{
 	"datestyle = 'German, DMY'", "bytea_output = 'escape'", "timezone = 'Asia/Kathmandu'", "intervalstyle = 'iso_8601'",
 	"client_encoding = 'LATIN1'", "standard_conforming_strings = off", "extra_float_digits = -15", "quote_all_identifiers = on",

@@ -92,8 +92,8 @@ func (s *subscription) awaitPublished(messages int) {
 
 const applied = "SELECT count(*) FROM inbox WHERE subscriber = 'emails' AND applied_at IS NOT NULL"
 
-// requireEffects waits until every event but the discarded ones took effect, and requires that each did once, in the order
-// of versions.
+// requireEffects waits until every event except the discarded ones took effect. It requires that each took effect once, in the order of
+// versions.
 func (s *subscription) requireEffects() {
 	s.t.Helper()
 	const discarded = "SELECT 1 FROM dead_letters AS d WHERE d.state = 'discarded' AND d.event_id = o.event_id::text"
@@ -251,8 +251,8 @@ func TestPoisonEvent(t *testing.T) {
 	s.requireEffects()
 }
 
-// TestWhatCannotHealIsDeadAtOnce checks that an event that no retry can heal fails once: one whose payload nobody can read, and one whose effect
-// violates a check. The other events of their batch are applied. A sum beyond 64 bits does not fail.
+// TestWhatCannotHealIsDeadAtOnce checks that an event that no retry can heal fails only once. Nobody can read the payload of the first such
+// event. The effect of the second violates a check. The other events of their batch are applied. A sum beyond 64 bits does not fail.
 func TestWhatCannotHealIsDeadAtOnce(t *testing.T) {
 	s := newSubscription(t)
 	_, err := s.db.Exec(`ALTER TABLE customer_totals ADD CONSTRAINT solvent CHECK (customer_id <> '` + refusedCustomer + `');
@@ -312,7 +312,7 @@ func TestForeignMessage(t *testing.T) {
 	require.Contains(t, ready(t, reader), `"status":"ready"`)
 }
 
-// TestReceivedIsLogged checks that each event of a batch of ten has its line, and that a larger batch has one.
+// TestReceivedIsLogged checks that each event of a batch of ten has a line in the log. A larger batch has one line for all its events.
 func TestReceivedIsLogged(t *testing.T) {
 	s := newSubscription(t, "LOG_LEVEL=info")
 	const line = "Received order created event subscriber=emails"

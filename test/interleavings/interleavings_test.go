@@ -16,9 +16,9 @@
 // Each side is the victim once. If a whole relay runs, only the checks decide: each take-over writes another cursor, so outcomes cannot be
 // compared. One check lets further relays finish.
 //
-// After an operation of a subscriber a copy continues and redelivers every dead letter that it can. An outcome is also right if the result of
-// that is the result of a serial order. The statements of former programs run beside those of the present one, as in a rolling update, but not
-// beside each other. TestPlantedFaultsAreNoticed and TestRefusalWithoutANoticeIsNoticed check that each check can fail.
+// After an operation of a subscriber a copy continues and redelivers every dead letter that it can. If this leads to the same rows as after a
+// serial order, the outcome is right, too. The statements of former programs run beside those of the present one, as in a rolling update, but
+// not beside each other. TestPlantedFaultsAreNoticed and TestRefusalWithoutANoticeIsNoticed check that each check can fail.
 package interleavings_test
 
 import (
@@ -53,7 +53,7 @@ func TestMain(m *testing.M) { infra.MainInMemory(m) }
 // failures.
 func TestInterleavings(t *testing.T) {
 	if *seed == 0 {
-		*seed = rand.Uint64() >> 12 // short enough to be passed on
+		*seed = rand.Uint64() >> 12 // fewer digits are easier to type
 	}
 	t.Logf("seed %d: repeat the sample with make interleavings ARGS='-all=false -seed=%d'", *seed, *seed)
 	began := time.Now()
@@ -156,7 +156,7 @@ func (p *pair) missing(r result) bool {
 	return listed && !found
 }
 
-// explore runs every interleaving, at most bound. Of those that differ only in the order of independent steps it runs one.
+// explore runs every interleaving, at most bound. If interleavings differ only in the order of independent steps, explore runs one of them.
 func (p *pair) explore(ctx context.Context, h *harness, r *result, bound int64) {
 	e := explorer{reduced: true}
 	for tried := int64(0); tried < bound; tried++ {

@@ -61,7 +61,7 @@ func (*handler) External() bool  { return false }
 
 func (*handler) Applied(context.Context, outbox.Entry) {}
 
-// judged returns a judge for which an event is dead after limit failures.
+// judged returns a failure policy that makes an event dead after limit failures.
 func judged(limit int) inbox.FailurePolicy {
 	return func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 		if !errors.Is(err, errHandler) {

@@ -75,7 +75,8 @@ func end(ctx context.Context, tx bun.Tx, entry outbox.Entry) error {
 	return run(ctx, tx, "UPDATE inbox SET applied_at = clock_timestamp() WHERE subscriber = ? AND event_id = ?", subscriber, entry.ID)
 }
 
-// The planted faults move lane 0 to the ends of these batches: to fromAnywhere without a comparison, to beforeEffects before the effects.
+// The planted faults move lane 0 to the ends of these batches. A move to the end of fromAnywhere compares nothing. A move to the end of
+// beforeEffects comes before the effects.
 var (
 	fromAnywhere  = newBatch(0, b2)
 	beforeEffects = newBatch(0, b2).to(b2.Sequence)

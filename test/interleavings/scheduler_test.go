@@ -27,7 +27,7 @@ type side struct {
 	free    atomic.Bool // steps do not wait
 
 	victim atomic.Bool     // of a deadlock, in the present try
-	gate   sync.Mutex      // a relay may save its cursor while it reads: only one of the two passes at a time
+	gate   sync.Mutex      // a relay may save its cursor while it reads; one of these steps passes at a time
 	mu     sync.Mutex      // guards the following
 	tables map[string]bool // the tables that its statements named, and "stream"
 	sent   []string        // statements since it was last emptied
@@ -189,8 +189,8 @@ func (r *interleaving) end(ctx context.Context, victim int) error {
 	return r.cancel(ctx, s.pid)
 }
 
-// settle returns when the side that continued is at its next gate, waits for a lock or has ended. Then it checks the other side again, if that
-// waited for a lock, because it may have the lock now.
+// settle returns when the side that continued is at its next gate, waits for a lock or has ended. If the other side waited for a lock, settle
+// also checks the other side again, because the lock may be free now.
 func (r *interleaving) settle(ctx context.Context, went int) error {
 	if err := r.await(ctx, went); err != nil {
 		return err

@@ -141,8 +141,9 @@ func effectsOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// passedOf checks that no lane has passed an event that was not applied, discarded or made a dead letter. It checks the events before the lane's
-// checkpoint, of the batch that moved the lane, and of a stream that has lost its end.
+// passedOf checks that no lane has passed an event that was not applied, discarded or made a dead letter. It checks the events up to the
+// checkpoint of the state, the events of the batch that moved the lane, and the events of the log up to the lane's progress. The event regrown
+// counts only if an operation assumes that the stream has lost its end.
 func passedOf(p *pair, hist *history, rows map[string][]row) (found []violation) {
 	if slices.ContainsFunc(p.operations[:], func(o *operation) bool { return o != nil && o.skips }) {
 		return nil

@@ -121,8 +121,8 @@ func eventually(condition func() bool) bool {
 	return false
 }
 
-// spansOf reads Jaeger's spans as a collector's. OpenTelemetry's links and parents are both references in Jaeger: a parent is
-// CHILD_OF, a link FOLLOWS_FROM, and a parent that is linked to as well is one reference, FOLLOWS_FROM.
+// spansOf converts Jaeger's spans to the spans that a collector receives. OpenTelemetry's links and parents are both references in Jaeger: a
+// parent is CHILD_OF, a link FOLLOWS_FROM, and a parent that is linked to as well is one reference, FOLLOWS_FROM.
 func spansOf(spans []jaeger.Span) []infra.Span {
 	read := make([]infra.Span, len(spans))
 	for i, span := range spans {

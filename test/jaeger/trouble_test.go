@@ -38,7 +38,7 @@ func (f *fleet) waitEvents(order infra.Order) (map[string]jaeger.Event, string) 
 // event was late because of it.
 func TestFailedPublish(t *testing.T) {
 	f := &fleet{server: start(t), broker: infra.NATS(t)}
-	// A leader that looks at the stream seldom learns of the outage by publishing.
+	// With these settings the leader looks at the stream only every ten seconds. So it notices the outage when it publishes.
 	f.settings = f.environment(f.broker.URL, "OUTBOX_POLL_INTERVAL=10s", "OUTBOX_LEASE_TTL=10s")
 	app := infra.Serve(t, "app1", f.settings)
 	for _, id := range subscribers {
@@ -86,7 +86,7 @@ func TestHalt(t *testing.T) {
 	require.Equal(t, true, halted[0].Tags["error"])
 	late, err := infra.Place(f.instances[1].API())
 	require.NoError(t, err)
-	time.Sleep(time.Second) // each instance led once, and looks several times since then
+	time.Sleep(time.Second) // each instance has led once, and has looked several times since then
 	var instances []string
 	for _, span := range f.search("relay halted", "outboxie.halt.reason", "stream_missing") {
 		instances = append(instances, span.Instance)

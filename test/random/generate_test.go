@@ -89,7 +89,7 @@ func (p *program) parameter(t *rapid.T, parameter *openapi3.Parameter) string {
 		return rapid.SampledFrom([]string{"*", `"1", "2"`, `"1","2"  , "3"`, `"1"`, `"2"`, `W/"1"`, `"x"`}).Draw(t, name)
 	case name == "file":
 		return rapid.SampledFrom([]string{"openapi-explorer.min.js", "openapi-explorer.LICENSE", "index.html", ".."}).Draw(t, name)
-	case name == "profile": // the others take their time
+	case name == "profile": // a CPU profile and a trace take seconds
 		return rapid.SampledFrom([]string{"heap", "goroutine", "cmdline", "symbol", "none"}).Draw(t, name)
 	case name == "aggregate" && len(p.orders) > 0:
 		id := rapid.SampledFrom(p.orders).Draw(t, name)

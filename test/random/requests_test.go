@@ -24,7 +24,7 @@ const requests = "3000"
 
 func TestMain(m *testing.M) {
 	for name, value := range map[string]string{"rapid.checks": requests, "rapid.nofailfile": "true"} {
-		if err := flag.Set(name, value); err != nil { // the command line is read later, and has the last word
+		if err := flag.Set(name, value); err != nil { // flags on the command line are read later and replace these values
 			panic(err)
 		}
 	}
@@ -56,8 +56,8 @@ func start(t *testing.T) *program {
 	return p
 }
 
-// TestRandomRequests checks that no random request causes an internal error, every answer is one that the contract describes, and what the
-// contract refuses is refused. Each operation must have succeeded and been refused at least once.
+// TestRandomRequests checks that no random request causes an internal error, that the contract describes every answer, and that the program
+// refuses each request that breaks the contract. Each operation must have succeeded and been refused at least once.
 func TestRandomRequests(t *testing.T) {
 	p := start(t)
 	operations, err := contract.Operations()
@@ -102,8 +102,8 @@ func (p *program) ask(t *testing.T, operations *rapid.Generator[contract.Operati
 	})
 }
 
-// tried reports what did not happen to an operation yet. It returns an empty text if the operation has succeeded, and was refused, if it can be
-// refused.
+// tried returns what an operation still lacks: a success, or a refusal if the operation can be refused. If nothing is missing, tried returns an
+// empty text.
 func (p *program) tried(operation contract.Operation) string {
 	tried, succeeded := 0, 0
 	for status, count := range p.answers[operation.ID] {

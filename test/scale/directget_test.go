@@ -19,7 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// replicaReads is what the reads of all readers have shown of the stream.
+// replicaReads records what all readers have seen of the stream.
 type replicaReads struct {
 	mu     sync.Mutex
 	stored map[uint64]time.Time // by sequence

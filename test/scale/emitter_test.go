@@ -33,7 +33,7 @@ func TestEmitterPrivilege(t *testing.T) {
 		require.Eventually(t, func() bool { return count(t, p.admin, query) == want }, waitTimeout, 10*time.Millisecond, "%s", query)
 	}
 	eventually("SELECT count(*) FROM outbox WHERE event_type = 'outboxie.fulfillment.requested.v1'", 1)
-	received := make(map[bool]int) // by whether the notification names an instance; an emitter's do not
+	received := make(map[bool]int) // true: the notification names an instance; false: an emitter sent it
 	for received[false] == 0 {
 		notification, err := notifications.NextMsg(waitTimeout)
 		require.NoError(t, err, "the emitter does not notify the relay")

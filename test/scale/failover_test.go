@@ -43,8 +43,8 @@ func (f relayFleet) kill(t *testing.T, db *sql.DB) {
 	f[second].Says("the leader is gone")
 }
 
-// TestClusterFollowsADeadLeader checks that a relay whose NATS server is killed connects to another one and keeps its lease, and that a
-// killed relay is followed at once.
+// TestClusterFollowsADeadLeader checks that a relay whose NATS server is killed connects to another server and keeps its lease. If the leading
+// instance is killed, the other instance takes over at once.
 func TestClusterFollowsADeadLeader(t *testing.T) {
 	t.Parallel()
 	cluster, database := startCluster(t), infra.Database(t)
@@ -68,7 +68,8 @@ func TestClusterFollowsADeadLeader(t *testing.T) {
 	h.finish(t)
 }
 
-// TestLeastPrivilegeFollowsADeadLeader checks that a leader that has only the rights it needs is followed at once when it is killed.
+// TestLeastPrivilegeFollowsADeadLeader checks that, when the leader is killed, the other instance takes over at once. Both instances have only
+// the rights that they need.
 func TestLeastPrivilegeFollowsADeadLeader(t *testing.T) {
 	t.Parallel()
 	p, f := relays(t, newPrivileged(t), "60s")

@@ -71,13 +71,13 @@ jetstream { store_dir: %q, sync_interval: always }
 cluster { name: test, listen: 127.0.0.1:%d, advertise: %q, no_advertise: true, routes: [%s] }
 `
 
-// startWired starts three servers, of which the first reaches the other two over the wire only.
+// startWired starts three servers. The first server is connected to the other two only over the wire.
 func startWired(t *testing.T) (ports []int, wire *wire) {
 	t.Helper()
 	ports = []int{infra.Port(t), infra.Port(t), infra.Port(t)}
 	routed := []int{infra.Port(t), infra.Port(t), infra.Port(t)}
 	wire = newWire(t, fmt.Sprintf("127.0.0.1:%d", routed[0]))
-	through, nowhere := wire.listener.Addr().String(), "127.0.0.1:1" // the first is only reached over the wire, and reaches nobody itself
+	through, nowhere := wire.listener.Addr().String(), "127.0.0.1:1" // the others connect to the first over the wire; the first connects to nobody
 	for i, routes := range []string{"nats-route://" + nowhere, "nats-route://" + through, "nats-route://" + through + fmt.Sprintf(", nats-route://127.0.0.1:%d", routed[1])} {
 		advertised := nowhere
 		if i == 0 {

@@ -356,7 +356,7 @@ func requireRealignment(t *testing.T, p *privileged, api string) {
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM outbox_cursor WHERE position = (SELECT max(position) FROM outbox)") == 1
 	}, waitTimeout, 10*time.Millisecond)
-	// In one transaction: a relay that sees the rows gone and not purged takes them for lost.
+	// This is one transaction. Otherwise the relay could see that rows are gone and not purged, and would halt because of lost events.
 	_, err := p.admin.Exec(`DELETE FROM outbox AS o WHERE NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position);
 		UPDATE outbox_cursor SET purged_to = position;
 		ALTER TABLE outbox ALTER COLUMN position RESTART`)

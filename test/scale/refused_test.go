@@ -52,7 +52,7 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 		migrator: {"GRANT SELECT ON pg_authid TO outboxie_writer"},
 		writer: {
 			"UPDATE outboxie_engine_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
-			"CREATE TEMP TABLE outbox (LIKE outbox)", // it would take the events of the session
+			"CREATE TEMP TABLE outbox (LIKE outbox)", // the session would write its events into this table
 			"UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "TRUNCATE outbox", "DELETE FROM orders",
 			"UPDATE leases SET token = 9", "UPDATE outbox_cursor SET position = 0", "DELETE FROM outbox_parked",
 			"UPDATE outbox_parked SET state = 'redrive'", "INSERT INTO inbox SELECT FROM inbox", "SELECT FROM dead_letters",
@@ -285,8 +285,8 @@ func requireDeaf(t *testing.T, url, subject string) {
 	require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, "%s: %s", url, subject)
 }
 
-// TestBlindRelay checks that a relay that cannot see all rows does not start, and that one that cannot see others' locks fails at the first
-// gap instead of skipping it.
+// TestBlindRelay checks that a relay that cannot see all rows does not start. A relay that cannot see the locks of other roles fails at the
+// first gap instead of skipping the gap.
 func TestBlindRelay(t *testing.T) {
 	t.Parallel()
 	p := newPrivileged(t)
@@ -337,7 +337,7 @@ func TestBlindRelay(t *testing.T) {
 // begins with the first event.
 func TestSubscriberMayNotLook(t *testing.T) {
 	t.Parallel()
-	p := newPrivileged(t, "\n          \"outboxie.api.CONSUMER.INFO.ORDERS.*\"") // the line; accounts mention the subject elsewhere
+	p := newPrivileged(t, "\n          \"outboxie.api.CONSUMER.INFO.ORDERS.*\"") // the whole line, because the file has this subject elsewhere, too
 	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
 	p.applyRoles()
 	writes := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api"))

@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestOddSettingsBehindAPooler checks that the main path works through a PgBouncer, which separates few settings by client, on a database
-// with other unusual settings.
+// TestOddSettingsBehindAPooler checks that the main path works through a PgBouncer on a database with unusual settings. PgBouncer keeps only
+// few settings apart for each client.
 func TestOddSettingsBehindAPooler(t *testing.T) {
 	t.Parallel()
 	server, broker := infra.Postgres(t), infra.NATS(t).URL

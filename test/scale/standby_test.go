@@ -154,7 +154,7 @@ func replicated(t *testing.T, p *replicatedPostgres) {
 	}, waitTimeout, 20*time.Millisecond, "the standby does not catch up")
 }
 
-// eventIDs returns the event ids of the log without the first but.
+// eventIDs returns the event ids of the log. It skips the first events; but is their number.
 func eventIDs(t *testing.T, db *sql.DB, but int) (ids []string) {
 	t.Helper()
 	rows, err := db.Query("SELECT event_id FROM outbox ORDER BY position OFFSET $1", but)

@@ -24,9 +24,9 @@ func host(t *testing.T, address string) string {
 	return parsed.Host
 }
 
-// TestSwitchoverBehindALateName checks that every kind of process works again soon after the name in DATABASE_URL leads to the new primary,
-// although it led to a standby for some seconds and nobody asks for target_session_attrs; directly, and through a PgBouncer, which keeps
-// its own connections to the former primary.
+// TestSwitchoverBehindALateName checks that every kind of process works again soon after the name in DATABASE_URL leads to the new primary.
+// Before that, the name leads to a standby for some seconds, and DATABASE_URL has no target_session_attrs. Processes connect directly, and
+// through a PgBouncer, which keeps its own connections to the former primary.
 func TestSwitchoverBehindALateName(t *testing.T) {
 	t.Parallel()
 	p, broker := startReplicatedPostgres(t), infra.NATS(t).URL

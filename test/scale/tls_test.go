@@ -43,7 +43,8 @@ func newSecure(t *testing.T) *secure {
 	return s
 }
 
-// lockPostgres puts certificates into the server's data folder, whose owner it runs as, and has it read them.
+// lockPostgres puts certificates into the server's data folder, and makes the server read them. The files get the owner of the folder, because
+// the server runs as this user.
 func (s *secure) lockPostgres() {
 	s.t.Helper()
 	data := filepath.Join(s.postgres.DataDir(), "data")
@@ -77,7 +78,7 @@ func (s *secure) connects(address string) error {
 	return db.Ping()
 }
 
-// startNATS starts a server with an operator, whose only user is in one account.
+// startNATS starts a server that trusts an operator's signature. It has one user, in one account.
 func (s *secure) startNATS() {
 	s.t.Helper()
 	operator, _ := nkeys.CreateOperator()

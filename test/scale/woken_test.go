@@ -12,12 +12,13 @@ import (
 )
 
 // TestNotificationsWakeTheRelay checks that the notifications of an instance that only serves the API wake a relay that has only the rights it
-// needs. The relay would read the log by itself only four seconds after each event: without the right to get notifications, it does.
+// needs. Without notifications, the relay reads the log only four seconds after each event. The test shows this, too, with a relay that has no
+// right to get notifications.
 func TestNotificationsWakeTheRelay(t *testing.T) {
 	t.Parallel()
 	const patience = 6 * time.Second
 	require.Less(t, publishSingly(t, newPrivileged(t)), patience)
-	asleep := newPrivileged(t, `"outboxie.ORDERS.wake", "outboxie.ORDERS.leader.*"`) // the relay's subscriptions; others are named alone
+	asleep := newPrivileged(t, `"outboxie.ORDERS.wake", "outboxie.ORDERS.leader.*"`) // only the relay's rights have both subjects in one line
 	require.Greater(t, publishSingly(t, asleep), patience)
 }
 

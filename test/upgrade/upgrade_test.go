@@ -123,7 +123,7 @@ func (s *shop) progress() {
 	require.Eventually(s.t, func() bool { return s.count(applied) > before+50 }, waitTimeout, 20*time.Millisecond, "the subscriber stands still")
 }
 
-// requireEffects waits until every event took effect, and requires that each did once, in the order of the log.
+// requireEffects waits until every event took effect. It requires that each event took effect once, in the order of the log.
 func (s *shop) requireEffects() {
 	s.t.Helper()
 	events := s.count("SELECT count(*) FROM outbox")
