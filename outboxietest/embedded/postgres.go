@@ -55,8 +55,7 @@ type Postgres struct {
 	failed error // why the server did not end well; written before done is closed
 }
 
-// StartPostgres starts a server, and returns when the server accepts connections: after about a second with an empty DataDir, and a fifth
-// of that with existing data. It uses the Postgres in Home, or else the newest installed one, or else it downloads one. If the
+// StartPostgres starts a server, and returns when the server accepts connections. It uses the Postgres in Home, or else the newest installed one, or else it downloads one. If the
 // download fails, the error names every option. The server stops when Stop is called or when this process dies.
 //
 // A cancelled ctx ends the start. It does not end a server that has started.

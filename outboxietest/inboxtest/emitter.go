@@ -46,12 +46,10 @@ type emission struct {
 	EmitStore
 	*lane
 	offset int64 // added to the versions
-	failed error // of the last call
 }
 
 func (e *emission) emit(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-	e.failed = e.Emitter.Emit(ctx, tx, entry, followers(entry, e.offset)...)
-	return e.failed
+	return e.Emitter.Emit(ctx, tx, entry, followers(entry, e.offset)...)
 }
 
 // followers returns the messages that follow from an event, without ids.

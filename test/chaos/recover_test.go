@@ -123,7 +123,7 @@ func progressOf(header nats.Header) int64 {
 	return position
 }
 
-// logEnd returns the last position that is not parked, and how many parked events are marked to be redriven or discarded.
+// logEnd returns the last position that is not parked, and how many parked events are marked to be redriven.
 func (h *harness) logEnd(ctx context.Context) (end int64, waiting int, err error) {
 	parked := make(map[int64]bool)
 	for p, err := range checker.ReadParked(ctx, h.db) {
@@ -131,7 +131,7 @@ func (h *harness) logEnd(ctx context.Context) (end int64, waiting int, err error
 			return 0, 0, err
 		}
 		parked[p.Position] = true
-		if p.State == "redrive" || p.State == "discard" {
+		if p.State == "redrive" {
 			waiting++
 		}
 	}

@@ -107,7 +107,7 @@ func TestAlertsAsDocumented(t *testing.T) {
 }
 
 // TestAlertsAreTested checks that promtool's tests have for each alert a time at which it fires and one at which it does not, and that
-// TestAlerts provokes it.
+// a test of this package provokes it.
 func TestAlertsAreTested(t *testing.T) {
 	var file struct {
 		Tests []struct {

@@ -1,4 +1,5 @@
-// Package e2e_test runs the real program as processes of its own, against real servers, the way an operator would.
+// Package e2e_test runs the real program as processes of its own, against real servers, the way an operator would. A few tests run relays in
+// the test's process, to hold a step of one relay.
 package e2e_test
 
 import (

@@ -12,7 +12,7 @@ import (
 )
 
 // TestNotificationsWakeTheRelay checks that the notifications of an instance that only serves the API wake a relay that has only the rights it
-// needs. Without notifications, the relay reads the log only four seconds after each event. The test shows this, too, with a relay that has no
+// needs. Without notifications, the relay reads the log only some seconds after each event. The test shows this, too, with a relay that has no
 // right to get notifications.
 func TestNotificationsWakeTheRelay(t *testing.T) {
 	t.Parallel()
