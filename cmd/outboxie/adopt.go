@@ -102,7 +102,7 @@ func withAdoptHint(err error) error {
 	case errors.Is(err, operating.ErrStartUnknown):
 		return fmt.Errorf("%w; if it is the right one, name the last published event with --position", err)
 	case errors.Is(err, operating.ErrSequencesRepeat):
-		return fmt.Errorf("%w; or stop every instance and say --accept-repeats", err)
+		return fmt.Errorf("%w; or stop every instance and use --accept-repeats", err)
 	}
 	return err
 }

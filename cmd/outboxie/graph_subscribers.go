@@ -65,7 +65,7 @@ func newSubscriber(s subscriberParts) (*subscribing.Subscriber, error) {
 		Handler: c.Handler, CallTime: c.IdleTimeout * 2 / 5, // less than half of IdleTimeout: see CallTime
 		Lanes: c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
 		Transactions:  max(s.Config.Database.MaxConns-otherConnections, 1),
-		LetterCommand: letterCommand, LossAdvice: lossAdvice, Continue: c.OnLoss == config.Continue,
+		LetterCommand: letterCommand, LossAdvice: lossAdvice, Continue: c.OnLoss == config.ContinueOnLoss,
 	}, s.Logger.With("subscriber", id))
 	return subscriber, observed(s.Lifecycle)(telemetry.ObserveLoss(s.Meters, id, subscriber.Lost))
 }

@@ -38,7 +38,7 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 		if s.MessagesBehind != nil {
 			behind = fmt.Sprint(*s.MessagesBehind)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", console.Text(s.Subscriber), summaryState(s, now), behind, s.Rate, len(s.Copies), s.Dead, s.Missed)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", console.Text(s.Subscriber), summaryState(s, now), behind, s.Rate, len(s.Copies), s.Dead, s.MissedMessages)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -46,7 +46,7 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 	if more := len(all) - maxSummaries; more > 0 {
 		fmt.Fprintf(&text, "Not shown: %s.\n", counted(int64(more), "subscriber"))
 	}
-	text.WriteString("More of them: outboxie subscriber status\n")
+	text.WriteString("For details: outboxie subscriber status\n")
 	_, err := io.WriteString(out, text.String())
 	return err
 }

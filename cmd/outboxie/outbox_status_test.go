@@ -28,7 +28,7 @@ func TestOutboxStatusShowsSubscribers(t *testing.T) {
 SUBSCRIBER  STATE             MESSAGES BEHIND  RATE   COPIES  DEAD  MISSED
 emails      stalled for 2h0m  3                0.0/s  1       0     0
 shop        paused for 3h0m   0                0.0/s  0       0     5
-More of them: outboxie subscriber status
+For details: outboxie subscriber status
 `)
 	var shown httpapi.OutboxStatus
 	o.read(&shown, "status")

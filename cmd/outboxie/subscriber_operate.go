@@ -179,7 +179,7 @@ func (p *program) subscriberIgnoreCommand() *cobra.Command {
 			if err := p.planned(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "ignore"}); err != nil {
 				return err
 			}
-			return errUsage.With("this would have subscriber %s pass over events of the type %s, and discard its dead letters of that type for ever; "+
+			return errUsage.With("this would let subscriber %s ignore events of the type %s, and discard its dead letters of that type for ever; "+
 				"repeat the command with --yes", id, console.Text(eventType))
 		}
 		discarded, err := admin.Ignore(ctx, id, eventType)

@@ -75,7 +75,7 @@ func printSubscribers(out io.Writer, found operations.SubscriberList, one bool, 
 			handler = console.Text(s.Handler)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", console.Text(s.Subscriber), stateOf(s.Overview, now), handler, len(s.Lanes), sequence,
-			behind, oldest, s.Rate, len(s.Copies), s.Dead, s.Missed)
+			behind, oldest, s.Rate, len(s.Copies), s.Dead, s.MissedMessages)
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -129,8 +129,8 @@ func printLanes(text *strings.Builder, s operations.SubscriberStatus) error {
 	fmt.Fprintln(table, "LANE\tSEQUENCE\tSTORED\tMESSAGES BEHIND\tMOVED")
 	for n, lane := range s.Lanes {
 		behind := "-"
-		if n < len(s.Messages) {
-			behind = fmt.Sprint(s.Messages[n])
+		if n < len(s.MessagesBehind) {
+			behind = fmt.Sprint(s.MessagesBehind[n])
 		}
 		fmt.Fprintf(table, "%d\t%d\t%s\t%s\t%s ago\n", lane.Lane, lane.Sequence, timestamp(lane.StoredAt), behind, age(lane.Idle))
 	}

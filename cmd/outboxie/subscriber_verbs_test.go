@@ -106,12 +106,12 @@ func TestStatusOfSubscribers(t *testing.T) {
 	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 	emails := operations.SubscriberStatus{
 		Overview: inbox.Overview{
-			Subscriber: "emails", Subscription: inbox.Subscription{Handler: "totals", Types: []string{"b"}}, Copies: []string{"one", "two"}, Rate: 12.34, Dead: 1, Missed: 2,
+			Subscriber: "emails", Subscription: inbox.Subscription{Handler: "totals", Types: []string{"b"}}, Copies: []string{"one", "two"}, Rate: 12.34, Dead: 1, MissedMessages: 2,
 			Lanes: []inbox.Checkpoint{
 				{Lane: 0, StreamPosition: inbox.StreamPosition{Sequence: 90, StoredAt: now}, Idle: time.Second}, {Lane: 1, StreamPosition: inbox.StreamPosition{Sequence: 70}, Idle: time.Minute},
 			},
 		},
-		Lag: &operations.Lag{Events: 30, Oldest: 90 * time.Second}, Messages: []uint64{10, 30},
+		Lag: &operations.Lag{Events: 30, Oldest: 90 * time.Second}, MessagesBehind: []uint64{10, 30},
 	}
 	gone := operations.SubscriberStatus{Overview: inbox.Overview{Subscriber: "gone", Subscription: inbox.Subscription{Forgotten: now.Add(-time.Hour)}}}
 	var out bytes.Buffer

@@ -155,19 +155,19 @@ func TestDecisionsThatFail(t *testing.T) {
 	var out bytes.Buffer
 	p := &program{stdout: &out}
 	away := fault.New(fault.Unavailable, "away", "away")
-	for _, pile := range []failingPile{{count: away}, {change: away}} {
+	for _, pile := range []failingUndecided{{count: away}, {change: away}} {
 		err := p.decide(context.Background(), choice{group: "x", yes: true}, pile, decision{thing: "thing", change: pile.Retry})
 		require.ErrorIs(t, err, away)
 	}
 	require.Empty(t, out.String())
 }
 
-type failingPile struct {
+type failingUndecided struct {
 	operations.UndecidedEventsAdmin
 	count, change error
 }
 
-func (f failingPile) Count(context.Context, operations.Choice) (operations.ChoiceCount, error) {
+func (f failingUndecided) Count(context.Context, operations.Choice) (operations.ChoiceCount, error) {
 	return operations.ChoiceCount{Events: 1}, f.count
 }
-func (f failingPile) Retry(context.Context, operations.Choice) (int, error) { return 0, f.change }
+func (f failingUndecided) Retry(context.Context, operations.Choice) (int, error) { return 0, f.change }

@@ -39,7 +39,7 @@ func (s *servers) startMissing(ctx context.Context, c *config.Config, logger *sl
 	}
 	if c.Playground.Fresh {
 		return errUsage.With("--fresh deletes the data of the Postgres and the NATS that this command runs, and %s names another server, whose data "+
-			"would stay: the relay halts when it finds one without the other. Unset %s, or leave --fresh out", given[0], given[0])
+			"would stay: the relay halts if only one of the two servers has its old data. Unset %s, or leave --fresh out", given[0], given[0])
 	}
 	err := embedded.FinishWipe(c.Playground.DataDir)
 	if err == nil && !c.Given(config.DatabaseURL) {

@@ -113,8 +113,8 @@ type LossPolicy string
 
 // The loss policies.
 const (
-	Stop     LossPolicy = "stop"     // it waits before the removed messages until an operator decides
-	Continue LossPolicy = "continue" // it goes on without the removed messages
+	StopOnLoss     LossPolicy = "stop"     // it waits before the removed messages until an operator decides
+	ContinueOnLoss LossPolicy = "continue" // it goes on without the removed messages
 )
 
 // Jaeger says where people look at traces. OTEL_* says where traces are sent.
@@ -150,7 +150,7 @@ func Default() Config {
 		Outbox:     Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000},
 		Subscriber: Subscriber{
 			MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20,
-			OnLoss: Stop,
+			OnLoss: StopOnLoss,
 		},
 		Jaeger:     Jaeger{URL: "http://localhost:16686"},
 		Log:        Log{Level: slog.LevelInfo, Format: Text},

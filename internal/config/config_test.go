@@ -30,7 +30,7 @@ func TestDefaultsAreTheContract(t *testing.T) {
 	require.Equal(t, config.Stream{Name: "ORDERS", Replicas: 1}, c.Stream)
 	require.Equal(t, config.Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000}, c.Outbox)
 	require.Equal(t, config.Subscriber{
-		MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20, OnLoss: config.Stop,
+		MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20, OnLoss: config.StopOnLoss,
 	}, c.Subscriber)
 	require.Equal(t, config.Jaeger{URL: "http://localhost:16686"}, c.Jaeger)
 	require.Equal(t, config.Log{Level: slog.LevelInfo, Format: config.Text}, c.Log)
@@ -80,7 +80,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.Equal(t, config.Playground{DataDir: "/data", PostgresHome: "/pg", PostgresPort: 5432, NATSPort: 4222, Fresh: true, Subscribers: 3}, c.Playground)
 	require.Equal(t, config.Subscriber{
 		ID: "billing", Handler: "emails", MaxAttempts: 3, InboxRetention: 337 * time.Hour,
-		Lanes: 64, BatchTime: 50 * time.Millisecond, IdleTimeout: time.Minute, ReadAhead: 1 << 20, OnLoss: config.Continue,
+		Lanes: 64, BatchTime: 50 * time.Millisecond, IdleTimeout: time.Minute, ReadAhead: 1 << 20, OnLoss: config.ContinueOnLoss,
 		Webhook: "https://me:pw@shop/events?token=t",
 	}, c.Subscriber)
 	require.Equal(t, config.Roles{Relay: true}, c.Roles)

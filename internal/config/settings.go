@@ -208,7 +208,7 @@ var settings = []setting{
 	},
 	{
 		name: OnLoss, accepts: "stop or continue",
-		ok: func(c Config) bool { return c.Subscriber.OnLoss == Stop || c.Subscriber.OnLoss == Continue },
+		ok: func(c Config) bool { return c.Subscriber.OnLoss == StopOnLoss || c.Subscriber.OnLoss == ContinueOnLoss },
 	},
 	{
 		name: WebhookURL, secret: true, accepts: "a URL such as https://user:password@shop.example.com/events",

@@ -90,8 +90,8 @@ func (l *Ledger) FailsForAWhile(events ...ID) {
 	}
 }
 
-// Unknown notes a type of events that some copies of a subscriber do not know for a while.
-func (l *Ledger) Unknown(subscriber, eventType string) {
+// UnknownType notes a type of events that some copies of a subscriber do not know for a while.
+func (l *Ledger) UnknownType(subscriber, eventType string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unknown[unknown{subscriber, eventType}] = struct{}{}

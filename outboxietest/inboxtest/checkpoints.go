@@ -27,7 +27,7 @@ func TestCheckpoints(t *testing.T, open func(t *testing.T) Store) {
 	check("copies that subscribe together add all", checkpointsSubscribeTogether)
 	check("copies see each other", checkpointsCopies)
 	check("a silent copy is known", checkpointsSilent)
-	check("a place is kept to the nanosecond", checkpointsPlace)
+	check("a position is kept to the nanosecond", checkpointsPlace)
 	check("idle is since the last change", checkpointsIdle)
 	check("a checkpoint goes back", checkpointsRewind)
 	check("a checkpoint goes to another stream", checkpointsOtherStream)

@@ -37,7 +37,7 @@ func TestEmitter(t *testing.T, open func(t *testing.T) EmitStore) {
 	check("another subscriber does not emit the same", emitAgain)
 	check("a letter emits when it is applied", emitFromLetter)
 	check("a message that cannot be sent is refused", emitInvalid)
-	check("the transaction is dead afterwards, or another's one", emitLate)
+	check("a finished or foreign transaction is refused", emitLate)
 }
 
 // emission is a lane whose handler emits two events for each event. The first one belongs to an aggregate that is named after the event's

@@ -275,7 +275,7 @@ func holePurged(t *testing.T, g *holes) {
 	g.HoleStore.Purge(t, 10)
 	contents, positions = g.readHole(t, hole(4), wholeHole)
 	require.Empty(t, positions)
-	require.Equal(t, 4, contents.LostMessages, "what is present is known")
+	require.Equal(t, 4, contents.LostMessages, "a message that is present is known")
 	require.EqualValues(t, 4, contents.CompleteTo)
 }
 

@@ -42,7 +42,7 @@ func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
 	check("the number of lanes changes while two lanes fill different holes", operateDuringTwoFills)
 	check("lanes go forwards", operateSkip)
 	check("only lanes that stand otherwise are moved", operateMoveSome)
-	check("a move needs its proof", operateProof)
+	check("a move needs its check", operateProof)
 	check("a move is for one stream", operateOtherStream)
 	check("more lanes begin where the slowest one stands", operateMoreLanes)
 	check("lanes become fewer, and get their marks", operateFewerLanes)

@@ -36,7 +36,7 @@ type Total struct {
 // Store is the database of subscribers under test. It is empty, and serves at least 16 transactions at once. It cannot write the total of a
 // customer whose id is not a UUID.
 type Store struct {
-	relaytest.Outages
+	relaytest.Connection
 	Checkpoints inbox.Checkpoints
 	UnitOfWork  inbox.UnitOfWork
 	Letters     operations.DeadLetterAdmin

@@ -37,15 +37,15 @@ func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
 	check("a transaction is dead when Apply returns", applyDead)
 	check("of two copies at one checkpoint one applies", applyOnceOfTwo)
 	check("only an exact checkpoint is taken", applyStale)
-	check("a checkpoint that went there and back is not taken", applyBackAndForth)
+	check("a checkpoint with an old revision is refused", applyBackAndForth)
 	check("a lane that somebody works on is refused at once", applyBusy)
 	check("lanes work at the same time", applyLanes)
 	check("copies that race apply everything once, in order", applyRaces)
 	check("a suspect that fails leaves the rest alone", setAsideSuspect)
 	check("a suspect that succeeds is applied", setAsideNothing)
-	check("what a suspect adds may be what fails", setAsideCollected)
+	check("a suspect is set aside if its effect cannot be written", setAsideCollected)
 	check("a suspect is judged", setAsideJudged)
-	check("a judge may end the transaction", setAsideRefused)
+	check("a policy may end the transaction", setAsideRefused)
 	check("an outage of a suspect's transaction is no failure", setAsideOutage)
 	check("events behind a letter are held", setAsideHeld)
 	check("a suspect behind a letter is held", setAsideHeldSuspect)
@@ -55,7 +55,7 @@ func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
 	check("an event that is no event of the engine is unreadable", setAsideForeign)
 	check("an event without a handler waits for one", setAsideWithoutHandler)
 	check("what is odd is kept all the same", setAsideOdd)
-	check("nothing that was set aside remains of an error", setAsideUndone)
+	check("if the batch fails, no letter is kept", setAsideUndone)
 }
 
 func applyOnce(t *testing.T, l *lane) {

@@ -32,7 +32,7 @@ func TestEventLog(t *testing.T, open func(t *testing.T) EventLogHarness) {
 	check("each event has its state", listStates)
 	check("what is not committed is not listed", listOpen)
 	check("what cannot be published is listed", listInvalid)
-	check("what came after the relay is misplaced", listMisplaced)
+	check("an event at a position that the relay has passed is misplaced", listMisplaced)
 	check("payloads are read only if asked for", listPayloads)
 	check("a list is bounded", listAll)
 }

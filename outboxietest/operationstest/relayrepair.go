@@ -25,7 +25,7 @@ type RelayRepairHarness interface {
 func TestRelayRepair(t *testing.T, open func(t *testing.T) RelayRepairHarness) {
 	check := contracttest.Runner(t, func(t *testing.T) *fixture { return newFixture(t, open(t)) })
 	check("the cursor is the relay's", repairCursor)
-	check("the log reports which events it holds", repairHeld)
+	check("the log reports which events it holds", repairHasEvents)
 	check("an event is found at its position", repairAt)
 	check("entries that are not parked are counted", repairBehind)
 	check("an adoption sets the cursor and ends the halt", repairAdopt)
@@ -161,7 +161,7 @@ func repairCursor(t *testing.T, w *fixture) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func repairHeld(t *testing.T, w *fixture) {
+func repairHasEvents(t *testing.T, w *fixture) {
 	entries := w.append("a", 3)
 	first, second, third := entries[0].Progress(), entries[1].Progress(), entries[2].Progress()
 	swapped := outbox.Progress{Position: third.Position, EventID: first.EventID}

@@ -20,7 +20,7 @@ import (
 
 // Harness is a store without orders and entries. It serves at least 16 transactions at once.
 type Harness interface {
-	relaytest.Outages
+	relaytest.Connection
 	UnitOfWork() orders.UnitOfWork
 	OrderReader() orders.OrderReader
 	ExpiredKeys() orders.ExpiredKeys
@@ -41,7 +41,7 @@ const (
 // relay.Appender. Each call of open returns an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 	check := contracttest.Runner(t, open)
-	check("what was done is there when Do returns", commit)
+	check("Do commits before it returns", commit)
 	check("nobody sees what is not committed", isolation)
 	check("an error keeps nothing", failure)
 	check("a panic keeps nothing and goes on", panics)
@@ -76,7 +76,7 @@ func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 	check("positions ascend with versions", appendVersions)
 	check("invalid messages are refused", appendInvalid)
 	check("a version is taken once", appendVersionTaken)
-	check("a position that is taken is nobody's fault", appendPositionTaken)
+	check("a taken position is ErrSequenceBehind", appendPositionTaken)
 }
 
 // work is the body of a transaction.

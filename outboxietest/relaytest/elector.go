@@ -15,7 +15,7 @@ import (
 
 // ElectorHarness is a lease that nobody has ever held. Its time to live is at least a minute, so that it expires only by Advance.
 type ElectorHarness interface {
-	Outages
+	Connection
 	Elector(holder string) relay.Elector
 	TTL() time.Duration
 	Advance(t *testing.T, by time.Duration) // moves the clock of the lease, forwards or backwards

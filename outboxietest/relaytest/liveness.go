@@ -13,7 +13,7 @@ import (
 
 // LivenessHarness is a broker to which processes connect. When open and Reconnect return, every process is connected.
 type LivenessHarness interface {
-	Outages
+	Connection
 	Process() relay.Liveness                   // a new process with each call
 	Kill(t *testing.T, process relay.Liveness) // ends the process without a withdrawal
 }

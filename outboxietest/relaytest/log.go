@@ -23,20 +23,20 @@ type LogWriter interface {
 
 // LogHarness is an empty log, with the operations that the suite needs. At least 32 transactions may be open at once.
 type LogHarness interface {
-	Outages
+	Connection
 	Log() relay.Log
 	Begin(ctx context.Context) (LogWriter, error)
 	Purge(t *testing.T, upTo outbox.Position) // removes rows as retention does, and sets PurgedTo
 	// SetSequence sets the last assigned position, as a restore of the rows without the sequence does. 0: none was assigned.
 	SetSequence(t *testing.T, position outbox.Position)
-	Forget(t *testing.T, after outbox.Position) // removes the rows after a position, like a failover that loses commits
-	Spoil(t *testing.T, at outbox.Position)     // changes a row so that it can never be published, as a statement by hand can
+	LoseCommits(t *testing.T, after outbox.Position) // removes the rows after a position, like a failover that loses commits
+	Spoil(t *testing.T, at outbox.Position)          // changes a row so that it can never be published, as a statement by hand can
 	// SetHeaders replaces the headers of a row. Unlike Append, it accepts headers above outbox.MaxHeaders.
 	SetHeaders(t *testing.T, at outbox.Position, headers map[string]string)
 }
 
-// Outages cuts the connections of the adapter under test, and restores them.
-type Outages interface {
+// Connection cuts the connections of the adapter under test, and restores them.
+type Connection interface {
 	Disconnect(t *testing.T)
 	Reconnect(t *testing.T)
 }
@@ -195,7 +195,7 @@ func logHistory(t *testing.T, h LogHarness) {
 	_, err = h.Log().After(t.Context(), outbox.Progress{Position: entries[1].Position}, plenty)
 	require.ErrorIs(t, err, relay.ErrHistoryLost)
 
-	h.Forget(t, entries[0].Position)
+	h.LoseCommits(t, entries[0].Position)
 	_, err = h.Log().After(t.Context(), entries[1].Progress(), plenty)
 	require.ErrorIs(t, err, relay.ErrHistoryLost)
 	_, err = h.Log().After(t.Context(), entries[0].Progress(), plenty)

@@ -19,7 +19,7 @@ type Notifier interface {
 // NotifierHarness has the notifiers of two instances. Other returns nil if there is only one. When open and Reconnect return, both
 // receive what the other sends.
 type NotifierHarness interface {
-	Outages
+	Connection
 	Notifier() Notifier
 	Other() Notifier
 }

@@ -25,11 +25,11 @@ type ParkingHarness interface {
 // and lease.
 func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 	check := contracttest.Runner(t, open)
-	check("a control message parks its event", parkingNotice)
-	check("a control message parks only an event of the log", parkingForeignNotice)
-	check("events behind a parked event are set aside", parkingAside)
+	check("a control message parks its event", parkingControlMessage)
+	check("a control message parks only an event of the log", parkingForeignControl)
+	check("events behind a parked event are set aside", parkingSetAside)
 	check("events before it are not set aside", parkingBefore)
-	check("a redriven or discarded event holds nothing up", parkingDealtWith)
+	check("a redriven or discarded event holds nothing up", parkingDone)
 	check("behind events that are redriven, new ones are redriven too", parkingInherits)
 	check("an operator and the leader do not miss each other", parkingRace)
 	check("one aggregate can be redriven, or all", parkingRedrive)
@@ -39,7 +39,7 @@ func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 	check("redriven events are counted back from the tail", parkingCountBack)
 	check("events that the stream lost are redriven again", parkingLost)
 	check("without a certain end nothing is redriven again", parkingEnd)
-	check("a control message tells what the stream still holds", parkingKept)
+	check("a control message tells what the stream still holds", parkingLastOwn)
 	check("other tails change nothing", parkingOtherTails)
 	check("an event that is refused again is parked again", parkingRefuse)
 	check("a parked event can be discarded", parkingDiscard)
@@ -188,7 +188,7 @@ func redrivenEvent(entry, last outbox.Entry) relay.MessageMeta {
 	return relay.MessageMeta{Own: true, Progress: last.Progress(), Event: entry.Position, Redriven: true}
 }
 
-func parkingNotice(t *testing.T, h ParkingHarness) {
+func parkingControlMessage(t *testing.T, h ParkingHarness) {
 	l, before := lead(t, h), time.Now().Add(-time.Minute)
 	log := events(t, h, "a's ?", "b")
 	for i, reason := range []string{"it's too large ?", "said again"} {
@@ -208,9 +208,9 @@ func parkingNotice(t *testing.T, h ParkingHarness) {
 	require.Equal(t, log[0].Message, seen[0].Message)
 }
 
-func parkingForeignNotice(t *testing.T, h ParkingHarness) {
+func parkingForeignControl(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c")
-	h.Forget(t, log[1].Position)
+	h.LoseCommits(t, log[1].Position)
 	other := log[0]
 	other.ID = log[1].ID
 	unknown := log[0]
@@ -224,7 +224,7 @@ func parkingForeignNotice(t *testing.T, h ParkingHarness) {
 	require.False(t, readAll(t, h)[0].Parked)
 }
 
-func parkingAside(t *testing.T, h ParkingHarness) {
+func parkingSetAside(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "a", "c", "a", "c")
 	require.Empty(t, l.setAside(log...), "nothing waits")
 	require.Empty(t, l.setAside())
@@ -253,7 +253,7 @@ func parkingBefore(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(parked(log[1]), parked(log[2]))
 }
 
-func parkingDealtWith(t *testing.T, h ParkingHarness) {
+func parkingDone(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "a", "b")
 	l.park(log[0])
 	l.redrive(1)

@@ -150,8 +150,8 @@ func parkingEnd(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[1]))
 }
 
-// parkingKept checks that redriven events count as lost if their sequences are above the LastOwnSequence of a later control message.
-func parkingKept(t *testing.T, h ParkingHarness) {
+// parkingLastOwn checks that redriven events count as lost if their sequences are above the LastOwnSequence of a later control message.
+func parkingLastOwn(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d")
 	last := log[3]
 	l.park(log[:3]...)
@@ -244,7 +244,7 @@ func parkingDiscardGone(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c")
 	l.park(log[1], log[2])
 	l.redrive(2)
-	h.Forget(t, log[1].Position)
+	h.LoseCommits(t, log[1].Position)
 	l.discard(log[2])
 	l.requireWaiting(toRedrive(log[1]))
 	err := h.ParkingAdmin().Discard(t.Context(), log[1].Position)

@@ -17,7 +17,7 @@ import (
 // StreamHarness is a broker without the stream, with the operations that the suite needs. Reconnect returns when every publisher works
 // again.
 type StreamHarness interface {
-	Outages
+	Connection
 	Publisher() relay.StreamRepair      // each call returns the publisher of another instance; the suite uses several at once
 	AppendForeign(t *testing.T)         // stores a message that somebody else wrote
 	Delete(t *testing.T, seq uint64)    // deletes a message

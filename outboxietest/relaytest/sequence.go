@@ -133,7 +133,7 @@ func sequenceBelowCursor(t *testing.T, l *leader) {
 func sequenceBelowProgress(t *testing.T, l *leader) {
 	log := events(t, l, "a", "b", "c")
 	l.requireSound(log[0], 1)
-	l.Forget(t, 1)
+	l.LoseCommits(t, 1)
 	l.SetSequence(t, 2)
 	l.requireUnsaved(log[2], 3)
 }
@@ -142,7 +142,7 @@ func sequenceBelowLot(t *testing.T, l *leader) {
 	log := events(t, l, "a", "b", "c")
 	l.park(log[2])
 	l.requireSound(log[0], 1)
-	l.Forget(t, 2)
+	l.LoseCommits(t, 2)
 	l.SetSequence(t, 2)
 	l.requireBehind(log[0], 1)
 	l.SetSequence(t, 3)

@@ -20,7 +20,7 @@ func TestDependenciesAreListed(t *testing.T) {
 	required, listed := direct(t, mod), listedIn(text)
 	require.NotEmpty(t, required)
 	require.Equal(t, required, listed)
-	require.NotEqual(t, required, listedIn(text[:len(text)/2]), "one that is left out is noticed")
+	require.NotEqual(t, required, listedIn(text[:len(text)/2]), "a missing module is noticed")
 }
 
 // direct returns the modules that go.mod requires directly.

@@ -63,7 +63,7 @@ func idleStatements(t *testing.T, watched time.Duration) float64 {
 	outside, err := sql.Open("pgx", infra.Database(t)) // another database, so that asking does not count
 	require.NoError(t, err)
 	defer outside.Close()
-	launch(t, database, broker.URL, nil, "api,relay").Says("became leader")
+	launch(t, database, broker.URL, nil, "api,relay").WaitFor("became leader")
 	count := func() int64 {
 		var transactions int64
 		require.NoError(t, outside.QueryRow("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1",

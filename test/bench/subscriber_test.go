@@ -200,7 +200,7 @@ func measureLag(t *testing.T, size scale) figure {
 	t.Helper()
 	database, broker := infra.Database(t), infra.NATS(t).URL
 	api := launch(t, database, broker, nil, "api", "relay").API()
-	infra.Launch(t, environment(database, broker), "subscribe", "--id", "bench").Says("subscribed")
+	infra.Launch(t, environment(database, broker), "subscribe", "--id", "bench").WaitFor("subscribed")
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()

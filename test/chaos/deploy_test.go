@@ -83,7 +83,7 @@ func (in *injector) deploy(f fault) func() {
 	killed := f.number>>16%2 == 0
 	in.note("%s: %s, %d copies go back to the old program, %s between two, killed: %t, for the first time: %t",
 		f.kind, g.id, back, f.hold/4, killed, first)
-	in.ledger.Unknown(g.id, newType)
+	in.ledger.UnknownType(g.id, newType)
 	for _, m := range g.copies {
 		in.hit[m] = true
 	}

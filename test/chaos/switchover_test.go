@@ -31,7 +31,7 @@ func (in *injector) switchOver(t *testing.T) func() {
 	in.primary.Move(address.Host)
 	in.postgres = standby
 	require.Eventually(t, func() bool { return in.statement("SELECT pg_promote()") == nil }, waitTimeout, 50*time.Millisecond)
-	in.former.Demote()
+	in.former.StartAsStandby()
 	in.note("the primary is at %s; the name still leads to the former one", address.Host)
 	return func() {
 		for _, m := range in.members() {

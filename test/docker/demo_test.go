@@ -33,7 +33,7 @@ func TestDemo(t *testing.T) {
 
 	demo := start(t, command(nil, "make", "demo"))
 	for _, step := range []string{"Build the image", "Start Postgres, NATS, Jaeger", "Place an order through app1", "Who leads?"} {
-		demo.Says(step)
+		demo.WaitFor(step)
 	}
 	require.NotZero(t, demo.interrupt())
 	require.Contains(t, demo.String(), "the demo was interrupted at step ")

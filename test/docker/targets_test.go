@@ -72,12 +72,12 @@ func TestWithoutEngine(t *testing.T) {
 		serving := start(t, command(environment, "docker/processes.sh", "serve", fmt.Sprint("a=", a), fmt.Sprint("b=", b)))
 		reading := start(t, command(environment, "docker/processes.sh", "subscribe", "s1", "s2"))
 		for _, name := range []string{"a", "b"} {
-			serving.Says("server=API addr=127.0.0.1:" + strconv.Itoa(map[string]int{"a": a, "b": b}[name]))
+			serving.WaitFor("server=API addr=127.0.0.1:" + strconv.Itoa(map[string]int{"a": a, "b": b}[name]))
 			require.Regexp(t, `(?m)^`+name+` \| .*listening`, serving.String())
 		}
 		order := place(t, a)
 		for _, name := range []string{"s1", "s2"} {
-			reading.Says("Received order created event subscriber=" + name + " order_id=" + order)
+			reading.WaitFor("Received order created event subscriber=" + name + " order_id=" + order)
 		}
 		require.Zero(t, reading.interrupt())
 		require.Zero(t, serving.interrupt())
@@ -102,7 +102,7 @@ func TestClean(t *testing.T) {
 		return run(t, exec.Command("bash", filepath.Join(folder, "docker", "infra.sh"), "clean"))
 	}
 	running := infra.LaunchPlayground(t, nil, "infra", "--data-dir", data)
-	running.Says("Ctrl-C stops them")
+	running.WaitFor("Ctrl-C stops them")
 	said, code := clean()
 	require.Equal(t, 1, code)
 	require.Contains(t, said, "The data in .outboxie/")
@@ -112,7 +112,7 @@ func TestClean(t *testing.T) {
 
 	// One of the two servers is enough for the refusal. Here only NATS runs, because DATABASE_URL names another Postgres.
 	only := infra.LaunchPlayground(t, []string{"DATABASE_URL=postgres://127.0.0.1:1/x"}, "run", "--data-dir", data)
-	only.Says("cannot be used yet")
+	only.WaitFor("cannot be used yet")
 	said, code = clean()
 	require.Equal(t, 1, code)
 	require.Contains(t, said, "The data in .outboxie/nats is in use by process ")
@@ -147,13 +147,13 @@ func TestTargets(t *testing.T) {
 				port := 8080
 				if targets[0] == "run-distributed" {
 					port = 8083
-					serving.Says("app3 | ")
+					serving.WaitFor("app3 | ")
 				}
-				serving.Says("server=API addr=127.0.0.1:" + strconv.Itoa(port))
+				serving.WaitFor("server=API addr=127.0.0.1:" + strconv.Itoa(port))
 				order := place(t, port)
-				reading.Says("Received order created event subscriber=subscriber1 order_id=" + order)
+				reading.WaitFor("Received order created event subscriber=subscriber1 order_id=" + order)
 				if targets[1] == "run-subscribers" {
-					reading.Says("subscriber=subscriber3 order_id=" + order)
+					reading.WaitFor("subscriber=subscriber3 order_id=" + order)
 				}
 				reading.interrupt()
 				serving.interrupt()
@@ -204,8 +204,8 @@ func TestOneProcessEnds(t *testing.T) {
 	require.Zero(t, code)
 	a, b := ports(t)
 	serving := start(t, command(environment, "docker/processes.sh", "serve", fmt.Sprint("a=", a), fmt.Sprint("b=", b)))
-	serving.Says("server=API addr=127.0.0.1:" + strconv.Itoa(a))
-	serving.Says("server=API addr=127.0.0.1:" + strconv.Itoa(b))
+	serving.WaitFor("server=API addr=127.0.0.1:" + strconv.Itoa(a))
+	serving.WaitFor("server=API addr=127.0.0.1:" + strconv.Itoa(b))
 	require.NoError(t, syscall.Kill(processWith(t, "serve --http-addr 127.0.0.1:"+strconv.Itoa(b)), syscall.SIGKILL))
 	require.Equal(t, 1, serving.Wait())
 	serving.requireNobodyLeft()

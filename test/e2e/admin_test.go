@@ -51,13 +51,13 @@ func TestAnAdminTokenByDefault(t *testing.T) {
 	}
 	one, two := infra.Launch(t, environment, "serve"), infra.Launch(t, environment, "serve")
 	for _, p := range []*infra.Process{one, two} {
-		require.Equal(t, filepath.Join(data, "admin-token"), p.Says("the admin listener asks for the token in a file file="))
+		require.Equal(t, filepath.Join(data, "admin-token"), p.WaitFor("the admin listener asks for the token in a file file="))
 		require.Equal(t, http.StatusOK, askAdmin(t, p.Admin(), "/metrics", "bearer "+madeToken(t, data)))
 		require.Equal(t, http.StatusUnauthorized, askAdmin(t, p.Admin(), "/debug/pprof/heap", ""))
 		require.Equal(t, http.StatusOK, askAdmin(t, p.Admin(), "/readyz", ""))
 	}
 	require.Equal(t, http.StatusUnauthorized, askAdmin(t, one.Admin(), "/outbox/status", "Bearer not-the-right-one"))
-	one.Says(`a request had a wrong admin token server="admin listener" remote=[::1]:`)
+	one.WaitFor(`a request had a wrong admin token server="admin listener" remote=[::1]:`)
 	require.NotContains(t, one.String(), "not-the-right-one")
 	said, err := infra.Outboxie(t, append(environment, "ADMIN_ADDR="+one.Admin()), "healthcheck")
 	require.NoError(t, err, said)
@@ -75,8 +75,8 @@ func TestWithoutAnAdminToken(t *testing.T) {
 	}
 	closed := infra.Launch(t, append(environment, "ADMIN_TOKEN=", "OUTBOXIE_DATA_DIR=/dev/null/data"), "serve")
 	open := infra.Launch(t, append(environment, "ADMIN_TOKEN=off"), "serve")
-	closed.Says("the admin listener answers probes alone, because there is no token: set ADMIN_TOKEN, or ADMIN_TOKEN_FILE to a file")
-	open.Says("the admin listener asks for no token, because ADMIN_TOKEN is off")
+	closed.WaitFor("the admin listener answers probes alone, because there is no token: set ADMIN_TOKEN, or ADMIN_TOKEN_FILE to a file")
+	open.WaitFor("the admin listener asks for no token, because ADMIN_TOKEN is off")
 	for path, statuses := range map[string][2]int{"/healthz": {200, 200}, "/readyz": {200, 200}, "/outbox/status": {401, 200}, "/debug/pprof/heap": {401, 200}} {
 		require.Equal(t, statuses, [2]int{askAdmin(t, closed.Admin(), path, "Bearer "), askAdmin(t, open.Admin(), path, "")}, path)
 	}

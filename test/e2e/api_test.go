@@ -16,7 +16,7 @@ import (
 
 // admin returns a client of the admin listener.
 func admin(p *infra.Process) infra.Client {
-	return infra.Client{Address: p.Says(`server="admin listener" addr=`), Token: infra.AdminToken}
+	return infra.Client{Address: p.WaitFor(`server="admin listener" addr=`), Token: infra.AdminToken}
 }
 
 // requireProblem checks that a call was refused with a status and a code.

@@ -73,7 +73,7 @@ func TestCopies(t *testing.T) {
 
 	copies["late"], copies["later"] = s.startCopy("late"), s.startCopy("later")
 	for _, name := range []string{"late", "later"} {
-		copies[name].Says("subscribed")
+		copies[name].WaitFor("subscribed")
 	}
 	time.Sleep(3 * time.Second) // copies that are gone count for this long
 	s.requireShares(copies)

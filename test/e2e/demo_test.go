@@ -57,8 +57,8 @@ func demoProcesses(t *testing.T) map[string]int {
 func TestDemo(t *testing.T) {
 	temp := dataDir(t)
 	demo := startDemo(t, temp)
-	demo.Says("Another instance takes over")
-	demo.Says("Nothing lost, nothing doubled, nothing reordered?")
+	demo.WaitFor("Another instance takes over")
+	demo.WaitFor("Nothing lost, nothing doubled, nothing reordered?")
 	require.Zero(t, demo.Wait(), demo)
 	said := demo.String()
 	infra.RequireInSource(t, "✗")
@@ -99,8 +99,8 @@ func TestDemo(t *testing.T) {
 func TestDemoNotices(t *testing.T) {
 	temp := dataDir(t)
 	demo := startDemo(t, temp)
-	database := "postgres:" + demo.Says("postgres:")
-	demo.Says("Who leads?")
+	database := "postgres:" + demo.WaitFor("postgres:")
+	demo.WaitFor("Who leads?")
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
@@ -150,7 +150,7 @@ func TestDemoNeedsItsPorts(t *testing.T) {
 func TestDemoMissesASubscriber(t *testing.T) {
 	temp := dataDir(t)
 	demo := startDemo(t, temp)
-	demo.Says("Start subscriber1, subscriber2 and subscriber3")
+	demo.WaitFor("Start subscriber1, subscriber2 and subscriber3")
 	for args, pid := range demoProcesses(t) {
 		if strings.HasPrefix(args, "subscribe --id subscriber2 ") {
 			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
@@ -166,14 +166,14 @@ func TestDemoMissesASubscriber(t *testing.T) {
 func TestDemoEnds(t *testing.T) {
 	temp := dataDir(t)
 	demo := startDemo(t, temp)
-	demo.Says("Place an order through app1")
+	demo.WaitFor("Place an order through app1")
 	require.GreaterOrEqual(t, len(demoProcesses(t)), 6)
 	demo.Kill()
 	require.Eventually(t, func() bool { return len(demoProcesses(t)) == 0 }, waitTimeout, 20*time.Millisecond)
 
 	demo = startDemo(t, temp)
-	demo.Says("removed what an earlier demo left behind when it was killed")
-	demo.Says("Kill the leader (kill -9) while orders flow")
+	demo.WaitFor("removed what an earlier demo left behind when it was killed")
+	demo.WaitFor("Kill the leader (kill -9) while orders flow")
 	require.Equal(t, 1, demo.Stop(syscall.SIGINT), demo)
 	require.Regexp(t, `the demo was interrupted at step \d+, "`, demo.String())
 	requireNothingLeft(t, temp)

@@ -37,7 +37,7 @@ func TestDistributed(t *testing.T) {
 		infra.Launch(t, environment, "subscribe", "--id", id)
 	}
 	first := holder(t, db)
-	instances[first].Says("became leader instance=" + first + " token=1")
+	instances[first].WaitFor("became leader instance=" + first + " token=1")
 
 	var survivors []string
 	for _, id := range ids {

@@ -44,7 +44,7 @@ func TestRestartedUnderItsOwnName(t *testing.T) {
 	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=30s"}
 	only := infra.Serve(t, "only", environment)
-	only.Says("created the stream")
+	only.WaitFor("created the stream")
 	placeMany(t, only.API(), 1)
 	require.Eventually(t, func() bool { return published(t, broker) == 1 }, waitTimeout, tick)
 	only.Kill()
@@ -62,7 +62,7 @@ func TestBrokerRestartsKeepTheLeader(t *testing.T) {
 	database, broker := infra.Database(t), infra.NATS(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker.URL, "OUTBOX_LEASE_TTL=10s"}
 	first := infra.Serve(t, "app1", environment)
-	first.Says("created the stream")
+	first.WaitFor("created the stream")
 	infra.Serve(t, "app2", environment)
 	db := openDB(t, database)
 	for n := range 5 {
@@ -86,7 +86,7 @@ func TestLeaderThatReconnects(t *testing.T) {
 	db, cable := openDB(t, database), newCable(t, broker.URL)
 	settings := []string{"DATABASE_URL=" + database, "OUTBOX_LEASE_TTL=10s"}
 	leader := infra.Serve(t, "app1", append([]string{"NATS_URL=" + cable.url}, settings...))
-	leader.Says("created the stream")
+	leader.WaitFor("created the stream")
 	infra.Serve(t, "app2", append([]string{"NATS_URL=" + broker.URL}, settings...))
 	for range 20 {
 		cable.cut()

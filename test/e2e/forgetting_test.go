@@ -32,7 +32,7 @@ func TestForgetting(t *testing.T) {
 		return err == nil
 	}, waitTimeout, tick, "the stream is gone")
 	second := s.startCopy("second") // which sweeps when it begins
-	second.Says("dropped events that were dealt with before")
+	second.WaitFor("dropped events that were dealt with before")
 	kept := s.order(infra.Customer)
 	s.eventually("SELECT orders FROM customer_totals", 2)
 	time.Sleep(1500 * time.Millisecond) // a sweep waits for the lanes, which move once a second

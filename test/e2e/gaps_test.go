@@ -43,8 +43,8 @@ func TestStreamRemovesWhatWasNotRead(t *testing.T) {
 	s.removeNext(20, 12)
 	s.purgeLog(10)
 	third := s.startCopy("third")
-	third.Says("the events of up to 10 of them are unknown")
-	third.Says("outboxie subscriber skip --id emails --to ")
+	third.WaitFor("the events of up to 10 of them are unknown")
+	third.WaitFor("outboxie subscriber skip --id emails --to ")
 	require.Equal(t, 21, count(t, s.db, applied), "the subscriber stops before the missing messages")
 	require.Zero(t, third.Stop(syscall.SIGTERM))
 
@@ -62,7 +62,7 @@ func TestStreamRemovesWhatWasNotRead(t *testing.T) {
 	s.removeNext(20, 12)
 	s.purgeLog(10)
 	fifth := s.startCopy("fifth")
-	fifth.Says("the events of up to 10 of them are unknown")
+	fifth.WaitFor("the events of up to 10 of them are unknown")
 	s.skipAsNamed(fifth)
 	s.eventually(applied, 39)
 	s.requireInOrder()
@@ -81,7 +81,7 @@ func (s *subscription) purgeLog(kept int) {
 // skipAsNamed runs the command that the log of a copy names, word for word, beside the copy.
 func (s *subscription) skipAsNamed(copy *infra.Process) {
 	s.t.Helper()
-	copy.Says("to go on without them")
+	copy.WaitFor("to go on without them")
 	named := regexp.MustCompile(`outboxie (subscriber skip [^"\\]*--yes)`).FindStringSubmatch(copy.String())
 	require.NotEmpty(s.t, named)
 	said, err := infra.Outboxie(s.t, s.environment, strings.Fields(named[1])...)

@@ -56,7 +56,7 @@ func TestStalledLeader(t *testing.T) {
 	require.Less(t, moved.moved(), f.ttl+time.Second)
 	time.Sleep(time.Until(at.Add(7 * f.ttl / 2)))
 	f.instances[stalled].Signal(syscall.SIGCONT)
-	f.instances[stalled].Says(fmt.Sprintf("lost leadership instance=%s token=%d", stalled, token))
+	f.instances[stalled].WaitFor(fmt.Sprintf("lost leadership instance=%s token=%d", stalled, token))
 	f.finish()
 }
 
@@ -88,7 +88,7 @@ func startFleet(t *testing.T, settings ...string) *fleet {
 	for _, id := range []string{"app1", "app2", "app3"} {
 		f.instances[id] = infra.Serve(t, id, f.environment)
 	}
-	f.instances[holder(t, f.db)].Says("became leader")
+	f.instances[holder(t, f.db)].WaitFor("became leader")
 	api := infra.Serve(t, "api", append([]string{"OUTBOXIE_ROLES=api"}, f.environment...)).API()
 	placeMany(t, api, 1)
 	require.Eventually(t, func() bool { return published(t, f.broker) == 1 }, waitTimeout, 5*time.Millisecond)

@@ -115,8 +115,8 @@ func TestOneTraceOverTwoHops(t *testing.T) {
 	collector := infra.Collector(t)
 	environment := append(collector.Environment(), "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.Broker(t), "WEBHOOK_URL="+hook.address)
 	instance := infra.Serve(t, "traced", environment)
-	infra.Launch(t, environment, "subscribe", "--id", "warehouse", "--handler", "fulfillment").Says("subscribed")
-	infra.Launch(t, environment, "subscribe", "--id", "shop", "--handler", "webhook").Says("subscribed")
+	infra.Launch(t, environment, "subscribe", "--id", "warehouse", "--handler", "fulfillment").WaitFor("subscribed")
+	infra.Launch(t, environment, "subscribe", "--id", "shop", "--handler", "webhook").WaitFor("subscribed")
 	order, err := infra.Place(instance.API())
 	require.NoError(t, err)
 	paid, err := infra.Transition(instance.API(), order.ID, "pay")
@@ -167,12 +167,12 @@ func TestWebhookRepeatsAfterAKill(t *testing.T) {
 	})
 	s := newSubscription(t, "LOG_LEVEL=info", "WEBHOOK_URL="+hook.address)
 	first := s.subscribe("shop", "webhook", "INSTANCE_ID=first")
-	first.Says("subscribed")
+	first.WaitFor("subscribed")
 	order := s.order(infra.Customer)
 	s.pay(order)
 	<-called
 	second := s.subscribe("shop", "webhook", "INSTANCE_ID=second")
-	second.Says("subscribed")
+	second.WaitFor("subscribed")
 	first.Signal(syscall.SIGKILL)
 	_ = first.Wait()
 	close(dead)
@@ -222,7 +222,7 @@ func TestWebhookTroubles(t *testing.T) {
 		return trouble(request)
 	})
 	shop := s.subscribe("shop", "webhook", "ADMIN_ADDR=127.0.0.1:0")
-	shop.Says("subscribed")
+	shop.WaitFor("subscribed")
 	orders := make(map[string]string)
 	for name, trouble := range webhookTroubles() {
 		// The first event of each order is delivered before its trouble begins.
@@ -260,7 +260,7 @@ func TestWebhookTroubles(t *testing.T) {
 
 	hook.close()
 	s.order(infra.Customer)
-	shop.Says("cannot handle events at the moment")
+	shop.WaitFor("cannot handle events at the moment")
 	require.Zero(t, count(t, s.db, "SELECT count(*) FROM dead_letters"), "an outage is no failure of the event")
 	require.NotContains(t, shop.String(), "hunter2")
 }

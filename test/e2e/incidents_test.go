@@ -174,7 +174,7 @@ func (w *watched) loseMessages() func() {
 	resubscribe()
 	w.rescrape(w.leader, w.follower, w.emails)
 	return func() {
-		w.subscriber.Says("to go on without them")
+		w.subscriber.WaitFor("to go on without them")
 		skip := regexp.MustCompile(`outboxie (subscriber skip [^"\\]*--yes)`).FindStringSubmatch(w.subscriber.String())
 		require.NotEmpty(w.t, skip)
 		w.command(strings.Fields(skip[1])...)

@@ -24,12 +24,12 @@ func TestInfra(t *testing.T) {
 	}
 	addresses := func(p *infra.Process) []string {
 		return []string{
-			"DATABASE_URL=" + strings.Trim(p.Says("DATABASE_URL='"), "'"),
-			"NATS_URL=" + strings.Trim(p.Says("NATS_URL='"), "'"),
+			"DATABASE_URL=" + strings.Trim(p.WaitFor("DATABASE_URL='"), "'"),
+			"NATS_URL=" + strings.Trim(p.WaitFor("NATS_URL='"), "'"),
 		}
 	}
 	first := launch()
-	first.Says("Ctrl-C stops them")
+	first.WaitFor("Ctrl-C stops them")
 	environment := addresses(first)
 	require.Contains(t, environment[0], ":"+ports[1]+"/")
 	require.Regexp(t, `^NATS_URL=nats://outboxie:[0-9a-f]{32}@127\.0\.0\.1:`+ports[3]+"$", environment[1])
@@ -38,7 +38,7 @@ func TestInfra(t *testing.T) {
 	order, err := infra.Place(instance.API())
 	require.NoError(t, err)
 	subscriber := infra.Launch(t, environment, "subscribe", "--id", "emails")
-	subscriber.Says("Received order created event subscriber=emails order_id=" + order.ID)
+	subscriber.WaitFor("Received order created event subscriber=emails order_id=" + order.ID)
 	require.Zero(t, subscriber.Stop(syscall.SIGTERM), subscriber)
 	require.Zero(t, instance.Stop(syscall.SIGTERM), instance)
 	require.Zero(t, first.Stop(syscall.SIGINT), first)
@@ -47,13 +47,13 @@ func TestInfra(t *testing.T) {
 		listener, err := net.Listen("tcp", "127.0.0.1:"+ports[2*i+1])
 		require.NoError(t, err)
 		blocked := launch()
-		blocked.Says(name + ports[2*i+1])
+		blocked.WaitFor(name + ports[2*i+1])
 		require.Equal(t, 1, blocked.Wait(), blocked)
 		require.NoError(t, listener.Close())
 	}
 
 	second := launch()
-	second.Says("Ctrl-C stops them")
+	second.WaitFor("Ctrl-C stops them")
 	again := infra.Serve(t, "again", environment)
 	_, err = infra.Read(again.API(), order.ID)
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ func TestInfra(t *testing.T) {
 	requireGone(t, pid)
 
 	third := launch("--fresh")
-	third.Says("Ctrl-C stops them")
+	third.WaitFor("Ctrl-C stops them")
 	environment = addresses(third)
 	last := infra.Serve(t, "fresh", environment)
 	_, err = infra.Read(last.API(), order.ID)
@@ -71,5 +71,5 @@ func TestInfra(t *testing.T) {
 	order, err = infra.Place(last.API())
 	require.NoError(t, err)
 	subscriber = infra.Launch(t, environment, "subscribe", "--id", "emails")
-	subscriber.Says("Received order created event subscriber=emails order_id=" + order.ID)
+	subscriber.WaitFor("Received order created event subscriber=emails order_id=" + order.ID)
 }

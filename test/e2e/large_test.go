@@ -74,7 +74,7 @@ func showLarge(t *testing.T, instance *infra.Process, environment []string, orde
 	require.Eventually(t, func() bool { return strings.Count(instance.String(), "parked again") == 1+len(tooLarge) }, waitTimeout, tick)
 	run("discard", "--position", "4", "--yes")
 	run("redrive", "--aggregate", "order/other-0")
-	instance.Says("redrove parked events")
+	instance.WaitFor("redrove parked events")
 }
 
 func insertLarge(t *testing.T, db *sql.DB, order string, version int64, payload string) {

@@ -38,7 +38,7 @@ func newWatched(t *testing.T, settings ...string) *watched {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = w.db.Close() })
 	w.first = infra.Serve(t, "first", w.environment)
-	w.first.Says("created the stream")
+	w.first.WaitFor("created the stream")
 	w.api, w.leader = w.first.API(), w.first.Admin()
 	w.second = infra.Serve(t, "second", w.environment)
 	w.follower = w.second.Admin()

@@ -22,13 +22,13 @@ func TestMisdirectedInstance(t *testing.T) {
 		return []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, fmt.Sprintf("OUTBOX_LEASE_TTL=%s", ttl)}
 	}
 	before := infra.Serve(t, "app0", environment(right.URL))
-	before.Says("created the stream")
+	before.WaitFor("created the stream")
 	placeMany(t, before.API(), 3)
 	require.Eventually(t, func() bool { return published(t, right.URL) == 3 }, waitTimeout, 10*time.Millisecond)
 	before.Kill()
 
 	misdirected := infra.Serve(t, "app1", environment(wrong.URL))
-	misdirected.Says("relay halted")
+	misdirected.WaitFor("relay halted")
 	began := time.Now()
 	second := infra.Serve(t, "app2", environment(right.URL))
 	infra.Serve(t, "app3", environment(right.URL))

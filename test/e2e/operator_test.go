@@ -22,7 +22,7 @@ func TestParksAndRedrives(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	instance := infra.Serve(t, "app", environment)
-	instance.Says("created the stream")
+	instance.WaitFor("created the stream")
 	const aggregate = "11111111-1111-1111-1111-111111111111"
 	_, err = db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		SELECT gen_random_uuid(), 'order', $1, g, 'test.v1', 'orders.created',

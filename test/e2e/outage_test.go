@@ -25,7 +25,7 @@ func TestOutageLeavesNoDeadLetter(t *testing.T) {
 	s.record(1000)
 	who()
 	server.Kill()
-	reader.Says("cannot handle events at the moment")
+	reader.WaitFor("cannot handle events at the moment")
 	time.Sleep(3 * time.Second)
 	server.Start()
 	began := time.Now()
@@ -56,7 +56,7 @@ func TestMissingRightIsNamed(t *testing.T) {
 	placeMany(t, infra.Serve(t, "app", as("app")).API(), 1)
 	reader := infra.Launch(t, as("reader"), "subscribe", "--id", "emails")
 	const right = "$JS.API.DIRECT.GET.ORDERS"
-	require.Contains(t, reader.Says("cannot begin, trying until it works"), "subscriber=emails")
+	require.Contains(t, reader.WaitFor("cannot begin, trying until it works"), "subscriber=emails")
 	require.Contains(t, reader.String(), right)
 	require.Contains(t, readiness(t, reader), right)
 }

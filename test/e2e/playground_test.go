@@ -22,7 +22,7 @@ func play(t *testing.T, data string, args ...string) *infra.Process {
 	p := infra.LaunchPlayground(t, []string{"JAEGER_URL=http://127.0.0.1:1", "ADMIN_TOKEN="}, append([]string{
 		"run", "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", data,
 	}, args...)...)
-	p.Says("Ctrl-C stops everything")
+	p.WaitFor("Ctrl-C stops everything")
 	return p
 }
 
@@ -75,15 +75,15 @@ func TestPlayground(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "created", order.Status)
 	for _, subscriber := range []string{"subscriber-1", "subscriber-2"} {
-		first.Says("Received order created event subscriber=" + subscriber + " order_id=" + order.ID)
+		first.WaitFor("Received order created event subscriber=" + subscriber + " order_id=" + order.ID)
 	}
 	require.Contains(t, first.String(), "trace_id="+order.TraceID)
 	for _, verb := range []string{"pay", "ship"} {
 		order, err = infra.Transition(first.API(), order.ID, verb)
 		require.NoError(t, err)
 	}
-	first.Says("Received order paid event subscriber=subscriber-1 order_id=" + order.ID)
-	first.Says("Received order shipped event subscriber=subscriber-2 order_id=" + order.ID)
+	first.WaitFor("Received order paid event subscriber=subscriber-1 order_id=" + order.ID)
+	first.WaitFor("Received order shipped event subscriber=subscriber-2 order_id=" + order.ID)
 	require.EqualValues(t, 3, order.Version)
 	_, err = infra.Transition(first.API(), order.ID, "cancel")
 	require.ErrorContains(t, err, "409")
@@ -99,7 +99,7 @@ func TestPlayground(t *testing.T) {
 	require.NotContains(t, second.String(), "Received order", "what was received is not received again")
 	next, err := infra.Place(second.API())
 	require.NoError(t, err)
-	second.Says("Received order created event subscriber=subscriber-1 order_id=" + next.ID)
+	second.WaitFor("Received order created event subscriber=subscriber-1 order_id=" + next.ID)
 	require.Contains(t, second.String(), "position=4 ", "the log goes on where it ended")
 	require.Zero(t, second.Stop(syscall.SIGTERM), second)
 
@@ -108,7 +108,7 @@ func TestPlayground(t *testing.T) {
 	require.ErrorContains(t, err, "404")
 	later, err := infra.Place(third.API())
 	require.NoError(t, err)
-	third.Says("Received order created event subscriber=subscriber-1 order_id=" + later.ID)
+	third.WaitFor("Received order created event subscriber=subscriber-1 order_id=" + later.ID)
 	require.Contains(t, third.String(), "position=1 ", "log and stream begin again")
 	pid = postmaster(t, data)
 	third.Kill()
@@ -140,7 +140,7 @@ func TestFreshNeedsBothServers(t *testing.T) {
 func TestAnInstanceJoinsThePlayground(t *testing.T) {
 	data := dataDir(t)
 	first := play(t, data)
-	database, broker := strings.Trim(first.Says("  DATABASE_URL='"), "'"), strings.Trim(first.Says(" NATS_URL='"), "'")
+	database, broker := strings.Trim(first.WaitFor("  DATABASE_URL='"), "'"), strings.Trim(first.WaitFor(" NATS_URL='"), "'")
 	for _, address := range []string{database, broker} {
 		parsed, err := url.Parse(address)
 		require.NoError(t, err)
@@ -153,7 +153,7 @@ func TestAnInstanceJoinsThePlayground(t *testing.T) {
 	joined := infra.Serve(t, "joined", []string{"DATABASE_URL=" + database, "NATS_URL=" + broker})
 	_, err = infra.Read(joined.API(), order.ID)
 	require.NoError(t, err)
-	first.Says("Received order created event subscriber=subscriber-1 order_id=" + order.ID)
+	first.WaitFor("Received order created event subscriber=subscriber-1 order_id=" + order.ID)
 
 	rival := infra.LaunchPlayground(t, nil, "infra", "--fresh", "--data-dir", data)
 	require.Equal(t, 1, rival.Wait())
@@ -168,26 +168,26 @@ func TestPlaygroundWithoutAForgottenSubscriber(t *testing.T) {
 	data := dataDir(t)
 	operate := func(p *infra.Process, args ...string) {
 		t.Helper()
-		_, err := infra.Outboxie(t, []string{"DATABASE_URL=" + strings.Trim(p.Says("  DATABASE_URL='"), "'")}, append([]string{"subscriber"}, args...)...)
+		_, err := infra.Outboxie(t, []string{"DATABASE_URL=" + strings.Trim(p.WaitFor("  DATABASE_URL='"), "'")}, append([]string{"subscriber"}, args...)...)
 		require.NoError(t, err)
 	}
 	first := play(t, data)
-	first.Says("subscribed subscriber=subscriber-1")
+	first.WaitFor("subscribed subscriber=subscriber-1")
 	operate(first, "forget", "--id", "subscriber-1", "--yes")
-	first.Says("Everything else goes on.")
+	first.WaitFor("Everything else goes on.")
 	_, err := infra.Place(first.API())
 	require.NoError(t, err)
 	require.Zero(t, first.Stop(syscall.SIGINT), first)
 
 	second := play(t, data)
-	second.Says("Everything else goes on.")
+	second.WaitFor("Everything else goes on.")
 	require.Contains(t, second.String(), "outboxie subscriber forget --lift --id subscriber-1")
 	order, err := infra.Place(second.API())
 	require.NoError(t, err)
 	operate(second, "forget", "--lift", "--id", "subscriber-1")
 	require.Zero(t, second.Stop(syscall.SIGINT), second)
 
-	play(t, data).Says("Received order created event subscriber=subscriber-1 order_id=" + order.ID)
+	play(t, data).WaitFor("Received order created event subscriber=subscriber-1 order_id=" + order.ID)
 }
 
 // requireGone waits until a process does not exist any more.

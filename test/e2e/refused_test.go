@@ -69,7 +69,7 @@ func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 	app := infra.Launch(t, []string{
 		"DATABASE_URL=" + parsed.String(), "NATS_URL=" + infra.Broker(t), "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",
 	}, "serve")
-	app.Says("the database cannot be used yet, waiting")
+	app.WaitFor("the database cannot be used yet, waiting")
 	infra.ProxyOn(t, port, server)
 	app.API()
 }

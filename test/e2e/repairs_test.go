@@ -40,7 +40,7 @@ func newDamagedStream(t *testing.T) *damagedStream {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = d.db.Close() })
 	d.instance = infra.Serve(t, "app", d.environment)
-	d.instance.Says("created the stream")
+	d.instance.WaitFor("created the stream")
 	d.publish(3, 3)
 	d.kept = keepStore(t, d.broker, d.store)
 	d.publish(2, 5)

@@ -265,6 +265,6 @@ func serveOdd(t *testing.T) (db *sql.DB, broker string, environment []string, in
 	db = openDB(t, database)
 	allowOdd(t, db)
 	instance = infra.Serve(t, "app", environment)
-	instance.Says("created the stream")
+	instance.WaitFor("created the stream")
 	return db, broker, environment, instance
 }

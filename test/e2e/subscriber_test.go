@@ -210,7 +210,7 @@ func TestPoisonEvent(t *testing.T) {
 	s.eventually(applied, 6)
 	t.Logf("others of the lane went on after %s", time.Since(began).Round(time.Millisecond))
 	require.Less(t, time.Since(began), 3*time.Second, "nobody waits for an event that fails")
-	id := reader.Says(`retry="outboxie subscriber retry --id emails --event `)
+	id := reader.WaitFor(`retry="outboxie subscriber retry --id emails --event `)
 	id = strings.TrimSuffix(id, `"`)
 	s.eventually("SELECT count(*) FROM dead_letters WHERE state = 'waiting'", 1)
 	require.Contains(t, ready(t, reader), `"status":"degraded"`)
@@ -297,7 +297,7 @@ func TestForeignMessage(t *testing.T) {
 	placeMany(t, s.api, 2)
 	s.requireEffects()
 	s.eventually("SELECT count(*) FROM dead_letters WHERE state = 'dead' AND attempts = 1", 5)
-	id := reader.Says("a message cannot be read as an event; it is a dead letter now subscriber=emails event_id=")
+	id := reader.WaitFor("a message cannot be read as an event; it is a dead letter now subscriber=emails event_id=")
 	require.True(t, strings.HasPrefix(id, "unreadable-3-"), id)
 	var payload []byte
 	var headers string

@@ -16,7 +16,7 @@ func TestOneTrace(t *testing.T) {
 	instance := infra.Serve(t, "traced", environment)
 	subscribers := []string{"emails", "invoices"}
 	for _, id := range subscribers {
-		infra.Launch(t, environment, "subscribe", "--id", id).Says("subscribed")
+		infra.Launch(t, environment, "subscribe", "--id", id).WaitFor("subscribed")
 	}
 	order, err := infra.Place(instance.API())
 	require.NoError(t, err)

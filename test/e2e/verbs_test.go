@@ -48,7 +48,7 @@ func TestVerbsBesideCopies(t *testing.T) {
 	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=4", "SUBSCRIBER_BATCH_TIME=50ms")
 	s.requireCommand(1, "there is no subscriber emails", "pause", "--id", "emails")
 	for _, name := range []string{"one", "two", "three"} {
-		s.startCopy(name).Says("subscribed")
+		s.startCopy(name).WaitFor("subscribed")
 	}
 	stop := s.load()
 	defer stop()
@@ -94,8 +94,8 @@ func (s *subscription) requireEventualRate() {
 // TestSkip checks that skipped events take no effect, that the command first says how many it would skip, and that a rewind brings them back.
 func TestSkip(t *testing.T) {
 	s := newSubscription(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=3")
-	s.startCopy("one").Says("subscribed")
-	s.startCopy("two").Says("subscribed")
+	s.startCopy("one").WaitFor("subscribed")
+	s.startCopy("two").WaitFor("subscribed")
 	s.record(100)
 	s.requireEffects()
 	var position int
@@ -148,7 +148,7 @@ func TestForgetIsResumed(t *testing.T) {
 	require.Equal(t, 100, count(t, s.db, "SELECT sum(orders) FROM customer_totals WHERE subscriber = 'emails'"), "effects stay")
 
 	s.requireCommand(0, "tombstone of subscriber emails is gone", "forget", "--id", "emails", "--lift")
-	s.startCopy("four").Says("subscribed")
+	s.startCopy("four").WaitFor("subscribed")
 	s.eventually(applied, 100)
 	require.Equal(t, 200, count(t, s.db, "SELECT sum(orders) FROM customer_totals WHERE subscriber = 'emails'"), "a new subscriber knows nothing")
 }

@@ -120,8 +120,8 @@ func (p *Process) String() string {
 	return p.text.String()
 }
 
-// Says waits until the program has printed text, and returns the word that follows text.
-func (p *Process) Says(text string) string {
+// WaitFor waits until the program has printed text, and returns the word that follows text.
+func (p *Process) WaitFor(text string) string {
 	p.t.Helper()
 	var rest string
 	require.Eventually(p.t, func() bool {
@@ -138,13 +138,13 @@ func (p *Process) Says(text string) string {
 // API returns the address that the program's API listens on.
 func (p *Process) API() string {
 	p.t.Helper()
-	return p.Says("server=API addr=")
+	return p.WaitFor("server=API addr=")
 }
 
 // Admin returns the address that the program's admin listener listens on.
 func (p *Process) Admin() string {
 	p.t.Helper()
-	return p.Says(`server="admin listener" addr=`)
+	return p.WaitFor(`server="admin listener" addr=`)
 }
 
 // Signal sends a signal.

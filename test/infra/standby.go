@@ -40,8 +40,8 @@ func Standby(t testing.TB, primary *PostgresServer) *PostgresServer {
 	return s
 }
 
-// Demote starts a stopped server as a standby. The standby follows no primary.
-func (s *PostgresServer) Demote() {
+// StartAsStandby starts a stopped server as a standby. The standby follows no primary.
+func (s *PostgresServer) StartAsStandby() {
 	s.t.Helper()
 	signal := filepath.Join(s.options.DataDir, "data", "standby.signal")
 	if err := os.WriteFile(signal, nil, 0o644); err != nil { //nolint:gosec // Postgres may run as another user

@@ -22,7 +22,7 @@ const (
 	deadlocked     = "deadlock"         // two operations do not wait for each other, unless one of them gives a reason
 	versions       = "versions"         // the log has an event for each version of an order, in order
 	revisions      = "revisions"        // the cursor counts the relay's writes, and each fence is used once
-	lot            = "lot"              // where relays run, parked and discarded events are not in the stream
+	parkedInStream = "lot"              // where relays run, parked and discarded events are not in the stream
 	afterwards     = "afterwards"       // after further relays, each event that was not discarded is in the stream once
 )
 
@@ -137,7 +137,7 @@ func (h *harness) lotOf(rows map[string][]row) (found []violation) {
 		state := event.text("state")
 		for _, entry := range h.stream.Entries() {
 			if entry.ID == event.text("event_id") && (state == "parked" || state == "discarded") {
-				found = append(found, violation{lot, fmt.Sprintf("event %d is %s, and in the stream", entry.Position, state)})
+				found = append(found, violation{parkedInStream, fmt.Sprintf("event %d is %s, and in the stream", entry.Position, state)})
 			}
 		}
 	}

@@ -121,7 +121,7 @@ func TestRefusalWithoutANoticeIsNoticed(t *testing.T) {
 		left := [2]int{known[p.operations[0]].steps, known[p.operations[1]].steps}
 		require.NoError(t, p.try(t.Context(), h, &randomChooser{rng: rng, left: left}, &r))
 	}
-	require.Contains(t, r.failed, lot)
+	require.Contains(t, r.failed, parkedInStream)
 	require.Contains(t, r.failed, afterwards)
 	require.Contains(t, r.failed[afterwards].detail, "in the stream 2 times")
 }

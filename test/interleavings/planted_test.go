@@ -118,7 +118,7 @@ var plantedFaults = []struct {
 	{planted(&openState, "a letter has a transaction of its own, after the lane has moved", func(ctx context.Context, tx bun.Tx) error {
 		return move(ctx, tx, beforeEffects.To.Sequence, true)
 	}, func(ctx context.Context, tx bun.Tx) error { return letter(ctx, tx, b2, inbox.Dead) }), "look, and apply what follows", disorder},
-	{planted(&openState, "what is set aside is to come again", func(ctx context.Context, tx bun.Tx) error {
+	{planted(&openState, "an event that was set aside is recorded as failing", func(ctx context.Context, tx bun.Tx) error {
 		return letter(ctx, tx, b2, inbox.Failing)
 	}), "look: known", stranded},
 	{planted(&retried, "a letter is redelivered without a lock", func(ctx context.Context, tx bun.Tx) error {

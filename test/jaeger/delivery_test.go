@@ -35,7 +35,7 @@ func startFleet(t *testing.T) *fleet {
 		f.instances = append(f.instances, infra.Serve(t, id, f.settings))
 	}
 	for _, id := range subscribers {
-		infra.Launch(t, append(slices.Clone(f.settings), "INSTANCE_ID="+id+"-1"), "subscribe", "--id", id).Says("subscribed")
+		infra.Launch(t, append(slices.Clone(f.settings), "INSTANCE_ID="+id+"-1"), "subscribe", "--id", id).WaitFor("subscribed")
 	}
 	return f
 }
@@ -117,7 +117,7 @@ func TestBatch(t *testing.T) {
 	for id := range orders { // the stream has them all
 		s.await(id, func(spans []infra.Span) bool { return infra.Delivered(spans, 0) })
 	}
-	infra.Launch(t, append(slices.Clone(settings), "INSTANCE_ID=emails-1"), "subscribe", "--id", "emails").Says("subscribed")
+	infra.Launch(t, append(slices.Clone(settings), "INSTANCE_ID=emails-1"), "subscribe", "--id", "emails").WaitFor("subscribed")
 
 	for id, order := range orders {
 		trace := s.await(id, func(spans []infra.Span) bool { return infra.Delivered(spans, 1) })
@@ -150,12 +150,12 @@ func TestBatch(t *testing.T) {
 // handles this event.
 func TestDeliveryOverTwoHops(t *testing.T) {
 	f := startFleet(t)
-	infra.Launch(t, append(slices.Clone(f.settings), "INSTANCE_ID=warehouse-1"), "subscribe", "--id", "warehouse", "--handler", "fulfillment").Says("subscribed")
+	infra.Launch(t, append(slices.Clone(f.settings), "INSTANCE_ID=warehouse-1"), "subscribe", "--id", "warehouse", "--handler", "fulfillment").WaitFor("subscribed")
 	const processed = "process orders.fulfillment.requested"
 	hook := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer hook.Close()
 	follower := append(slices.Clone(f.settings), "INSTANCE_ID=shop-1", "WEBHOOK_URL="+hook.URL)
-	infra.Launch(t, follower, "subscribe", "--id", "shop", "--handler", "webhook").Says("subscribed")
+	infra.Launch(t, follower, "subscribe", "--id", "shop", "--handler", "webhook").WaitFor("subscribed")
 	order, err := infra.Place(f.instances[0].API())
 	require.NoError(t, err)
 	paid, err := infra.Transition(f.instances[1].API(), order.ID, "pay")

@@ -48,10 +48,10 @@ func start(t *testing.T) *program {
 		"INSTANCE_ID=random", "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",
 	}, servers...), "serve")
 	p := &program{api: "http://" + instance.API(), answers: make(map[string]map[int]int)}
-	p.admin = "http://" + instance.Says(`server="admin listener" addr=`)
-	instance.Says("created the stream")
+	p.admin = "http://" + instance.WaitFor(`server="admin listener" addr=`)
+	instance.WaitFor("created the stream")
 	for _, subscriber := range subscribers { // a request may forget a subscriber
-		infra.Launch(t, servers, "subscribe", "--id", subscriber).Says("subscribed")
+		infra.Launch(t, servers, "subscribe", "--id", subscriber).WaitFor("subscribed")
 	}
 	return p
 }

@@ -19,7 +19,7 @@ func TestEmitterPrivilege(t *testing.T) {
 	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
 	p.applyRoles()
 	api := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api")).API()
-	infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve").Says("became leader")
+	infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve").WaitFor("became leader")
 	warehouse := subscribe(t, "warehouse", p.as(emitter, "emitter", "SUBSCRIBER_HANDLER=fulfillment"))
 	plain := subscribe(t, "plain", p.as(subscriber, "subscriber", "SUBSCRIBER_HANDLER=fulfillment"))
 	notifications, err := connected(t, p.nats("relay")).SubscribeSync("outboxie.ORDERS.wake")
@@ -39,7 +39,7 @@ func TestEmitterPrivilege(t *testing.T) {
 		require.NoError(t, err, "the emitter does not notify the relay")
 		received[len(notification.Data) > 0]++
 	}
-	plain.Says("run this subscriber as outboxie_emitter")
+	plain.WaitFor("run this subscriber as outboxie_emitter")
 	eventually("SELECT count(*) FROM dead_letters WHERE subscriber = 'plain'", 0)
 	require.NotContains(t, warehouse.String(), "ermission")
 	stream, err := jetStream(t, p.nats("admin")).Stream(t.Context(), "ORDERS")

@@ -40,7 +40,7 @@ func (f relayFleet) kill(t *testing.T, db *sql.DB) {
 	took := time.Since(began)
 	t.Logf("kill -9 of the leader: the other one has the lease after %s", took.Round(time.Millisecond))
 	require.Less(t, took, followedWithin)
-	f[second].Says("the leader is gone")
+	f[second].WaitFor("the leader is gone")
 }
 
 // TestClusterFollowsADeadLeader checks that a relay whose NATS server is killed connects to another server and keeps its lease. If the leading
@@ -54,7 +54,7 @@ func TestClusterFollowsADeadLeader(t *testing.T) {
 	f := relayFleet{"app1": h.instances[0], "app2": h.instances[1]}
 	cluster.more(50)
 	first, before := f.leader(t, h.db)
-	server := f[first].Says("server=n")
+	server := f[first].WaitFor("server=n")
 	cluster.nodes["n"+server].Kill()
 	cluster.more(50)
 	time.Sleep(3 * time.Second)
@@ -108,7 +108,7 @@ func relays(t *testing.T, p *privileged, ttl string) (*privileged, relayFleet) {
 		f[id].Admin()
 	}
 	first, _ := f.leader(t, p.admin)
-	f[first].Says("created the stream")
+	f[first].WaitFor("created the stream")
 	return p, f
 }
 
@@ -129,7 +129,7 @@ func TestPartitionKeepsTheLeader(t *testing.T) {
 				return f[id]
 			}
 			leader := instance("leader", 1)
-			leader.Says("created the stream")
+			leader.WaitFor("created the stream")
 			instance("follower", 0)
 			js := jetStream(t, fmt.Sprintf("nats://127.0.0.1:%d", servers[1]))
 			require.Eventually(t, func() bool {

@@ -43,7 +43,7 @@ func TestOldServer(t *testing.T) {
 	}
 
 	first := infra.Serve(t, "app0", environment)
-	first.Says("relay halted")
+	first.WaitFor("relay halted")
 	placeMany(t, first.API(), 20)
 	requireUnfit()
 	js := jetStream(t, server.URL)

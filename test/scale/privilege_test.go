@@ -162,7 +162,7 @@ func requireEverything(t *testing.T, p *privileged) {
 	t.Run("refused by Postgres", func(t *testing.T) { requireRefusedByPostgres(t, p) })
 	t.Run("refused to strangers", func(t *testing.T) { requireStrangerRefused(t, p) })
 	t.Run("refused by NATS", func(t *testing.T) { requireRefusedByNATS(t, p) })
-	t.Run("every table is thought of", func(t *testing.T) { requireAllTables(t, p) })
+	t.Run("docker/roles.sql names every table", func(t *testing.T) { requireAllTables(t, p) })
 }
 
 // requirePlaced places an order, and asks where its event is until it is published.
@@ -327,11 +327,11 @@ func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process
 	_, err := p.admin.Exec("DELETE FROM outbox WHERE position = (SELECT max(position) FROM outbox)")
 	require.NoError(t, err)
 	placeMany(t, api, 1)
-	relay.Says("relay halted")
+	relay.WaitFor("relay halted")
 	requireHalt(t, p.as(relayer, "relay"), "history_lost")
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt"), "history_lost")
 	outboxie(t, p.as(relayer, "relay"), 0, "outbox", "adopt", "--yes")
-	relay.Says("relaying again")
+	relay.WaitFor("relaying again")
 }
 
 // requireRemadeStream replaces the stream by a new one. The relay's user may not raise the sequences of the new stream, the operator's user may.

@@ -310,7 +310,7 @@ func TestBlindRelay(t *testing.T) {
 	_, err = p.admin.Exec("REVOKE SELECT ON pg_locks FROM PUBLIC")
 	require.NoError(t, err)
 	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve")
-	relay.Says("became leader")
+	relay.WaitFor("became leader")
 	db := open(t, p.database(writer))
 	early, err := db.Begin()
 	require.NoError(t, err)
@@ -319,7 +319,7 @@ func TestBlindRelay(t *testing.T) {
 	require.NoError(t, err)
 	_, err = db.Exec(appendStatement, uuid.NewString(), 1, "")
 	require.NoError(t, err)
-	relay.Says("permission denied for view pg_locks")
+	relay.WaitFor("permission denied for view pg_locks")
 	js := jetStream(t, p.nats("admin"))
 	last := func() uint64 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

@@ -130,7 +130,7 @@ func TestAsynchronousStandby(t *testing.T) {
 		p.primary.Kill()
 		p.standby.Start()
 	})
-	instance.Says("relay halted")
+	instance.WaitFor("relay halted")
 	placeMany(t, instance.API(), 2) // orders are still accepted
 	requireHalt(t, environment, "history_lost")
 	plan := outboxie(t, environment, 2, "outbox", "adopt")

@@ -54,7 +54,7 @@ func TestSwitchoverBehindALateName(t *testing.T) {
 	applied("invoices", 6)
 
 	p.failOver(p.primary.Stop)
-	p.primary.Demote()
+	p.primary.StartAsStandby()
 	for began := time.Now(); time.Since(began) < 4*time.Second; time.Sleep(50 * time.Millisecond) {
 		for _, api := range []string{app.API(), behind.API()} {
 			_, err := infra.Place(api)

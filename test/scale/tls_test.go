@@ -186,7 +186,7 @@ func (s *secure) requireRefusedByPostgres(t *testing.T, verified map[string]stri
 		}
 		said := outboxie(t, []string{"DATABASE_URL=" + s.database(parameters)}, c.code, "migrate", "status")
 		require.Contains(t, said, c.reason, name)
-		require.NotContains(t, said, password, "the password is not told")
+		require.NotContains(t, said, password, "the output does not contain the password")
 	}
 	address.Host = "localhost:" + address.Port()
 	said := outboxie(t, []string{"DATABASE_URL=" + address.String()}, 2, "migrate", "status")

@@ -28,7 +28,7 @@ func publishSingly(t *testing.T, p *privileged) time.Duration {
 	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
 	p.applyRoles()
 	api := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api")).API()
-	infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0", "OUTBOX_POLL_INTERVAL=1m"), "serve").Says("became leader")
+	infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0", "OUTBOX_POLL_INTERVAL=1m"), "serve").WaitFor("became leader")
 	requirePlaced(t, api)
 	began := time.Now()
 	for range 3 {

@@ -166,14 +166,14 @@ func TestRollingUpdate(t *testing.T) {
 	s.progress()
 	require.Zero(t, instance.Stop(syscall.SIGTERM))
 	first := s.subscriber("new-1")
-	first.Says("waiting for copies of an earlier version to stop")
+	first.WaitFor("waiting for copies of an earlier version to stop")
 	s.progress()
 	for _, copies := range former {
 		require.Zero(t, copies.Stop(syscall.SIGTERM))
 	}
 	second := s.subscriber("new-2")
-	first.Says("subscribed")
-	second.Says("subscribed")
+	first.WaitFor("subscribed")
+	second.WaitFor("subscribed")
 	s.progress()
 	s.requireBegan(first, second)
 

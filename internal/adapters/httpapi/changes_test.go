@@ -82,7 +82,7 @@ func TestWrongChangesAreRefused(t *testing.T) {
 	require.Empty(t, s.shop.guards, "the service was not asked")
 }
 
-func TestGuardsReachTheService(t *testing.T) {
+func TestPreconditionsReachTheService(t *testing.T) {
 	s := start(t)
 	path := s.place("1").header.Get("Location")
 	for header, want := range map[string][]int64{

@@ -216,7 +216,7 @@ func TestOutboxRedrive(t *testing.T) {
 	requireProblem(t, b.ask("POST", "/outbox/redrive", `{"aggregate":"a/b"}`), 404, "not_parked", "no event of a/b is parked", "")
 }
 
-func TestWhatTheOfficeCannotDo(t *testing.T) {
+func TestErrorsOfTheOutboxRoutes(t *testing.T) {
 	b := newAdminService(t)
 	b.err = relay.ErrNotParked.Wrap(context.DeadlineExceeded) // the wrapped error does not matter
 	for _, path := range []string{"/outbox/status", "/outbox/events", "/outbox/parked"} {

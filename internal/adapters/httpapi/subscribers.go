@@ -159,7 +159,7 @@ func showSubscriber(s operations.SubscriberStatus) SubscriberStatus {
 	shown := SubscriberStatus{
 		Subscriber: s.Subscriber, Handler: optional(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberStateOf(s.Overview),
 		ForgottenAt: optionalTime(s.Forgotten), Copies: append([]string{}, s.Copies...), AppliedPerSecond: s.Rate, AppliedAt: optionalTime(s.Applied),
-		DeadLetters: s.Dead, WaitingLetters: s.Waiting, FilledEvents: s.Filled, MissedMessages: s.Missed, Lanes: make([]SubscriberLane, 0, len(s.Lanes)),
+		DeadLetters: s.Dead, WaitingLetters: s.Waiting, FilledEvents: s.FilledEvents, MissedMessages: s.MissedMessages, Lanes: make([]SubscriberLane, 0, len(s.Lanes)),
 	}
 	if s.Paused {
 		shown.PausedSeconds = seconds(s.PausedFor)
@@ -169,8 +169,8 @@ func showSubscriber(s operations.SubscriberStatus) SubscriberStatus {
 	}
 	for n, lane := range s.Lanes {
 		of := SubscriberLane{Lane: lane.Lane, Sequence: lane.Sequence, StoredAt: optionalTime(lane.StoredAt), UnmovedSeconds: lane.Idle.Seconds()}
-		if n < len(s.Messages) {
-			of.MessagesBehind = &s.Messages[n]
+		if n < len(s.MessagesBehind) {
+			of.MessagesBehind = &s.MessagesBehind[n]
 		}
 		shown.Lanes = append(shown.Lanes, of)
 	}
@@ -188,7 +188,7 @@ func ShowSummaries(all []operations.SubscriberSummary) *[]SubscriberSummary {
 	for n, s := range all {
 		shown[n] = SubscriberSummary{
 			Subscriber: s.Subscriber, State: SubscriberStateOf(s.Overview), MessagesBehind: s.MessagesBehind, AppliedPerSecond: s.Rate,
-			Copies: len(s.Copies), DeadLetters: s.Dead, MissedMessages: s.Missed,
+			Copies: len(s.Copies), DeadLetters: s.Dead, MissedMessages: s.MissedMessages,
 		}
 		if s.Paused {
 			shown[n].PausedSeconds = seconds(s.PausedFor)

@@ -91,9 +91,9 @@ func TestSubscribersAreListed(t *testing.T) {
 			Overview: inbox.Overview{
 				Subscriber: "b", Subscription: inbox.Subscription{Handler: "totals", Types: []string{"t"}, Paused: true}, PausedFor: time.Minute,
 				Lanes: []inbox.Checkpoint{{StreamPosition: inbox.StreamPosition{Sequence: 8, StoredAt: at}, Idle: time.Second}}, Copies: []string{"one"},
-				Dead: 1, Waiting: 2, Filled: 3, Missed: 4, Applied: at, Rate: 1.5,
+				Dead: 1, Waiting: 2, FilledEvents: 3, MissedMessages: 4, Applied: at, Rate: 1.5,
 			},
-			Lag: &operations.Lag{Events: 2, Oldest: 3 * time.Second}, Messages: []uint64{2},
+			Lag: &operations.Lag{Events: 2, Oldest: 3 * time.Second}, MessagesBehind: []uint64{2},
 		},
 	}}
 	require.JSONEq(t, `{"stream_trouble": "no answer", "subscribers": [
@@ -123,7 +123,7 @@ func TestStatusShowsSubscribers(t *testing.T) {
 		{Overview: inbox.Overview{Subscriber: "a", Subscription: inbox.Subscription{Paused: true}, PausedFor: time.Minute}},
 		{Overview: inbox.Overview{
 			Subscriber: "b", Lanes: []inbox.Checkpoint{{StreamPosition: inbox.StreamPosition{Sequence: 8}, Idle: time.Hour}, {StreamPosition: inbox.StreamPosition{Sequence: 12}}},
-			Copies: []string{"one", "two"}, Dead: 1, Missed: 4, Rate: 1.5,
+			Copies: []string{"one", "two"}, Dead: 1, MissedMessages: 4, Rate: 1.5,
 		}},
 	}
 	require.JSONEq(t, `[

@@ -51,7 +51,7 @@ func (p *fakeUndecided) ForSubscriber(_ context.Context, subscriber string) (ope
 	return p, nil
 }
 
-func newPile(t *testing.T) (*adminService, *fakeUndecided) {
+func newUndecided(t *testing.T) (*adminService, *fakeUndecided) {
 	t.Helper()
 	p := &fakeUndecided{}
 	return newAdminService(t, func(o *httpapi.AdminOptions) { o.Parked, o.DeadLetters = p, p }), p
@@ -64,7 +64,7 @@ const (
 
 // TestFailureGroups checks the JSON of groups of dead letters and of parked events.
 func TestFailureGroups(t *testing.T) {
-	b, p := newPile(t)
+	b, p := newUndecided(t)
 	for _, path := range []string{lettersPath, parkedPath} {
 		p.groups = operations.Groups{}
 		require.JSONEq(t, `{"events":0,"more_events":false,"all_groups":0,"groups":[]}`, b.ask("GET", path+"/groups", "").body)
@@ -97,7 +97,7 @@ func TestFailureGroups(t *testing.T) {
 
 // TestDecisions checks, for each choice, which events are counted and changed.
 func TestDecisions(t *testing.T) {
-	b, p := newPile(t)
+	b, p := newUndecided(t)
 	for path, verb := range map[string]string{
 		lettersPath + "/retry": "retry", lettersPath + "/discard": "discard", parkedPath + "/redrive": "retry", parkedPath + "/discard": "discard",
 	} {
@@ -126,7 +126,7 @@ func TestDecisions(t *testing.T) {
 
 // TestChoicesAreJudged checks that an unclear or wrong choice changes nothing.
 func TestChoicesAreJudged(t *testing.T) {
-	b, p := newPile(t)
+	b, p := newUndecided(t)
 	const what = "needs either all, or at least one of group, type and aggregate"
 	for body, errors := range map[string]string{
 		`{}`:                            field("", what),

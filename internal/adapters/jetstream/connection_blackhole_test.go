@@ -42,7 +42,7 @@ type deadConnection struct {
 	reader    *jetstream.Reader
 }
 
-func newSilence(t *testing.T) (*deadConnection, *infra.Proxy) {
+func newDeadConnection(t *testing.T) (*deadConnection, *infra.Proxy) {
 	t.Helper()
 	s := newReading(t)
 	s.Append(t, relaytest.NewEntries(0, 2)...)
@@ -106,7 +106,7 @@ var sends = []string{"relay.Notifier.Notify", "relay.Listener.Notifications", "i
 // TestEveryCallEnds checks that every method of every port returns in time when the connection to the broker is a black hole. A
 // call that waits for an answer reports that the broker is unavailable.
 func TestEveryCallEnds(t *testing.T) {
-	quiet, proxy := newSilence(t)
+	quiet, proxy := newDeadConnection(t)
 	calls := quiet.calls()
 	var methods []string
 	for _, port := range drivenPorts {

@@ -202,7 +202,7 @@ func (d directReader) askLeader(ctx context.Context, from uint64, filter string)
 		return stored{}, err
 	}
 	if answer.Message == nil {
-		return stored{}, ErrUnavailable.With("the leader of stream %s says nothing about the message after sequence %d", d.stream, from)
+		return stored{}, ErrUnavailable.With("the leader of stream %s returned no message after sequence %d", d.stream, from)
 	}
 	raw, err := base64.StdEncoding.DecodeString(answer.Message.Header)
 	if err != nil {

@@ -19,10 +19,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// formerBusyFor is for the durable consumer that an earlier version of the program kept. For this time after the consumer has delivered an
+// legacyBusyFor is for the durable consumer that an earlier version of the program kept. For this time after the consumer has delivered an
 // event, a copy counts as working on the event. Later no copy does: a copy that was stopped under load leaves events without an
 // acknowledgement, although nobody handles them.
-const formerBusyFor = 5 * time.Second
+const legacyBusyFor = 5 * time.Second
 
 var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
@@ -184,6 +184,6 @@ func (r *Reader) LegacyConsumer(ctx context.Context) (former inbox.LegacyConsume
 		return inbox.LegacyConsumer{}, false, err
 	}
 	delivered := info.Delivered.Last
-	working := info.NumAckPending > 0 && delivered != nil && info.TimeStamp.Sub(*delivered) < formerBusyFor
+	working := info.NumAckPending > 0 && delivered != nil && info.TimeStamp.Sub(*delivered) < legacyBusyFor
 	return inbox.LegacyConsumer{Sequence: info.AckFloor.Stream, Busy: info.NumWaiting > 0 || working}, true, nil
 }

@@ -186,7 +186,7 @@ var streamRules = []streamRule{
 		found: func(c jetstream.StreamConfig, _ PublisherOptions) bool {
 			return c.PersistMode != jetstream.DefaultPersistMode
 		},
-		meaning: "the broker acknowledges what it has not kept yet, and takes no atomic batches",
+		meaning: "the broker acknowledges messages before it has stored them, and takes no atomic batches",
 		repair:  remake,
 	},
 	{name: "allow_batched", value: "on", reaction: harmless, meaning: "the relay sends atomic batches"},

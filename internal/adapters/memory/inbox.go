@@ -13,8 +13,8 @@ import (
 type Inbox struct {
 	database
 
-	// Pause is called between the steps of each transaction; nil: there is no pause. A test lets other goroutines run there.
-	Pause func(ctx context.Context, step string)
+	// OnStep is called between the steps of each transaction; nil: there is no pause. A test lets other goroutines run there.
+	OnStep func(ctx context.Context, step string)
 	// IdleTimeout is how long a transaction may take between two statements. After this time the database ends the transaction. 0: there is
 	// no limit.
 	IdleTimeout time.Duration

@@ -216,12 +216,12 @@ func (i *Inbox) recordSequence(key recordKey, sequence uint64) {
 func (b *batch) setAsideUnhandled(event inbox.Event, own letter) inbox.Result {
 	b.pending[event.Key] = true
 	b.writeRecord(event, false)
-	b.setAside(*before(event, own).failed(inbox.Failure{Cause: inbox.ErrNoHandler, Permanent: true}))
+	b.setAside(*letterBefore(event, own).failed(inbox.Failure{Cause: inbox.ErrNoHandler, Permanent: true}))
 	return inbox.SetAside
 }
 
-// before returns the letter of an event that is about to be tried.
-func before(event inbox.Event, own letter) letter {
+// letterBefore returns the letter of an event that is about to be tried.
+func letterBefore(event inbox.Event, own letter) letter {
 	l := newLetterOf(event)
 	if own.State == inbox.Failing {
 		l.Attempts, l.FirstFailedAt = own.Attempts, own.FirstFailedAt
@@ -231,7 +231,7 @@ func before(event inbox.Event, own letter) letter {
 
 // suspect handles an event within a savepoint, and sets it aside if it fails.
 func (b *batch) suspect(ctx context.Context, event inbox.Event, own letter) (inbox.Result, error) {
-	failed, err := b.attempt(ctx, before(event, own))
+	failed, err := b.attempt(ctx, letterBefore(event, own))
 	if err != nil {
 		return 0, err
 	}

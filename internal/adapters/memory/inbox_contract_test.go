@@ -56,7 +56,7 @@ func (c connections) Reconnect(*testing.T)  { c.Inbox.Reconnect() }
 
 func newStore(kept *memory.Inbox) inboxtest.Store {
 	return inboxtest.Store{
-		Outages: connections{kept}, Checkpoints: kept, UnitOfWork: kept, Letters: kept, Totals: memory.NewTotals(),
+		Connection: connections{kept}, Checkpoints: kept, UnitOfWork: kept, Letters: kept, Totals: memory.NewTotals(),
 		WasApplied: func(_ *testing.T, subscriber string, ids ...string) (applied []string) {
 			for _, id := range ids {
 				if kept.Applied(subscriber, id) {

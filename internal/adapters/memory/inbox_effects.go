@@ -60,7 +60,7 @@ func collect[T any, C interface {
 	w.session.inbox.mu.Lock()
 	defer w.session.inbox.mu.Unlock()
 	if w.ended {
-		return errDead
+		return errTransactionOver
 	}
 	for _, other := range w.collectors {
 		if c, found := other.(C); found {
@@ -77,7 +77,7 @@ func collect[T any, C interface {
 func workOf(tx inbox.Tx) (*work, error) {
 	w, ours := tx.(*work)
 	if !ours {
-		return nil, fmt.Errorf("the transaction is a %T, which is not one of the memory", tx)
+		return nil, fmt.Errorf("the transaction is a %T, not one of package memory", tx)
 	}
 	return w, nil
 }

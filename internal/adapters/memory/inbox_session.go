@@ -86,7 +86,7 @@ func (s *session) close() {
 	s.beginStatement()
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
-	s.end(errDead)
+	s.end(errTransactionOver)
 }
 
 // beginStatement begins a statement.
@@ -153,7 +153,7 @@ func (s *session) commit(ctx context.Context) error {
 		}
 		return nil
 	})
-	s.end(errDead)
+	s.end(errTransactionOver)
 	return err
 }
 
@@ -238,8 +238,8 @@ func (i *Inbox) awaitFreed(ctx context.Context) {
 
 // pause lets other goroutines run between two steps of a transaction.
 func (i *Inbox) pause(ctx context.Context, step string) {
-	if i.Pause != nil {
-		i.Pause(ctx, step)
+	if i.OnStep != nil {
+		i.OnStep(ctx, step)
 	}
 }
 

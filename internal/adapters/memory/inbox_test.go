@@ -188,19 +188,19 @@ func TestStepsOfATransaction(t *testing.T) {
 	pause := func(_ context.Context, step string) {
 		if step != "look" {
 			steps = append(steps, step)
-			hook := applied.Pause
-			applied.Pause = nil
+			hook := applied.OnStep
+			applied.OnStep = nil
 			require.Equal(t, from, looked(t, applied), step)
-			applied.Pause = hook
+			applied.OnStep = hook
 			require.Empty(t, applied.History(billing), step)
 			require.False(t, applied.Applied(billing, batch.Events[0].ID), step)
 		}
 	}
-	applied.Pause = pause
+	applied.OnStep = pause
 	_, err := applied.Apply(t.Context(), billing, batch, counting{}, retried)
 	require.NoError(t, err)
 	require.Equal(t, []string{"begin", "take the lane", "read letters", "record", "handle", "flush", "move"}, steps)
-	applied.Pause = nil
+	applied.OnStep = nil
 	require.Len(t, applied.History(billing), 1)
 }
 

@@ -69,7 +69,7 @@ func (w *Writer) Append(ctx context.Context, messages ...outbox.Message) error {
 		return err
 	}
 	if w.over {
-		return errDead
+		return errTransactionOver
 	}
 	for _, message := range messages {
 		if err := message.Validate(); err != nil {
@@ -116,7 +116,7 @@ func (l *Log) put(r *row) {
 // Commit makes the rows readable.
 func (w *Writer) Commit() error {
 	if w.over {
-		return errDead
+		return errTransactionOver
 	}
 	w.over = true
 	w.log.mu.Lock()
@@ -326,8 +326,8 @@ func (l *Log) SetSequence(position outbox.Position) {
 	l.lastGiven = position
 }
 
-// Spoil changes a row so that it can never be published.
-func (l *Log) Spoil(position outbox.Position) {
+// MakeUnpublishable changes a row so that it can never be published.
+func (l *Log) MakeUnpublishable(position outbox.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if entry := l.committed(position); entry != nil {

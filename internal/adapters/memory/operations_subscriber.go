@@ -276,7 +276,7 @@ func (o *Operator) Overviews(ctx context.Context) (overviews []inbox.Overview, e
 func (i *Inbox) overview(name string) inbox.Overview {
 	row := i.subscribers[name]
 	seen := inbox.Overview{
-		Subscriber: name, Subscription: row.subscription(), Lanes: i.lanesOf(name), Filled: row.filled, Missed: row.missed,
+		Subscriber: name, Subscription: row.subscription(), Lanes: i.lanesOf(name), FilledEvents: row.filled, MissedMessages: row.missed,
 	}
 	if row.Paused {
 		seen.PausedFor = time.Since(row.pausedAt)

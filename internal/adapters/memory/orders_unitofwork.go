@@ -155,7 +155,7 @@ func (t *transaction) judge(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case t.over:
-		return errDead
+		return errTransactionOver
 	case t.restarts != t.database.restarts:
 		return errDisconnected
 	case t.aborted:

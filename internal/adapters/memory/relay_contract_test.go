@@ -132,8 +132,8 @@ func (e *engine) Advance(_ *testing.T, by time.Duration)             { e.lease.A
 func (e *engine) Begin(context.Context) (relaytest.LogWriter, error) { return e.log.Begin(), nil }
 func (e *engine) Age(_ *testing.T, by time.Duration)                 { e.log.Age(by) }
 func (e *engine) Purge(_ *testing.T, upTo outbox.Position)           { e.log.Purge(upTo) }
-func (e *engine) Forget(_ *testing.T, after outbox.Position)         { e.log.LoseAfter(after) }
-func (e *engine) Spoil(_ *testing.T, at outbox.Position)             { e.log.Spoil(at) }
+func (e *engine) LoseCommits(_ *testing.T, after outbox.Position)    { e.log.LoseAfter(after) }
+func (e *engine) Spoil(_ *testing.T, at outbox.Position)             { e.log.MakeUnpublishable(at) }
 func (e *engine) SetHeaders(_ *testing.T, at outbox.Position, headers map[string]string) {
 	e.log.SetHeaders(at, headers)
 }

@@ -7,18 +7,18 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Presence is a broker that knows which fencing tokens its clients have announced.
-type Presence struct {
+// LivenessBroker is a broker that knows which fencing tokens its clients have announced.
+type LivenessBroker struct {
 	mu      sync.Mutex
 	clients []*Liveness
 }
 
 // NewPresence returns a broker without clients.
-func NewPresence() *Presence { return &Presence{} }
+func NewPresence() *LivenessBroker { return &LivenessBroker{} }
 
 // Liveness is one process's connection to a Presence.
 type Liveness struct {
-	presence  *Presence
+	presence  *LivenessBroker
 	announced map[int64]int // how often, by token
 	session   uint64
 	cut       bool
@@ -27,7 +27,7 @@ type Liveness struct {
 var _ relay.Liveness = (*Liveness)(nil)
 
 // NewLiveness returns the connection of one more process.
-func NewLiveness(presence *Presence) *Liveness {
+func NewLiveness(presence *LivenessBroker) *Liveness {
 	l := &Liveness{presence: presence, announced: make(map[int64]int)}
 	presence.mu.Lock()
 	defer presence.mu.Unlock()

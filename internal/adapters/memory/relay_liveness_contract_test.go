@@ -14,7 +14,7 @@ func TestLiveness(t *testing.T) {
 
 // processes are processes that share a fake broker.
 type processes struct {
-	broker *memory.Presence
+	broker *memory.LivenessBroker
 	all    []*memory.Liveness
 }
 

@@ -339,15 +339,15 @@ func (s *Stream) Recreate() {
 	s.announce()
 }
 
-// Len returns the sequence of the last message.
-func (s *Stream) Len() uint64 {
+// LastSequence returns the sequence of the last message.
+func (s *Stream) LastSequence() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last()
 }
 
-// Before returns the sequence of the last message that was stored before a time.
-func (s *Stream) Before(cutoff time.Time) uint64 {
+// LastSequenceBefore returns the sequence of the last message that was stored before a time.
+func (s *Stream) LastSequenceBefore(cutoff time.Time) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sequence := s.last()

@@ -26,11 +26,11 @@ type poolWait struct {
 	context.Context // the caller's
 
 	within  time.Duration
-	waiting atomic.Pointer[bounded] // nil: the statement does not wait
+	waiting atomic.Pointer[boundedContext] // nil: the statement does not wait
 }
 
-// bounded is a child of the caller's context.
-type bounded struct {
+// boundedContext is a child of the caller's context.
+type boundedContext struct {
 	context.Context
 	cancel context.CancelFunc
 }
@@ -48,7 +48,7 @@ func limitPoolWait(ctx context.Context, most time.Duration) context.Context {
 // begin starts the wait.
 func (w *poolWait) begin() {
 	ctx, cancel := context.WithTimeoutCause(w.Context, w.within, errWaited)
-	w.waiting.Store(&bounded{Context: ctx, cancel: cancel})
+	w.waiting.Store(&boundedContext{Context: ctx, cancel: cancel})
 }
 
 // end ends the wait, and reports whether it was under way.

@@ -121,7 +121,7 @@ func (h *harness) Purge(t *testing.T, upTo outbox.Position) {
 		ON CONFLICT (relay) DO UPDATE SET purged_to = greatest(c.purged_to, excluded.purged_to)`, int64(upTo), relayName)
 }
 
-func (h *harness) Forget(t *testing.T, after outbox.Position) {
+func (h *harness) LoseCommits(t *testing.T, after outbox.Position) {
 	exec(t, h.others, "DELETE FROM outbox WHERE position > ?", int64(after))
 }
 

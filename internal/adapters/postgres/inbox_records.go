@@ -105,9 +105,9 @@ func (a *application) refresh(r recordRows, ids []string) {
 }
 
 const (
-	// knownStatement looks at rows that were in inbox before. If such a row says that its event was not applied, the event should have a
+	// orphansStatement looks at rows that were in inbox before. If such a row says that its event was not applied, the event should have a
 	// letter. An event without a letter is orphaned. A failing letter does not count, because it says that the event comes again.
-	knownStatement = `
+	orphansStatement = `
 SELECT i.event_id, i.applied_at IS NULL AND NOT EXISTS (
 	SELECT FROM dead_letters AS l WHERE l.subscriber = ?0 AND l.event_id = k.letter AND l.state <> 'failing')
 FROM unnest(?1::text[], ?2::text[]) AS k (id, letter) JOIN inbox AS i ON i.subscriber = ?0 AND i.event_id = k.id::uuid`
@@ -158,7 +158,7 @@ func (a *application) updateSequences(ctx context.Context) error {
 // orphans returns the events that were not applied and have no letter. It reads both in one snapshot, because a letter ends in the same
 // transaction in which its effect happens.
 func (a *application) orphans(ctx context.Context, ids, letters []string) (orphans []string, err error) {
-	rows, err := a.tx.QueryContext(ctx, knownStatement, a.subscriber, pgdialect.Array(ids), pgdialect.Array(letters))
+	rows, err := a.tx.QueryContext(ctx, orphansStatement, a.subscriber, pgdialect.Array(ids), pgdialect.Array(letters))
 	if err != nil {
 		return nil, classify(ctx, err)
 	}

@@ -28,8 +28,8 @@ func TestInbox(t *testing.T) {
 func (h *harness) store() inboxtest.Store {
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
 	return inboxtest.Store{
-		Totals:  postgres.NewTotals(),
-		Outages: h, Checkpoints: in, UnitOfWork: in, Letters: in,
+		Totals:     postgres.NewTotals(),
+		Connection: h, Checkpoints: in, UnitOfWork: in, Letters: in,
 		FailNextCommit: func(t *testing.T) { failNextCommit(t, h.others, "inbox") },
 		WasApplied:     h.wasApplied,
 		Total:          h.total,

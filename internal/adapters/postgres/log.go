@@ -18,7 +18,7 @@ import (
 // errStandby reports that a connection leads to a standby, which only follows another server. After a switchover this lasts until the name
 // in DATABASE_URL leads to the new primary.
 var errStandby = fault.New(fault.Unavailable, "database_standby",
-	"the server is a standby, which takes no writes and shows no writers: point DATABASE_URL at the primary, or promote the standby")
+	"the server is a standby, which takes no writes and does not show open transactions: point DATABASE_URL at the primary, or promote the standby")
 
 // Log reads the outbox table in commit-safe order. One relay reads it at a time.
 //

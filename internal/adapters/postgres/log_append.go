@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var errDisorder = fault.New(fault.Internal, "positions_disordered", "Postgres gave out positions in another order than the rows have")
+var errDisorder = fault.New(fault.Internal, "positions_disordered", "the positions of the inserted rows do not rise in the order of the messages")
 
 // messageRow is a row of the outbox as a writer inserts it. The database sets its position and its time.
 type messageRow struct {

@@ -40,8 +40,8 @@ RETURNING s.forgotten_at IS NOT NULL, set_config('idle_in_transaction_session_ti
 SELECT lane, lanes, stream, sequence, stored_ns, coalesce(progress, 0), revision FROM subscriber_lanes
 WHERE subscriber = ?0 ORDER BY lane FOR UPDATE`
 
-	pauseStatement   = "UPDATE subscribers SET paused_at = coalesce(paused_at, clock_timestamp()) WHERE subscriber = ?0"
-	resumeSubscriber = "UPDATE subscribers SET paused_at = NULL WHERE subscriber = ?0"
+	pauseStatement  = "UPDATE subscribers SET paused_at = coalesce(paused_at, clock_timestamp()) WHERE subscriber = ?0"
+	resumeSubscriberStatement = "UPDATE subscribers SET paused_at = NULL WHERE subscriber = ?0"
 )
 
 // lockKnown locks the row of a subscriber until the transaction ends. If this process freezes meanwhile, Postgres ends the transaction.
@@ -107,7 +107,7 @@ func (o *Operator) Pause(ctx context.Context, subscriber string) error {
 // Resume seldom waits, because a paused subscriber begins no batch and no redelivery.
 func (o *Operator) Resume(ctx context.Context, subscriber string) error {
 	return o.decide(ctx, subscriber, func(ctx context.Context, tx bun.Tx, _ []inbox.Checkpoint) error {
-		return run(ctx, tx, resumeSubscriber, subscriber)
+		return run(ctx, tx, resumeSubscriberStatement, subscriber)
 	})
 }
 

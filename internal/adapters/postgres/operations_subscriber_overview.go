@@ -75,7 +75,7 @@ func (o *Operator) overviews(ctx context.Context) (overviews []inbox.Overview, e
 		var forgotten, applied sql.NullTime
 		var paused, events int64
 		var since sql.NullInt64
-		if err := rows.Scan(&seen.Subscriber, &seen.Handler, &seen.Paused, &paused, &forgotten, &seen.Filled, &seen.Missed, pgdialect.Array(&seen.Types),
+		if err := rows.Scan(&seen.Subscriber, &seen.Handler, &seen.Paused, &paused, &forgotten, &seen.FilledEvents, &seen.MissedMessages, pgdialect.Array(&seen.Types),
 			pgdialect.Array(&seen.Copies), &seen.Dead, &seen.Waiting, &applied, &events, &since); err != nil {
 			return nil, classify(ctx, err)
 		}

@@ -30,7 +30,7 @@ func TestAskingForAHeldLeaseNeitherLocksNorWritesIt(t *testing.T) {
 	impatient, cancel := context.WithTimeout(t.Context(), beginTimeout)
 	defer cancel()
 	_, err = h.Elector("follower").Acquire(impatient, 0)
-	require.ErrorIs(t, err, relay.ErrLeaseHeld, "without waiting for whoever has locked the row")
+	require.ErrorIs(t, err, relay.ErrLeaseHeld, "without waiting for the lock")
 	require.Positive(t, term.Token)
 }
 

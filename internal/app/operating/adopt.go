@@ -138,10 +138,10 @@ func (a *Adopter) chooseStart(ctx context.Context, plan *Adoption, position *out
 		plan.Why = "it is the last event that the stream holds and the log knows"
 	case found || !plan.OtherStream && (lost || plan.cursor.Position < purgedTo.Position):
 		plan.After, plan.Incomplete = purgedTo, true
-		plan.Why = "the stream ends before it, and the log begins after it"
+		plan.Why = "the stream ends before this position, and retention has removed the log up to it"
 	case plan.OtherStream:
 		plan.After = purgedTo
-		plan.Why = "the stream holds nothing that the log knows, so all that the log still has goes into it"
+		plan.Why = "the stream holds no event of the log, so the relay publishes everything that the log still has"
 	default:
 		plan.Why = "the relay had come so far; the messages themselves are gone from the stream"
 		if plan.After, err = a.progressAt(ctx, plan.cursor.Position, purgedTo.Position); err != nil {

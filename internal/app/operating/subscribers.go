@@ -79,7 +79,7 @@ func (s *Subscribers) measure(ctx context.Context, all []operations.SubscriberSt
 			if lane.Stream != state.Created {
 				behind = state.Last
 			}
-			all[n].Messages = append(all[n].Messages, behind)
+			all[n].MessagesBehind = append(all[n].MessagesBehind, behind)
 		}
 	}
 	return nil

@@ -29,7 +29,7 @@ type subscriberHarness struct {
 // LagsOf counts all messages as events.
 func (o *subscriberHarness) LagsOf(_ context.Context, places []operations.SubscriberProgress) (lags []operations.Lag, err error) {
 	for _, place := range places {
-		lags = append(lags, operations.Lag{Subscriber: place.Subscriber, Events: int64(o.stream.Len() - place.Sequence)})
+		lags = append(lags, operations.Lag{Subscriber: place.Subscriber, Events: int64(o.stream.LastSequence() - place.Sequence)})
 	}
 	return lags, nil
 }
@@ -44,7 +44,7 @@ func newSubscriberHarness(t *testing.T, events int) *subscriberHarness {
 	require.NoError(t, err)
 	for _, entry := range relaytest.NewEntries(0, events) {
 		time.Sleep(time.Second)
-		_, err := o.stream.Publish(t.Context(), o.stream.Len(), []outbox.Entry{entry})
+		_, err := o.stream.Publish(t.Context(), o.stream.LastSequence(), []outbox.Entry{entry})
 		require.NoError(t, err)
 	}
 	o.reader = memory.NewReader(o.stream, subscriber)
@@ -77,11 +77,11 @@ func TestPlacesAreFound(t *testing.T) {
 		o.stream.AppendForeign()
 		o.stream.AppendForeign()
 		entries := relaytest.NewEntries(20, 6)
-		_, err := o.stream.Publish(t.Context(), o.stream.Len(), entries[:2])
+		_, err := o.stream.Publish(t.Context(), o.stream.LastSequence(), entries[:2])
 		require.NoError(t, err)
-		_, err = o.stream.Redrive(t.Context(), o.stream.Len(), entries[1].Progress(), relaytest.NewEntries(3, 1))
+		_, err = o.stream.Redrive(t.Context(), o.stream.LastSequence(), entries[1].Progress(), relaytest.NewEntries(3, 1))
 		require.NoError(t, err)
-		_, err = o.stream.Publish(t.Context(), o.stream.Len(), entries[2:])
+		_, err = o.stream.Publish(t.Context(), o.stream.LastSequence(), entries[2:])
 		require.NoError(t, err)
 		o.begin(t, 1, 20)
 		require.NoError(t, o.kept.CreateLanes(t.Context(), "ahead", 1, mustState(t, o).Created, o.messages(t)[len(o.messages(t))-1].StreamPosition))
@@ -89,12 +89,12 @@ func TestPlacesAreFound(t *testing.T) {
 			o.stream.Delete(sequence)
 		}
 		messages := o.messages(t)
-		for sequence := range o.stream.Len() {
+		for sequence := range o.stream.LastSequence() {
 			requireFound(t, o, operations.MoveTarget{Sequence: sequence}, last(messages, func(m inbox.Message) bool { return m.Sequence <= sequence }))
 		}
 		for position := range outbox.Position(30) {
 			want := last(messages, func(m inbox.Message) bool { return m.Progress > 0 && m.Progress <= position })
-			if 0 < position && want.Sequence < o.stream.Len() && !want.StoredAt.IsZero() {
+			if 0 < position && want.Sequence < o.stream.LastSequence() && !want.StoredAt.IsZero() {
 				want.Progress = position
 			}
 			requireFound(t, o, operations.MoveTarget{Position: position}, want)
@@ -105,7 +105,7 @@ func TestPlacesAreFound(t *testing.T) {
 			}
 		}
 		requireFound(t, o, operations.MoveTarget{}, inbox.StreamPosition{Sequence: 2, Progress: 2})
-		_, err = o.Plan(t.Context(), subscriber, operations.MoveTarget{Sequence: o.stream.Len() + 1}, true)
+		_, err = o.Plan(t.Context(), subscriber, operations.MoveTarget{Sequence: o.stream.LastSequence() + 1}, true)
 		require.ErrorIs(t, err, operations.ErrMoveTarget)
 	})
 }
@@ -132,7 +132,7 @@ func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.StreamP
 func requireFound(t *testing.T, o *subscriberHarness, target operations.MoveTarget, want inbox.StreamPosition) {
 	t.Helper()
 	plan, err := o.Plan(t.Context(), "ahead", target, false)
-	if want.Sequence == o.stream.Len() {
+	if want.Sequence == o.stream.LastSequence() {
 		require.ErrorIs(t, err, operations.ErrNothingToMove)
 	} else {
 		require.NoError(t, err)
@@ -191,7 +191,7 @@ func TestLanesNeedAStreamThatAgrees(t *testing.T) {
 		o.stream.LoseAfter(8)
 		for _, entry := range relaytest.NewEntries(8, 5) {
 			time.Sleep(time.Second)
-			_, err := o.stream.Publish(t.Context(), o.stream.Len(), []outbox.Entry{entry})
+			_, err := o.stream.Publish(t.Context(), o.stream.LastSequence(), []outbox.Entry{entry})
 			require.NoError(t, err)
 		}
 		_, _, err = o.SetLanes(t.Context(), subscriber, 3)

@@ -27,17 +27,17 @@ const (
 
 var (
 	_ operations.UndecidedEventsAdmin = Undecided{}
-	_ operations.DeadLetterFinder     = DeadLetters{}
+	_ operations.DeadLetterFinder     = LetterFinder{}
 )
 
-// DeadLetters finds the dead letters of subscribers.
-type DeadLetters struct{ admin operations.DeadLetterAdmin }
+// LetterFinder finds the dead letters of subscribers.
+type LetterFinder struct{ admin operations.DeadLetterAdmin }
 
-// NewDeadLetters returns DeadLetters.
-func NewDeadLetters(admin operations.DeadLetterAdmin) DeadLetters { return DeadLetters{admin} }
+// NewDeadLetters returns LetterFinder.
+func NewDeadLetters(admin operations.DeadLetterAdmin) LetterFinder { return LetterFinder{admin} }
 
 // ForSubscriber returns the dead letters of a subscriber. It fails with inbox.ErrNoSubscriber if there is no such subscriber.
-func (l DeadLetters) ForSubscriber(ctx context.Context, subscriber string) (operations.UndecidedEventsAdmin, error) {
+func (l LetterFinder) ForSubscriber(ctx context.Context, subscriber string) (operations.UndecidedEventsAdmin, error) {
 	known, err := l.admin.Subscribers(ctx)
 	if err != nil {
 		return nil, err
@@ -201,7 +201,7 @@ func (u Undecided) change(ctx context.Context, choice operations.Choice, change 
 		})
 	})
 	if err != nil && changed > 0 {
-		err = fmt.Errorf("%d were changed before this failed: %w", changed, err)
+		err = fmt.Errorf("%d events were changed before this failure: %w", changed, err)
 	}
 	return changed, err
 }

@@ -20,8 +20,8 @@ import (
 
 func (l letters) Subscribers(context.Context) ([]string, error) { return []string{"emails"}, l.fails() }
 
-// TestLettersOf checks that ForSubscriber fails for a subscriber that does not exist.
-func TestLettersOf(t *testing.T) {
+// TestForSubscriber checks that ForSubscriber fails for a subscriber that does not exist.
+func TestForSubscriber(t *testing.T) {
 	d := &undecidedStore{events: events(1, func(int) string { return "" })}
 	found, err := operating.NewDeadLetters(letters{undecidedStore: d}).ForSubscriber(t.Context(), "emails")
 	require.NoError(t, err)
@@ -207,7 +207,7 @@ func TestOutagesAreSatOut(t *testing.T) {
 		d.failing = []error{nil, nil, nil, away, away, away, away, away, nil}
 		retried, err = undecided.Discard(t.Context(), operations.Choice{})
 		require.ErrorIs(t, err, away)
-		require.ErrorContains(t, err, "500 were changed before this failed")
+		require.ErrorContains(t, err, "500 events were changed before this failure")
 		require.Equal(t, 500, retried)
 
 		d.failing = []error{wrong}

@@ -190,7 +190,7 @@ func TestAdoptionAtTheCursorsSequence(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 2, plan.After.Position)
 		require.ErrorIs(t, adopter.Do(t.Context(), plan), errDead)
-		require.EqualValues(t, 3, h.stream.Len())
+		require.EqualValues(t, 3, h.stream.LastSequence())
 		h.run("correct")
 		time.Sleep(5 * time.Second)
 		require.Equal(t, []int{1, 2, -2, 3}, h.positions())

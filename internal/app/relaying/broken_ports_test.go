@@ -17,7 +17,7 @@ type anyTail struct{ *memory.Stream }
 
 func (s anyTail) append(after uint64, store func(tail uint64) (uint64, error)) (uint64, error) {
 	for {
-		tail := s.Len()
+		tail := s.LastSequence()
 		if last, err := store(tail); !errors.Is(err, relay.ErrTailMoved) {
 			return after + (last - tail), err
 		}

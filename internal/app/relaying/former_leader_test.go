@@ -16,7 +16,7 @@ import (
 func TestFormerLeaderHasNotHeardOfRedriving(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		parked(t, h)
-		before := h.stream.Len()
+		before := h.stream.LastSequence()
 		h.stream.LimitPayload(100)
 		_, err := h.parking.Redrive(t.Context(), nil)
 		require.NoError(t, err)

@@ -120,7 +120,7 @@ func (h *harness) doFault(s step) {
 		}
 	case "former":
 		if len(h.alive) > 0 {
-			length := h.stream.Len()
+			length := h.stream.LastSequence()
 			h.alive[s.A%len(h.alive)].askFormer(length-min(length, uint64(s.B%6)), time.Duration(1<<(s.C%14))*time.Millisecond)
 		}
 	case "mislead":
@@ -131,13 +131,13 @@ func (h *harness) doFault(s step) {
 }
 
 func (h *harness) disturb(s step, foreign bool) {
-	if length := h.stream.Len(); foreign {
+	if length := h.stream.LastSequence(); foreign {
 		h.hit("foreign message")
 		_, _ = h.stream.Open(h.context(), 1)
 		h.stream.AppendForeign()
 	} else if length > 0 {
 		h.hit("stream regressed")
-		h.stream.LoseAfter(max(length-min(length, uint64(s.A%6)), h.stream.Before(time.Now().Add(-healable))))
+		h.stream.LoseAfter(max(length-min(length, uint64(s.A%6)), h.stream.LastSequenceBefore(time.Now().Add(-healable))))
 		for _, each := range h.alive {
 			each.broker.Disconnect()
 			each.broker.Reconnect()

@@ -84,7 +84,7 @@ type harness struct {
 	log          *memory.Log
 	reader       relay.Log // the log as relays read it
 	lease        *memory.Lease
-	presence     *memory.Presence
+	presence     *memory.LivenessBroker
 	stream       *memory.Stream
 	publisher    relay.Publisher
 	cursors      *memory.CursorStore

@@ -109,7 +109,7 @@ func TestAppendForTheFormerStream(t *testing.T) {
 			}
 			frozen := h.run("frozen")
 			h.record(t, 5)
-			require.EqualValues(t, 5, h.stream.Len())
+			require.EqualValues(t, 5, h.stream.LastSequence())
 			time.Sleep(2 * time.Second)
 			frozen.inject("Publish", injectedFault{kind: stallBefore, delay: time.Minute})
 			h.record(t, 1) // event 6, after sequence 5

@@ -77,11 +77,11 @@ func (c *calls) requireFirstCallsInOrder(t *testing.T) {
 // publishTo appends count events of the given number of aggregates, in turn.
 func (s *service) publishTo(aggregates, count int) []outbox.Entry {
 	s.t.Helper()
-	entries := relaytest.NewEntries(outbox.Position(s.stream.Len()), count)
+	entries := relaytest.NewEntries(outbox.Position(s.stream.LastSequence()), count)
 	for i := range entries {
 		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", i%aggregates), int64(i/aggregates)+1
 	}
-	_, err := s.stream.Publish(s.t.Context(), s.stream.Len(), entries)
+	_, err := s.stream.Publish(s.t.Context(), s.stream.LastSequence(), entries)
 	require.NoError(s.t, err)
 	return entries
 }
@@ -183,7 +183,7 @@ func TestLateCallIsNotMade(t *testing.T) {
 	inCalls(t, subscribing.Options{}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
 		var mu sync.Mutex
 		frozen := map[string]time.Duration{"handle": callTime}
-		s.inbox.Pause = func(ctx context.Context, step string) {
+		s.inbox.OnStep = func(ctx context.Context, step string) {
 			mu.Lock()
 			wait := frozen[step]
 			mu.Unlock()
@@ -253,7 +253,7 @@ func TestFrozenCopyDoesNotCallBeforeTheOthers(t *testing.T) {
 	inCalls(t, subscribing.Options{}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
 		var mu sync.Mutex
 		steps := 0
-		s.inbox.Pause = func(ctx context.Context, _ string) {
+		s.inbox.OnStep = func(ctx context.Context, _ string) {
 			mu.Lock()
 			steps++
 			freezes := steps%37 == 0

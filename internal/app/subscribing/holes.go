@@ -118,11 +118,11 @@ func lanesAtRemoved(ready map[int]*lane) map[uint64][]*lane {
 // everything again.
 func (l *lane) noteHole(first, last uint64, after inbox.MessageRun, enough bool) {
 	if enough {
-		after.Before = max(after.Before, l.readTo.Progress+1)
+		after.EndsBefore = max(after.EndsBefore, l.readTo.Progress+1)
 	}
 	l.hole = &inbox.Hole{
 		Lane: l.checkpoint.Lane, Lanes: l.checkpoint.Lanes, Stream: l.checkpoint.Stream,
-		First: first, Last: last, After: l.readTo.Progress, LastRead: after.Last, EndsBefore: after.Before, PositionsAfter: after.Present,
+		First: first, Last: last, After: l.readTo.Progress, LastRead: after.Last, EndsBefore: after.EndsBefore, PositionsAfter: after.PositionsAfter,
 	}
 	signal(l.wake)
 }

@@ -26,7 +26,7 @@ func TestMessageOfOthersProvesNothing(t *testing.T) {
 		l.running.Wait()
 		l.stream.LoseAfter(10) // the first ten messages are left
 		for _, entry := range l.rows.Readable()[10:18] {
-			_, err := l.stream.Publish(t.Context(), l.stream.Len(), []outbox.Entry{entry})
+			_, err := l.stream.Publish(t.Context(), l.stream.LastSequence(), []outbox.Entry{entry})
 			require.NoError(t, err)
 		}
 		l.stream.LoseAfter(14)
@@ -84,7 +84,7 @@ func TestStreamIsRemadeDuringAFill(t *testing.T) {
 func (l *lossyService) republish(after int) {
 	l.t.Helper()
 	entries := l.rows.Readable()[after:]
-	if _, err := l.stream.Publish(context.Background(), l.stream.Len(), entries); err != nil {
+	if _, err := l.stream.Publish(context.Background(), l.stream.LastSequence(), entries); err != nil {
 		panic(fmt.Sprint("cannot publish again: ", err))
 	}
 	l.save()

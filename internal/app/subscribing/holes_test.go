@@ -42,7 +42,7 @@ func (s *service) withLog() *lossyService {
 // save sets the log's cursor to the end of the stream.
 func (l *lossyService) save() {
 	l.cursors.Edit(func(cursor *relay.Cursor) {
-		cursor.StreamCreated, cursor.StreamSequence, cursor.Position = l.created, l.stream.Len(), l.cursor
+		cursor.StreamCreated, cursor.StreamSequence, cursor.Position = l.created, l.stream.LastSequence(), l.cursor
 	})
 }
 
@@ -59,7 +59,7 @@ func (l *lossyService) addType(count int, eventType string) []outbox.Entry {
 		require.NoError(l.t, writer.Append(l.t.Context(), entries[i].Message))
 		require.NoError(l.t, writer.Commit())
 	}
-	_, err := l.stream.Publish(l.t.Context(), l.stream.Len(), entries)
+	_, err := l.stream.Publish(l.t.Context(), l.stream.LastSequence(), entries)
 	require.NoError(l.t, err)
 	l.cursor += outbox.Position(count)
 	l.save()

@@ -214,7 +214,7 @@ func TestSkipEndsBeforeALaterHole(t *testing.T) {
 				require.NoError(t, l.inbox.CreateLanes(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 				place, skipped := prepare(l)
 				l.send(place, true)
-				end := l.stream.Len()
+				end := l.stream.LastSequence()
 				l.add(10)
 				l.remove(end+1, end+5)
 				running, stop := l.copy("first")

@@ -81,7 +81,7 @@ func (s *Subscriber) reportFailure(ctx context.Context, letter inbox.Letter) {
 		s.logger.WarnContext(ctx, "an event has no handler in this program, it waits for a program that has one and all others go on",
 			append(about(letter.Entry), "type", letter.Type, "handler", s.handler.Name())...)
 	case letter.State == inbox.Dead:
-		s.logger.ErrorContext(ctx, "an event is dead, later ones of its aggregate wait for it and all others go on",
+		s.logger.ErrorContext(ctx, "an event is a dead letter: later events of its aggregate wait until an operator retries or discards it",
 			append(attempts, "retry", s.opts.LetterCommand("retry", s.id, letter.ID))...)
 	default:
 		s.logger.ErrorContext(ctx, "cannot handle an event, it is tried again while all others go on",

@@ -89,7 +89,7 @@ func newHarness(t *testing.T, seed uint64, broken mutant) *harness {
 	require.NoError(t, h.inbox.Subscribe(t.Context(), subscriber, "test", []string{relaytest.EventType, newType}))
 	h.lanes = []int{1, 3, 7}[seed%3]
 	h.external = seed%5 == 4 || broken.external
-	h.inbox.IdleTimeout, h.inbox.MarkEvery, h.inbox.Pause = idleTimeout, 7, h.pause
+	h.inbox.IdleTimeout, h.inbox.MarkEvery, h.inbox.OnStep = idleTimeout, 7, h.pause
 	h.rows = memory.NewLog()
 	h.cursors = memory.NewCursorStore(memory.NewLease(time.Minute), h.rows)
 	h.inbox.UseLog(h.rows)
@@ -264,7 +264,7 @@ func (h *harness) endFaults() {
 	h.mu.Unlock()
 	h.publish(runEvents)
 	h.redrive(aggregates)
-	_, err := h.stream.PublishControl(h.t.Context(), h.stream.Len(), relay.ControlMessage{Progress: h.log[h.cursor-1].Progress(), Confirms: true})
+	_, err := h.stream.PublishControl(h.t.Context(), h.stream.LastSequence(), relay.ControlMessage{Progress: h.log[h.cursor-1].Progress(), Confirms: true})
 	require.NoError(h.t, err)
 	h.start()
 	for range 3 {

@@ -45,9 +45,9 @@ var mutants = map[string]mutant{
 	"lane by position": {copies: func(p *process) { p.lanesByPosition = true }, checks: []string{checkOrder}},
 }
 
-// TestLivesNotice checks that TestLives can fail: each mutant breaks a promise, and a check of that promise must fail in some run. The test
-// does not run under the race detector, which would find nothing more here than in TestLives.
-func TestLivesNotice(t *testing.T) {
+// TestMutants checks that TestModel can fail: each mutant breaks a promise, and a check of that promise must fail in some run. The test
+// does not run under the race detector, which would find nothing more here than in TestModel.
+func TestMutants(t *testing.T) {
 	if underRace {
 		return
 	}

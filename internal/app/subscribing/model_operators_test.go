@@ -49,11 +49,11 @@ func (h *harness) operate() {
 			h.note("lanes changed")
 		}
 	case 4:
-		if h.move(ctx, o, uint64(h.below(int(h.stream.Len())+1)), false) {
+		if h.move(ctx, o, uint64(h.below(int(h.stream.LastSequence())+1)), false) {
 			h.note("rewound")
 		}
 	case 5:
-		if h.move(ctx, o, uint64(h.below(int(h.stream.Len())+1)), true) {
+		if h.move(ctx, o, uint64(h.below(int(h.stream.LastSequence())+1)), true) {
 			h.note("skipped")
 		}
 	}

@@ -24,7 +24,7 @@ func (h *harness) takeOver() {
 // save writes the relay's cursor to the database.
 func (h *harness) save() {
 	h.cursors.Edit(func(cursor *relay.Cursor) {
-		cursor.Position, cursor.StreamSequence = h.cursor, h.stream.Len()
+		cursor.Position, cursor.StreamSequence = h.cursor, h.stream.LastSequence()
 	})
 }
 
@@ -46,9 +46,9 @@ func (h *harness) publish(count int) {
 			h.note("event parked")
 			h.parked[entry.Position] = true
 			h.rows.Park(entry.Position, relay.Parked, 0)
-			_, err = h.stream.PublishControl(h.t.Context(), h.stream.Len(), relay.ControlMessage{Progress: entry.Progress(), Parked: "refused"})
+			_, err = h.stream.PublishControl(h.t.Context(), h.stream.LastSequence(), relay.ControlMessage{Progress: entry.Progress(), Parked: "refused"})
 		} else {
-			_, err = h.stream.Publish(h.t.Context(), h.stream.Len(), []outbox.Entry{entry})
+			_, err = h.stream.Publish(h.t.Context(), h.stream.LastSequence(), []outbox.Entry{entry})
 		}
 		require.NoError(h.t, err)
 	}
@@ -73,8 +73,8 @@ func (h *harness) redrive(count int) {
 		if len(waiting) == 0 {
 			return
 		}
-		first := h.stream.Len() + 1
-		_, err := h.stream.Redrive(h.t.Context(), h.stream.Len(), h.log[h.cursor-1].Progress(), waiting)
+		first := h.stream.LastSequence() + 1
+		_, err := h.stream.Redrive(h.t.Context(), h.stream.LastSequence(), h.log[h.cursor-1].Progress(), waiting)
 		require.NoError(h.t, err)
 		for i, entry := range waiting {
 			h.note("event redriven")
@@ -88,7 +88,7 @@ func (h *harness) redrive(count int) {
 
 // truncateStream removes the end of the stream. Half of the time it publishes the lost events again from the log.
 func (h *harness) truncateStream() {
-	length := h.stream.Len()
+	length := h.stream.LastSequence()
 	if length == 0 {
 		return
 	}
@@ -168,7 +168,7 @@ func (h *harness) expire() {
 // server that lags would not show that the stream has the event, and the inbox would forget the event too early.
 func (h *harness) purgeable(entry outbox.Entry) bool {
 	lately := slices.ContainsFunc(h.messages(), func(m inbox.Message) bool {
-		return m.Event != nil && m.Event.ID == entry.ID && m.Sequence+2*mostBehind > h.stream.Len()
+		return m.Event != nil && m.Event.ID == entry.ID && m.Sequence+2*mostBehind > h.stream.LastSequence()
 	})
 	return !lately && !h.parked[entry.Position] && (h.inbox.Applied(subscriber, entry.ID) || h.discarded[entry.ID])
 }
@@ -186,7 +186,7 @@ func (h *harness) lanesAtMessages() bool {
 		at[message.Sequence] = message.StoredAt
 	}
 	return !slices.ContainsFunc(view.Lanes, func(lane inbox.Checkpoint) bool {
-		return !lane.StoredAt.Equal(at[lane.Sequence]) || lane.Sequence > h.stream.Len()
+		return !lane.StoredAt.Equal(at[lane.Sequence]) || lane.Sequence > h.stream.LastSequence()
 	})
 }
 

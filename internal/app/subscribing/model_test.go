@@ -25,7 +25,7 @@ const (
 	checkCalls     = "first calls in order, and one that succeeded for each effect"
 )
 
-// TestLives checks that each event takes effect once and in order within its aggregate, whatever happens: after the faults have ended,
+// TestModel checks that each event takes effect once and in order within its aggregate, whatever happens: after the faults have ended,
 // every event that was not discarded has taken effect. It runs a subscriber in fake time, many times, with random faults and changes:
 //   - up to three copies on 1, 3 or 7 lanes, which start, stop, are killed, and freeze, and whose programs know all types of events or not;
 //   - transactions that stall in each of their steps, outages of the database, and commits without an answer;
@@ -33,7 +33,7 @@ const (
 //   - a stream that loses its end, is created again, lags, and has holes, duplicates, foreign messages and redriven events;
 //   - operators who retry, discard, pause, rewind, skip, change the lanes, and forget a subscriber;
 //   - a log and a stream that lose their beginning, and an inbox that is swept.
-func TestLives(t *testing.T) {
+func TestModel(t *testing.T) {
 	seen := make(map[string]int)
 	for seed := range uint64(runs) {
 		for what, count := range mustRun(t, seed) {

@@ -155,11 +155,11 @@ func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Chec
 // publish appends events to the stream, each of its own aggregate, and returns them.
 func (s *service) publish(count int) []outbox.Entry {
 	s.t.Helper()
-	entries := relaytest.NewEntries(outbox.Position(s.stream.Len()), count)
+	entries := relaytest.NewEntries(outbox.Position(s.stream.LastSequence()), count)
 	for i := range entries {
 		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", entries[i].Position), 1
 	}
-	_, err := s.stream.Publish(s.t.Context(), s.stream.Len(), entries)
+	_, err := s.stream.Publish(s.t.Context(), s.stream.LastSequence(), entries)
 	require.NoError(s.t, err)
 	return entries
 }

@@ -187,7 +187,7 @@ func (f *Containers) BrokerURL() string { return "nats://" + f.addresses["nats"]
 
 // Traces returns the Jaeger of the fleet.
 func (f *Containers) Traces() Traces {
-	return Traces{Jaeger: "http://" + f.addresses["jaeger"], Own: true}
+	return Traces{Jaeger: "http://" + f.addresses["jaeger"], StoppedWithFleet: true}
 }
 
 func (f *Containers) compose(ctx context.Context, note Note, args ...string) (string, error) {

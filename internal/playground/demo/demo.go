@@ -79,7 +79,7 @@ func (s *scenario) summary(took time.Duration) string {
 		{"pauses", fmt.Sprintf("%s and %s without delivery, after a kill -9", seconds(first.pause), seconds(second.pause))},
 		{"first trace", s.fleet.Traces().link(s.first.traceID)},
 	}
-	if s.fleet.Traces().Own {
+	if s.fleet.Traces().StoppedWithFleet {
 		rows = append(rows, [2]string{"", "Jaeger goes with the demo; with --stay, both go on until Ctrl-C"})
 	}
 	return table(append(rows, [2]string{"took", fmt.Sprintf("%.1f s", took.Seconds())}))

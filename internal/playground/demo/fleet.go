@@ -41,9 +41,9 @@ type Fleet interface {
 
 // Traces says where a Jaeger is, or why there is none.
 type Traces struct {
-	Jaeger string // its URL
-	Own    bool   // it is stopped with the fleet
-	None   string
+	Jaeger           string // its URL
+	StoppedWithFleet bool   // it is stopped with the fleet
+	None             string
 }
 
 // link returns the address of a trace, or the reason why there is none.

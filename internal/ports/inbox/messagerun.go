@@ -19,10 +19,10 @@ func Positions(messages []Message, before outbox.Position) []StreamPosition {
 
 // MessageRun is the knowledge about the log that a run of messages contains. No message is missing within the run.
 type MessageRun struct {
-	Last      uint64            // sequence of the last message
-	Before    outbox.Position   // every message has an earlier position; 0: not known
-	Present   []outbox.Position // of the events that the relay published or parked with the messages, in order
-	HoleAfter bool              // the run ends at a hole
+	Last           uint64            // sequence of the last message
+	EndsBefore     outbox.Position   // every message has an earlier position; 0: not known
+	PositionsAfter []outbox.Position // of the events that the relay published or parked with the messages, in order
+	HoleAfter      bool              // the run ends at a hole
 }
 
 // FirstRun returns the run from the first message up to the first hole. There is at least one message.
@@ -36,11 +36,11 @@ func FirstRun(messages []Message) MessageRun {
 		}
 		run.Last = message.Sequence
 		if message.Progress > 0 {
-			run.Before = max(run.Before, message.Progress+1)
+			run.EndsBefore = max(run.EndsBefore, message.Progress+1)
 		}
 		if position := message.loggedPosition(); position > highest {
 			highest = position
-			run.Present = append(run.Present, highest)
+			run.PositionsAfter = append(run.PositionsAfter, highest)
 		}
 	}
 	return run
@@ -59,5 +59,5 @@ func (m Message) loggedPosition() outbox.Position {
 
 // ProgressBefore returns the progress before the run, or false if the progress is not known.
 func (r MessageRun) ProgressBefore() (outbox.Position, bool) {
-	return Hole{PositionsAfter: r.Present, EndsBefore: r.Before}.LastPosition(0), r.Before > 0
+	return Hole{PositionsAfter: r.PositionsAfter, EndsBefore: r.EndsBefore}.LastPosition(0), r.EndsBefore > 0
 }

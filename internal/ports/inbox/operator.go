@@ -27,15 +27,15 @@ var (
 type Overview struct {
 	Subscriber string
 	Subscription
-	PausedFor time.Duration // how long it has been paused
-	Lanes     []Checkpoint  // in order
-	Copies    []string      // names of the copies with a heartbeat in the last CopyTimeout, sorted
-	Filled    int64         // events that were read from the log because the stream had lost them
-	Missed    int64         // messages that the stream lost, and whose events are unknown
-	Dead      int           // letters that are dead
-	Waiting   int           // letters that are retried, or that wait
-	Applied   time.Time     // when its newest event was applied; zero: never
-	Rate      float64       // events applied in a second, over the last RateWindow
+	PausedFor      time.Duration // how long it has been paused
+	Lanes          []Checkpoint  // in order
+	Copies         []string      // names of the copies with a heartbeat in the last CopyTimeout, sorted
+	FilledEvents   int64         // events that were read from the log because the stream had lost them
+	MissedMessages int64         // messages that the stream lost, and whose events are unknown
+	Dead           int           // letters that are dead
+	Waiting        int           // letters that are retried, or that wait
+	Applied        time.Time     // when its newest event was applied; zero: never
+	Rate           float64       // events applied in a second, over the last RateWindow
 }
 
 const (

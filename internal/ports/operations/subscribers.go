@@ -46,9 +46,9 @@ type MovePreview struct {
 type SubscriberStatus struct {
 	inbox.Overview
 	Lag *Lag // nil: not known
-	// Messages has a number for each lane: how many sequences the stream has after the lane's position. Messages that the subscriber does not
+	// MessagesBehind has a number for each lane: how many sequences the stream has after the lane's position. MessagesBehind that the subscriber does not
 	// want count too. Nil: not known.
-	Messages []uint64
+	MessagesBehind []uint64
 }
 
 // SubscriberSummary is the state of a subscriber as the relay's status shows it. A summary comes from the database alone, without a request

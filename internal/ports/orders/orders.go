@@ -19,7 +19,7 @@ var (
 	// ErrOrderNotFound reports that there is no such order.
 	ErrOrderNotFound = fault.New(fault.NotFound, "order_not_found", "there is no such order")
 	// ErrOrderExists reports that a new order has the id of another one.
-	ErrOrderExists = fault.New(fault.Conflict, "order_exists", "there is an order of that id already")
+	ErrOrderExists = fault.New(fault.Conflict, "order_exists", "an order with this id exists already")
 	// ErrOrderVersion reports that the order is not at a version that the request allows.
 	ErrOrderVersion = fault.New(fault.Conflict, "order_version", "the order is at a version that the request does not allow")
 	// ErrOrderChanged reports that the order was changed since the caller read it. The caller reads the order again.
