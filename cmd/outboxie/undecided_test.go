@@ -170,4 +170,5 @@ type failingUndecided struct {
 func (f failingUndecided) Count(context.Context, operations.Choice) (operations.ChoiceCount, error) {
 	return operations.ChoiceCount{Events: 1}, f.count
 }
+
 func (f failingUndecided) Retry(context.Context, operations.Choice) (int, error) { return 0, f.change }

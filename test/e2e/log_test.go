@@ -58,7 +58,7 @@ func TestLogsTellNoSecrets(t *testing.T) {
 			defer nc.Close()
 			require.NoError(t, nc.PublishMsg(&nats.Msg{Subject: "orders.x", Header: nats.Header{"Who": {secret}}, Data: []byte(secret)}))
 			app.WaitFor("an event can never be published")
-			subscriber.WaitFor("an event is dead")
+			subscriber.WaitFor("an event is a dead letter")
 			subscriber.WaitFor("a message cannot be read as an event")
 			app.WaitFor("answered a request")
 			for _, p := range []*infra.Process{app, subscriber} {

@@ -40,7 +40,7 @@ RETURNING s.forgotten_at IS NOT NULL, set_config('idle_in_transaction_session_ti
 SELECT lane, lanes, stream, sequence, stored_ns, coalesce(progress, 0), revision FROM subscriber_lanes
 WHERE subscriber = ?0 ORDER BY lane FOR UPDATE`
 
-	pauseStatement  = "UPDATE subscribers SET paused_at = coalesce(paused_at, clock_timestamp()) WHERE subscriber = ?0"
+	pauseStatement            = "UPDATE subscribers SET paused_at = coalesce(paused_at, clock_timestamp()) WHERE subscriber = ?0"
 	resumeSubscriberStatement = "UPDATE subscribers SET paused_at = NULL WHERE subscriber = ?0"
 )
 
