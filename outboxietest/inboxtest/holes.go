@@ -126,6 +126,10 @@ func holeUnsure(t *testing.T, g *holes) {
 	contents, positions := g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{7, 8}, positions, "two messages have two events")
 	require.Zero(t, contents.LostMessages)
+	stale := h
+	stale.LastRead, stale.EndsBefore, stale.PositionsAfter = 20, 10, []outbox.Position{9}
+	_, positions = g.readHole(t, stale, wholeHole)
+	require.Equal(t, []int{7, 8, 9, 10}, positions, "the cursor is newer than the messages")
 	g.HoleStore.Park(t, g.events[7].Entry, 0)
 	_, positions = g.readHole(t, h, wholeHole)
 	require.Equal(t, []int{6, 7}, positions)
@@ -241,8 +245,13 @@ func holeRedriven(t *testing.T, g *holes) {
 	h = hole(8)
 	h.EndsBefore, h.PositionsAfter = 5, nil // the relay was sent back, and has not come to the event again
 	contents, positions := g.readHole(t, h, wholeHole)
-	require.Equal(t, []int{1, 2, 3, 4, 10}, positions, "also an event that is later in the log than the hole's end")
+	require.Equal(t, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, positions, "also events that are later in the log than the hole's end")
 	require.EqualValues(t, 4, contents.CompleteTo)
+
+	h = hole(8)
+	h.First, h.After, h.PositionsAfter = 8, 4, []outbox.Position{5, 6, 7, 9} // the relay was sent back, and has published these again
+	_, positions = g.readHole(t, h, wholeHole)
+	require.Equal(t, []int{2, 5, 6, 7, 8, 9, 10}, positions, "an event comes after the earlier events of its aggregate")
 }
 
 func holeAtTheEnd(t *testing.T, g *holes) {

@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -25,6 +26,7 @@ func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole
 		}
 		i.log.mu.Lock()
 		defer i.log.mu.Unlock()
+		shown := hole.EndsBefore
 		if at := i.log.cursor; hole.Last <= at.sequence && at.sequence <= hole.LastRead {
 			hole.EndsBefore = max(hole.EndsBefore, at.position+1, hole.After+1)
 		}
@@ -34,7 +36,7 @@ func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole
 		}
 		unsure := hole.After == 0
 		if unsure {
-			hole.After = i.log.earliest(hole)
+			hole.After = i.log.earliest(hole, cmp.Or(shown, hole.EndsBefore))
 		}
 		entries, gone := i.log.inHole(hole, func(id string) bool {
 			_, recorded := i.records[recordKey{subscriber, id}]
@@ -113,8 +115,10 @@ func (l *Log) inHole(hole inbox.Hole, handled func(id string) bool) (entries []o
 		last--
 	}
 	end := hole.EndsBefore
-	for position := range l.lot { // an event that was redriven into the hole may have a later position
-		end = max(end, position+1)
+	for position, parked := range l.lot {
+		if wasRedriven(parked, hole) { // the events before it were in the stream earlier
+			last, end = max(last, position), max(end, position+1)
+		}
 	}
 	for position := outbox.Position(1); position < end; position++ {
 		entry, parked := l.committed(position), l.lot[position]
@@ -123,12 +127,16 @@ func (l *Log) inHole(hole inbox.Hole, handled func(id string) bool) (entries []o
 			!slices.Contains(hole.PositionsAfter, position):
 			gone++
 		case entry == nil:
-		case parked == nil && hole.After < position && position <= last && position < hole.EndsBefore,
-			parked != nil && parked.State == relay.Redriven && hole.First <= parked.Sequence && parked.Sequence <= hole.Last:
+		case parked == nil && hole.After < position && position <= last, wasRedriven(parked, hole):
 			entries = append(entries, *entry)
 		}
 	}
 	return entries, gone
+}
+
+// wasRedriven reports whether an event of the parking lot was redriven into a hole.
+func wasRedriven(parked *relay.ParkedEvent, hole inbox.Hole) bool {
+	return parked != nil && parked.State == relay.Redriven && hole.First <= parked.Sequence && parked.Sequence <= hole.Last
 }
 
 // missing reports whether the log has an event at a position that only the hole can have had. Such an event is not in the parking lot, and
@@ -137,11 +145,11 @@ func (l *Log) missing(hole inbox.Hole, position outbox.Position) bool {
 	return l.committed(position) != nil && l.lot[position] == nil && !slices.Contains(hole.PositionsAfter, position)
 }
 
-// earliest counts missing events backwards from the end of the hole, until there are as many events as the hole has messages. It returns
+// earliest counts missing events backwards from a position, until there are as many events as the hole has messages. It returns
 // the position before these events, or 0 if the log has fewer events.
-func (l *Log) earliest(hole inbox.Hole) outbox.Position {
+func (l *Log) earliest(hole inbox.Hole, end outbox.Position) outbox.Position {
 	count := 0
-	for position := hole.EndsBefore - 1; position > 0; position-- {
+	for position := end - 1; position > 0; position-- {
 		if l.missing(hole, position) {
 			if count++; count == hole.Size() {
 				return position - 1

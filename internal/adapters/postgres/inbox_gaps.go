@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -142,7 +143,8 @@ type holeReader struct {
 	subscriber   string
 	hole         inbox.Hole
 	limit        inbox.ReadLimit
-	until        outbox.Position // all events of the hole come before this position
+	shown        outbox.Position // where the hole ends according to the messages after it; 0: not known
+	ends         outbox.Position // every event of the hole that was not redriven there comes before this position
 	highest      outbox.Position // the highest position of the events that were in the hole
 	startUnknown bool            // nobody knows where the hole begins in the log
 }
@@ -155,6 +157,7 @@ func (l *holeReader) run(ctx context.Context) (lost inbox.HoleContents, err erro
 	if reached.OtherStream {
 		return l.otherDatabase(ctx)
 	}
+	l.shown = l.hole.EndsBefore
 	if reached.Known {
 		l.hole.EndsBefore = max(l.hole.EndsBefore, reached.Position+1, l.hole.After+1)
 	}
@@ -185,18 +188,20 @@ func (l *holeReader) run(ctx context.Context) (lost inbox.HoleContents, err erro
 	return lost, nil
 }
 
-// bound finds the positions between which events are missing.
+// bound finds the positions between which events are missing. If nobody knows where the hole begins, bound counts from where the messages
+// after the hole say that it ends. The cursor may be newer than these messages: since they were read, the stream may have lost its end and
+// grown again. With the cursor's position, bound would count events that were never in the hole, and miss the first ones of the hole.
 func (l *holeReader) bound(ctx context.Context) error {
-	l.until = l.hole.EndsBefore
+	l.ends = l.hole.EndsBefore
 	if l.startUnknown = l.hole.After == 0; l.startUnknown && l.hole.Size() > 0 {
-		err := l.tx.QueryRowContext(ctx, earliestStatement, l.args(0, l.hole.Size())...).Scan((*int64)(&l.hole.After))
+		err := l.tx.QueryRowContext(ctx, earliestStatement, l.args(cmp.Or(l.shown, l.ends), 0, l.hole.Size())...).Scan((*int64)(&l.hole.After))
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 	}
 	last, redriven := outbox.Position(0), outbox.Position(0)
-	err := l.tx.QueryRowContext(ctx, boundsStatement, l.args(0)...).Scan((*int64)(&last), (*int64)(&redriven))
-	l.until, l.highest = last+1, max(last, redriven)
+	err := l.tx.QueryRowContext(ctx, boundsStatement, l.args(l.ends, 0)...).Scan((*int64)(&last), (*int64)(&redriven))
+	l.ends, l.highest = last+1, max(last, redriven)
 	return err
 }
 
@@ -212,9 +217,9 @@ func (l *holeReader) otherDatabase(ctx context.Context) (inbox.HoleContents, err
 }
 
 // args are the arguments of holeRows, followed by more.
-func (l *holeReader) args(after outbox.Position, more ...any) []any {
+func (l *holeReader) args(until, after outbox.Position, more ...any) []any {
 	return append([]any{
-		l.subscriber, int64(l.hole.First), int64(l.hole.Last), int64(l.hole.After), int64(l.until), pgdialect.Array(l.hole.PositionsAfter),
+		l.subscriber, int64(l.hole.First), int64(l.hole.Last), int64(l.hole.After), int64(until), pgdialect.Array(l.hole.PositionsAfter),
 		int64(after),
 	}, more...)
 }
@@ -226,7 +231,7 @@ func (l *holeReader) unknown(ctx context.Context, purgedTo outbox.Position) (int
 		return 0, nil
 	}
 	gone, known := 0, 0
-	if err := l.tx.QueryRowContext(ctx, countRemovedStatement, l.args(0, int64(last))...).Scan(&gone, &known); err != nil {
+	if err := l.tx.QueryRowContext(ctx, countRemovedStatement, l.args(l.ends, 0, int64(last))...).Scan(&gone, &known); err != nil {
 		return 0, err
 	}
 	if l.startUnknown {
@@ -268,8 +273,10 @@ type holePage struct {
 	more      bool
 }
 
+// page looks at the log up to the last event of the hole, also if that event was redriven there. If the relay publishes the log again, the
+// messages after the hole carry earlier events of the same aggregates. These events were in the stream before, so they are taken here.
 func (l *holeReader) page(ctx context.Context, after outbox.Position) (page holePage, err error) {
-	rows, err := l.tx.QueryContext(ctx, holePageStatement, l.args(after, l.atOnce())...)
+	rows, err := l.tx.QueryContext(ctx, holePageStatement, l.args(l.highest+1, after, l.atOnce())...)
 	if err != nil {
 		return page, err
 	}

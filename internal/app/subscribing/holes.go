@@ -29,24 +29,6 @@ var (
 		"messages were removed, and the relay's cursor does not show yet which events they carried")
 )
 
-// progressAt returns the progress at the sequence where a read begins. The lanes that stand at this sequence know the progress; 0: no lane
-// does. Lanes that fill a hole there know different values, and progressAt returns the lowest.
-func progressAt(from uint64, ready map[int]*lane, toCompare map[uint64][]*lane) outbox.Position {
-	lowest := maxProgress
-	for _, l := range toCompare[from] {
-		lowest = min(lowest, l.readTo.Progress)
-	}
-	for _, l := range ready {
-		if l.readTo.Sequence == from {
-			lowest = min(lowest, l.readTo.Progress)
-		}
-	}
-	if lowest == maxProgress {
-		return 0
-	}
-	return lowest
-}
-
 // findHoles finds the lanes for which messages are missing before the i-th message of a read, and removes them from ready. It returns
 // whether any lane advanced.
 //
@@ -54,7 +36,7 @@ func progressAt(from uint64, ready map[int]*lane, toCompare map[uint64][]*lane) 
 // again. So the next message has to continue the lane's progress. If it does not, the lane has a hole, and the log is asked. Foreign
 // messages and duplicates of old messages do not continue the progress.
 func (s *Subscriber) findHoles(
-	ready map[int]*lane, from uint64, messages []inbox.Message, positions []inbox.StreamPosition, i int,
+	ready map[int]*lane, from uint64, messages []inbox.Message, positions []readPosition, i int,
 ) (progress bool) {
 	next, previous := messages[i].Sequence, from
 	if i > 0 {
@@ -69,7 +51,7 @@ func (s *Subscriber) findHoles(
 			continue
 		}
 		if i > 0 && previous > l.readTo.Sequence {
-			progress = l.advance(positions[i-1]) || progress
+			progress = l.advance(l.at(positions[i-1])) || progress
 		}
 		first := l.readTo.Sequence + 1
 		if first == next && (!l.atRemoved() || l.continuedBy(messages[i])) {

@@ -29,6 +29,7 @@ type process struct {
 	*memory.Inbox
 	inbox.Stream
 	h      *harness
+	name   string
 	cancel context.CancelFunc
 	killed atomic.Bool
 	types  []string // types of events for which its program has a handler
@@ -37,6 +38,8 @@ type process struct {
 	apply           applyFunc // applies a batch; Inbox.Apply if the copy is no mutant
 	ignoresHoles    bool      // it passes over holes
 	lanesByPosition bool      // it chooses lanes by position
+
+	lastRead []string // what the last read in the trace has returned
 
 	mu          sync.Mutex
 	cachedTimes map[uint64]time.Time // stored times that it has seen and does not read again; nil: it reads them
@@ -56,18 +59,19 @@ func (h *harness) launch(id string) (p *process, ended <-chan error) {
 	reader := memory.NewReader(h.stream, id)
 	reader.Behind = func() uint64 { return h.behind("lagging read") }
 	reader.BehindState = func() uint64 { return h.behind("former leader's state") }
-	p = &process{Inbox: h.inbox, Stream: reader, h: h, cancel: cancel, types: []string{relaytest.EventType}, apply: h.inbox.Apply}
+	p = &process{Inbox: h.inbox, Stream: reader, h: h, name: fmt.Sprint("copy-", h.started), cancel: cancel, types: []string{relaytest.EventType}, apply: h.inbox.Apply}
 	if h.faultFree() || h.below(3) == 0 {
 		p.types = append(p.types, newType)
 	}
 	if h.broken.copies != nil {
 		h.broken.copies(p)
 	}
-	copied := subscribing.New(id, fmt.Sprint("copy-", h.started), subscribing.Ports{
+	copied := subscribing.New(id, p.name, subscribing.Ports{
 		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Log: p, Handlers: onlyHandler(p),
 	}, subscribing.Options{
 		Lanes: h.lanes, Transactions: 1 + h.below(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
 		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second, CallTime: h.callTime(),
+		LossAdvice: h.noteLoss, Continue: h.continues,
 	}, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	h.running.Go(func() { done <- copied.Run(ctx) })
@@ -134,6 +138,9 @@ func (p *process) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) 
 	case p.h.injects("late answer", 100):
 		sleep(ctx, time.Duration(p.h.below(1500))*time.Millisecond)
 	}
+	if err == nil {
+		p.traceRead(from, messages)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, message := range messages {
@@ -172,7 +179,18 @@ func (p *process) ReadHole(ctx context.Context, subscriber string, hole inbox.Ho
 	if p.ignoresHoles {
 		return inbox.HoleContents{CompleteTo: hole.LastPosition(0)}, nil
 	}
-	return p.Inbox.ReadHole(ctx, subscriber, hole, limit)
+	contents, err := p.Inbox.ReadHole(ctx, subscriber, hole, limit)
+	p.h.tracef("%s read the hole %+v: %+v %v", p.name, hole, contents, err)
+	return contents, err
+}
+
+// Rewind records what it does.
+func (p *process) Rewind(
+	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.StreamPosition,
+) (inbox.Checkpoint, error) {
+	at, err := p.Inbox.Rewind(ctx, subscriber, from, stream, to)
+	p.h.tracef("%s rewinds lane %d from %s to %s: %v", p.name, from.Lane, place(from.StreamPosition), place(to), err)
+	return at, err
 }
 
 // Sweep records that it removed something.
@@ -180,6 +198,7 @@ func (p *process) Sweep(ctx context.Context, subscriber, stream string, ids []st
 	forgotten, err := p.Inbox.Sweep(ctx, subscriber, stream, ids, first, passed)
 	if forgotten > 0 {
 		p.h.note("forgotten")
+		p.h.tracef("%s forgot %d of %v", p.name, forgotten, ids)
 	}
 	return forgotten, err
 }
@@ -197,6 +216,8 @@ func (p *process) Apply(
 		}
 	}
 	outcome, err := p.apply(ctx, subscriber, batch, handler, judge)
+	p.h.tracef("%s lane %d/%d rev %d of %s from %s to %s: %s -> %v %v", p.name, batch.From.Lane, batch.From.Lanes, batch.From.Revision,
+		subscriber, place(batch.From.StreamPosition), place(batch.To), names(batch.Events), outcome.Results, err)
 	for range outcome.Results[:min(batch.FromLog, len(outcome.Results))] {
 		p.h.note("filled from the log")
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -65,15 +66,18 @@ type harness struct {
 
 	copies    []*process
 	started   int
+	continues bool   // copies pass lost messages
 	violation string // an effect that an operator's decision had forbidden; empty: none
 	running   sync.WaitGroup
 
-	mu           sync.Mutex // guards the fields below, which the copies use too
-	random       *rand.Rand
-	faultsOff    bool // no more faults are injected; poisoned events still fail
-	poisonHealed bool
-	calls        []externalCall
-	seen         map[string]int
+	mu              sync.Mutex // guards the fields below, which the copies use too
+	random          *rand.Rand
+	faultsOff       bool // no more faults are injected; poisoned events still fail
+	poisonHealed    bool
+	calls           []externalCall
+	stopsBeforeLoss bool // a lane has stopped before lost messages
+	seen            map[string]int
+	trace           []string // what happened
 }
 
 func newHarness(t *testing.T, seed uint64, broken mutant) *harness {
@@ -132,6 +136,9 @@ func (h *harness) injects(what string, chance int) bool {
 		return false
 	}
 	h.seen[what]++
+	if !strings.HasPrefix(what, "slow") && what != "deaf" {
+		h.record(what)
+	}
 	return true
 }
 
@@ -139,6 +146,7 @@ func (h *harness) note(what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.seen[what]++
+	h.record(what)
 }
 
 // step makes one random change.
@@ -262,6 +270,7 @@ func (h *harness) endFaults() {
 	h.mu.Lock()
 	h.faultsOff = true
 	h.mu.Unlock()
+	h.tracef("the faults end")
 	h.publish(runEvents)
 	h.redrive(aggregates)
 	_, err := h.stream.PublishControl(h.t.Context(), h.stream.LastSequence(), relay.ControlMessage{Progress: h.log[h.cursor-1].Progress(), Confirms: true})
@@ -270,6 +279,7 @@ func (h *harness) endFaults() {
 	for range 3 {
 		pass(time.Minute)
 		_, _ = inboxtest.RetryAll(h.t.Context(), h.inbox, subscriber) // a commit may be due to fail
+		h.acceptLoss()
 	}
 	pass(2 * time.Minute)
 }
@@ -278,6 +288,7 @@ func (h *harness) endFaults() {
 func (h *harness) healPoison() {
 	h.mu.Lock()
 	h.poisonHealed = true
+	h.record("the poison is healed")
 	h.mu.Unlock()
 	for range 3 {
 		_, _ = inboxtest.RetryAll(h.t.Context(), h.inbox, subscriber) // a commit may be due to fail
@@ -303,8 +314,12 @@ func (h *harness) where(id string) string {
 
 // end stops every copy.
 func (h *harness) end() {
+	h.endCopies()
+	h.running.Wait()
+}
+
+func (h *harness) endCopies() {
 	for len(h.copies) > 0 {
 		h.stop(false)
 	}
-	h.running.Wait()
 }

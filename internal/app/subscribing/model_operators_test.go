@@ -53,9 +53,36 @@ func (h *harness) operate() {
 			h.note("rewound")
 		}
 	case 5:
-		if h.move(ctx, o, uint64(h.below(int(h.stream.LastSequence())+1)), true) {
-			h.note("skipped")
+		for range 10 { // at most sequences there is something that may not be skipped
+			if h.move(ctx, o, uint64(h.below(int(h.stream.LastSequence())+1)), true) {
+				h.note("skipped")
+				return
+			}
 		}
+	}
+}
+
+// noteLoss is Options.LossAdvice. It records that a lane has stopped before lost messages.
+func (h *harness) noteLoss(string, uint64) string {
+	h.note("stopped before a loss")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stopsBeforeLoss = true
+	return "decide"
+}
+
+// acceptLoss is an operator who starts a copy with Options.Continue instead of the others, if a lane has stopped before lost messages. The model
+// never loses an event that the subscriber has not handled. But the bound for lost messages may be too high, so that a lane stops before
+// messages whose events it has handled.
+func (h *harness) acceptLoss() {
+	h.mu.Lock()
+	stops := h.stopsBeforeLoss
+	h.stopsBeforeLoss = false
+	h.mu.Unlock()
+	if stops {
+		h.endCopies()
+		h.continues = true
+		h.start()
 	}
 }
 
@@ -89,7 +116,7 @@ func (h *harness) skippable(to inbox.StreamPosition) bool {
 	if to.Progress == 0 || to.StoredAt.IsZero() {
 		return false
 	}
-	for _, entry := range h.log[h.purged:to.Progress] {
+	for _, entry := range h.log[h.purged:max(h.purged, to.Progress)] {
 		later := h.parked[entry.Position] || h.redriven[entry.Position] > to.Sequence
 		if !later && !h.dealtWith(inbox.Event{Entry: entry}) {
 			return false

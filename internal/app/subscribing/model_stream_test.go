@@ -51,6 +51,7 @@ func (h *harness) publish(count int) {
 			_, err = h.stream.Publish(h.t.Context(), h.stream.LastSequence(), []outbox.Entry{entry})
 		}
 		require.NoError(h.t, err)
+		h.tracef("position %d=%s/%d is sequence %d, parked: %t", entry.Position, entry.Key.ID, entry.Version, h.stream.LastSequence(), h.parked[entry.Position])
 	}
 }
 
@@ -78,6 +79,7 @@ func (h *harness) redrive(count int) {
 		require.NoError(h.t, err)
 		for i, entry := range waiting {
 			h.note("event redriven")
+			h.tracef("position %d=%s/%d is redriven at sequence %d", entry.Position, entry.Key.ID, entry.Version, first+uint64(i))
 			delete(h.parked, entry.Position)
 			h.redriven[entry.Position] = first + uint64(i)
 			h.rows.Park(entry.Position, relay.Redriven, first+uint64(i))
@@ -101,6 +103,7 @@ func (h *harness) truncateStream() {
 
 func (h *harness) truncateAfter(after uint64) {
 	h.stream.LoseAfter(after)
+	h.tracef("the stream ends at %d", after)
 	h.parkAgain(after)
 	h.takeOver()
 }
@@ -140,7 +143,9 @@ func (h *harness) duplicateMessage() {
 	})
 	if len(messages) > 0 {
 		h.note("duplicate")
-		h.stream.AppendCopy(messages[h.below(len(messages))].Sequence)
+		of := messages[h.below(len(messages))].Sequence
+		h.stream.AppendCopy(of)
+		h.tracef("sequence %d is a copy of %d", h.stream.LastSequence(), of)
 	}
 }
 
@@ -154,12 +159,14 @@ func (h *harness) expire() {
 		h.purged = entry.Position
 	}
 	h.rows.Purge(h.purged)
+	h.tracef("the log is purged to position %d", h.purged)
 	messages := h.messages()
 	for _, message := range messages[:max(0, len(messages)-1)] {
 		if event := message.Event; event != nil && event.Unreadable == nil && event.Position > h.purged {
 			return
 		}
 		h.note("expired message")
+		h.tracef("sequence %d expires", message.Sequence)
 		h.stream.Delete(message.Sequence)
 	}
 }
@@ -205,6 +212,7 @@ func (h *harness) removeMessages() {
 	}
 	for _, message := range removed {
 		h.note("hole")
+		h.tracef("sequence %d is removed", message.Sequence)
 		h.stream.Delete(message.Sequence)
 	}
 }

@@ -51,18 +51,18 @@ func TestModel(t *testing.T) {
 
 func mustRun(t *testing.T, seed uint64) map[string]int {
 	t.Helper()
-	problem, seen := run(t, seed, mutant{})
+	problem, h := run(t, seed, mutant{})
 	if problem != "" {
-		t.Fatalf("run %d: %s", seed, problem)
+		t.Fatalf("run %d: %s\n%s", seed, problem, describeTrace(h.trace))
 	}
-	return seen
+	return h.seen
 }
 
-// run runs a subscriber once. It returns the result of the check that failed, and how often each fault occurred.
-func run(t *testing.T, seed uint64, broken mutant) (problem string, seen map[string]int) {
+// run runs a subscriber once. It returns the result of the check that failed, and what happened.
+func run(t *testing.T, seed uint64, broken mutant) (problem string, h *harness) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		h := newHarness(t, seed, broken)
+		h = newHarness(t, seed, broken)
 		for range 70 {
 			h.step()
 			pass(h.untilNext())
@@ -82,9 +82,8 @@ func run(t *testing.T, seed uint64, broken mutant) (problem string, seen map[str
 			problem = cmp.Or(h.checkEffects(), h.checkCallOrder())
 		}
 		h.end()
-		seen = h.seen
 	})
-	return problem, seen
+	return problem, h
 }
 
 // untilNext returns the time until the next change.

@@ -138,7 +138,7 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	defer s.mu.Unlock()
 	s.streamHasMore = !smallRead(messages)
 	ready, toCompare := s.eligible(from)
-	positions := inbox.Positions(messages, progressAt(from, ready, toCompare))
+	positions := positionsOf(messages)
 	removed := lanesAtRemoved(ready)
 	for i, message := range messages {
 		for _, l := range removed[message.Sequence] { // the stream lost its end and grew again, was created again, or a replica lags
@@ -161,9 +161,9 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 			// No lane here takes the message.
 		} else if !wanted {
 			l.unwanted++
-		} else if !l.offer(inbox.Message{StreamPosition: positions[i], Event: event}) {
+		} else if !l.offer(inbox.Message{StreamPosition: l.at(positions[i]), Event: event}) {
 			if i > 0 {
-				progress = l.advance(positions[i-1]) || progress
+				progress = l.advance(l.at(positions[i-1])) || progress
 			}
 			delete(ready, number)
 		}
@@ -173,7 +173,7 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	}
 	if len(messages) > 0 {
 		for _, l := range ready {
-			progress = l.advance(positions[len(messages)-1]) || progress
+			progress = l.advance(l.at(positions[len(messages)-1])) || progress
 		}
 	}
 	for sequence, lanes := range toCompare {
@@ -184,6 +184,33 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 		}
 	}
 	return progress
+}
+
+// readPosition is the position of a message, with the progress that the messages of the same read show.
+type readPosition struct {
+	inbox.StreamPosition
+	control uint64 // sequence of the last control message up to here; 0: the read had none
+}
+
+func positionsOf(messages []inbox.Message) []readPosition {
+	positions, control := make([]readPosition, len(messages)), uint64(0)
+	for i, position := range inbox.Positions(messages, 0) {
+		if messages[i].Event == nil && messages[i].Progress > 0 {
+			control = messages[i].Sequence
+		}
+		positions[i] = readPosition{position, control}
+	}
+	return positions
+}
+
+// at returns a position after the lane's position, with the progress that the lane has there. If the stream lost its end, lanes at an earlier
+// message can have a higher progress than lanes at a later message. So a lane compares only with its own progress. The lane keeps its
+// progress until a message shows a higher one, or a control message shows another one.
+func (l *lane) at(position readPosition) inbox.StreamPosition {
+	if position.control <= l.readTo.Sequence {
+		position.Progress = max(position.Progress, l.readTo.Progress)
+	}
+	return position.StreamPosition
 }
 
 // wants returns the event of a message and its lane, and whether the subscriber wants it. It marks a wanted event that the handler cannot

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
@@ -79,4 +80,30 @@ func TestFullMemoryIsShared(t *testing.T) {
 	require.LessOrEqual(t, bytes, 20_000)
 	require.True(t, s.lanes[1].full)
 	require.Equal(t, uint64(len(s.lanes[1].queue)), s.lanes[1].readTo.Sequence)
+}
+
+// TestLaneKeepsItsOwnProgress checks that a lane does not get the progress of a lane that stands at an earlier message. The stream lost its
+// end: one lane has handled its events up to position 14, and stands at the beginning. The other lane stands at the second message.
+func TestLaneKeepsItsOwnProgress(t *testing.T) {
+	message := func(sequence uint64) inbox.Message {
+		m := messageAt(sequence, 1)
+		m.Progress, m.Event.Position = outbox.Position(sequence), outbox.Position(sequence)
+		return m
+	}
+	s := New("billing", "a", Ports{}, Options{}, slog.New(slog.DiscardHandler))
+	s.laneCount = 2
+	ahead := newLane(inbox.Checkpoint{Lane: 0, Lanes: 2, StreamPosition: inbox.StreamPosition{Progress: 14}}, false)
+	behind := newLane(inbox.Checkpoint{Lane: 1, Lanes: 2, StreamPosition: message(2).StreamPosition}, false)
+	ahead.holeChecked, ahead.behindHole = true, message(1).StreamPosition
+	s.lanes[0], s.lanes[1] = ahead, behind
+	s.distribute(0, []inbox.Message{message(1), message(2), message(4), message(5)})
+	require.EqualValues(t, 2, behind.hole.After, "the log is asked for position 3")
+	require.EqualValues(t, 14, ahead.readTo.Progress)
+	require.EqualValues(t, 14, ahead.hole.After)
+
+	lowered := inbox.Message{StreamPosition: message(3).StreamPosition} // a control message, since an operator has sent the relay back
+	ahead.hole, behind.hole = nil, nil
+	s.distribute(2, []inbox.Message{message(2), lowered, message(4)})
+	require.EqualValues(t, 4, ahead.readTo.Progress)
+	require.EqualValues(t, 4, behind.readTo.Progress)
 }
