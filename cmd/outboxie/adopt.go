@@ -10,9 +10,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/uptrace/bun"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -113,7 +114,7 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 		return err
 	}
 	errs := []error{
-		said("The relay is halted (%s): %s.", console.Line(string(plan.Halt.Reason)), console.Line(plan.Halt.Detail)),
+		said("The relay is halted (%s): %s.", printable.Line(string(plan.Halt.Reason)), printable.Line(plan.Halt.Detail)),
 		said("\nAn adoption would"),
 	}
 	switch {
@@ -130,7 +131,7 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 	case plan.Repeats:
 		errs = append(errs, said("  - be REFUSED, because its sequences are not above the former stream's, and it holds messages;"))
 	}
-	place := fmt.Sprintf("position %d, event %s", plan.After.Position, console.Text(plan.After.EventID))
+	place := fmt.Sprintf("position %d, event %s", plan.After.Position, printable.Text(plan.After.EventID))
 	switch {
 	case plan.After.Position == 0:
 		place = "position 0, the beginning of the log"
@@ -149,10 +150,10 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 	}
 	if plan.Sequence.Misplaced > 0 {
 		errs = append(errs, said("  - move %s from positions that the relay has passed to the end of the log, and publish them there;",
-			counted(plan.Sequence.Misplaced, "event")))
+			wording.Counted(plan.Sequence.Misplaced, "event")))
 	}
 	errs = append(errs, said("  - publish %s of the log after this position. Subscribers drop the events that they have seen.",
-		counted(plan.Events, "event")))
+		wording.Counted(plan.Events, "event")))
 	return errors.Join(append(errs, describeOrphans(out, stream, plan.Orphans))...)
 }
 
@@ -166,9 +167,9 @@ func describeOrphans(out io.Writer, stream string, orphans []operating.Orphan) e
 	var text strings.Builder
 	fmt.Fprintf(&text, "\nThe stream holds %s that the log does not have. The database has lost these events and the other changes of their\n"+
 		"transactions; subscribers have seen the events. They stay in the stream. A person has to decide what to do about each\n"+
-		"of them. To see its message: %s SEQUENCE\n", counted(int64(len(orphans)), "event"), console.Command("nats", "stream", "get", stream))
+		"of them. To see its message: %s SEQUENCE\n", wording.Counted(len(orphans), "event"), printable.Command("nats", "stream", "get", stream))
 	for _, orphan := range orphans[:min(len(orphans), maxOrphansShown)] {
-		fmt.Fprintf(&text, "  sequence %d: position %d, event %s\n", orphan.Sequence, orphan.Position, console.Text(orphan.EventID))
+		fmt.Fprintf(&text, "  sequence %d: position %d, event %s\n", orphan.Sequence, orphan.Position, printable.Text(orphan.EventID))
 	}
 	if more := len(orphans) - maxOrphansShown; more > 0 {
 		fmt.Fprintf(&text, "  and %d more\n", more)

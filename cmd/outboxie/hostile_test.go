@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -146,12 +147,14 @@ func TestAdoptionAndWritersAndTracesShowWhatOthersWrote(t *testing.T) {
 		}))
 		requireHarmless(t, out.String(), 10)
 
-		var writer strings.Builder
-		describeWriter(&writer, operations.OpenTransaction{Session: 7, Application: text, State: text, Query: text})
-		requireHarmless(t, writer.String(), 4)
-		writer.Reset()
-		describeWriter(&writer, operations.OpenTransaction{Prepared: text})
-		requireHarmless(t, writer.String(), 3)
+		for _, open := range []operations.OpenTransaction{{Session: 7, Application: text, State: text, Query: text}, {Prepared: text}} {
+			status := operations.RelayStatus{Leader: &operations.Leader{Holder: text}, Stream: text, Unpublished: 1, Now: time.Unix(100, 0), OldestTransaction: &open}
+			lines := wording.DescribeRelay(status).Lines
+			require.NotEmpty(t, lines)
+			for _, line := range lines {
+				requireHarmless(t, line+"\n", 1)
+			}
+		}
 
 		out.Reset()
 		span := jaeger.Span{ID: "1", TraceID: "1", Name: text, Instance: text, Start: time.Unix(0, 0)}

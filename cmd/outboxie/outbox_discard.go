@@ -7,8 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
@@ -36,7 +37,7 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 				parked := operating.UndecidedParked(ports)
 				return p.decide(ctx, chosen, parked, decision{
 					thing: "parked event", groups: parkedGroups, change: parked.Discard, final: true, done: func(n int) string {
-						return fmt.Sprintf("Done. Discarded: %s. The events behind are still parked: outboxie outbox parked --groups\n", counted(int64(n), "event"))
+						return fmt.Sprintf("Done. Discarded: %s. The events behind are still parked: outboxie outbox parked --groups\n", wording.Counted(n, "event"))
 					},
 				})
 			})
@@ -80,7 +81,7 @@ func (p *program) discard(ctx context.Context, ports outboxPorts, position outbo
 }
 
 func printDiscard(out io.Writer, e operations.ListedEvent) error {
-	key := console.Text(e.Key.String())
+	key := printable.Text(e.Key.String())
 	_, err := fmt.Fprintf(out, `position   %d
 event      %s
 type       %s
@@ -91,7 +92,7 @@ parked     %s
 If it is discarded, version %d of %s never reaches any subscriber.
 The later events of the aggregate stay parked until they are redriven:
   %s
-`, e.Position, console.Text(e.ID), console.Text(e.Type), key, e.Version, timestamp(e.RecordedAt), console.Line(e.Reason), e.Version, key,
-		console.Command("outboxie", "outbox", "redrive", "--aggregate", e.Key.String()))
+`, e.Position, printable.Text(e.ID), printable.Text(e.Type), key, e.Version, wording.Timestamp(e.RecordedAt), printable.Line(e.Reason), e.Version, key,
+		printable.Command("outboxie", "outbox", "redrive", "--aggregate", e.Key.String()))
 	return err
 }

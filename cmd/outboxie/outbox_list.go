@@ -9,8 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
@@ -79,8 +80,8 @@ func printList(out io.Writer, entries []operations.ListedEvent, limit int, now t
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "POSITION\tRECORDED\tAGE\tSTATE\tTYPE\tVERSION\tAGGREGATE\tEVENT")
 	for _, e := range entries {
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Position, timestamp(e.RecordedAt), since(now, e.RecordedAt), console.Text(e.State),
-			console.Text(e.Type), e.Version, console.Text(e.Key.String()), console.Text(e.ID))
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Position, wording.Timestamp(e.RecordedAt), wording.Since(now, e.RecordedAt), printable.Text(e.State),
+			printable.Text(e.Type), e.Version, printable.Text(e.Key.String()), printable.Text(e.ID))
 	}
 	if err := table.Flush(); err != nil || len(entries) < limit {
 		return err

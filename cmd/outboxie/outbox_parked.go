@@ -9,8 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -82,8 +83,8 @@ func printParked(out io.Writer, events []relay.ParkedEvent, all, aggregates int6
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "POSITION\tPARKED\tSTATE\tTYPE\tAGGREGATE\tEVENT\tREASON")
 	for _, e := range events {
-		fmt.Fprintf(table, "%d\t%s ago\t%s\t%s\t%s\t%s\t%s\n", e.Position, age(now.Sub(e.ParkedAt)), e.State, console.Text(e.Type),
-			console.Text(e.Key.String()), console.Text(e.EventID), console.Line(e.Reason))
+		fmt.Fprintf(table, "%d\t%s ago\t%s\t%s\t%s\t%s\t%s\n", e.Position, wording.Age(now.Sub(e.ParkedAt)), e.State, printable.Text(e.Type),
+			printable.Text(e.Key.String()), printable.Text(e.EventID), printable.Line(e.Reason))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -96,6 +97,6 @@ func printParked(out io.Writer, events []relay.ParkedEvent, all, aggregates int6
 %s of %s waiting in all.%s
 Publish them after all, once the cause is gone:  outboxie outbox redrive --aggregate TYPE/ID  (or --all)
 Discard one for ever, then redrive the others:   outboxie outbox discard --position N
-`, counted(all, "event"), counted(aggregates, "aggregate"), shown)
+`, wording.Counted(all, "event"), wording.Counted(aggregates, "aggregate"), shown)
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -37,7 +38,7 @@ func (p *program) outboxRedriveCommand() *cobra.Command {
 				parked := operating.UndecidedParked(ports)
 				return p.decide(ctx, chosen, parked, decision{thing: "parked event", groups: parkedGroups, change: parked.Retry, done: func(n int) string {
 					return fmt.Sprintf("To be redriven: %s, and the events behind. The leader does it within a second: outboxie outbox parked\n",
-						counted(int64(n), "event"))
+						wording.Counted(n, "event"))
 				}})
 			})
 		},
@@ -65,7 +66,7 @@ func (p *program) redriveEvents(ctx context.Context, ports outboxPorts, c choice
 	case count == 0:
 		_, err = fmt.Fprintln(p.stdout, "Nothing is parked.")
 	default:
-		_, err = fmt.Fprintf(p.stdout, "To be redriven: %s. The leader does it within a second: outboxie outbox parked\n", counted(int64(count), "event"))
+		_, err = fmt.Fprintf(p.stdout, "To be redriven: %s. The leader does it within a second: outboxie outbox parked\n", wording.Counted(count, "event"))
 	}
 	return err
 }

@@ -7,23 +7,18 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
-	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-const (
-	// maxSummaries is how many subscribers the status of the relay shows.
-	maxSummaries = 20
-	// stalledAfter is the time after which the status calls a subscriber stalled: a lane has messages to handle and has not moved. The alert
-	// OutboxieSubscriberStalled uses the same time.
-	stalledAfter = time.Minute
-)
+// maxSummaries is how many subscribers the status of the relay shows.
+const maxSummaries = 20
 
 // printSummaries prints the states of subscribers, or the error of reading them. The status of the relay is shown in any case.
 func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble error, now time.Time) error {
 	if trouble != nil {
-		_, err := fmt.Fprintf(out, "\nThe subscribers cannot be read: %s\n", console.Line(trouble.Error()))
+		_, err := fmt.Fprintf(out, "\nThe subscribers cannot be read: %s\n", printable.Line(trouble.Error()))
 		return err
 	}
 	if len(all) == 0 {
@@ -38,23 +33,15 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 		if s.MessagesBehind != nil {
 			behind = fmt.Sprint(*s.MessagesBehind)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", console.Text(s.Subscriber), summaryState(s, now), behind, s.Rate, len(s.Copies), s.Dead, s.MissedMessages)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", printable.Text(s.Subscriber), wording.DescribeSummary(s, now), behind, s.Rate, len(s.Copies), s.Dead, s.MissedMessages)
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
 	if more := len(all) - maxSummaries; more > 0 {
-		fmt.Fprintf(&text, "Not shown: %s.\n", counted(int64(more), "subscriber"))
+		fmt.Fprintf(&text, "Not shown: %s.\n", wording.Counted(more, "subscriber"))
 	}
 	text.WriteString("For details: outboxie subscriber status\n")
 	_, err := io.WriteString(out, text.String())
 	return err
-}
-
-// summaryState returns the state of a subscriber. If the subscriber works but is stalled, summaryState returns for how long.
-func summaryState(s operations.SubscriberSummary, now time.Time) string {
-	if httpapi.SubscriberStateOf(s.Overview) == httpapi.SubscriberStateWorking && s.Stalled > stalledAfter {
-		return "stalled for " + age(s.Stalled)
-	}
-	return stateOf(s.Overview, now)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -180,7 +181,7 @@ func TestOutboxStatusOfAHaltedRelay(t *testing.T) {
 	o.read(&shown, "status")
 	require.Equal(t, httpapi.OutboxStatusStateHalted, shown.State)
 	require.Equal(t, httpapi.OutboxHalt{
-		Reason: string(relay.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: httpapi.HaltMeaning(relay.HaltTailGone), Since: shown.Halt.Since,
+		Reason: string(relay.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: wording.HaltMeaning(relay.HaltTailGone), Since: shown.Halt.Since,
 	}, *shown.Halt)
 
 	o.exec("UPDATE outbox_cursor SET halt_reason = 'of the future'")

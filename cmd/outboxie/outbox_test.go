@@ -12,6 +12,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -278,6 +279,6 @@ func TestAge(t *testing.T) {
 		"0s": -time.Hour, "7s": 7900 * time.Millisecond, "3m12s": 192 * time.Second, "5h0m": 5*time.Hour + 59*time.Second,
 		"3d4h": 76 * time.Hour,
 	} {
-		require.Equal(t, want, age(d))
+		require.Equal(t, want, wording.Age(d))
 	}
 }

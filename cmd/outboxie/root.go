@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/dig"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -44,8 +44,8 @@ func run(args, environment []string, stdout, stderr io.Writer) int {
 
 // runContext runs one command until the command is done or ctx ends. The end of ctx is a clean stop.
 func runContext(ctx context.Context, args, environment []string, stdout, stderr io.Writer) int {
-	p := &program{environment: environment, stdout: console.NewWriter(stdout), terminal: stdout}
-	stderr = console.NewWriter(stderr)
+	p := &program{environment: environment, stdout: printable.NewWriter(stdout), terminal: stdout}
+	stderr = printable.NewWriter(stderr)
 	root := p.command()
 	root.SetArgs(args)
 	root.SetOut(p.stdout)
@@ -57,7 +57,7 @@ func runContext(ctx context.Context, args, environment []string, stdout, stderr 
 	err = dig.RootCause(err)
 	said := err.Error()
 	if fault.KindOf(err) != fault.Internal { // the error may quote foreign text, so it gets one line
-		said = console.Line(said)
+		said = printable.Line(said)
 	}
 	_, _ = fmt.Fprintf(stderr, "outboxie: %s\n", said)
 	if errors.Is(err, syscall.EADDRINUSE) {

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/uptrace/bun"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
@@ -62,7 +62,7 @@ func unknownSubscriber(id string, known []string) error {
 	if len(known) > 0 {
 		shown := make([]string, len(known))
 		for i, name := range known {
-			shown[i] = console.Text(name)
+			shown[i] = printable.Text(name)
 		}
 		others = "known subscribers: " + strings.Join(shown, ", ")
 	}
@@ -78,7 +78,7 @@ func letterCommand(verb, subscriber, event string) string {
 	if verb == "discard" {
 		args = append(args, "--yes")
 	}
-	return console.Command(args...)
+	return printable.Command(args...)
 }
 
 // withListHint adds to a not-found error the command that lists the dead letters.
@@ -92,5 +92,5 @@ func withListHint(err error, id string) error {
 // lossAdvice returns the advice for a subscriber that waits for lost messages. The last lost message has the sequence to.
 func lossAdvice(subscriber string, to uint64) string {
 	return "to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: " +
-		console.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", "sequence:"+strconv.FormatUint(to, 10), "--yes")
+		printable.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", "sequence:"+strconv.FormatUint(to, 10), "--yes")
 }

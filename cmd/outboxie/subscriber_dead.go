@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -64,7 +64,7 @@ func (p *program) groupLetters(ctx context.Context, admin operations.DeadLetterA
 	}
 	more := fmt.Sprintf(`Try a group again, once its cause is gone:  %s --group GROUP
 Discard a group for ever:                   %s --group GROUP`,
-		console.Command("outboxie", "subscriber", "retry", "--id", id), console.Command("outboxie", "subscriber", "discard", "--id", id))
+		printable.Command("outboxie", "subscriber", "retry", "--id", id), printable.Command("outboxie", "subscriber", "discard", "--id", id))
 	return printGroups(p.stdout, groups, time.Now(), fmt.Sprintf("Subscriber %s has nothing that is dead.", id), more)
 }
 
@@ -79,9 +79,9 @@ func printLetters(out io.Writer, letters []inbox.Letter, id string, now time.Tim
 	for _, letter := range letters[:min(len(letters), maxListed)] {
 		position, aggregate := "-", "-"
 		if letter.Readable() {
-			position, aggregate = fmt.Sprint(letter.Position), console.Text(letter.Key.String())
+			position, aggregate = fmt.Sprint(letter.Position), printable.Text(letter.Key.String())
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", console.Text(letter.ID), position, aggregate, console.Text(string(letter.State)),
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", printable.Text(letter.ID), position, aggregate, printable.Text(string(letter.State)),
 			now.Sub(letter.FirstFailedAt).Round(time.Second), letter.Attempts, letter.Behind, firstLine(letter.Error))
 	}
 	if err := table.Flush(); err != nil || !more {
@@ -93,7 +93,7 @@ func printLetters(out io.Writer, letters []inbox.Letter, id string, now time.Tim
 
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
-	return console.Line(line)
+	return printable.Line(line)
 }
 
 // letterJSON is the contract with scripts. A payload that is not JSON is a string of base64.

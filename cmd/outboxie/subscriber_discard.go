@@ -6,8 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -34,7 +35,7 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 				letters := operating.UndecidedDeadLetters(admin, id)
 				return p.decide(ctx, chosen, letters, decision{
 					thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Discard, final: true, done: func(n int) string {
-						return fmt.Sprintf("Discarded for subscriber %s: %s.\n", id, counted(int64(n), "dead letter"))
+						return fmt.Sprintf("Discarded for subscriber %s: %s.\n", id, wording.Counted(n, "dead letter"))
 					},
 				})
 			})
@@ -68,14 +69,14 @@ func (p *program) discardOne(ctx context.Context, admin operations.DeadLetterAdm
 func described(letter inbox.Letter) string {
 	if !letter.Readable() {
 		return fmt.Sprintf("message %s on %s (%s), which is not an event; no event waits behind it",
-			console.Text(letter.ID), console.Text(letter.Subject), firstLine(letter.Error))
+			printable.Text(letter.ID), printable.Text(letter.Subject), firstLine(letter.Error))
 	}
-	state := console.Text(string(letter.State))
+	state := printable.Text(string(letter.State))
 	if letter.Error != "" {
 		state += ": " + firstLine(letter.Error)
 	}
 	return fmt.Sprintf("event %s (%s, version %d of %s, %s), behind which %s",
-		console.Text(letter.ID), console.Text(letter.Type), letter.Version, console.Text(letter.Key.String()), state, waiting(letter.Behind))
+		printable.Text(letter.ID), printable.Text(letter.Type), letter.Version, printable.Text(letter.Key.String()), state, waiting(letter.Behind))
 }
 
 // waiting returns how many events wait, as the end of a sentence.

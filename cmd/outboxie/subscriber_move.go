@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
@@ -29,7 +30,7 @@ func (p *program) subscriberRewindCommand() *cobra.Command {
 		if !asJSON {
 			if _, err := fmt.Fprintf(p.stdout, "Subscriber %s goes back to sequence %d, with %s, from %s: %s are read again.\n"+
 				"The inbox drops what was applied. To apply it once more, start a subscriber under a new id: outboxie subscribe --id NEW\n",
-				id, plan.To.Sequence, counted(int64(plan.Lanes), "lane"), standsAt(plan), counted(plan.Events, "event")); err != nil {
+				id, plan.To.Sequence, wording.Counted(plan.Lanes, "lane"), standsAt(plan), wording.Counted(plan.Events, "event")); err != nil {
 				return err
 			}
 		}
@@ -61,14 +62,14 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 				return err
 			}
 			return errUsage.With("this would let subscriber %s skip at most %s, up to sequence %d, with %s, from %s; none of them takes effect; "+
-				"repeat the command with --yes", id, counted(plan.Events, "event"), plan.To.Sequence, counted(int64(plan.Lanes), "lane"), standsAt(plan))
+				"repeat the command with --yes", id, wording.Counted(plan.Events, "event"), plan.To.Sequence, wording.Counted(plan.Lanes, "lane"), standsAt(plan))
 		}
 		done, err := admin.Move(ctx, plan)
 		if err != nil {
 			return err
 		}
 		return p.changed(asJSON, httpapi.ShowMove(done, true), "Subscriber %s goes on after sequence %d. It was at %s, and skips at most %s.",
-			id, done.To.Sequence, standsAt(done), counted(done.Events, "event"))
+			id, done.To.Sequence, standsAt(done), wording.Counted(done.Events, "event"))
 	})
 	cmd.Flags().StringVar(&to, "to", "", toHelp)
 	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")

@@ -9,10 +9,11 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/uptrace/bun"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -52,7 +53,7 @@ func (p *program) operate(cmd *cobra.Command, work func(ctx context.Context, adm
 
 // subscriberCommandOf returns a command about a subscriber, to be typed.
 func subscriberCommandOf(id string, args ...string) string {
-	return console.Command(append(append([]string{"outboxie", "subscriber"}, args...), "--id", id)...)
+	return printable.Command(append(append([]string{"outboxie", "subscriber"}, args...), "--id", id)...)
 }
 
 // withRemedy adds to an error what an operator can do about it.
@@ -62,7 +63,7 @@ func withRemedy(err error, id string) error {
 		remedy string
 	}{
 		{inbox.ErrNoSubscriber, "`outboxie subscriber status` lists the subscribers"},
-		{inbox.ErrNotBegun, "it begins with its first copy: outboxie subscribe --id " + console.Text(id)},
+		{inbox.ErrNotBegun, "it begins with its first copy: outboxie subscribe --id " + printable.Text(id)},
 		{inbox.ErrForgotten, "to let it begin as a new subscriber, run this and start a copy: " + subscriberCommandOf(id, "forget", "--lift")},
 		{inbox.ErrOtherHandler, "leave --handler (SUBSCRIBER_HANDLER) out, or take another id"},
 		{inbox.ErrNotForgotten, "there is nothing to lift"},
@@ -158,7 +159,7 @@ func (p *program) subscriberLanesCommand() *cobra.Command {
 			return err
 		}
 		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "lanes", Done: true, Sequence: &at, Lanes: &to},
-			"Subscriber %s has %s now, and had %d. All begin after sequence %d; what was applied is dropped.", id, counted(int64(to), "lane"), before, at)
+			"Subscriber %s has %s now, and had %d. All begin after sequence %d; what was applied is dropped.", id, wording.Counted(to, "lane"), before, at)
 	})
 	cmd.Flags().IntVar(&to, "to", 0, fmt.Sprintf("how many lanes: `N` from 1 to %d", inbox.MaxLanes))
 	return cmd
@@ -180,14 +181,14 @@ func (p *program) subscriberIgnoreCommand() *cobra.Command {
 				return err
 			}
 			return errUsage.With("this would let subscriber %s ignore events of the type %s, and discard its dead letters of that type for ever; "+
-				"repeat the command with --yes", id, console.Text(eventType))
+				"repeat the command with --yes", id, printable.Text(eventType))
 		}
 		discarded, err := admin.Ignore(ctx, id, eventType)
 		if err != nil {
 			return err
 		}
 		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "ignore", Done: true, Discarded: &discarded},
-			"Subscriber %s passes over events of the type %s now; %s of that type were discarded.", id, console.Text(eventType), counted(int64(discarded), "dead letter"))
+			"Subscriber %s passes over events of the type %s now; %s of that type were discarded.", id, printable.Text(eventType), wording.Counted(discarded, "dead letter"))
 	})
 	cmd.Flags().StringVar(&eventType, "type", "", "the `TYPE` of events")
 	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")
@@ -224,10 +225,10 @@ func (p *program) subscriberForgetCommand() *cobra.Command {
 			return err
 		}
 		if err != nil {
-			return fmt.Errorf("forget subscriber %s (%s erased; run the same again to go on): %w", id, counted(int64(erased), "row"), err)
+			return fmt.Errorf("forget subscriber %s (%s erased; run the same again to go on): %w", id, wording.Counted(erased, "row"), err)
 		}
 		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "forget", Done: true, Erased: &erased},
-			"Subscriber %s is forgotten; %s erased. Its effects stay. Running copies end, and no new copy begins before: %s", id, counted(int64(erased), "row"),
+			"Subscriber %s is forgotten; %s erased. Its effects stay. Running copies end, and no new copy begins before: %s", id, wording.Counted(erased, "row"),
 			subscriberCommandOf(id, "forget", "--lift"))
 	})
 	cmd.Flags().BoolVar(&lift, "lift", false, "remove the tombstone")

@@ -6,8 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
@@ -32,7 +33,7 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 					chosen.yes = chosen.yes || chosen.all
 					return p.decide(ctx, chosen, letters, decision{
 						thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Retry, readable: true, done: func(n int) string {
-							return fmt.Sprintf("Subscriber %s retries %s when it runs.\n", id, counted(int64(n), "dead letter"))
+							return fmt.Sprintf("Subscriber %s retries %s when it runs.\n", id, wording.Counted(n, "dead letter"))
 						},
 					})
 				})
@@ -58,7 +59,7 @@ func (p *program) retryOne(ctx context.Context, admin operations.DeadLetterAdmin
 	if asJSON {
 		return printJSON(p.stdout, httpapi.Decision{Chosen: 1, Behind: letter.Behind, Changed: 1})
 	}
-	_, err = fmt.Fprintf(p.stdout, "Subscriber %s retries event %s when it runs.\n", id, console.Text(event))
+	_, err = fmt.Fprintf(p.stdout, "Subscriber %s retries event %s when it runs.\n", id, printable.Text(event))
 	return err
 }
 

@@ -11,8 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
@@ -68,13 +69,13 @@ func printSubscribers(out io.Writer, found operations.SubscriberList, one bool, 
 			sequence = fmt.Sprint(inbox.Lowest(s.Lanes).Sequence)
 		}
 		if s.Lag != nil {
-			behind, oldest = fmt.Sprint(s.Lag.Events), age(s.Lag.Oldest)
+			behind, oldest = fmt.Sprint(s.Lag.Events), wording.Age(s.Lag.Oldest)
 		}
 		handler := "-"
 		if s.Handler != "" {
-			handler = console.Text(s.Handler)
+			handler = printable.Text(s.Handler)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", console.Text(s.Subscriber), stateOf(s.Overview, now), handler, len(s.Lanes), sequence,
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", printable.Text(s.Subscriber), wording.DescribeSubscriber(s.Overview, now), handler, len(s.Lanes), sequence,
 			behind, oldest, s.Rate, len(s.Copies), s.Dead, s.MissedMessages)
 	}
 	if err := table.Flush(); err != nil {
@@ -86,26 +87,10 @@ func printSubscribers(out io.Writer, found operations.SubscriberList, one bool, 
 		}
 	}
 	if found.StreamError != nil {
-		fmt.Fprintf(&text, "\nThe stream cannot be asked, so no lag is known: %s\n", console.Line(found.StreamError.Error()))
+		fmt.Fprintf(&text, "\nThe stream cannot be asked, so no lag is known: %s\n", printable.Line(found.StreamError.Error()))
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
-}
-
-// stateOf describes the state of a subscriber, and since when.
-func stateOf(s inbox.Overview, now time.Time) string {
-	switch state := httpapi.SubscriberStateOf(s); state {
-	case httpapi.SubscriberStatePaused:
-		return "paused for " + age(s.PausedFor)
-	case httpapi.SubscriberStateForgotten:
-		return "forgotten for " + age(now.Sub(s.Forgotten))
-	case httpapi.SubscriberStateNotBegun:
-		return "not begun"
-	case httpapi.SubscriberStateNoCopies:
-		return "no copies"
-	default:
-		return string(state)
-	}
 }
 
 // printLanes prints the lanes, copies and types of one subscriber.
@@ -116,7 +101,7 @@ func printLanes(text *strings.Builder, s operations.SubscriberStatus) error {
 		}
 		shown := make([]string, len(names))
 		for i, name := range names {
-			shown[i] = console.Text(name)
+			shown[i] = printable.Text(name)
 		}
 		return strings.Join(shown, ", ")
 	}
@@ -132,7 +117,7 @@ func printLanes(text *strings.Builder, s operations.SubscriberStatus) error {
 		if n < len(s.MessagesBehind) {
 			behind = fmt.Sprint(s.MessagesBehind[n])
 		}
-		fmt.Fprintf(table, "%d\t%d\t%s\t%s\t%s ago\n", lane.Lane, lane.Sequence, timestamp(lane.StoredAt), behind, age(lane.Idle))
+		fmt.Fprintf(table, "%d\t%d\t%s\t%s\t%s ago\n", lane.Lane, lane.Sequence, wording.Timestamp(lane.StoredAt), behind, wording.Age(lane.Idle))
 	}
 	return table.Flush()
 }

@@ -14,11 +14,12 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -81,7 +82,7 @@ func (p *program) trace(ctx context.Context, c config.Config, key outbox.Key) er
 		}
 		if !slices.ContainsFunc(trace.Spans, func(s jaeger.Span) bool { return s.Name == telemetry.WaitSpan }) {
 			_, _ = fmt.Fprintf(p.stdout, "\nJaeger has no span that shows the event in the stream: %s\n",
-				console.Command("outboxie", "outbox", "list", "--order", key.String()))
+				printable.Command("outboxie", "outbox", "list", "--order", key.String()))
 		}
 	}
 	return nil
@@ -125,7 +126,7 @@ func whyNoTrace(ctx context.Context, c config.Config, key outbox.Key) error {
 	}
 	if len(sampled) == 0 {
 		return errNoTrace.With("%s was not traced: %s, and no trace of them was sampled (OTEL_TRACES_SAMPLER) where they were recorded",
-			key, counted(int64(len(events)), "event"))
+			key, wording.Counted(len(events), "event"))
 	}
 	return errNoTrace.With("%s was traced, but the Jaeger at %s does not have it: it was sent elsewhere, is not there yet or not any more. "+
 		"Its traces: %s", key, c.Jaeger.URL, strings.Join(sampled, ", "))

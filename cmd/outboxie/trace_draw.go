@@ -10,9 +10,10 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 )
 
 // barWidth is how many columns stand for the whole trace.
@@ -38,7 +39,7 @@ func drawTrace(out io.Writer, trace jaeger.Trace, linked []jaeger.Span, page str
 		titles, actors = max(titles, utf8.RuneCountInString(row.title)), max(actors, utf8.RuneCountInString(row.actor))
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s  %s\n\n%-*s  %-*s  %11s  %10s\n", timestamp(d.start), console.Line(page), titles, span, actors, by, "AFTER", "TOOK")
+	fmt.Fprintf(&text, "%s  %s\n\n%-*s  %-*s  %11s  %10s\n", wording.Timestamp(d.start), printable.Line(page), titles, span, actors, by, "AFTER", "TOOK")
 	for _, row := range d.rows {
 		line := fmt.Sprintf("%-*s  %-*s  %11s  %10s  %-*s  %s", titles, row.title, actors, row.actor,
 			took(row.offset), took(row.duration), barWidth, d.bar(row.offset, row.duration), row.remark)
@@ -69,12 +70,12 @@ type drawnSpan struct {
 func (d *drawing) add(span jaeger.Span, depth int) {
 	indent := strings.Repeat("  ", depth)
 	row := drawnSpan{
-		title: indent + titleOf(span), actor: console.Line(cmp.Or(span.Instance, span.Service)),
+		title: indent + titleOf(span), actor: printable.Line(cmp.Or(span.Instance, span.Service)),
 		offset: span.Start.Sub(d.start), duration: span.Duration, remark: d.remark(span),
 	}
 	for _, event := range span.Events {
 		if event.Name != "exception" { // the remark shows the failure
-			row.events = append(row.events, fmt.Sprintf("%s  * %s at %s%s", indent, console.Line(event.Name),
+			row.events = append(row.events, fmt.Sprintf("%s  * %s at %s%s", indent, printable.Line(event.Name),
 				took(event.Time.Sub(d.start)), details(event)))
 		}
 	}
@@ -115,12 +116,12 @@ func (d *drawing) has(id string) bool {
 
 // titleOf returns the beginning of the span's statement, or the span's name with its subscriber.
 func titleOf(span jaeger.Span) string {
-	title := console.Line(span.Name)
+	title := printable.Line(span.Name)
 	if statement := span.Text("db.query.text"); statement != "" {
 		return beginning(statement)
 	}
 	if subscriber := span.Text("messaging.consumer.group.name"); subscriber != "" {
-		title += " (" + console.Line(subscriber) + ")"
+		title += " (" + printable.Line(subscriber) + ")"
 	}
 	return title
 }
@@ -132,7 +133,7 @@ var write = regexp.MustCompile(`\b(INSERT INTO|DELETE FROM|UPDATE) [a-z_.]+`)
 // last part that writes.
 func beginning(statement string) string {
 	const most = 40
-	text := strings.ReplaceAll(console.Line(statement), `"`, "")
+	text := strings.ReplaceAll(printable.Line(statement), `"`, "")
 	if writes := write.FindAllString(text, -1); strings.HasPrefix(text, "WITH ") && len(writes) > 0 {
 		text = writes[len(writes)-1]
 	}
@@ -150,13 +151,13 @@ func (d *drawing) remark(span jaeger.Span) string {
 		remarks = append(remarks, "sequence "+sequence)
 	}
 	if count, ok := span.Tags["messaging.batch.message_count"].(int64); ok {
-		remarks = append(remarks, "a batch of "+counted(count, "event"))
+		remarks = append(remarks, "a batch of "+wording.Counted(count, "event"))
 	}
 	if span.TraceID != d.trace.ID {
-		remarks = append(remarks, "trace "+console.Line(span.TraceID))
+		remarks = append(remarks, "trace "+printable.Line(span.TraceID))
 	}
 	if span.Tags["error"] == true {
-		remarks = append(remarks, "failed: "+console.Line(cmp.Or(span.Text("otel.status_description"), span.Text("error.type"), "no reason given")))
+		remarks = append(remarks, "failed: "+printable.Line(cmp.Or(span.Text("otel.status_description"), span.Text("error.type"), "no reason given")))
 	}
 	return strings.Join(remarks, ", ")
 }
@@ -170,7 +171,7 @@ func details(event jaeger.Event) string {
 	if times, ok := event.Tags[string(telemetry.TimesKey)].(int64); ok && times > 1 {
 		fmt.Fprintf(&text, ", %d times", times)
 	}
-	if detail := console.Line(event.Text(string(telemetry.DetailKey))); detail != "" {
+	if detail := printable.Line(event.Text(string(telemetry.DetailKey))); detail != "" {
 		text.WriteString(": " + detail)
 	}
 	return text.String()

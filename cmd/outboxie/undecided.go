@@ -9,8 +9,9 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
@@ -92,7 +93,7 @@ func (p *program) sayDecision(c choice, d decision, found operations.ChoiceCount
 		_, err := fmt.Fprintf(p.stdout, "There is no such %s. To list the groups: %s\n", d.thing, d.groups)
 		return err
 	}
-	text := fmt.Sprintf("Chosen: %s. Events of the same aggregates that wait behind: %d.\n", counted(int64(found.Events), d.thing),
+	text := fmt.Sprintf("Chosen: %s. Events of the same aggregates that wait behind: %d.\n", wording.Counted(found.Events, d.thing),
 		found.EventsBehind)
 	if changed >= 0 {
 		text += d.done(changed)
@@ -110,13 +111,13 @@ func printGroups(out io.Writer, groups operations.Groups, now time.Time, none, m
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "GROUP\tEVENTS\tBEHIND\tFIRST\tLAST\tTYPE\tEXAMPLE\tREASON")
 	for _, g := range groups.List {
-		fmt.Fprintf(table, "%s\t%d\t%d\t%s ago\t%s ago\t%s\t%s\t%s\n", g.ID, g.Events, g.EventsBehind, age(now.Sub(g.First)), age(now.Sub(g.Last)),
-			typesOf(g), console.Text(g.Example.EventID), console.Line(g.Pattern))
+		fmt.Fprintf(table, "%s\t%d\t%d\t%s ago\t%s ago\t%s\t%s\t%s\n", g.ID, g.Events, g.EventsBehind, wording.Age(now.Sub(g.First)), wording.Age(now.Sub(g.Last)),
+			typesOf(g), printable.Text(g.Example.EventID), printable.Line(g.Pattern))
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("\n%s in %s.", counted(int64(groups.Events), "event"), counted(int64(groups.All), "group"))
+	text := fmt.Sprintf("\n%s in %s.", wording.Counted(groups.Events, "event"), wording.Counted(groups.All, "group"))
 	if groups.All > len(groups.List) {
 		text += fmt.Sprintf(" These are the largest %d.", len(groups.List))
 	}
@@ -133,7 +134,7 @@ func typesOf(g operations.Group) string {
 	case 0:
 		return "-"
 	case 1:
-		return console.Text(g.Types[0])
+		return printable.Text(g.Types[0])
 	}
-	return fmt.Sprintf("%s (+%d)", console.Text(g.Types[0]), len(g.Types)-1)
+	return fmt.Sprintf("%s (+%d)", printable.Text(g.Types[0]), len(g.Types)-1)
 }

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -44,8 +44,8 @@ type playground struct {
 func run(args, environment []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	p := &playground{environment: environment, stdout: console.NewWriter(stdout), terminal: stdout}
-	stderr = console.NewWriter(stderr)
+	p := &playground{environment: environment, stdout: printable.NewWriter(stdout), terminal: stdout}
+	stderr = printable.NewWriter(stderr)
 	root := p.command()
 	root.SetArgs(args)
 	root.SetOut(p.stdout)
@@ -56,7 +56,7 @@ func run(args, environment []string, stdout, stderr io.Writer) int {
 	}
 	said := err.Error()
 	if fault.KindOf(err) != fault.Internal { // the error may quote foreign text, so it gets one line
-		said = console.Line(said)
+		said = printable.Line(said)
 	}
 	_, _ = fmt.Fprintf(stderr, "playground: %s\n", said)
 	var ended *processes.EndedError
@@ -103,7 +103,7 @@ func (p *playground) find(ctx context.Context) (version string, err error) {
 	said, err := exec.CommandContext(ctx, p.program, "version").Output()
 	version, found := strings.CutPrefix(strings.TrimSpace(string(said)), "outboxie ")
 	if err == nil && !found {
-		err = fmt.Errorf("`version` prints %q", console.Line(strings.TrimSpace(processes.LastLines(string(said), 1))))
+		err = fmt.Errorf("`version` prints %q", printable.Line(strings.TrimSpace(processes.LastLines(string(said), 1))))
 	}
 	if err != nil {
 		return "", errUsage.With("%s is not the program outboxie (%v); name it with --program, or run `make build`", p.program, err)

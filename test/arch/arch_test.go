@@ -72,7 +72,7 @@ var plants = []struct {
 	{rule: onlyCmdKnowsConfig, folder: "internal/app/subscribing", source: module + "internal/config"},
 	{rule: outsidersSeeNothing, folder: "outboxietest/checker", source: module + "internal/domain/outbox"},
 	{rule: outsidersSeeNothing, folder: "outboxietest/embedded", source: module + "internal/playground/demo"},
-	{rule: outsidersSeeNothing, folder: "internal/playground/demo", source: module + "internal/adapters/console"},
+	{rule: outsidersSeeNothing, folder: "internal/playground/demo", source: module + "internal/adapters/printable"},
 	{rule: nothingNeedsOutsiders, folder: "cmd/outboxie", source: module + "internal/playground/processes"},
 	{
 		rule: theServiceIsAlone, folder: "internal/adapters/jetstream", source: "github.com/nats-io/nats-server/v2/server",

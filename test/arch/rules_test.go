@@ -211,7 +211,7 @@ const (
 	engineKnowsNoOrder    = "the engine knows nothing of orders"
 	appIsPure             = "app imports only ports and domain"
 	adaptersFaceThePorts  = "adapters import only ports, domain, migrations and foreign libraries"
-	adaptersAreStrangers  = "adapters never import each other"
+	adaptersAreStrangers  = "adapters never import each other, except for the words that people read"
 	onlyCmdKnowsConfig    = "only cmd imports config"
 	outsidersSeeNothing   = "the playground and outboxietest know the program from outside: they import only each other"
 	nothingNeedsOutsiders = "the playground and outboxietest are imported by cmd/playground and tests only"
@@ -233,6 +233,9 @@ var rules = []string{
 var show = []string{
 	module + "internal/playground", module + "outboxietest", "github.com/nats-io/nats-server", "github.com/fergusstrange/embedded-postgres",
 }
+
+// wordsOfEdges are the adapters that others may import: what people read at a terminal and in the console has one source.
+var wordsOfEdges = []string{module + "internal/adapters/printable", module + "internal/adapters/wording"}
 
 // technologies has the import path prefixes of drivers and frameworks.
 var technologies = []string{
@@ -347,7 +350,7 @@ func broken(importer, file, imported string) string {
 		}
 	case adapter:
 		switch {
-		case to == adapter && adapterOf(importer) != adapterOf(imported):
+		case to == adapter && adapterOf(importer) != adapterOf(imported) && !matches(imported, wordsOfEdges):
 			return adaptersAreStrangers
 		case ours && to != adapter && to != domain && to != port && to != migrations:
 			return adaptersFaceThePorts

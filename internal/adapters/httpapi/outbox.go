@@ -7,6 +7,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -122,7 +123,7 @@ func readRedrive(in *object) (*outbox.Key, error) {
 // ShowStatus returns the JSON form of a status, without the subscribers.
 func ShowStatus(s operations.RelayStatus) OutboxStatus {
 	shown := OutboxStatus{
-		State: StateOf(s), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: optionalTime(s.SavedAt),
+		State: OutboxStatusState(wording.StateOf(s)), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: optionalTime(s.SavedAt),
 		Stream: s.Stream, StreamSequence: s.Sequence, LastPosition: int64(s.LastPosition), PurgedTo: int64(s.PurgedTo),
 		Unpublished: s.Unpublished, OldestUnpublishedAt: optionalTime(s.Oldest), ParkedEvents: s.ParkedEvents, ParkedAggregates: s.ParkedAggregates,
 		Misplaced: s.Misplaced, NextPosition: int64(s.NextPosition),
@@ -137,7 +138,7 @@ func ShowStatus(s operations.RelayStatus) OutboxStatus {
 		shown.Leader = &OutboxLeader{Holder: l.Holder, Token: l.Token, Since: l.Since.UTC(), Until: l.Until.UTC()}
 	}
 	if h := s.Halt; h != nil {
-		shown.Halt = &OutboxHalt{Reason: string(h.Reason), Detail: h.Detail, Meaning: HaltMeaning(h.Reason), Since: h.Since.UTC()}
+		shown.Halt = &OutboxHalt{Reason: string(h.Reason), Detail: h.Detail, Meaning: wording.HaltMeaning(h.Reason), Since: h.Since.UTC()}
 	}
 	if w := s.OldestTransaction; w != nil {
 		shown.OpenWriter = &OutboxWriter{

@@ -10,7 +10,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
-	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // TestParseAggregate checks which texts name an aggregate.
@@ -46,12 +45,4 @@ func TestParseMoveTarget(t *testing.T) {
 		_, err := httpapi.ParseMoveTarget(text)
 		require.ErrorIs(t, err, operations.ErrMoveTarget, text)
 	}
-}
-
-// TestHaltMeaning checks that every reason for a halt is explained, and that a reason of a later version is no error.
-func TestHaltMeaning(t *testing.T) {
-	for _, reason := range relay.HaltReasons() {
-		require.NotEmpty(t, httpapi.HaltMeaning(reason), reason)
-	}
-	require.Empty(t, httpapi.HaltMeaning("of the future"))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
@@ -157,7 +158,7 @@ func ShowSubscribers(found operations.SubscriberList) Subscribers {
 
 func showSubscriber(s operations.SubscriberStatus) SubscriberStatus {
 	shown := SubscriberStatus{
-		Subscriber: s.Subscriber, Handler: optional(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberStateOf(s.Overview),
+		Subscriber: s.Subscriber, Handler: optional(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberState(wording.SubscriberStateOf(s.Overview)),
 		ForgottenAt: optionalTime(s.Forgotten), Copies: append([]string{}, s.Copies...), AppliedPerSecond: s.Rate, AppliedAt: optionalTime(s.Applied),
 		DeadLetters: s.Dead, WaitingLetters: s.Waiting, FilledEvents: s.FilledEvents, MissedMessages: s.MissedMessages, Lanes: make([]SubscriberLane, 0, len(s.Lanes)),
 	}
@@ -187,7 +188,7 @@ func ShowSummaries(all []operations.SubscriberSummary) *[]SubscriberSummary {
 	shown := make([]SubscriberSummary, len(all))
 	for n, s := range all {
 		shown[n] = SubscriberSummary{
-			Subscriber: s.Subscriber, State: SubscriberStateOf(s.Overview), MessagesBehind: s.MessagesBehind, AppliedPerSecond: s.Rate,
+			Subscriber: s.Subscriber, State: SubscriberState(wording.SubscriberStateOf(s.Overview)), MessagesBehind: s.MessagesBehind, AppliedPerSecond: s.Rate,
 			Copies: len(s.Copies), DeadLetters: s.Dead, MissedMessages: s.MissedMessages,
 		}
 		if s.Paused {

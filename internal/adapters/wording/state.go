@@ -1,4 +1,4 @@
-package httpapi
+package wording
 
 import (
 	"time"
@@ -8,33 +8,46 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Operators see the state of the relay, and of each subscriber, as one word. The words are part of the contract with scripts. The command
-// line uses the functions of this file.
-
 const (
 	longOpen  = time.Second     // a transaction that writes the outbox is reported after this time
 	longStuck = 5 * time.Second // several times the interval at which the relay saves its cursor
+	// stalledAfter is the time after which a subscriber is called stalled: a lane has messages to handle and has not moved. The alert
+	// OutboxieSubscriberStalled uses the same time.
+	stalledAfter = time.Minute
+)
+
+// RelayState is the state of the relay as one word. The words are part of the contract with scripts.
+type RelayState string
+
+// The states of the relay.
+const (
+	Halted     RelayState = "halted"
+	SetBack    RelayState = "set_back"
+	Leaderless RelayState = "leaderless"
+	Waiting    RelayState = "waiting"
+	Stuck      RelayState = "stuck"
+	Relaying   RelayState = "relaying"
 )
 
 // StateOf returns the state of the relay.
-func StateOf(s operations.RelayStatus) OutboxStatusState {
+func StateOf(s operations.RelayStatus) RelayState {
 	switch {
 	case s.Halt != nil:
-		return OutboxStatusStateHalted
+		return Halted
 	case s.NeedsRepair(): // and no relay has halted for it yet
-		return OutboxStatusStateSetBack
+		return SetBack
 	case s.Leader == nil:
-		return OutboxStatusStateLeaderless
-	case s.Unpublished > 0 && MayDelayRelay(s):
-		return OutboxStatusStateWaiting
+		return Leaderless
+	case s.Unpublished > 0 && mayDelayRelay(s):
+		return Waiting
 	case overdue(s) && s.Now.Sub(s.SavedAt) > longStuck:
-		return OutboxStatusStateStuck
+		return Stuck
 	}
-	return OutboxStatusStateRelaying
+	return Relaying
 }
 
-// MayDelayRelay reports whether an open transaction may hold up the relay.
-func MayDelayRelay(s operations.RelayStatus) bool {
+// mayDelayRelay reports whether an open transaction may hold up the relay.
+func mayDelayRelay(s operations.RelayStatus) bool {
 	switch {
 	case s.OldestTransaction == nil:
 		return false
@@ -65,17 +78,53 @@ var haltMeanings = map[relay.HaltReason]string{
 // HaltMeaning explains a halt to an operator. It returns an empty text for a reason that this version does not know.
 func HaltMeaning(reason relay.HaltReason) string { return haltMeanings[reason] }
 
+// SubscriberState is the state of a subscriber as one word. The words are part of the contract with scripts.
+type SubscriberState string
+
+// The states of a subscriber.
+const (
+	Forgotten SubscriberState = "forgotten"
+	Paused    SubscriberState = "paused"
+	NotBegun  SubscriberState = "not_begun"
+	NoCopies  SubscriberState = "no_copies"
+	Working   SubscriberState = "working"
+)
+
 // SubscriberStateOf returns the state of a subscriber.
 func SubscriberStateOf(s inbox.Overview) SubscriberState {
 	switch {
 	case !s.Forgotten.IsZero():
-		return SubscriberStateForgotten
+		return Forgotten
 	case s.Paused:
-		return SubscriberStatePaused
+		return Paused
 	case len(s.Lanes) == 0:
-		return SubscriberStateNotBegun
+		return NotBegun
 	case len(s.Copies) == 0:
-		return SubscriberStateNoCopies
+		return NoCopies
 	}
-	return SubscriberStateWorking
+	return Working
+}
+
+// DescribeSubscriber describes the state of a subscriber, and since when.
+func DescribeSubscriber(s inbox.Overview, now time.Time) string {
+	switch state := SubscriberStateOf(s); state {
+	case Paused:
+		return "paused for " + Age(s.PausedFor)
+	case Forgotten:
+		return "forgotten for " + Age(now.Sub(s.Forgotten))
+	case NotBegun:
+		return "not begun"
+	case NoCopies:
+		return "no copies"
+	default:
+		return string(state)
+	}
+}
+
+// DescribeSummary does the same as DescribeSubscriber. If the subscriber works but is stalled, DescribeSummary returns for how long.
+func DescribeSummary(s operations.SubscriberSummary, now time.Time) string {
+	if SubscriberStateOf(s.Overview) == Working && s.Stalled > stalledAfter {
+		return "stalled for " + Age(s.Stalled)
+	}
+	return DescribeSubscriber(s.Overview, now)
 }

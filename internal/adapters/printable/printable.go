@@ -1,6 +1,6 @@
-// Package console makes foreign texts safe to show on a terminal. Ids, types, reasons and statements may come from anybody who can write
+// Package printable makes foreign texts safe to show on a terminal. Ids, types, reasons and statements may come from anybody who can write
 // the outbox or the stream. Commands print such texts with Text, Line, Command and SQL, and print everything through NewWriter.
-package console
+package printable
 
 import (
 	"fmt"
