@@ -18,6 +18,7 @@ import (
 	"go.uber.org/fx/fxevent"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
@@ -27,7 +28,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -120,7 +120,7 @@ func serving(c config.Config) fx.Option {
 		graph = fx.Options(graph, fx.Invoke(observeRelay, observeShared, runRelay))
 	}
 	if c.Roles.API {
-		graph = fx.Options(graph, fx.Invoke(runSweep, func(*httpapi.API) {}))
+		graph = fx.Options(graph, fx.Provide(serveOrders), fx.Invoke(runSweep, func(*httpapi.API) {}))
 	}
 	return graph
 }
@@ -128,8 +128,8 @@ func serving(c config.Config) fx.Option {
 // administering adds the admin listener.
 func administering() fx.Option {
 	return fx.Options(
-		fx.Provide(adminOptions),
-		fx.Invoke(func(*httpapi.Admin) {}),
+		fx.Provide(newAccess, newSubscriberAdmin, newWatcher, newConsole, adminOptions),
+		fx.Invoke(runWatcher, func(*httpapi.Admin) {}),
 	)
 }
 
@@ -194,34 +194,29 @@ func apiOptions(
 type adminParts struct {
 	fx.In
 	Listeners    listenerParts
+	Access       access
 	Telemetry    *telemetry.Telemetry
 	Config       config.Config
 	Checks       []httpapi.Check
 	Inspector    operations.RelayInspector
 	ParkingAdmin operations.ParkingAdmin
 	DeadLetters  operations.DeadLetterAdmin
-	Operator     inbox.Operator
-	Log          inbox.Log
-	NATS         *nats.Conn
-	Lags         *jetstream.SubscriberLags
+	Subscribers  operations.SubscriberAdmin
+	Console      *console.Console
 	Traces       trace.TracerProvider
 	Meters       metric.MeterProvider
 	Propagator   propagation.TextMapPropagator
 	Logger       *slog.Logger
 }
 
-func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
-	token, open, err := adminToken(parts.Config, parts.Logger)
+func adminOptions(parts adminParts) httpapi.AdminOptions {
 	return httpapi.AdminOptions{
-		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: token, Open: open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
+		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: parts.Access.token, Open: parts.Access.open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
 		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Inspector: parts.Inspector, ParkingAdmin: parts.ParkingAdmin,
 		Parked: operating.UndecidedParked(parts.ParkingAdmin), DeadLetters: operating.NewDeadLetters(parts.DeadLetters),
-		Subscribers: operating.NewSubscribers(operating.SubscriberPorts{
-			Operator: parts.Operator, Stream: jetstream.NewStateReader(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Lags,
-			Log: parts.Log,
-		}),
+		Subscribers: parts.Subscribers, Console: parts.Console,
 		Logger: parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
-	}, err
+	}
 }
 
 func runNotifier(background background, notifier *jetstream.Notifier) {

@@ -44,12 +44,23 @@ type AdminOptions struct {
 	Parked         operations.UndecidedEventsAdmin // the parking lot; nil: there are no routes for its groups
 	DeadLetters    operations.DeadLetterFinder     // nil: there are no routes for dead letters
 	Subscribers    operations.SubscriberAdmin      // nil: there are no such routes
+	Console        Console                         // nil: there are no pages
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider // counts refusals; requests are not measured
 	Propagator     propagation.TextMapPropagator
 	Timeouts       Timeouts
 }
+
+// Console serves pages below ConsolePath. It asks for the token itself, and refuses foreign pages itself.
+type Console interface {
+	http.Handler
+	// Close ends the requests that would go on for ever.
+	Close()
+}
+
+// ConsolePath is where the console is.
+const ConsolePath = "/console"
 
 // Admin is the server for operators: probes, metrics, relay and subscribers, profiles.
 type Admin struct{ *Server }
@@ -75,10 +86,25 @@ func NewAdmin(options AdminOptions) *Admin {
 	}
 	engine.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
-	return &Admin{newServer(serverOptions{
+	if options.Console != nil {
+		serveConsole(engine, options.Console)
+	}
+	admin := &Admin{newServer(serverOptions{
 		name: AdminName, addr: options.Addr, bound: options.Listener, maxConnections: maxAdminConnections,
 		timeouts: options.Timeouts.orDefault(), logger: options.Logger,
 	}, engine)}
+	if options.Console != nil {
+		admin.http.RegisterOnShutdown(options.Console.Close)
+	}
+	return admin
+}
+
+func serveConsole(engine *gin.Engine, console Console) {
+	engine.Any(ConsolePath, gin.WrapH(console))
+	engine.Any(ConsolePath+"/*page", gin.WrapH(console))
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		engine.Handle(method, "/", func(c *gin.Context) { c.Redirect(http.StatusSeeOther, ConsolePath) })
+	}
 }
 
 func notMetrics(r *http.Request) bool { return r.URL.Path != "/metrics" }

@@ -37,10 +37,18 @@ func (a access) judge(r *http.Request) (allowed bool, why refusal) {
 	return true, ""
 }
 
-// needsToken reports whether a request is not a probe. Probes come every few seconds, and need no token.
-func needsToken(r *http.Request) bool { return r.URL.Path != "/healthz" && r.URL.Path != "/readyz" }
+// needsToken reports whether a request is neither a probe nor for the console. Probes come every few seconds, and need no token. The console
+// has sessions.
+func needsToken(r *http.Request) bool {
+	switch path := r.URL.Path; path {
+	case "/", "/healthz", "/readyz", ConsolePath:
+		return false
+	default:
+		return !strings.HasPrefix(path, ConsolePath+"/")
+	}
+}
 
-// require refuses a request without the token, unless it is a probe.
+// require refuses a request without the token, if it needs one.
 func (a access) require(refused *refusals) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if !needsToken(c.Request) {
