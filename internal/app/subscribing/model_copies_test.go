@@ -39,9 +39,8 @@ type process struct {
 	ignoresHoles    bool      // it passes over holes
 	lanesByPosition bool      // it chooses lanes by position
 
-	lastRead []string // what the last read in the trace has returned
-
 	mu          sync.Mutex
+	lastRead    []string             // what the last read in the trace has returned
 	cachedTimes map[uint64]time.Time // stored times that it has seen and does not read again; nil: it reads them
 }
 
@@ -138,11 +137,11 @@ func (p *process) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) 
 	case p.h.injects("late answer", 100):
 		sleep(ctx, time.Duration(p.h.below(1500))*time.Millisecond)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err == nil {
 		p.traceRead(from, messages)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for i, message := range messages {
 		if p.cachedTimes != nil {
 			if before, known := p.cachedTimes[message.Sequence]; known && message.Sequence == from {

@@ -56,7 +56,7 @@ func names(events []inbox.Event) string {
 	return strings.Join(found, " ")
 }
 
-// traceRead records a read that did not return what the reader has seen before, as far as a person needs it to follow a run.
+// traceRead records, while mu is held, a read that did not return what the reader has seen before, as far as a person needs it to follow a run.
 func (p *process) traceRead(from uint64, messages []inbox.Message) {
 	var found []string
 	for _, message := range messages[:min(len(messages), 12)] {
