@@ -25,6 +25,7 @@ type deployment struct {
 	environment []string
 	instance    *infra.Process
 	console     string // address of the instance's console
+	order, dead string // ids of orders: one took effect, and the event of the other is a dead letter; empty without deployInTrouble
 }
 
 func deploy(t *testing.T, environment ...string) *deployment {
@@ -183,4 +184,45 @@ func TestConsoleRefusesOthers(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())
 	require.Equal(t, http.StatusMisdirectedRequest, answer.StatusCode)
+}
+
+// taken returns what the pages have reported, and forgets it.
+func (b *browser) taken() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	complaints := b.complaints
+	b.complaints = nil
+	return complaints
+}
+
+// deployInTrouble deploys an instance with a subscriber, an order that took effect, an order whose event is a dead letter, and a parked event.
+// Totals cannot be written until the trigger "refuse" is dropped.
+func deployInTrouble(t *testing.T) *deployment {
+	t.Helper()
+	d := deploy(t)
+	d.subscribe("emails")
+	placed, err := infra.Place(d.instance.API())
+	require.NoError(t, err)
+	d.order = placed.ID
+	d.waitFor("SELECT count(*) FROM inbox", 1)
+	d.sql(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation USING MESSAGE = 'totals are <closed>'; END $$`)
+	d.sql(`CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON customer_totals FOR EACH ROW EXECUTE FUNCTION refuse()`)
+	placed, err = infra.Place(d.instance.API())
+	require.NoError(t, err)
+	d.dead = placed.ID
+	d.waitFor("SELECT count(*) FROM dead_letters WHERE state = 'dead'", 1)
+	d.sql(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+		VALUES (gen_random_uuid(), 'order', 'parked-1', 1, 'outboxie.order.paid.v1', 'elsewhere', '{"secret": "payload"}')`)
+	d.waitFor("SELECT count(*) FROM outbox_parked WHERE state = 'parked'", 1)
+	return d
+}
+
+// waitFor waits until a query returns a number.
+func (d *deployment) waitFor(query string, want int) {
+	d.t.Helper()
+	require.Eventually(d.t, func() bool {
+		found := 0
+		require.NoError(d.t, d.db.QueryRow(query).Scan(&found))
+		return found == want
+	}, 20*time.Second, 50*time.Millisecond, query)
 }

@@ -116,9 +116,12 @@ func (h *harness) skippable(to inbox.StreamPosition) bool {
 	if to.Progress == 0 || to.StoredAt.IsZero() {
 		return false
 	}
-	for _, entry := range h.log[h.purged:max(h.purged, to.Progress)] {
-		later := h.parked[entry.Position] || h.redriven[entry.Position] > to.Sequence
-		if !later && !h.dealtWith(inbox.Event{Entry: entry}) {
+	for _, entry := range h.log[h.purged:] {
+		before := entry.Position <= to.Progress && !h.parked[entry.Position]
+		if at := h.redriven[entry.Position]; at > 0 { // the relay may have been sent back to an earlier position since then
+			before = at <= to.Sequence
+		}
+		if before && !h.dealtWith(inbox.Event{Entry: entry}) {
 			return false
 		}
 	}
