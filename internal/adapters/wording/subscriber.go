@@ -39,13 +39,31 @@ func SubscriberRemedy(err error, id string) string {
 	return ""
 }
 
+// PausePlan says what it would do to pause a subscriber.
+func PausePlan(id string) string {
+	return fmt.Sprintf("Subscriber %s stops: no event and no dead letter of it takes effect, whatever copies run, until it is resumed. "+
+		"Copies keep running idle.", printable.Text(id))
+}
+
 // PauseDone says that a subscriber was paused.
 func PauseDone(id string) string {
 	return fmt.Sprintf("Subscriber %s is paused. To let it go on: %s", printable.Text(id), SubscriberCommand(id, "resume"))
 }
 
+// ResumePlan says what it would do to resume a subscriber.
+func ResumePlan(id string) string {
+	return fmt.Sprintf("Subscriber %s goes on, from where it stopped. Copies that run notice within a second.", printable.Text(id))
+}
+
 // ResumeDone says that a subscriber was resumed.
 func ResumeDone(id string) string { return fmt.Sprintf("Subscriber %s goes on.", printable.Text(id)) }
+
+// LanesPlan says what it would do to give a subscriber another number of lanes.
+func LanesPlan(id string, lanes, before int) string {
+	return fmt.Sprintf("Subscriber %s gets %s, and has %d. All new lanes begin where the slowest one stands; what was applied is dropped "+
+		"when it is read again. One lane keeps the order of the stream, more keep that of each aggregate only.",
+		printable.Text(id), Counted(lanes, "lane"), before)
+}
 
 // LanesDone says that a subscriber got another number of lanes, which begin after the sequence at.
 func LanesDone(id string, lanes, before int, at uint64) string {
@@ -79,6 +97,12 @@ func ForgetDone(id string, erased int) string {
 // ForgetInterrupted adds to an error of an interrupted Forget how to go on.
 func ForgetInterrupted(id string, erased int, err error) error {
 	return fmt.Errorf("forget subscriber %s (%s erased; run the same again to go on): %w", printable.Text(id), Counted(erased, "row"), err)
+}
+
+// LiftPlan says what it would do to remove the tombstone of a subscriber.
+func LiftPlan(id string) string {
+	return fmt.Sprintf("The tombstone of subscriber %s is removed. A copy that starts then begins as a new subscriber, with the first event that "+
+		"the stream has: what took effect before takes effect again.", printable.Text(id))
 }
 
 // LiftDone says that the tombstone of a subscriber is gone.
