@@ -90,7 +90,7 @@ func (p *program) adopt(ctx context.Context, c config.Config, options adoptOptio
 		if err := adopter.Do(ctx, plan); err != nil {
 			return fmt.Errorf("adopt stream %s: %w", c.Stream.Name, withAdoptHint(err))
 		}
-		_, err = fmt.Fprintln(p.stdout, "\nDone. An instance goes on within the poll interval: outboxie outbox status")
+		_, err = fmt.Fprintln(p.stdout, "\n"+wording.AdoptDone)
 		return err
 	})
 }

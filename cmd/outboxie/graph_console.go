@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"strings"
 
@@ -115,7 +114,7 @@ func adoptionPlanner(stream string, adopter *operating.Adopter) console.PlanAdop
 			return console.Adoption{}, err
 		}
 		return console.Adoption{
-			Text: text.String(), Version: fmt.Sprint(plan.Halt.Reason, " ", plan.After.Position, " ", plan.FirstSequence, " ", plan.OtherStream, plan.CreateStream),
+			Text: text.String(), Version: plan.Version(),
 			Do: func(ctx context.Context) error { return withAdoptHint(adopter.Do(ctx, plan)) },
 		}, nil
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -180,7 +180,7 @@ func requireCommand(t *testing.T, words []string) {
 	require.NoError(t, command.ValidateArgs(command.Flags().Args()), words)
 	to := command.Flags().Lookup("to")
 	if to != nil && to.Changed && (command.Name() == "rewind" || command.Name() == "skip") {
-		_, err := httpapi.ParseMoveTarget(to.Value.String())
+		_, err := wording.ParseMoveTarget(to.Value.String())
 		require.NoError(t, err, words)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -28,9 +29,7 @@ func (p *program) subscriberRewindCommand() *cobra.Command {
 			return err
 		}
 		if !asJSON {
-			if _, err := fmt.Fprintf(p.stdout, "Subscriber %s goes back to sequence %d, with %s, from %s: %s are read again.\n"+
-				"The inbox drops what was applied. To apply it once more, start a subscriber under a new id: outboxie subscribe --id NEW\n",
-				id, plan.To.Sequence, wording.Counted(plan.Lanes, "lane"), standsAt(plan), wording.Counted(plan.Events, "event")); err != nil {
+			if _, err := fmt.Fprintln(p.stdout, strings.Join(wording.RewindPlan(plan), "\n")); err != nil {
 				return err
 			}
 		}
@@ -38,7 +37,7 @@ func (p *program) subscriberRewindCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.changed(asJSON, httpapi.ShowMove(done, true), "Done. It was at %s.", standsAt(done))
+		return p.changed(asJSON, httpapi.ShowMove(done, true), wording.RewindDone(done))
 	})
 	cmd.Flags().StringVar(&to, "to", "", toHelp)
 	return cmd
@@ -61,15 +60,13 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 			if err := p.planned(asJSON, httpapi.ShowMove(plan, false)); err != nil {
 				return err
 			}
-			return errUsage.With("this would let subscriber %s skip at most %s, up to sequence %d, with %s, from %s; none of them takes effect; "+
-				"repeat the command with --yes", id, wording.Counted(plan.Events, "event"), plan.To.Sequence, wording.Counted(plan.Lanes, "lane"), standsAt(plan))
+			return unconfirmed(wording.SkipPlan(plan))
 		}
 		done, err := admin.Move(ctx, plan)
 		if err != nil {
 			return err
 		}
-		return p.changed(asJSON, httpapi.ShowMove(done, true), "Subscriber %s goes on after sequence %d. It was at %s, and skips at most %s.",
-			id, done.To.Sequence, standsAt(done), wording.Counted(done.Events, "event"))
+		return p.changed(asJSON, httpapi.ShowMove(done, true), wording.SkipDone(done))
 	})
 	cmd.Flags().StringVar(&to, "to", "", toHelp)
 	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")
@@ -79,19 +76,11 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 // planOf returns the preview of the move to the place that the command line names.
 func planOf(ctx context.Context, admin operations.SubscriberAdmin, id, to string, forwards bool) (operations.MovePreview, error) {
 	if to == "" {
-		return operations.MovePreview{}, errUsage.With("name the place: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")
+		return operations.MovePreview{}, errUsage.With("name the place: --to " + wording.Places)
 	}
-	target, err := httpapi.ParseMoveTarget(to)
+	target, err := wording.ParseMoveTarget(to)
 	if err != nil {
 		return operations.MovePreview{}, err
 	}
 	return admin.Plan(ctx, id, target, forwards)
-}
-
-// standsAt describes where lanes stand.
-func standsAt(plan operations.MovePreview) string {
-	if plan.Lowest == plan.Highest {
-		return fmt.Sprintf("sequence %d", plan.Lowest)
-	}
-	return fmt.Sprintf("sequences %d to %d", plan.Lowest, plan.Highest)
 }

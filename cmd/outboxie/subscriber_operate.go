@@ -12,7 +12,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -51,43 +50,29 @@ func (p *program) operate(cmd *cobra.Command, work func(ctx context.Context, adm
 	})
 }
 
-// subscriberCommandOf returns a command about a subscriber, to be typed.
-func subscriberCommandOf(id string, args ...string) string {
-	return printable.Command(append(append([]string{"outboxie", "subscriber"}, args...), "--id", id)...)
-}
-
 // withRemedy adds to an error what an operator can do about it.
 func withRemedy(err error, id string) error {
-	for _, known := range []struct {
-		err    error
-		remedy string
-	}{
-		{inbox.ErrNoSubscriber, "`outboxie subscriber status` lists the subscribers"},
-		{inbox.ErrNotBegun, "it begins with its first copy: outboxie subscribe --id " + printable.Text(id)},
-		{inbox.ErrForgotten, "to let it begin as a new subscriber, run this and start a copy: " + subscriberCommandOf(id, "forget", "--lift")},
-		{inbox.ErrOtherHandler, "leave --handler (SUBSCRIBER_HANDLER) out, or take another id"},
-		{inbox.ErrNotForgotten, "there is nothing to lift"},
-		{inbox.ErrNotErased, "a copy of an older version may still write them: stop it, and try again"},
-		{inbox.ErrNotWanted, "`outboxie subscriber status` shows the types that it wants"},
-		{inbox.ErrOtherStream, "start a copy, or wait a second if one runs: it moves the subscriber to this stream; then try again"},
-		{operations.ErrStreamWentBack, "start a copy, or wait a second if one runs: it moves the lane to a message that the stream still has; then try again"},
-		{inbox.ErrNoStream, "the first leader creates the stream: outboxie serve"},
-		{operations.ErrNothingToMove, "`outboxie subscriber status` shows where it stands"},
-		{jetstream.ErrUnavailable, "NATS_URL says where NATS is"},
-	} {
-		if errors.Is(err, known.err) {
-			return fmt.Errorf("%w; %s", err, known.remedy)
-		}
+	remedy := wording.SubscriberRemedy(err, id)
+	if remedy == "" && errors.Is(err, jetstream.ErrUnavailable) {
+		remedy = "NATS_URL says where NATS is"
 	}
-	return err
+	if remedy == "" {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, remedy)
+}
+
+// unconfirmed ends a command that only showed what it would do to a subscriber.
+func unconfirmed(plan string) error {
+	return errUsage.With("this would %s; repeat the command with --yes", plan)
 }
 
 // changed prints, as JSON or in words, what a command did to a subscriber.
-func (p *program) changed(asJSON bool, done httpapi.SubscriberChanged, words string, args ...any) error {
+func (p *program) changed(asJSON bool, done httpapi.SubscriberChanged, words string) error {
 	if asJSON {
 		return printJSON(p.stdout, done)
 	}
-	_, err := fmt.Fprintf(p.stdout, words+"\n", args...)
+	_, err := fmt.Fprintln(p.stdout, words)
 	return err
 }
 
@@ -124,8 +109,7 @@ func (p *program) subscriberPauseCommand() *cobra.Command {
 		if err := admin.Pause(ctx, id); err != nil {
 			return err
 		}
-		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "pause", Done: true},
-			"Subscriber %s is paused. To let it go on: %s", id, subscriberCommandOf(id, "resume"))
+		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "pause", Done: true}, wording.PauseDone(id))
 	})
 }
 
@@ -138,7 +122,7 @@ func (p *program) subscriberResumeCommand() *cobra.Command {
 		if err := admin.Resume(ctx, id); err != nil {
 			return err
 		}
-		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "resume", Done: true}, "Subscriber %s goes on.", id)
+		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "resume", Done: true}, wording.ResumeDone(id))
 	})
 }
 
@@ -159,7 +143,7 @@ func (p *program) subscriberLanesCommand() *cobra.Command {
 			return err
 		}
 		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "lanes", Done: true, Sequence: &at, Lanes: &to},
-			"Subscriber %s has %s now, and had %d. All begin after sequence %d; what was applied is dropped.", id, wording.Counted(to, "lane"), before, at)
+			wording.LanesDone(id, to, before, at))
 	})
 	cmd.Flags().IntVar(&to, "to", 0, fmt.Sprintf("how many lanes: `N` from 1 to %d", inbox.MaxLanes))
 	return cmd
@@ -180,15 +164,14 @@ func (p *program) subscriberIgnoreCommand() *cobra.Command {
 			if err := p.planned(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "ignore"}); err != nil {
 				return err
 			}
-			return errUsage.With("this would let subscriber %s ignore events of the type %s, and discard its dead letters of that type for ever; "+
-				"repeat the command with --yes", id, printable.Text(eventType))
+			return unconfirmed(wording.IgnorePlan(id, eventType))
 		}
 		discarded, err := admin.Ignore(ctx, id, eventType)
 		if err != nil {
 			return err
 		}
 		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "ignore", Done: true, Discarded: &discarded},
-			"Subscriber %s passes over events of the type %s now; %s of that type were discarded.", id, printable.Text(eventType), wording.Counted(discarded, "dead letter"))
+			wording.IgnoreDone(id, eventType, discarded))
 	})
 	cmd.Flags().StringVar(&eventType, "type", "", "the `TYPE` of events")
 	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")
@@ -212,24 +195,22 @@ func (p *program) subscriberForgetCommand() *cobra.Command {
 			if err := admin.RemoveTombstone(ctx, id); err != nil {
 				return err
 			}
-			return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "lift", Done: true},
-				"The tombstone of subscriber %s is gone. A copy that starts now begins as a new subscriber, with the first event that the stream has: what took effect before takes effect again.", id)
+			return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "lift", Done: true}, wording.LiftDone(id))
 		case !yes:
 			if err := p.planned(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "forget"}); err != nil {
 				return err
 			}
-			return errUsage.With("this would end subscriber %s for ever: its lanes, dead letters and inbox are deleted, its effects stay; repeat the command with --yes", id)
+			return unconfirmed(wording.ForgetPlan(id))
 		}
 		erased, err := admin.Forget(ctx, id)
 		if errors.Is(err, inbox.ErrNoSubscriber) {
 			return err
 		}
 		if err != nil {
-			return fmt.Errorf("forget subscriber %s (%s erased; run the same again to go on): %w", id, wording.Counted(erased, "row"), err)
+			return wording.ForgetInterrupted(id, erased, err)
 		}
 		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "forget", Done: true, Erased: &erased},
-			"Subscriber %s is forgotten; %s erased. Its effects stay. Running copies end, and no new copy begins before: %s", id, wording.Counted(erased, "row"),
-			subscriberCommandOf(id, "forget", "--lift"))
+			wording.ForgetDone(id, erased))
 	})
 	cmd.Flags().BoolVar(&lift, "lift", false, "remove the tombstone")
 	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")

@@ -72,7 +72,7 @@ func readChange(subscriber string, in *object) (asked subscriberChange, err erro
 		in.require(need)
 	}
 	if text, ok := in.text("to"); ok {
-		target, err := ParseMoveTarget(text)
+		target, err := wording.ParseMoveTarget(text)
 		in.addError(err)
 		asked.to = target
 	}

@@ -18,6 +18,9 @@ type Notice struct {
 // adoptCommand is the command that repairs the relay.
 const adoptCommand = "  outboxie outbox adopt"
 
+// AdoptDone says that an adoption is done.
+const AdoptDone = "Done. An instance goes on within the poll interval: outboxie outbox status"
+
 // DescribeRelay describes the state of the relay, and how to repair it.
 func DescribeRelay(s operations.RelayStatus) Notice {
 	switch StateOf(s) {

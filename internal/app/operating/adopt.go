@@ -4,7 +4,10 @@ package operating
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -57,6 +60,20 @@ type Adoption struct {
 	stream  relay.StreamInfo
 	tail    relay.MessageMeta // of the stream's last message; zero if it is gone
 	lastOwn uint64            // sequence of the relay's last message that the stream still holds
+}
+
+// Version returns a text that changes if the plan changes in a way that a person who has seen it must see again. It does not change because the
+// log grows: while the relay is halted, new orders go on to be written, so Events, Sequence.Misplaced and the figures in Halt.Detail grow with
+// each of them. Such an event is published after all others in any case.
+func (p Adoption) Version() string {
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%q %d %q %q\n", p.Halt.Reason, p.After.Position, p.After.EventID, p.Why)
+	fmt.Fprintf(sum, "%t %t %d %t %t %t %t\n", p.CreateStream, p.OtherStream, p.FirstSequence, p.Repeats, p.AcceptRepeats, p.Incomplete, p.StreamUnfit)
+	fmt.Fprintf(sum, "%t %t %q %d %d\n", p.Sequence.WentBack(), p.Sequence.Misplaced > 0, p.stream.Created, p.stream.LastSequence, p.lastOwn)
+	for _, orphan := range p.Orphans {
+		fmt.Fprintf(sum, "%d %d %q\n", orphan.Sequence, orphan.Position, orphan.EventID)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // Orphan is an event that the stream holds and the log has lost. Subscribers may have applied it.

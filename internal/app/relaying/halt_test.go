@@ -159,6 +159,10 @@ func requireRepair(t *testing.T, h *harness, test haltCase, adopter *operating.A
 		ghosts = append(ghosts, ghost.Sequence)
 	}
 	require.Equal(t, test.ghosts, ghosts)
+	h.record(t, 1)
+	again, err := adopter.Plan(t.Context(), nil)
+	require.NoError(t, err)
+	require.Equal(t, plan.Version(), again.Version(), "a person can confirm a plan while orders are written")
 	require.NoError(t, adopter.Do(t.Context(), plan))
 	time.Sleep(2 * time.Second)
 	require.Equal(t, relaying.Leading, second.relay.Status().State)
