@@ -89,6 +89,7 @@ func newConsole(parts consoleParts) *console.Console {
 		DeadLetters: parts.DeadLetters, DeadGroups: operating.NewDeadLetters(parts.DeadLetters),
 		Subscribers: parts.Subscribers, Watcher: parts.Watcher, Adopt: adoptionPlanner(c.Stream.Name, operating.NewAdopter(parts.Repair, parts.Publisher)),
 		Checks: consoleChecks(parts.Checks), Logger: parts.Logger,
+		HidePayload: c.HTTP.ConsolePayloads == config.HidePayloads,
 	}
 	if c.Given(config.JaegerURL) {
 		options.Traces = strings.TrimSuffix(string(c.Jaeger.URL), "/")

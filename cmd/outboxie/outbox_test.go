@@ -250,6 +250,8 @@ func TestOutboxUsage(t *testing.T) {
 		"empty order":       {[]string{"list", "--order", ""}, `"" is neither`},
 		"no time":           {[]string{"list", "--since", "yesterday"}, `"yesterday" is neither how long ago`},
 		"in the future":     {[]string{"list", "--since", "-1h"}, `"-1h" is neither`},
+		"no state":          {[]string{"list", "--state", "lost"}, `"lost" is no state of an event: it must be one of unpublished, published,`},
+		"empty state":       {[]string{"list", "--state", ""}, `"" is no state of an event`},
 		"redrive what":      {[]string{"redrive"}, "either --aggregate TYPE/ID (or an order's ID) or --all"},
 		"redrive too much":  {[]string{"redrive", "--all", "--aggregate", orderA}, "either --aggregate"},
 		"redrive no id":     {[]string{"redrive", "--aggregate", "order/"}, `"order/" is neither`},

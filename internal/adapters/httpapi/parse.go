@@ -6,32 +6,13 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// Operators name an aggregate, or a place in the stream, in the same way over HTTP and on the command line. The command line uses the
-// parsers of this file.
-
-// ErrAggregate reports that a text names no aggregate.
-var ErrAggregate = fault.New(fault.Invalid, "invalid_aggregate", "not an aggregate")
-
-// ParseAggregate reads TYPE/ID, or the id of an order.
-func ParseAggregate(text string) (outbox.Key, error) {
-	if kind, id, ok := strings.Cut(text, "/"); ok && kind != "" && id != "" && outbox.IsText(text) {
-		return outbox.Key{Type: kind, ID: id}, nil
-	}
-	id, err := order.ParseID(text)
-	if err != nil {
-		const reason = "is neither the UUID of an order nor the TYPE/ID of another aggregate"
-		return outbox.Key{}, ErrAggregate.With("%q %s", text, reason).On("aggregate", reason)
-	}
-	return outbox.Key{Type: orders.AggregateType, ID: string(id)}, nil
-}
-
-// ParseMoveTarget reads sequence:N, position:N, time:RFC3339, start or end.
+// ParseMoveTarget reads sequence:N, position:N, time:RFC3339, start or end. The command line uses it too, so that operators name a place in the
+// stream in one way.
 func ParseMoveTarget(text string) (operations.MoveTarget, error) {
 	kind, value, _ := strings.Cut(text, ":")
 	number, invalid := strconv.ParseUint(value, 10, 63)
