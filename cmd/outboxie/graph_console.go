@@ -125,8 +125,8 @@ func adoptionPlanner(stream string, adopter *operating.Adopter) console.PlanAdop
 func consoleChecks(checks []httpapi.Check) func(ctx context.Context) []console.Check {
 	return func(ctx context.Context) []console.Check {
 		shown := make([]console.Check, len(checks))
-		for i, check := range checks {
-			shown[i] = console.Check{Name: check.Name, Required: check.Required, Err: check.Probe(ctx)}
+		for i, err := range httpapi.RunChecks(ctx, checks) {
+			shown[i] = console.Check{Name: checks[i].Name, Required: checks[i].Required, Err: err}
 		}
 		return shown
 	}
