@@ -146,6 +146,10 @@ func TestOutboxList(t *testing.T) {
 	require.Equal(t, []int64{3, 2, 1}, positions("--type", "outboxie.order.created.v1"))
 	require.Equal(t, []int64{5, 4, 3}, positions("--since", "1h"))
 	require.Equal(t, []int64{5, 4, 3}, positions("--since", time.Now().Add(-time.Hour).Format(time.RFC3339)))
+	require.Equal(t, []int64{5, 3, 2}, positions("--state", "unpublished"))
+	require.Equal(t, []int64{4}, positions("--state", "parked"))
+	require.Equal(t, []int64{1}, positions("--state", "published"))
+	require.Empty(t, positions("--state", "misplaced", "--order", orderB))
 	require.Equal(t, []int64{5}, positions("--limit", "1"))
 
 	o.read(&list, "list", "--order", orderB)
