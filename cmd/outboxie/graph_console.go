@@ -88,6 +88,7 @@ func newConsole(parts consoleParts) *console.Console {
 		DeadLetters: parts.DeadLetters, DeadGroups: operating.NewDeadLetters(parts.DeadLetters),
 		Subscribers: parts.Subscribers, Watcher: parts.Watcher, Adopt: adoptionPlanner(c.Stream.Name, operating.NewAdopter(parts.Repair, parts.Publisher)),
 		Checks: consoleChecks(parts.Checks), Logger: parts.Logger,
+		HidePayload: c.HTTP.ConsolePayloads == config.HidePayloads,
 	}
 	if c.Given(config.JaegerURL) {
 		options.Traces = strings.TrimSuffix(string(c.Jaeger.URL), "/")
@@ -123,8 +124,8 @@ func adoptionPlanner(stream string, adopter *operating.Adopter) console.PlanAdop
 func consoleChecks(checks []httpapi.Check) func(ctx context.Context) []console.Check {
 	return func(ctx context.Context) []console.Check {
 		shown := make([]console.Check, len(checks))
-		for i, check := range checks {
-			shown[i] = console.Check{Name: check.Name, Required: check.Required, Err: check.Probe(ctx)}
+		for i, err := range httpapi.RunChecks(ctx, checks) {
+			shown[i] = console.Check{Name: checks[i].Name, Required: checks[i].Required, Err: err}
 		}
 		return shown
 	}

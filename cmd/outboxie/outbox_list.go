@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 )
 
 func (p *program) outboxListCommand() *cobra.Command {
-	var aggregate, since string
+	var aggregate, since, state string
 	filter, asJSON := operations.EventFilter{}, false
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -30,12 +31,17 @@ func (p *program) outboxListCommand() *cobra.Command {
 				return err
 			}
 			if cmd.Flags().Changed("order") {
-				if filter.Aggregate, err = httpapi.ParseAggregate(aggregate); err != nil {
+				if filter.Aggregate, err = wording.ParseAggregate(aggregate); err != nil {
 					return err
 				}
 			}
 			if cmd.Flags().Changed("since") {
 				if filter.Since, err = parseSince(since, time.Now()); err != nil {
+					return err
+				}
+			}
+			if cmd.Flags().Changed("state") {
+				if filter.State, err = wording.ParseEventState(state); err != nil {
 					return err
 				}
 			}
@@ -55,6 +61,7 @@ func (p *program) outboxListCommand() *cobra.Command {
 	cmd.Flags().StringVar(&aggregate, "order", "", "only events of this order: its `ID`, or TYPE/ID of another aggregate")
 	cmd.Flags().StringVar(&filter.Type, "type", "", "only events of this `TYPE`, such as outboxie.order.paid.v1")
 	cmd.Flags().StringVar(&since, "since", "", "only events recorded since this `TIME`: 90m, 24h, or 2026-11-24T03:00:00Z")
+	cmd.Flags().StringVar(&state, "state", "", "only events in this `STATE`: "+strings.Join(operations.EventStates(), ", "))
 	cmd.Flags().IntVar(&filter.Limit, "limit", 50, "at most so many")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with headers and payloads")
 	return cmd

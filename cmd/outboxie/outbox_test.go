@@ -146,6 +146,10 @@ func TestOutboxList(t *testing.T) {
 	require.Equal(t, []int64{3, 2, 1}, positions("--type", "outboxie.order.created.v1"))
 	require.Equal(t, []int64{5, 4, 3}, positions("--since", "1h"))
 	require.Equal(t, []int64{5, 4, 3}, positions("--since", time.Now().Add(-time.Hour).Format(time.RFC3339)))
+	require.Equal(t, []int64{5, 3, 2}, positions("--state", "unpublished"))
+	require.Equal(t, []int64{4}, positions("--state", "parked"))
+	require.Equal(t, []int64{1}, positions("--state", "published"))
+	require.Empty(t, positions("--state", "misplaced", "--order", orderB))
 	require.Equal(t, []int64{5}, positions("--limit", "1"))
 
 	o.read(&list, "list", "--order", orderB)
@@ -250,6 +254,8 @@ func TestOutboxUsage(t *testing.T) {
 		"empty order":       {[]string{"list", "--order", ""}, `"" is neither`},
 		"no time":           {[]string{"list", "--since", "yesterday"}, `"yesterday" is neither how long ago`},
 		"in the future":     {[]string{"list", "--since", "-1h"}, `"-1h" is neither`},
+		"no state":          {[]string{"list", "--state", "lost"}, `"lost" is no state of an event: it must be one of unpublished, published,`},
+		"empty state":       {[]string{"list", "--state", ""}, `"" is no state of an event`},
 		"redrive what":      {[]string{"redrive"}, "either --aggregate TYPE/ID (or an order's ID) or --all"},
 		"redrive too much":  {[]string{"redrive", "--all", "--aggregate", orderA}, "either --aggregate"},
 		"redrive no id":     {[]string{"redrive", "--aggregate", "order/"}, `"order/" is neither`},

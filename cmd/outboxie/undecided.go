@@ -39,7 +39,7 @@ func (c *choice) read() (operations.Choice, error) {
 	if c.aggregate == "" {
 		return chosen, nil
 	}
-	key, err := httpapi.ParseAggregate(c.aggregate)
+	key, err := wording.ParseAggregate(c.aggregate)
 	chosen.Aggregate = key
 	return chosen, err
 }

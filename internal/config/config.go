@@ -72,11 +72,22 @@ type HTTP struct {
 	AdminToken     Secret `env:"ADMIN_TOKEN"`
 	AdminTokenFile string `env:"ADMIN_TOKEN_FILE"` // empty: admin-token in the data folder
 
+	ConsolePayloads PayloadPolicy `env:"CONSOLE_PAYLOADS"` // whether the console shows payloads of events
+
 	AllowedHosts      List `env:"HTTP_ALLOWED_HOSTS"`   // host names that requests to the API may name
 	AdminAllowedHosts List `env:"ADMIN_ALLOWED_HOSTS"`  // host names that requests to the admin listener may name
 	TrustedOrigins    List `env:"HTTP_TRUSTED_ORIGINS"` // origins whose pages may change orders, beside the API's own
 	TrustTraceparent  bool `env:"HTTP_TRUST_TRACEPARENT"`
 }
+
+// PayloadPolicy says whether the console shows payloads, which may have personal data.
+type PayloadPolicy string
+
+// The payload policies.
+const (
+	ShowPayloads PayloadPolicy = "on"  // the console shows a payload to people who ask for it
+	HidePayloads PayloadPolicy = "off" // the console never shows a payload
+)
 
 // Stream is the JetStream stream and its limits; 0 is no limit.
 type Stream struct {
@@ -145,7 +156,7 @@ func Default() Config {
 		Roles:      Roles{API: true, Relay: true},
 		Database:   Database{MaxConns: 16},
 		NATS:       NATS{URL: "nats://127.0.0.1:4222"},
-		HTTP:       HTTP{Addr: "127.0.0.1:8080", MaxConnections: 512, AdminAddr: "127.0.0.1:8090"},
+		HTTP:       HTTP{Addr: "127.0.0.1:8080", MaxConnections: 512, AdminAddr: "127.0.0.1:8090", ConsolePayloads: ShowPayloads},
 		Stream:     Stream{Name: "ORDERS", Replicas: 1},
 		Outbox:     Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000},
 		Subscriber: Subscriber{

@@ -26,7 +26,7 @@ func TestDefaultsAreTheContract(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, c.Database.URL)
 	require.Equal(t, config.URL("nats://127.0.0.1:4222"), c.NATS.URL)
-	require.Equal(t, config.HTTP{Addr: "127.0.0.1:8080", MaxConnections: 512, AdminAddr: "127.0.0.1:8090"}, c.HTTP)
+	require.Equal(t, config.HTTP{Addr: "127.0.0.1:8080", MaxConnections: 512, AdminAddr: "127.0.0.1:8090", ConsolePayloads: config.ShowPayloads}, c.HTTP)
 	require.Equal(t, config.Stream{Name: "ORDERS", Replicas: 1}, c.Stream)
 	require.Equal(t, config.Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000}, c.Outbox)
 	require.Equal(t, config.Subscriber{
@@ -52,7 +52,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--postgres-port=5432", "--nats-port=4222", "--id=billing", "--roles", "relay"}))
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
-		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
+		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "CONSOLE_PAYLOADS=off", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
 		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_TRUST_TRACEPARENT=true", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
 		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
 		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_HANDLER=emails", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
@@ -68,7 +68,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	}, c.NATS)
 	require.Equal(t, config.HTTP{
 		Addr: ":80", MaxConnections: 100, AdminAddr: ":0", AdminTokenFile: "/run/token", AllowedHosts: config.List{"shop.example.com", "app"},
-		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true,
+		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true, ConsolePayloads: config.HidePayloads,
 	}, c.HTTP)
 	require.Equal(t, "one", c.InstanceID)
 	require.Equal(t, config.Stream{Name: "ORDERS-2", MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, Replicas: 3}, c.Stream)
@@ -122,7 +122,7 @@ func TestPrecedence(t *testing.T) {
 		Environment([]string{"HTTP_ADDR=127.0.0.1:1", "ADMIN_ADDR=127.0.0.1:3", "STREAM_NAME=FROM_ENV", "LOG_LEVEL="}).
 		Build()
 	require.NoError(t, err)
-	require.Equal(t, config.HTTP{Addr: "127.0.0.1:2", MaxConnections: 512, AdminAddr: "127.0.0.1:3"}, c.HTTP, "a flag wins only when it was given")
+	require.Equal(t, config.HTTP{Addr: "127.0.0.1:2", MaxConnections: 512, AdminAddr: "127.0.0.1:3", ConsolePayloads: config.ShowPayloads}, c.HTTP, "a flag wins only when it was given")
 	require.Equal(t, "FROM_CODE", c.Stream.Name)
 	require.Equal(t, config.FromFlag, c.Source(config.HTTPAddr))
 	require.Equal(t, config.FromEnvironment, c.Source(config.AdminAddr))
@@ -195,6 +195,7 @@ var wrongValues = []struct{ variable, problem string }{
 	{"ADMIN_TOKEN=OFF", "ADMIN_TOKEN is (hidden); it must be " + acceptedToken},
 	{"HTTP_ALLOWED_HOSTS=http://shop.example.com", `HTTP_ALLOWED_HOSTS is "http://shop.example.com"; it must be ` + acceptedHosts},
 	{"HTTP_ALLOWED_HOSTS=shop.example.com:443", `HTTP_ALLOWED_HOSTS is "shop.example.com:443"; it must be ` + acceptedHosts},
+	{"CONSOLE_PAYLOADS=false", `CONSOLE_PAYLOADS is "false"; it must be on or off`},
 	{"ADMIN_ALLOWED_HOSTS=app,", `ADMIN_ALLOWED_HOSTS is "app,"; it must be ` + acceptedHosts},
 	{"HTTP_TRUSTED_ORIGINS=shop.example.com", `HTTP_TRUSTED_ORIGINS is "shop.example.com"; it must be ` + acceptedOrigins},
 	{"HTTP_TRUSTED_ORIGINS=https://shop.example.com/", `HTTP_TRUSTED_ORIGINS is "https://shop.example.com/"; it must be ` + acceptedOrigins},

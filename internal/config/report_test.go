@@ -97,6 +97,7 @@ HTTP_MAX_CONNECTIONS     512                            default
 ADMIN_ADDR               127.0.0.1:8090                 default
 ADMIN_TOKEN                                             default
 ADMIN_TOKEN_FILE                                        default
+CONSOLE_PAYLOADS         on                             default
 HTTP_ALLOWED_HOSTS                                      default
 ADMIN_ALLOWED_HOSTS                                     default
 HTTP_TRUSTED_ORIGINS                                    default

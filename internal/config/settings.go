@@ -27,6 +27,7 @@ const (
 	AdminAddr        Name = "ADMIN_ADDR"
 	AdminToken       Name = "ADMIN_TOKEN"
 	AdminTokenFile   Name = "ADMIN_TOKEN_FILE"
+	ConsolePayloads  Name = "CONSOLE_PAYLOADS"
 	HTTPHosts        Name = "HTTP_ALLOWED_HOSTS"
 	AdminHosts       Name = "ADMIN_ALLOWED_HOSTS"
 	HTTPOrigins      Name = "HTTP_TRUSTED_ORIGINS"
@@ -153,6 +154,12 @@ var settings = []setting{
 		name: AdminTokenFile, accepts: "a file that holds the token of the admin listener, or where a new one can be kept; it is not used, and must not be set, " +
 			"when ADMIN_TOKEN is",
 		ok: func(c Config) bool { return c.HTTP.AdminTokenFile == "" || c.HTTP.AdminToken == "" },
+	},
+	{
+		name: ConsolePayloads, accepts: "on or off",
+		ok: func(c Config) bool {
+			return c.HTTP.ConsolePayloads == ShowPayloads || c.HTTP.ConsolePayloads == HidePayloads
+		},
 	},
 	{
 		name: HTTPHosts, accepts: hostNames, ok: func(c Config) bool { return areHosts(c.HTTP.AllowedHosts) },

@@ -85,6 +85,11 @@ func listFilter(t *testing.T, w *eventLogFixture) {
 		"no such type": {operations.EventFilter{Type: "none"}, nil},
 		"since then":   {operations.EventFilter{Since: b[0].RecordedAt}, b},
 		"since later":  {operations.EventFilter{Since: b[0].RecordedAt.Add(time.Hour)}, nil},
+		"before":       {operations.EventFilter{Before: a[1].Position}, a[:1]},
+		"before all":   {operations.EventFilter{Before: a[0].Position}, nil},
+		"before of it": {operations.EventFilter{Before: b[0].Position, Aggregate: b[0].Key}, nil},
+		"unpublished":  {operations.EventFilter{State: operations.Unpublished, Aggregate: b[0].Key}, b},
+		"published":    {operations.EventFilter{State: operations.Published}, nil},
 	} {
 		c.filter.Limit = 10
 		var want []outbox.Position
@@ -124,6 +129,32 @@ func listStates(t *testing.T, w *eventLogFixture) {
 	require.NoError(t, err)
 	redrive := operations.ListedEvent{State: string(relay.Redrive), Reason: "too large"}
 	requireStates(redriven, sent, discarded, sent, sent, redrive, waits)
+	requireEachState(t, w.EventLog)
+}
+
+// requireEachState requires that the filter by state chooses exactly the events that the whole list shows in this state, also after a
+// limit and before a position.
+func requireEachState(t *testing.T, log operations.EventLog) {
+	t.Helper()
+	all, err := log.List(t.Context(), operations.EventFilter{Limit: 100})
+	require.NoError(t, err)
+	want := make(map[string][]operations.ListedEvent)
+	for _, item := range all {
+		require.Contains(t, operations.EventStates(), item.State)
+		want[item.State] = append(want[item.State], item)
+	}
+	for _, state := range append(operations.EventStates(), "none of them") {
+		found, err := log.List(t.Context(), operations.EventFilter{State: state, Limit: 100})
+		require.NoError(t, err)
+		require.Equal(t, want[state], found, state)
+		for i, item := range found {
+			earlier := list(t, log, operations.EventFilter{State: state, Before: item.Position, Limit: 1})
+			require.Len(t, earlier, min(1, len(found)-1-i), state)
+			if len(earlier) > 0 {
+				require.Equal(t, found[i+1].Position, earlier[0], state)
+			}
+		}
+	}
 }
 
 func listOpen(t *testing.T, w *eventLogFixture) {

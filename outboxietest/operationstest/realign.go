@@ -197,4 +197,5 @@ func listMisplaced(t *testing.T, w *eventLogFixture) {
 		states = append(states, item.State)
 	}
 	require.Equal(t, []string{operations.Unpublished, operations.Published, string(relay.Parked), operations.Misplaced}, states)
+	requireEachState(t, w.EventLog)
 }

@@ -458,6 +458,39 @@ func (e ListOrdersParamsStatus) Valid() bool {
 	}
 }
 
+// Defines values for ListOutboxEventsParamsState.
+const (
+	ListOutboxEventsParamsStateDiscarded   ListOutboxEventsParamsState = "discarded"
+	ListOutboxEventsParamsStateMisplaced   ListOutboxEventsParamsState = "misplaced"
+	ListOutboxEventsParamsStateParked      ListOutboxEventsParamsState = "parked"
+	ListOutboxEventsParamsStatePublished   ListOutboxEventsParamsState = "published"
+	ListOutboxEventsParamsStateRedrive     ListOutboxEventsParamsState = "redrive"
+	ListOutboxEventsParamsStateRedriven    ListOutboxEventsParamsState = "redriven"
+	ListOutboxEventsParamsStateUnpublished ListOutboxEventsParamsState = "unpublished"
+)
+
+// Valid indicates whether the value is a known member of the ListOutboxEventsParamsState enum.
+func (e ListOutboxEventsParamsState) Valid() bool {
+	switch e {
+	case ListOutboxEventsParamsStateDiscarded:
+		return true
+	case ListOutboxEventsParamsStateMisplaced:
+		return true
+	case ListOutboxEventsParamsStateParked:
+		return true
+	case ListOutboxEventsParamsStatePublished:
+		return true
+	case ListOutboxEventsParamsStateRedrive:
+		return true
+	case ListOutboxEventsParamsStateRedriven:
+		return true
+	case ListOutboxEventsParamsStateUnpublished:
+		return true
+	default:
+		return false
+	}
+}
+
 // Cancellation The reason for the cancellation.
 type Cancellation struct {
 	// Reason A text without line breaks and other control characters.
@@ -1171,9 +1204,15 @@ type ListOutboxEventsParams struct {
 	// Since Only events recorded at this time or later.
 	Since *time.Time `form:"since,omitempty" json:"since,omitempty"`
 
+	// State Only events in this state.
+	State *ListOutboxEventsParamsState `form:"state,omitempty" json:"state,omitempty"`
+
 	// Limit How many to return at most.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
+
+// ListOutboxEventsParamsState defines parameters for ListOutboxEvents.
+type ListOutboxEventsParamsState string
 
 // ListParkedEventsParams defines parameters for ListParkedEvents.
 type ListParkedEventsParams struct {

@@ -53,10 +53,10 @@ func (o outboxRoutes) status(c *gin.Context) error {
 }
 
 func (o outboxRoutes) events(c *gin.Context) error {
-	in := parametersOf(c, "aggregate", "type", "since", "limit")
+	in := parametersOf(c, "aggregate", "type", "since", "state", "limit")
 	filter := operations.EventFilter{Since: in.time("since"), Limit: in.limit(defaultEvents, maxEvents), Payloads: true}
 	in.ifGiven("aggregate", func(text string) {
-		key, err := ParseAggregate(text)
+		key, err := wording.ParseAggregate(text)
 		in.addParameterError(err)
 		filter.Aggregate = key
 	})
@@ -65,6 +65,11 @@ func (o outboxRoutes) events(c *gin.Context) error {
 			in.addParameter("type", "must be a type such as outboxie.order.paid.v1")
 		}
 		filter.Type = text
+	})
+	in.ifGiven("state", func(text string) {
+		state, err := wording.ParseEventState(text)
+		in.addParameterError(err)
+		filter.State = state
 	})
 	if err := in.err(); err != nil {
 		return err
@@ -113,7 +118,7 @@ func readRedrive(in *object) (*outbox.Key, error) {
 	}
 	var key *outbox.Key
 	if text, ok := in.text("aggregate"); ok {
-		parsed, err := ParseAggregate(text)
+		parsed, err := wording.ParseAggregate(text)
 		in.addError(err)
 		key = &parsed
 	}

@@ -139,10 +139,11 @@ func TestOutboxEvents(t *testing.T) {
 			Headers: map[string]string{"a": "b"}, Payload: []byte(`{"x":1.50}`),
 		},
 	}}}
-	got := b.ask("GET", "/outbox/events?aggregate=invoice/7&type=t&since=2026-11-05T21:30:00%2B09:00&limit=1000", "")
+	got := b.ask("GET", "/outbox/events?aggregate=invoice/7&type=t&since=2026-11-05T21:30:00%2B09:00&state=parked&limit=1000", "")
 	require.Equal(t, `[{"position":4,"event_id":"e","state":"parked","reason":"too large","aggregate_type":"order","aggregate_id":"o",`+
 		`"aggregate_version":2,"type":"t","subject":"s","recorded_at":"2026-11-05T12:30:00Z","headers":{"a":"b"},"payload":{"x":1.50}}]`, got.body)
 	require.True(t, b.filter.Since.Equal(noon))
+	require.Equal(t, "parked", b.filter.State)
 	deep := strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) // Postgres accepts such JSON, package json does not
 	b.listed[0].Payload = []byte(deep)
 	require.Contains(t, b.ask("GET", "/outbox/events?aggregate=invoice/7&type=t&limit=1000", "").body, `"payload":"`+deep+`"}]`)
@@ -153,12 +154,13 @@ func TestOutboxEvents(t *testing.T) {
 	require.Contains(t, b.ask("GET", "/outbox/events", "").body, `"payload":null,"payload_omitted":"it takes more than 1048576 bytes"}]`)
 
 	const reason = "is neither the UUID of an order nor the TYPE/ID of another aggregate"
-	requireProblem(t, b.ask("GET", "/outbox/events?aggregate=7&type=&limit=1001&since=now&x=y", ""), 400, "invalid_request", wrongFields, `[
-		{"parameter":"x","reason":"is not known; known are aggregate, type, since, limit"},
+	requireProblem(t, b.ask("GET", "/outbox/events?aggregate=7&type=&limit=1001&since=now&state=Parked&x=y", ""), 400, "invalid_request", wrongFields, `[
+		{"parameter":"x","reason":"is not known; known are aggregate, type, since, state, limit"},
 		{"parameter":"since","reason":"must be a time such as 2026-11-25T08:00:00Z"},
 		{"parameter":"limit","reason":"must be a whole number from 1 to 1000"},
 		{"parameter":"aggregate","reason":"`+reason+`"},
-		{"parameter":"type","reason":"must be a type such as outboxie.order.paid.v1"}]`)
+		{"parameter":"type","reason":"must be a type such as outboxie.order.paid.v1"},
+		{"parameter":"state","reason":"must be one of unpublished, published, misplaced, parked, redrive, redriven, discarded"}]`)
 	requireProblem(t, b.ask("GET", "/outbox/events?type=%00", ""), 400, "invalid_request", wrongFields,
 		parameter("type", "must be a type such as outboxie.order.paid.v1"))
 }

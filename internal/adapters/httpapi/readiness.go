@@ -59,8 +59,8 @@ func (p *probes) log(ctx context.Context, report Readiness) {
 	}
 }
 
-// readiness runs all checks at once. A check that does not answer within two seconds has failed.
-func readiness(ctx context.Context, checks []Check) Readiness {
+// RunChecks runs all checks at once, and returns the error of each. A check that does not answer within two seconds has failed.
+func RunChecks(ctx context.Context, checks []Check) []error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	answers := make([]chan error, len(checks))
@@ -68,10 +68,19 @@ func readiness(ctx context.Context, checks []Check) Readiness {
 		answers[i] = make(chan error, 1)
 		go func() { answers[i] <- probe(ctx, check) }()
 	}
+	failures := make([]error, len(checks))
+	for i := range checks {
+		failures[i] = await(ctx, answers[i])
+	}
+	return failures
+}
+
+func readiness(ctx context.Context, checks []Check) Readiness {
+	failures := RunChecks(ctx, checks)
 	report := Readiness{Status: ReadinessStatusReady, Checks: make([]CheckResult, len(checks))}
 	for i, check := range checks {
 		report.Checks[i] = CheckResult{Name: check.Name, Status: CheckResultStatusOk}
-		if err := await(ctx, answers[i]); err != nil {
+		if err := failures[i]; err != nil {
 			reason := err.Error()
 			report.Checks[i].Status, report.Checks[i].Reason = CheckResultStatusFailed, &reason
 			switch {

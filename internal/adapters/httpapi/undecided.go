@@ -5,6 +5,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
@@ -84,7 +85,7 @@ func readChoice(in *object) (choice operations.Choice, dry bool, err error) {
 		}
 	}
 	if text, ok := in.text("aggregate"); ok {
-		key, err := ParseAggregate(text)
+		key, err := wording.ParseAggregate(text)
 		in.addError(err)
 		choice.Aggregate = key
 	}

@@ -23,10 +23,10 @@ func (s *CursorStore) List(ctx context.Context, filter operations.EventFilter) (
 	var found []operations.ListedEvent
 	left := operations.MaxListedBytes
 	for _, entry := range slices.Backward(entries) {
-		if !listed(entry, filter) || len(found) >= filter.Limit {
+		item := s.state(entry, cursor.Position)
+		if !listed(item, filter) || len(found) >= filter.Limit {
 			continue
 		}
-		item := operations.ListedEvent{Entry: entry, State: operations.Unpublished}
 		item.Payload = nil
 		switch size := len(entry.Payload); {
 		case !filter.Payloads:
@@ -37,22 +37,30 @@ func (s *CursorStore) List(ctx context.Context, filter operations.EventFilter) (
 		default:
 			item.Payload, left = entry.Payload, left-size
 		}
-		if entry.Position <= cursor.Position {
-			item.State = operations.Published
-		}
-		if s.log.misplaced(entry) {
-			item.State = operations.Misplaced
-		}
-		if parked := s.log.lot[entry.Position]; parked != nil {
-			item.State, item.Reason, item.Sequence = string(parked.State), parked.Reason, parked.Sequence
-		}
 		found = append(found, item)
 	}
 	return found, nil
 }
 
-func listed(entry outbox.Entry, filter operations.EventFilter) bool {
+// state returns an entry with its state. The relay has dealt with every event up to position.
+func (s *CursorStore) state(entry outbox.Entry, position outbox.Position) operations.ListedEvent {
+	item := operations.ListedEvent{Entry: entry, State: operations.Unpublished}
+	if entry.Position <= position {
+		item.State = operations.Published
+	}
+	if s.log.misplaced(entry) {
+		item.State = operations.Misplaced
+	}
+	if parked := s.log.lot[entry.Position]; parked != nil {
+		item.State, item.Reason, item.Sequence = string(parked.State), parked.Reason, parked.Sequence
+	}
+	return item
+}
+
+func listed(entry operations.ListedEvent, filter operations.EventFilter) bool {
 	return (filter.Position == 0 || entry.Position == filter.Position) &&
+		(filter.Before == 0 || entry.Position < filter.Before) &&
+		(filter.State == "" || entry.State == filter.State) &&
 		(filter.Aggregate.Type == "" || entry.Key.Type == filter.Aggregate.Type) &&
 		(filter.Aggregate.ID == "" || entry.Key.ID == filter.Aggregate.ID) &&
 		(filter.Type == "" || entry.Type == filter.Type) &&

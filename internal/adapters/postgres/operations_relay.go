@@ -149,16 +149,19 @@ func (a *RelayAdmin) List(ctx context.Context, filter operations.EventFilter) ([
 // rows. So it adds the sizes of these rows only.
 func (a *RelayAdmin) listQuery(filter operations.EventFilter) *bun.SelectQuery {
 	listed := a.db.NewSelect().ColumnExpr("o."+strings.ReplaceAll(entryNames, ", ", ", o.")).
-		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN "+belowPurged+" OR "+recordedLater+" THEN ? "+
-			"WHEN o.position <= c.position THEN ? ELSE ? END AS state", operations.Misplaced, operations.Published, operations.Unpublished).
+		ColumnExpr(eventState+" AS state").
 		ColumnExpr("coalesce(p.reason, '') AS reason").
 		ColumnExpr("coalesce(p.stream_sequence, 0) AS stream_sequence").
 		TableExpr("outbox AS o").
 		Join("LEFT JOIN outbox_parked AS p ON p.position = o.position AND p.event_id = o.event_id").
 		Join("LEFT JOIN outbox_cursor AS c ON c.relay = ?", a.relay).
 		OrderExpr("o.position DESC LIMIT ?", max(filter.Limit, 0)) // for bun's own Limit, 0 means no limit
+	listed = a.inState(listed, filter.State)
 	if filter.Position != 0 {
 		listed = listed.Where("o.position = ?", int64(filter.Position))
+	}
+	if filter.Before != 0 {
+		listed = listed.Where("o.position < ?", int64(filter.Before))
 	}
 	if filter.Aggregate.Type != "" {
 		listed = listed.Where("o.aggregate_type = ?", filter.Aggregate.Type)
@@ -180,6 +183,38 @@ func (a *RelayAdmin) listQuery(filter operations.EventFilter) *bun.SelectQuery {
 	}
 	return a.db.NewSelect().ColumnExpr(columnsWith(payload)).ColumnExpr("o.state, o.reason, o.stream_sequence").ColumnExpr(bytes).
 		TableExpr("(?) AS o", listed).OrderExpr("o.position DESC")
+}
+
+// eventState is the state of a row of the log. In it, p is the row of the parking lot, and c the row of the cursor.
+const eventState = `CASE WHEN p.state IS NOT NULL THEN p.state WHEN ` + belowPurged + ` OR ` + recordedLater + ` THEN '` + operations.Misplaced + `'
+	WHEN o.position <= c.position THEN '` + operations.Published + `' ELSE '` + operations.Unpublished + `' END`
+
+// These are bounds of the rows in each state. Every row in the state is within its bound, but not every row within the bound is in the state.
+// So that the planner uses an index, each bound is a list or a limit that Postgres computes first. Misplaced rows are few, but the planner
+// does not know how few, and would read the log from its end to find them.
+const (
+	boundOfPublished   = "o.position <= (SELECT position FROM outbox_cursor WHERE relay = ?)"
+	boundOfUnpublished = "o.position > coalesce((SELECT position FROM outbox_cursor WHERE relay = ?), 0)"
+	boundOfMisplaced   = "o.position = ANY (ARRAY(" +
+		"SELECT o.position FROM outbox_cursor AS c, outbox AS o WHERE c.relay = ?0 AND " + belowPurged + " UNION ALL " +
+		"SELECT o.position FROM outbox_cursor AS c, outbox AS o WHERE c.relay = ?0 AND " + recordedLater + "))"
+)
+
+// inState excludes the rows that are in another state. An empty state excludes nothing.
+func (a *RelayAdmin) inState(listed *bun.SelectQuery, state string) *bun.SelectQuery {
+	switch state {
+	case "":
+		return listed
+	case operations.Published:
+		listed = listed.Where(boundOfPublished, a.relay)
+	case operations.Unpublished:
+		listed = listed.Where(boundOfUnpublished, a.relay)
+	case operations.Misplaced:
+		listed = listed.Where(boundOfMisplaced, a.relay)
+	default:
+		listed = listed.Where("p.state = ?", state)
+	}
+	return listed.Where(eventState+" = ?", state)
 }
 
 // explainListed completes the entries of a list in which a part other than the payload is too large.

@@ -159,12 +159,15 @@ type OpenTransaction struct {
 	Since       time.Time // zero: the database does not show it
 }
 
-// EventFilter chooses entries of the log. A field with its zero value, except Limit, excludes no entry.
+// EventFilter chooses entries of the log. A field with its zero value, except Limit, excludes no entry. Before excludes the entries at this
+// position and later.
 type EventFilter struct {
 	Position  outbox.Position
 	Aggregate outbox.Key
 	Type      string
 	Since     time.Time // only entries recorded at this time or later
+	State     string    // one of EventStates
+	Before    outbox.Position
 	Limit     int
 	Payloads  bool // whether payloads are read too
 }
@@ -182,10 +185,17 @@ const (
 	Misplaced   = "misplaced" // the event appeared after the relay had passed its position; see SequenceCheck
 )
 
+// EventStates returns the states of a listed event, in the order in which an event can reach them.
+func EventStates() []string {
+	return []string{
+		Unpublished, Published, Misplaced, string(relay.Parked), string(relay.Redrive), string(relay.Redriven), string(relay.Discarded),
+	}
+}
+
 // ListedEvent is an entry of the log and its state.
 type ListedEvent struct {
 	outbox.Entry
-	State    string // Unpublished, Published, Misplaced, or a relay.ParkedState
+	State    string // one of EventStates
 	Reason   string // why the event is, or was, parked; empty: it was never parked
 	Sequence uint64 // sequence at which the event was redriven; 0: it was not redriven
 	Omitted  string // why the payload is missing although the filter asks for payloads; empty: it is not missing
