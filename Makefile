@@ -192,17 +192,26 @@ format: ## gofumpt and the order of imports, as lint wants them
 generate: ## generate code from openapi.yaml again
 	$(GO) generate ./...
 
-# Another version needs other checksums, in internal/adapters/httpapi/openapi-explorer.sha256.
+# Another version needs other checksums: in internal/adapters/httpapi/openapi-explorer.sha256, and in internal/adapters/console/htmx.sha256.
 EXPLORER = openapi-explorer@2.4.820
+HTMX     = htmx.org@2.0.11
 SHA256   = $(shell command -v sha256sum || echo shasum -a 256)
+
+# vendor fetches the script $(2) and the licence of the npm package $(1) into the folder $(4) of $(3), if they have the checksums of $(5).sha256.
+define vendor
+	@folder=$$(mktemp -d) && trap 'rm -r "$$folder"' EXIT && npm pack --silent --pack-destination $$folder $(1) >/dev/null && \
+	tar -xzf $$folder/*.tgz -C $$folder && mkdir $$folder/$(4) && cp $$folder/package/$(2) $$folder/$(4) && \
+	cp $$folder/package/LICENSE $$folder/$(4)/$(5).LICENSE && cd $(3) && \
+	sums=$$PWD/$(5).sha256 && (cd $$folder && $(SHA256) -c $$sums) && cp $$folder/$(4)/* $(4)
+endef
 
 .PHONY: docs-page
 docs-page: ## fetch the files of the page at /docs again, with npm; refused if they have other checksums
-	@folder=$$(mktemp -d) && trap 'rm -r "$$folder"' EXIT && npm pack --silent --pack-destination $$folder $(EXPLORER) >/dev/null && \
-	tar -xzf $$folder/*.tgz -C $$folder && mkdir $$folder/docs && \
-	cp $$folder/package/dist/browser/openapi-explorer.min.js $$folder/docs && \
-	cp $$folder/package/LICENSE $$folder/docs/openapi-explorer.LICENSE && cd internal/adapters/httpapi && \
-	sums=$$PWD/openapi-explorer.sha256 && (cd $$folder && $(SHA256) -c $$sums) && cp $$folder/docs/* docs
+	$(call vendor,$(EXPLORER),dist/browser/openapi-explorer.min.js,internal/adapters/httpapi,docs,openapi-explorer)
+
+.PHONY: console-assets
+console-assets: ## fetch the script of the console again, with npm; refused if it has another checksum
+	$(call vendor,$(HTMX),dist/htmx.min.js,internal/adapters/console,static,htmx)
 
 .PHONY: ci
 ci: lint build test ## lint, build, every test, alerts, scale, models, pauses, bench-short, chaos: what continuous integration runs

@@ -6,10 +6,13 @@
 -- by a certificate:
 --   outboxie_migrator    migrate
 --   outboxie_writer      serve --roles api: everything that changes orders, and any other writer of the outbox
---   outboxie_relay       serve --roles relay, and the operator's commands: outbox …
---   outboxie_subscriber  subscribe, and the operator's commands: subscriber …
+--   outboxie_relay       serve --roles relay
+--   outboxie_subscriber  subscribe
 --   outboxie_emitter     the same, for a subscriber whose handler emits events: it may append to the outbox
---   outboxie_operator    what the relay may, and `outbox adopt` after the sequence of the outbox went back
+--   outboxie_operator    the commands of people who operate the relay and subscribers: outbox …, subscriber …
+--
+-- The console and the admin listener do what the role of their process may do. To let the console of the relay's instances do everything
+-- that an operator may, run: GRANT outboxie_operator TO outboxie_relay.
 -- TestLeastPrivilege does everything with these roles. It also tries everything that each role, and any other role, must be refused.
 
 DO $$
@@ -51,14 +54,21 @@ END $$;
 
 -- Only the migrator may make tables.
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO outboxie_migrator, outboxie_writer, outboxie_relay, outboxie_subscriber;
+GRANT USAGE ON SCHEMA public TO outboxie_migrator, outboxie_writer, outboxie_relay, outboxie_subscriber, outboxie_operator;
 GRANT CREATE ON SCHEMA public TO outboxie_migrator;
+
+-- In former versions of this file an operator also had all rights of the relay.
+DO $$
+BEGIN
+    IF pg_has_role('outboxie_operator', 'outboxie_relay', 'USAGE') THEN
+        REVOKE outboxie_relay FROM outboxie_operator;
+    END IF;
+END $$;
 
 -- An open transaction of another role delays events. Every role sees in pg_locks that there is such a transaction. Without the right to
 -- read pg_locks the relay fails, and publishes nothing. The log and `outbox status` also show the statement of the transaction; only
 -- members of pg_read_all_stats see that statement.
-GRANT pg_read_all_stats TO outboxie_relay;
-GRANT outboxie_relay TO outboxie_operator;
+GRANT pg_read_all_stats TO outboxie_relay, outboxie_operator;
 GRANT outboxie_subscriber TO outboxie_emitter;
 
 DO $$
@@ -88,11 +98,6 @@ BEGIN
     GRANT SELECT, INSERT, UPDATE ON leases, outbox_cursor TO outboxie_relay;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_parked, outbox_halts TO outboxie_relay;
 
-        -- After the sequence went back, an operator sets it, and moves events to new positions: rows are deleted and inserted again. The
-    -- right to delete includes the right to lock the table meanwhile.
-    GRANT INSERT ON outbox TO outboxie_operator;
-    GRANT UPDATE ON outbox_position_seq TO outboxie_operator;
-
         -- The relay shows the progress of each subscriber.
     GRANT SELECT ON subscriber_lanes, subscribers, subscriber_types, subscriber_copies TO outboxie_relay;
     GRANT SELECT (subscriber, applied_at) ON inbox TO outboxie_relay;
@@ -110,4 +115,23 @@ BEGIN
 
         -- An emitter may also append to the log. It may never change or remove rows there.
     GRANT INSERT ON outbox TO outboxie_emitter;
+
+        -- An operator sees the state of the relay, and adopts: the cursor gets another position. After the sequence of positions went back,
+    -- an adoption sets it, and moves events to new positions: rows are deleted and inserted again. The right to delete includes the right
+    -- to lock the table meanwhile.
+    GRANT SELECT ON leases, outbox_halts TO outboxie_operator;
+    GRANT SELECT, INSERT, UPDATE ON outbox_cursor TO outboxie_operator;
+    GRANT SELECT, INSERT, DELETE ON outbox TO outboxie_operator;
+    GRANT SELECT, UPDATE ON outbox_position_seq TO outboxie_operator;
+
+        -- An operator decides about parked events: the leader redrives them, or they are given up.
+    GRANT SELECT, UPDATE (state, changed_at) ON outbox_parked TO outboxie_operator;
+
+        -- An operator pauses, moves and forgets subscribers, and decides about their dead letters. A discarded event gets a row in inbox.
+    -- The operator updates no row there, but to lock a row, Postgres requires the right to update a column.
+    GRANT SELECT, INSERT, UPDATE, DELETE ON subscribers, subscriber_lanes TO outboxie_operator;
+    GRANT SELECT, INSERT, DELETE ON subscriber_marks TO outboxie_operator;
+    GRANT SELECT, DELETE ON subscriber_types, subscriber_copies TO outboxie_operator;
+    GRANT SELECT, INSERT, DELETE, UPDATE (sequence) ON inbox TO outboxie_operator;
+    GRANT SELECT, UPDATE, DELETE ON dead_letters TO outboxie_operator;
 END $$;

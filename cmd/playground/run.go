@@ -207,6 +207,8 @@ func (p *playground) introduce(c config.Config, s *servers, a addresses, t trace
 	_, err := fmt.Fprintf(p.stdout, `
 Outboxie %s is ready after %.1f s.
 
+  console      http://%s/console
+  docs         http://%s/docs
   API          http://%s/orders
   health       http://%s/readyz
   metrics      http://%s/metrics
@@ -218,7 +220,7 @@ Outboxie %s is ready after %.1f s.
   subscribers  %s
   traces       %s
 
-Place an order, and see it delivered:
+Open the console, sign in with the admin token, place an order, and see it delivered. Or place it here:
 
   curl -i -X POST http://%s/orders -H "Content-Type: application/json" \
        -d '{"customer_id": "550e8400-e29b-41d4-a716-446655440000", "amount": 100.50}'
@@ -233,7 +235,7 @@ or, with the same DATABASE_URL and NATS_URL, with a subscriber that answers paid
 
 Ctrl-C stops everything.
 
-`, version, took.Seconds(), a.api, a.admin, a.admin, describeToken(c, p.terminal), database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name,
+`, version, took.Seconds(), a.admin, a.api, a.api, a.admin, a.admin, describeToken(c, p.terminal), database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name,
 		subscribers, t.describe(), a.api, joinURL(c.Database.URL, s.postgres != nil), joinURL(c.NATS.URL, s.nats != nil), p.program, p.program)
 	return err
 }

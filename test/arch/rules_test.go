@@ -258,6 +258,7 @@ var (
 		module + "internal/domain/fault", module + "internal/domain/outbox",
 		module + "internal/ports/inbox", module + "internal/ports/operations", module + "internal/ports/relay", module + "internal/ports/webhook",
 		module + "internal/app/notifying", module + "internal/app/operating", module + "internal/app/relaying", module + "internal/app/subscribing",
+		module + "internal/app/watching",
 	}
 	service = []string{
 		module + "internal/domain/fulfillment", module + "internal/domain/order", module + "internal/ports/orders",

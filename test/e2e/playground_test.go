@@ -62,6 +62,7 @@ func postmaster(t *testing.T, data string) int {
 func TestPlayground(t *testing.T) {
 	data := dataDir(t)
 	first := play(t, data, "--subscribers", "2")
+	require.Contains(t, first.String(), "\n  console      http://"+first.Admin()+"/console\n  docs         http://"+first.API()+"/docs\n")
 	require.Contains(t, first.String(), "curl -i -X POST http://"+first.API()+"/orders")
 	require.Contains(t, first.String(), "  traces       not exported: start a Jaeger on this machine")
 

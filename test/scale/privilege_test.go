@@ -154,7 +154,7 @@ func requireEverything(t *testing.T, p *privileged) {
 	requireRepair(t, p, api, relay)
 	requireRemadeStream(t, p, api)
 	requireRealignment(t, p, api)
-	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "relaying")
+	require.Contains(t, outboxie(t, p.as(operator, "operator"), 0, "outbox", "status"), "relaying")
 	requireMeasured(t, writes, relay)
 	for _, process := range []*infra.Process{writes, relay} {
 		require.NotContains(t, process.String(), "ermission")
@@ -205,7 +205,7 @@ func requireWaits(t *testing.T, p *privileged) {
 	require.NoError(t, err)
 	var status string
 	require.Eventually(t, func() bool {
-		status = outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status")
+		status = outboxie(t, p.as(operator, "operator"), 0, "outbox", "status")
 		return strings.Contains(status, "waiting for an open transaction")
 	}, waitTimeout, 50*time.Millisecond)
 	require.Contains(t, status, "INSERT INTO outbox", "status shows its statement")
@@ -221,41 +221,58 @@ const appendStatement = `INSERT INTO outbox (event_id, aggregate_type, aggregate
 func requireParking(t *testing.T, p *privileged) {
 	t.Helper()
 	db := open(t, p.database(writer))
-	large := uuid.NewString()
-	for version, size := range []int{1_200_000, 0} {
-		_, err := db.Exec(appendStatement, large, version+1, strings.Repeat("x", size))
+	large, other := uuid.NewString(), uuid.NewString()
+	for _, event := range []struct {
+		order         string
+		version, size int
+	}{{large, 1, 1_200_000}, {large, 2, 0}, {other, 1, 1_200_000}} {
+		_, err := db.Exec(appendStatement, event.order, event.version, strings.Repeat("x", event.size))
 		require.NoError(t, err)
 	}
-	operator := p.as(relayer, "relay")
+	operator := p.as(operator, "operator")
 	require.Eventually(t, func() bool {
-		return strings.Contains(outboxie(t, operator, 0, "outbox", "parked"), "2 events of 1 aggregate")
+		return strings.Contains(outboxie(t, operator, 0, "outbox", "parked"), "3 events of 2 aggregates")
 	}, waitTimeout, 50*time.Millisecond)
+	outboxie(t, operator, 0, "outbox", "discard", "--aggregate", other, "--yes")
 	position := count(t, p.admin, "SELECT min(position) FROM outbox_parked")
 	outboxie(t, operator, 0, "outbox", "discard", "--position", fmt.Sprint(position), "--yes")
-	outboxie(t, operator, 0, "outbox", "redrive", "--all")
+	outboxie(t, operator, 0, "outbox", "redrive", "--type", "outboxie.order.created.v1", "--yes")
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM outbox_parked WHERE state = 'redriven'") == 1
 	}, waitTimeout, 10*time.Millisecond)
-	require.Contains(t, outboxie(t, operator, 0, "outbox", "list"), "redriven")
+	require.Contains(t, outboxie(t, operator, 0, "outbox", "redrive", "--all"), "Nothing is parked")
+	require.Contains(t, outboxie(t, operator, 0, "outbox", "list", "--json"), "redriven")
 }
 
-// requireDeadLetter checks that a dead letter can be listed, retried and discarded, and that an event of another order is applied.
+// requireDeadLetter checks that an operator can list, retry and discard dead letters, and that an event of another order is applied.
 func requireDeadLetter(t *testing.T, p *privileged) {
 	t.Helper()
-	db, operator := open(t, p.database(writer)), p.as(subscriber, "subscriber", "SUBSCRIBER_ID=emails")
-	_, err := db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
-		VALUES (gen_random_uuid(), 'order', 'x', 1, 'outboxie.order.created.v1', 'orders.created', '{"amount": "nonsense"}')`)
+	db, operator := open(t, p.database(writer)), p.as(operator, "operator", "SUBSCRIBER_ID=emails")
+	for _, order := range []string{"x", "y"} {
+		_, err := db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+			VALUES (gen_random_uuid(), 'order', $1, 1, 'outboxie.order.created.v1', 'orders.created', '{"amount": "nonsense"}')`, order)
+		require.NoError(t, err)
+	}
+	_, err := db.Exec(appendStatement, uuid.NewString(), 1, "")
 	require.NoError(t, err)
-	_, err = db.Exec(appendStatement, uuid.NewString(), 1, "")
-	require.NoError(t, err)
-	dead := func() int { return count(t, p.admin, "SELECT count(*) FROM dead_letters WHERE state = 'dead'") }
-	require.Eventually(t, func() bool { return dead() == 1 }, waitTimeout, 10*time.Millisecond)
+	dead := func(letters int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			return count(t, p.admin, "SELECT count(*) FROM dead_letters WHERE state = 'dead'") == letters
+		}, waitTimeout, 10*time.Millisecond)
+	}
+	dead(2)
 	require.Contains(t, outboxie(t, operator, 0, "subscriber", "dead"), "order/x")
 	outboxie(t, operator, 0, "subscriber", "retry", "--all")
-	require.Eventually(t, func() bool { return dead() == 1 }, waitTimeout, 10*time.Millisecond)
+	dead(2)
 	var id string
-	require.NoError(t, p.admin.QueryRow("SELECT event_id FROM dead_letters").Scan(&id))
+	require.NoError(t, p.admin.QueryRow("SELECT event_id FROM dead_letters WHERE aggregate_id = 'x'").Scan(&id))
+	require.Contains(t, outboxie(t, operator, 0, "subscriber", "dead", "--groups"), "cannot be read")
+	outboxie(t, operator, 0, "subscriber", "retry", "--event", id)
+	dead(2)
 	outboxie(t, operator, 0, "subscriber", "discard", "--event", id, "--yes")
+	outboxie(t, operator, 0, "subscriber", "discard", "--aggregate", "order/y", "--yes")
+	dead(0)
 	requireVerbs(t, p, operator)
 }
 
@@ -264,7 +281,10 @@ func requireVerbs(t *testing.T, p *privileged, operator []string) {
 	t.Helper()
 	infra.RequireInSource(t, "cannot be asked")
 	require.NotContains(t, outboxie(t, operator, 0, "subscriber", "status"), "cannot be asked")
-	for _, verb := range [][]string{{"pause"}, {"resume"}, {"lanes", "--to", "2"}, {"rewind", "--to", "start"}} {
+	for _, verb := range [][]string{
+		{"pause"}, {"rewind", "--to", "start"}, {"skip", "--to", "end", "--yes"}, {"resume"}, {"lanes", "--to", "2"}, {"rewind", "--to", "start"},
+		{"ignore", "--type", "outboxie.order.cancelled.v1", "--yes"},
+	} {
 		outboxie(t, operator, 0, append([]string{"subscriber"}, verb...)...)
 	}
 	_, err := p.admin.Exec("INSERT INTO inbox VALUES ('gone', gen_random_uuid(), 'order', 'x', 1, 1)")
@@ -328,9 +348,9 @@ func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process
 	require.NoError(t, err)
 	placeMany(t, api, 1)
 	relay.WaitFor("relay halted")
-	requireHalt(t, p.as(relayer, "relay"), "history_lost")
-	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt"), "history_lost")
-	outboxie(t, p.as(relayer, "relay"), 0, "outbox", "adopt", "--yes")
+	requireHalt(t, p.as(operator, "operator"), "history_lost")
+	require.Contains(t, outboxie(t, p.as(operator, "operator"), 2, "outbox", "adopt"), "history_lost")
+	outboxie(t, p.as(operator, "operator"), 0, "outbox", "adopt", "--yes")
 	relay.WaitFor("relaying again")
 }
 
@@ -344,7 +364,7 @@ func requireRemadeStream(t *testing.T, p *privileged, api string) {
 	require.NoError(t, js.DeleteStream(t.Context(), "ORDERS"))
 	_, err = js.CreateStream(t.Context(), config)
 	require.NoError(t, err)
-	requireHalt(t, p.as(relayer, "relay"), "stream_replaced")
+	requireHalt(t, p.as(operator, "operator"), "stream_replaced")
 	outboxie(t, p.as(operator, "relay"), 1, "outbox", "adopt", "--yes")
 	require.Contains(t, outboxie(t, p.as(operator, "operator"), 0, "outbox", "adopt", "--yes"), "raise its sequences")
 	requirePlaced(t, api)
@@ -362,8 +382,8 @@ func requireRealignment(t *testing.T, p *privileged, api string) {
 		ALTER TABLE outbox ALTER COLUMN position RESTART`)
 	require.NoError(t, err)
 	placeMany(t, api, 1)
-	requireHalt(t, p.as(relayer, "relay"), "sequence_behind")
+	requireHalt(t, p.as(operator, "operator"), "sequence_behind")
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt", "--yes"), "outboxie_operator")
-	require.Contains(t, outboxie(t, p.as(operator, "relay"), 0, "outbox", "adopt", "--yes"), "move 1 event ")
+	require.Contains(t, outboxie(t, p.as(operator, "operator"), 0, "outbox", "adopt", "--yes"), "move 1 event ")
 	requirePlaced(t, api)
 }

@@ -78,7 +78,18 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 			"UPDATE leases SET token = 9", "UPDATE outbox_cursor SET position = 0", "SELECT setval('outbox_position_seq', 1)",
 			"DELETE FROM outbox_parked", "DELETE FROM customer_totals", "CREATE TABLE more ()",
 		},
-		operator: {"UPDATE outbox SET payload = '{}'", "SELECT FROM orders", "SELECT event_id FROM inbox", "CREATE TABLE more ()"},
+		operator: {
+			"SELECT FROM outboxie_engine_migrations", "UPDATE outboxie_engine_migrations SET is_applied = false",
+			"UPDATE outboxie_service_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
+			"DELETE FROM outboxie_service_migration_lock", "SELECT FROM orders", "UPDATE orders SET status = 'paid'", "SELECT FROM request_keys",
+			"DELETE FROM request_keys", "SELECT FROM idempotency_keys", "INSERT INTO idempotency_keys DEFAULT VALUES", "SELECT FROM customer_totals",
+			"UPDATE outbox SET payload = '{}'", "UPDATE outbox SET recorded_at = now()", "TRUNCATE outbox", "UPDATE leases SET token = 9",
+			"INSERT INTO leases DEFAULT VALUES", "DELETE FROM leases", "DELETE FROM outbox_cursor", "DELETE FROM outbox_halts",
+			"INSERT INTO outbox_halts DEFAULT VALUES", "DELETE FROM outbox_parked", "INSERT INTO outbox_parked DEFAULT VALUES",
+			"UPDATE outbox_parked SET reason = ''", "UPDATE inbox SET applied_at = now()", "INSERT INTO dead_letters DEFAULT VALUES",
+			"UPDATE subscriber_marks SET sequence = 0", "INSERT INTO subscriber_types DEFAULT VALUES", "INSERT INTO subscriber_copies DEFAULT VALUES",
+			"CREATE TABLE more ()",
+		},
 	} {
 		db := open(t, p.database(role))
 		for _, statement := range slices.Concat(statements, refusedToAll) {

@@ -91,7 +91,7 @@ func NewAdmin(options AdminOptions) *Admin {
 	}
 	admin := &Admin{newServer(serverOptions{
 		name: AdminName, addr: options.Addr, bound: options.Listener, maxConnections: maxAdminConnections,
-		timeouts: options.Timeouts.orDefault(), logger: options.Logger,
+		console: options.Console != nil, timeouts: options.Timeouts.orDefault(), logger: options.Logger,
 	}, engine)}
 	if options.Console != nil {
 		admin.http.RegisterOnShutdown(options.Console.Close)

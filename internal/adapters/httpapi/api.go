@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"log/slog"
 	"net"
+	"net/http"
 
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
@@ -49,6 +50,7 @@ func NewAPI(options Options) *API {
 	engine.Use(readParameters, newBodies(options.Logger).read, endAfter(timeouts.Handle))
 	orderRoutes{options.Service}.serve(engine)
 	serveDocs(engine)
+	engine.GET("/", func(c *gin.Context) { c.Redirect(http.StatusSeeOther, "/docs") })
 	answerHead(engine)
 	return &API{newServer(serverOptions{
 		name: APIName, addr: options.Addr, bound: options.Listener, maxConnections: cmp.Or(options.MaxConnections, defaultMaxConnections),

@@ -44,6 +44,20 @@ func TestThePageIsServed(t *testing.T) {
 	}
 }
 
+// TestTheRootLeadsToThePage checks that a person who opens the address of the API comes to the page that shows it.
+func TestTheRootLeadsToThePage(t *testing.T) {
+	s := start(t)
+	for _, method := range []string{"GET", "HEAD"} {
+		request, err := http.NewRequestWithContext(t.Context(), method, s.base+"/", http.NoBody)
+		require.NoError(t, err)
+		answer, err := direct.Do(request)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.Equal(t, http.StatusSeeOther, answer.StatusCode, method)
+		require.Equal(t, "/docs", answer.Header.Get("Location"), method)
+	}
+}
+
 // TestDocsAreThePinnedOnes checks that the script of the page has the committed checksum. Another project publishes the script.
 func TestDocsAreThePinnedOnes(t *testing.T) {
 	t.Parallel()

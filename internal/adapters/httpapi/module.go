@@ -29,7 +29,11 @@ func run(server *Server, logger *slog.Logger, life fx.Lifecycle, app fx.Shutdown
 			if err := server.Listen(ctx); err != nil {
 				return err
 			}
-			logger.Info("listening", "server", server.name, "addr", server.Addr())
+			attributes := []any{"server", server.name, "addr", server.Addr()}
+			if server.console {
+				attributes = append(attributes, "console", "http://"+server.Addr()+ConsolePath)
+			}
+			logger.Info("listening", attributes...)
 			go func() {
 				defer close(served)
 				if err := server.Serve(); err != nil {

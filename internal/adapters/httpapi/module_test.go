@@ -28,9 +28,26 @@ func TestTheModuleStartsAndStopsBothServers(t *testing.T) {
 	app := graph(t, "127.0.0.1:0", fx.Populate(&api, &admin))
 	app.RequireStart()
 	require.Equal(t, http.StatusOK, get(t, "GET", "http://"+admin.Addr()+"/healthz").status)
-	require.Equal(t, http.StatusNotFound, get(t, "GET", "http://"+api.Addr()+"/").status)
+	require.Equal(t, http.StatusNotFound, get(t, "GET", "http://"+api.Addr()+"/nothing").status)
 	app.RequireStop()
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// pages is a console without pages.
+type pages struct{ http.Handler }
+
+func (pages) Close() {}
+
+// TestTheLogSaysWhereTheConsoleIs checks that the log of a process with a console has the console's address.
+func TestTheLogSaysWhereTheConsoleIs(t *testing.T) {
+	said := new(logged)
+	var admin *httpapi.Admin
+	app := fxtest.New(t, httpapi.Module, fx.Populate(&admin), fx.Supply(httpapi.AdminOptions{
+		Addr: "127.0.0.1:0", Console: pages{http.NotFoundHandler()}, Logger: slog.New(slog.NewTextHandler(said, nil)),
+	}))
+	app.RequireStart()
+	defer app.RequireStop()
+	require.Contains(t, said.String(), "console=http://"+admin.Addr()+"/console\n")
 }
 
 func TestTheModuleDoesNotStartOnATakenPort(t *testing.T) {

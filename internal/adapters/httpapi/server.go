@@ -45,6 +45,7 @@ type serverOptions struct {
 	addr           string
 	bound          net.Listener // used instead of addr; nil: none
 	maxConnections int          // connections at a time
+	console        bool         // the server has the console
 	timeouts       Timeouts
 	logger         *slog.Logger
 }

@@ -18,9 +18,11 @@ type Processes struct{ db *bun.DB }
 // NewProcesses returns a finder for the database db.
 func NewProcesses(db *bun.DB) *Processes { return &Processes{db} }
 
+// processesStatement takes a session of unknown type for a client: of a session of another role, a role without pg_read_all_stats sees the
+// name and not the type.
 const processesStatement = `
 SELECT DISTINCT application_name FROM pg_stat_activity
-WHERE datname = current_database() AND application_name <> '' AND backend_type = 'client backend'
+WHERE datname = current_database() AND application_name <> '' AND coalesce(backend_type, 'client backend') = 'client backend'
 ORDER BY application_name LIMIT 200`
 
 // Processes runs one statement.
