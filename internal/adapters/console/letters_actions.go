@@ -123,5 +123,16 @@ func (c *Console) discardLetters(ctx context.Context, form url.Values) (string, 
 	if err != nil {
 		return "", err
 	}
+	letter.Error = shortened(wording.FirstLine(letter.Error))
 	return wording.DiscardLetterDone(chosen.subscriber, letter), c.DeadLetters.Discard(ctx, chosen.subscriber, chosen.one)
+}
+
+// maxSaidError is how many characters of an error a message about an action has. The message must fit into a cookie.
+const maxSaidError = 200
+
+func shortened(text string) string {
+	if runes := []rune(text); len(runes) > maxSaidError {
+		return string(runes[:maxSaidError]) + "…"
+	}
+	return text
 }
