@@ -3,12 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -36,8 +34,8 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 				}
 				parked := operating.UndecidedParked(ports)
 				return p.decide(ctx, chosen, parked, decision{
-					thing: "parked event", groups: parkedGroups, change: parked.Discard, final: true, done: func(n int) string {
-						return fmt.Sprintf("Done. Discarded: %s. The events behind are still parked: outboxie outbox parked --groups\n", wording.Counted(n, "event"))
+					thing: wording.ParkedEvent, groups: parkedGroups, change: parked.Discard, final: true, done: func(n int) string {
+						return wording.DiscardParkedDone(n) + ": " + parkedGroups + "\n"
 					},
 				})
 			})
@@ -59,7 +57,7 @@ func (p *program) discard(ctx context.Context, ports outboxPorts, position outbo
 		if c.asJSON {
 			break
 		}
-		if err := printDiscard(p.stdout, found[0]); err != nil {
+		if _, err := fmt.Fprint(p.stdout, wording.DescribeParked(found[0])); err != nil {
 			return err
 		}
 	case len(found) == 1:
@@ -77,22 +75,5 @@ func (p *program) discard(ctx context.Context, ports outboxPorts, position outbo
 		return printJSON(p.stdout, httpapi.Decision{Chosen: 1, Changed: 1})
 	}
 	_, err = fmt.Fprintf(p.stdout, "\nDone. The event at position %d is discarded.\n", position)
-	return err
-}
-
-func printDiscard(out io.Writer, e operations.ListedEvent) error {
-	key := printable.Text(e.Key.String())
-	_, err := fmt.Fprintf(out, `position   %d
-event      %s
-type       %s
-aggregate  %s, version %d
-recorded   %s
-parked     %s
-
-If it is discarded, version %d of %s never reaches any subscriber.
-The later events of the aggregate stay parked until they are redriven:
-  %s
-`, e.Position, printable.Text(e.ID), printable.Text(e.Type), key, e.Version, wording.Timestamp(e.RecordedAt), printable.Line(e.Reason), e.Version, key,
-		printable.Command("outboxie", "outbox", "redrive", "--aggregate", e.Key.String()))
 	return err
 }

@@ -70,14 +70,14 @@ func (p *program) groupParked(ctx context.Context, ports outboxPorts, asJSON boo
 	if err != nil {
 		return err
 	}
-	return printGroups(p.stdout, groups, status.Now, "Nothing is parked.",
+	return printGroups(p.stdout, groups, status.Now, wording.NothingParked,
 		`Publish a group after all, once its cause is gone:  outboxie outbox redrive --group GROUP
 Discard a group for ever, then redrive the others:  outboxie outbox discard --group GROUP`)
 }
 
 func printParked(out io.Writer, events []relay.ParkedEvent, all, aggregates int64, now time.Time) error {
 	if len(events) == 0 {
-		_, err := fmt.Fprintln(out, "Nothing is parked.")
+		_, err := fmt.Fprintln(out, wording.NothingParked)
 		return err
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -94,9 +94,9 @@ func printParked(out io.Writer, events []relay.ParkedEvent, all, aggregates int6
 		shown = fmt.Sprintf(" Not shown: %d (--limit).", more)
 	}
 	_, err := fmt.Fprintf(out, `
-%s of %s waiting in all.%s
+%s%s
 Publish them after all, once the cause is gone:  outboxie outbox redrive --aggregate TYPE/ID  (or --all)
 Discard one for ever, then redrive the others:   outboxie outbox discard --position N
-`, wording.Counted(all, "event"), wording.Counted(aggregates, "aggregate"), shown)
+`, wording.ParkedTotal(all, aggregates), shown)
 	return err
 }

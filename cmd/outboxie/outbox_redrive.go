@@ -36,9 +36,8 @@ func (p *program) outboxRedriveCommand() *cobra.Command {
 					return p.redriveEvents(ctx, ports, chosen)
 				}
 				parked := operating.UndecidedParked(ports)
-				return p.decide(ctx, chosen, parked, decision{thing: "parked event", groups: parkedGroups, change: parked.Retry, done: func(n int) string {
-					return fmt.Sprintf("To be redriven: %s, and the events behind. The leader does it within a second: outboxie outbox parked\n",
-						wording.Counted(n, "event"))
+				return p.decide(ctx, chosen, parked, decision{thing: wording.ParkedEvent, groups: parkedGroups, change: parked.Retry, done: func(n int) string {
+					return wording.RedriveChosenDone(n) + ": outboxie outbox parked\n"
 				}})
 			})
 		},
@@ -64,9 +63,9 @@ func (p *program) redriveEvents(ctx context.Context, ports outboxPorts, c choice
 	case c.asJSON:
 		return printJSON(p.stdout, httpapi.Decision{Chosen: count, Changed: count})
 	case count == 0:
-		_, err = fmt.Fprintln(p.stdout, "Nothing is parked.")
+		_, err = fmt.Fprintln(p.stdout, wording.NothingParked)
 	default:
-		_, err = fmt.Fprintf(p.stdout, "To be redriven: %s. The leader does it within a second: outboxie outbox parked\n", wording.Counted(count, "event"))
+		_, err = fmt.Fprintln(p.stdout, wording.RedriveDone(count)+": outboxie outbox parked")
 	}
 	return err
 }

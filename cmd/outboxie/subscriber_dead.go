@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -65,7 +65,7 @@ func (p *program) groupLetters(ctx context.Context, admin operations.DeadLetterA
 	more := fmt.Sprintf(`Try a group again, once its cause is gone:  %s --group GROUP
 Discard a group for ever:                   %s --group GROUP`,
 		printable.Command("outboxie", "subscriber", "retry", "--id", id), printable.Command("outboxie", "subscriber", "discard", "--id", id))
-	return printGroups(p.stdout, groups, time.Now(), fmt.Sprintf("Subscriber %s has nothing that is dead.", id), more)
+	return printGroups(p.stdout, groups, time.Now(), wording.NothingDead(id), more)
 }
 
 func printLetters(out io.Writer, letters []inbox.Letter, id string, now time.Time) error {
@@ -82,18 +82,13 @@ func printLetters(out io.Writer, letters []inbox.Letter, id string, now time.Tim
 			position, aggregate = fmt.Sprint(letter.Position), printable.Text(letter.Key.String())
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", printable.Text(letter.ID), position, aggregate, printable.Text(string(letter.State)),
-			now.Sub(letter.FirstFailedAt).Round(time.Second), letter.Attempts, letter.Behind, firstLine(letter.Error))
+			now.Sub(letter.FirstFailedAt).Round(time.Second), letter.Attempts, letter.Behind, wording.FirstLine(letter.Error))
 	}
 	if err := table.Flush(); err != nil || !more {
 		return err
 	}
 	_, err := fmt.Fprintf(out, "These are the first %d; there are more.\n", maxListed)
 	return err
-}
-
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return printable.Line(line)
 }
 
 // letterJSON is the contract with scripts. A payload that is not JSON is a string of base64.

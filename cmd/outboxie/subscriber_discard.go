@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -34,8 +33,8 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 				}
 				letters := operating.UndecidedDeadLetters(admin, id)
 				return p.decide(ctx, chosen, letters, decision{
-					thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Discard, final: true, done: func(n int) string {
-						return fmt.Sprintf("Discarded for subscriber %s: %s.\n", id, wording.Counted(n, "dead letter"))
+					thing: wording.DeadLetter, groups: letterCommand("dead", id, "") + " --groups", change: letters.Discard, final: true, done: func(n int) string {
+						return wording.DiscardLettersDone(id, n) + "\n"
 					},
 				})
 			})
@@ -54,7 +53,7 @@ func (p *program) discardOne(ctx context.Context, admin operations.DeadLetterAdm
 		return withListHint(err, id)
 	}
 	if !c.yes && letter.State != inbox.Discarded {
-		return errUsage.With("this would discard, for subscriber %s and for ever, %s; repeat the command with --yes", id, described(letter))
+		return errUsage.With("%s; repeat the command with --yes", wording.DiscardLetterPlan(id, letter))
 	}
 	if err := admin.Discard(ctx, id, event); err != nil {
 		return withListHint(err, id)
@@ -62,27 +61,6 @@ func (p *program) discardOne(ctx context.Context, admin operations.DeadLetterAdm
 	if c.asJSON {
 		return printJSON(p.stdout, httpapi.Decision{Chosen: 1, Behind: letter.Behind, Changed: 1})
 	}
-	_, err = fmt.Fprintf(p.stdout, "Discarded for subscriber %s: %s.\n", id, described(letter))
+	_, err = fmt.Fprintln(p.stdout, wording.DiscardLetterDone(id, letter))
 	return err
-}
-
-func described(letter inbox.Letter) string {
-	if !letter.Readable() {
-		return fmt.Sprintf("message %s on %s (%s), which is not an event; no event waits behind it",
-			printable.Text(letter.ID), printable.Text(letter.Subject), firstLine(letter.Error))
-	}
-	state := printable.Text(string(letter.State))
-	if letter.Error != "" {
-		state += ": " + firstLine(letter.Error)
-	}
-	return fmt.Sprintf("event %s (%s, version %d of %s, %s), behind which %s",
-		printable.Text(letter.ID), printable.Text(letter.Type), letter.Version, printable.Text(letter.Key.String()), state, waiting(letter.Behind))
-}
-
-// waiting returns how many events wait, as the end of a sentence.
-func waiting(events int) string {
-	if events == 1 {
-		return "1 event waits"
-	}
-	return fmt.Sprintf("%d events wait", events)
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -32,8 +31,8 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 					letters := operating.UndecidedDeadLetters(admin, id)
 					chosen.yes = chosen.yes || chosen.all
 					return p.decide(ctx, chosen, letters, decision{
-						thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Retry, readable: true, done: func(n int) string {
-							return fmt.Sprintf("Subscriber %s retries %s when it runs.\n", id, wording.Counted(n, "dead letter"))
+						thing: wording.DeadLetter, groups: letterCommand("dead", id, "") + " --groups", change: letters.Retry, readable: true, done: func(n int) string {
+							return wording.RetryLettersDone(id, n) + "\n"
 						},
 					})
 				})
@@ -59,7 +58,7 @@ func (p *program) retryOne(ctx context.Context, admin operations.DeadLetterAdmin
 	if asJSON {
 		return printJSON(p.stdout, httpapi.Decision{Chosen: 1, Behind: letter.Behind, Changed: 1})
 	}
-	_, err = fmt.Fprintf(p.stdout, "Subscriber %s retries event %s when it runs.\n", id, printable.Text(event))
+	_, err = fmt.Fprintln(p.stdout, wording.RetryLetterDone(id, event))
 	return err
 }
 

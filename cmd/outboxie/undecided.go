@@ -89,12 +89,12 @@ func (p *program) sayDecision(c choice, d decision, found operations.ChoiceCount
 		_, err := fmt.Fprint(p.stdout, d.done(max(changed, 0)))
 		return err
 	}
+	text := wording.DescribeChoice(found, d.thing)
 	if found.Events == 0 {
-		_, err := fmt.Fprintf(p.stdout, "There is no such %s. To list the groups: %s\n", d.thing, d.groups)
+		_, err := fmt.Fprintf(p.stdout, "%s To list the groups: %s\n", text, d.groups)
 		return err
 	}
-	text := fmt.Sprintf("Chosen: %s. Events of the same aggregates that wait behind: %d.\n", wording.Counted(found.Events, d.thing),
-		found.EventsBehind)
+	text += "\n"
 	if changed >= 0 {
 		text += d.done(changed)
 	}
@@ -112,29 +112,11 @@ func printGroups(out io.Writer, groups operations.Groups, now time.Time, none, m
 	fmt.Fprintln(table, "GROUP\tEVENTS\tBEHIND\tFIRST\tLAST\tTYPE\tEXAMPLE\tREASON")
 	for _, g := range groups.List {
 		fmt.Fprintf(table, "%s\t%d\t%d\t%s ago\t%s ago\t%s\t%s\t%s\n", g.ID, g.Events, g.EventsBehind, wording.Age(now.Sub(g.First)), wording.Age(now.Sub(g.Last)),
-			typesOf(g), printable.Text(g.Example.EventID), printable.Line(g.Pattern))
+			wording.GroupTypes(g), printable.Text(g.Example.EventID), printable.Line(g.Pattern))
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("\n%s in %s.", wording.Counted(groups.Events, "event"), wording.Counted(groups.All, "group"))
-	if groups.All > len(groups.List) {
-		text += fmt.Sprintf(" These are the largest %d.", len(groups.List))
-	}
-	if groups.More {
-		text += " There are more events, which were not looked at."
-	}
-	_, err := fmt.Fprintln(out, text+"\n"+more)
+	_, err := fmt.Fprintln(out, "\n"+wording.DescribeGroups(groups)+"\n"+more)
 	return err
-}
-
-// typesOf returns the first type of a group's events, and the number of the other types.
-func typesOf(g operations.Group) string {
-	switch len(g.Types) {
-	case 0:
-		return "-"
-	case 1:
-		return printable.Text(g.Types[0])
-	}
-	return fmt.Sprintf("%s (+%d)", printable.Text(g.Types[0]), len(g.Types)-1)
 }
