@@ -36,7 +36,7 @@ func TestLettersPage(t *testing.T) {
 	require.NotContains(t, body, "No subscriber has begun.")
 }
 
-// TestLettersOfSubscriber checks that the page of a subscriber shows the groups, the letters and the counts, and no hostile text as it is.
+// TestLettersOfSubscriber checks that the page of a subscriber shows the groups, the letters and the counts, and no strangeText text as it is.
 func TestLettersOfSubscriber(t *testing.T) {
 	box := openLetterBox(t)
 	status, body := box.get(emailsURL)
@@ -133,7 +133,7 @@ func TestRetryLetters(t *testing.T) {
 			[]string{"group", noAddress}, "Chosen: 2 dead letters. Events of the same aggregates that wait behind: 1.", "retries 2 dead letters when it runs.",
 			[]inbox.LetterState{retrying, waits, retrying, dead, dead},
 		},
-		"type":      {[]string{"type", hostile}, "Chosen: 1 dead letter.", "retries 1 dead letter when it runs.", []inbox.LetterState{dead, waits, dead, retrying, dead}},
+		"type":      {[]string{"type", strangeText}, "Chosen: 1 dead letter.", "retries 1 dead letter when it runs.", []inbox.LetterState{dead, waits, dead, retrying, dead}},
 		"aggregate": {[]string{"aggregate", "order/2"}, "Chosen: 1 dead letter.", "retries 1 dead letter when it runs.", []inbox.LetterState{dead, waits, retrying, dead, dead}},
 		"all": {
 			[]string{"all", "true"}, "Left out: 1 unreadable message, because nobody can retry a message that is not an event.", "retries 3 dead letters when it runs.",

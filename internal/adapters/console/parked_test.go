@@ -16,7 +16,7 @@ import (
 
 var refused = fault.NewFingerprint("the broker refuses 7 bytes").ID
 
-// TestParkedPage checks that the page shows the groups, the events and the totals, and no hostile text as it is.
+// TestParkedPage checks that the page shows the groups, the events and the totals, and no strangeText text as it is.
 func TestParkedPage(t *testing.T) {
 	lot := openParkingLot(t)
 	status, body := lot.get("/parked")
@@ -52,15 +52,15 @@ func TestRedrive(t *testing.T) {
 			"To be redriven: 3 events. The leader does it within a second.", []outbox.Position{1, 2, 3},
 		},
 		"type": {
-			[]string{"type", hostile}, "Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
+			[]string{"type", strangeText}, "Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
 			"To be redriven: 1 event, and the events behind. The leader does it within a second.", []outbox.Position{5},
 		},
 		"aggregate and type": {
 			[]string{"aggregate", "order/b", "type", relaytest.EventType}, "Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
 			"To be redriven: 1 event, and the events behind. The leader does it within a second.", []outbox.Position{4},
 		},
-		"hostile aggregate": {
-			[]string{"aggregate", "evil/" + hostile}, "Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
+		"strangeText aggregate": {
+			[]string{"aggregate", "evil/" + strangeText}, "Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
 			"To be redriven: 1 event. The leader does it within a second.", []outbox.Position{5},
 		},
 		"all": {
@@ -96,7 +96,7 @@ func TestDiscardParked(t *testing.T) {
 			[]string{"position", "2"}, "If it is discarded, version 2 of order/a never reaches any subscriber.",
 			"Done. The event at position 2 is discarded.", []outbox.Position{2},
 		},
-		"hostile": {[]string{"position", "5"}, "never reaches any subscriber", "Done. The event at position 5 is discarded.", []outbox.Position{5}},
+		"strangeText": {[]string{"position", "5"}, "never reaches any subscriber", "Done. The event at position 5 is discarded.", []outbox.Position{5}},
 		"group": {
 			[]string{"group", refused}, "Chosen: 2 parked events. Events of the same aggregates that wait behind: 2.",
 			"Done. Discarded: 2 events. The events behind are still parked.", []outbox.Position{1, 4},

@@ -22,11 +22,11 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// hostile is a text that would run a script, and reverse the text after it.
-const hostile = "<script>alert(1)</script>\u202e"
+// strangeText is a text that would run a script, and reverse the text after it.
+const strangeText = "<script>alert(1)</script>\u202e"
 
 var (
-	hidden = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
+	hiddenField = regexp.MustCompile(`<input type="hiddenField" name="([^"]*)" value="([^"]*)">`)
 	values = regexp.MustCompile(`value="[^"]*"`)
 	target = regexp.MustCompile(`<form method="post" action="` + console.Path + `(/actions/[a-z-]+)"`)
 )
@@ -38,19 +38,19 @@ func (b *browser) goOn(page string) (status int, body string) {
 	action := target.FindStringSubmatch(main)
 	require.NotNil(b.t, action, "the page has no form:\n%s", main)
 	var fields []string
-	for _, field := range hidden.FindAllStringSubmatch(main, -1) {
+	for _, field := range hiddenField.FindAllStringSubmatch(main, -1) {
 		fields = append(fields, html.UnescapeString(field[1]), html.UnescapeString(field[2]))
 	}
 	return b.post(action[1], fields...)
 }
 
-// inspector reads the log of a CursorStore.
-type inspector struct {
+// undecidedInspector reads the log of a CursorStore.
+type undecidedInspector struct {
 	operations.RelayInspector
 	log *memory.CursorStore
 }
 
-func (i inspector) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
+func (i undecidedInspector) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
 	return i.log.List(ctx, filter)
 }
 
@@ -68,8 +68,8 @@ func openParkingLot(t *testing.T) parkingLot {
 	lease := memory.NewLease(time.Hour)
 	cursors := memory.NewCursorStore(lease, log)
 	lot := parkingLot{log: log, parking: memory.NewParking(cursors)}
-	evil := relaytest.NewMessage(hostile, 1)
-	evil.Type, evil.Key.Type = hostile, "evil"
+	evil := relaytest.NewMessage(strangeText, 1)
+	evil.Type, evil.Key.Type = strangeText, "evil"
 	writer := log.Begin()
 	require.NoError(t, writer.Append(t.Context(), relaytest.NewMessage("a", 1), relaytest.NewMessage("a", 2), relaytest.NewMessage("a", 3),
 		relaytest.NewMessage("b", 1), evil))
@@ -77,7 +77,7 @@ func openParkingLot(t *testing.T) parkingLot {
 	term, err := memory.NewElector(lease, "leader").Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	for _, entry := range log.Committed() {
-		reason := map[outbox.Position]string{1: "the broker refuses 7 bytes", 4: "the broker refuses 8 bytes", 5: hostile}[entry.Position]
+		reason := map[outbox.Position]string{1: "the broker refuses 7 bytes", 4: "the broker refuses 8 bytes", 5: strangeText}[entry.Position]
 		if reason == "" {
 			log.Park(entry.Position, relay.Parked, 0)
 			continue
@@ -88,7 +88,7 @@ func openParkingLot(t *testing.T) parkingLot {
 		require.NoError(t, lot.parking.Refuse(t.Context(), relay.WriteFence{Token: term.Token, Revision: cursor.Revision}, entry, reason))
 	}
 	lot.browser = open(t, console.Options{
-		Relay: inspector{log: cursors}, Parking: lot.parking, Parked: operating.UndecidedParked(lot.parking),
+		Relay: undecidedInspector{log: cursors}, Parking: lot.parking, Parked: operating.UndecidedParked(lot.parking),
 		Watcher: stillWatcher{operations.View{Reading: operations.Reading{
 			At: time.Now(), Relay: operations.RelayStatus{Now: time.Now(), ParkedEvents: 100_000, ParkedAggregates: 70_000},
 		}}},
@@ -123,7 +123,7 @@ type failing struct{}
 
 func (failing) Handle(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
 	if entry.ID == evil {
-		return errors.New(hostile + "\nsecond line")
+		return errors.New(strangeText + "\nsecond line")
 	}
 	if entry.ID == wordy {
 		return errors.New(strings.Repeat("x", 10_000))
@@ -158,12 +158,12 @@ func openLetters(t *testing.T, ids []string, adjust ...func(*console.Options)) l
 	from.Idle = 0
 	batch := inbox.Batch{From: from, To: inbox.StreamPosition{Sequence: uint64(len(ids)), StoredAt: time.Now()}}
 	for i, id := range ids {
-		message := relaytest.NewMessage(map[string]string{first: "1", behind: "1", second: "2", evil: hostile, wordy: "5"}[id], int64(i+1))
-		message.ID, message.Headers = id, map[string]string{"note": hostile}
+		message := relaytest.NewMessage(map[string]string{first: "1", behind: "1", second: "2", evil: strangeText, wordy: "5"}[id], int64(i+1))
+		message.ID, message.Headers = id, map[string]string{"note": strangeText}
 		event := inbox.Event{Entry: outbox.Entry{Message: message, Position: outbox.Position(i + 1), RecordedAt: time.Now()}, Sequence: uint64(i + 1), Suspect: true}
 		switch id {
 		case evil:
-			event.Type, event.Payload = hostile, []byte(`{"secret":"`+hostile+`"}`)
+			event.Type, event.Payload = strangeText, []byte(`{"secret":"`+strangeText+`"}`)
 		case odd:
 			event.Unreadable = errors.New("it has no type")
 		}
@@ -198,7 +198,7 @@ func (b letterBox) states() (states []inbox.LetterState) {
 	return states
 }
 
-// requireHarmless checks that a page is shown, and that it has no hostile text as it is.
+// requireHarmless checks that a page is shown, and that it has no strangeText text as it is.
 func requireHarmless(t *testing.T, status int, body string) {
 	t.Helper()
 	require.Equal(t, http.StatusOK, status, body)
