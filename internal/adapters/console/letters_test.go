@@ -36,7 +36,7 @@ func TestLettersPage(t *testing.T) {
 	require.NotContains(t, body, "No subscriber has begun.")
 }
 
-// TestLettersOfSubscriber checks that the page of a subscriber shows the groups, the letters and the counts, and no strangeText text as it is.
+// TestLettersOfSubscriber checks that the page of a subscriber shows the groups, the letters and the counts, and no hostile text as it is.
 func TestLettersOfSubscriber(t *testing.T) {
 	box := openLetterBox(t)
 	status, body := box.get(emailsURL)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -36,6 +37,7 @@ var functions = template.FuncMap{
 	"indented": func(line string) bool { return strings.HasPrefix(line, "  ") },
 	"trim":     strings.TrimSpace,
 	"path":     func() string { return Path },
+	"segment":  url.PathEscape, // a foreign name as one part of a path
 	"nav":      newLink,
 }
 

@@ -16,7 +16,7 @@ import (
 
 var refused = fault.NewFingerprint("the broker refuses 7 bytes").ID
 
-// TestParkedPage checks that the page shows the groups, the events and the totals, and no strangeText text as it is.
+// TestParkedPage checks that the page shows the groups, the events and the totals, and no hostile text as it is.
 func TestParkedPage(t *testing.T) {
 	lot := openParkingLot(t)
 	status, body := lot.get("/parked")

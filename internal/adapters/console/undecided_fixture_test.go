@@ -26,7 +26,7 @@ import (
 const strangeText = "<script>alert(1)</script>\u202e"
 
 var (
-	hiddenField = regexp.MustCompile(`<input type="hiddenField" name="([^"]*)" value="([^"]*)">`)
+	hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 	values = regexp.MustCompile(`value="[^"]*"`)
 	target = regexp.MustCompile(`<form method="post" action="` + console.Path + `(/actions/[a-z-]+)"`)
 )
@@ -198,7 +198,7 @@ func (b letterBox) states() (states []inbox.LetterState) {
 	return states
 }
 
-// requireHarmless checks that a page is shown, and that it has no strangeText text as it is.
+// requireHarmless checks that a page is shown, and that it has no hostile text as it is.
 func requireHarmless(t *testing.T, status int, body string) {
 	t.Helper()
 	require.Equal(t, http.StatusOK, status, body)
