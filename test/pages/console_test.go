@@ -11,6 +11,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -23,6 +25,7 @@ type deployment struct {
 	t           *testing.T
 	db          *sql.DB
 	environment []string
+	broker      string
 	instance    *infra.Process
 	console     string // address of the instance's console
 	order, dead string // ids of orders: one took effect, and the event of the other is a dead letter; empty without deployInTrouble
@@ -30,9 +33,9 @@ type deployment struct {
 
 func deploy(t *testing.T, environment ...string) *deployment {
 	t.Helper()
-	database := infra.Database(t)
-	d := &deployment{t: t, environment: append([]string{
-		"DATABASE_URL=" + database, "NATS_URL=" + infra.Broker(t), "OUTBOX_LEASE_TTL=1s",
+	database, broker := infra.Database(t), infra.Broker(t)
+	d := &deployment{t: t, broker: broker, environment: append([]string{
+		"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s",
 	}, environment...)}
 	var err error
 	d.db, err = sql.Open("pgx", database)
@@ -225,4 +228,70 @@ func (d *deployment) waitFor(query string, want int) {
 		require.NoError(d.t, d.db.QueryRow(query).Scan(&found))
 		return found == want
 	}, 20*time.Second, 50*time.Millisecond, query)
+}
+
+// TestConsoleRepairs checks, with a real broker and database, that a parked event is redriven, a dead letter is retried, and a subscriber is
+// paused and resumed in the pages.
+func TestConsoleRepairs(t *testing.T) {
+	d := deployInTrouble(t)
+	b := open(t)
+	b.signIn(d.console, "/parked")
+	b.shows("order/parked-1")
+	b.shows("its subject elsewhere is not one of stream ORDERS")
+	d.sql("UPDATE outbox SET subject = 'orders.paid' WHERE aggregate_id = 'parked-1'")
+	b.press("Redrive")
+	b.shows("Chosen: 1 parked event")
+	d.waitFor("SELECT count(*) FROM outbox_parked WHERE state = 'parked'", 1)
+	b.press("Redrive")
+	d.waitFor("SELECT count(*) FROM outbox_parked WHERE state = 'redriven'", 1)
+
+	b.do(chromedp.Navigate(d.console + "/letters/emails"))
+	b.shows("totals are <closed>")
+	d.sql("DROP TRIGGER refuse ON customer_totals")
+	b.press("Retry")
+	b.press("Retry")
+	d.waitFor("SELECT count(*) FROM dead_letters WHERE state = 'dead' AND aggregate_id = '"+d.dead+"'", 0)
+	d.waitFor("SELECT count(*) FROM inbox WHERE aggregate_id = '"+d.dead+"'", 1)
+
+	b.do(chromedp.Navigate(d.console + "/subscribers/emails"))
+	b.press("Pause …")
+	b.press("Pause")
+	b.shows("paused for")
+	b.press("Resume …")
+	b.press("Resume")
+	b.shows("working")
+	b.requireCalm()
+}
+
+// TestConsoleRepairsAHalt checks that a relay which halted because the stream was deleted goes on after an adoption in the page.
+func TestConsoleRepairsAHalt(t *testing.T) {
+	d := deploy(t)
+	b := open(t)
+	for range 3 {
+		_, err := infra.Place(d.instance.API())
+		require.NoError(t, err)
+	}
+	d.waitFor("SELECT coalesce(max(position), 0) FROM outbox_cursor", 3)
+	nc, err := nats.Connect(d.broker)
+	require.NoError(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	require.NoError(t, js.DeleteStream(t.Context(), "ORDERS"))
+	b.signIn(d.console, "")
+	b.shows("halted: stream_missing")
+	b.follow("a", "See how to repair it")
+	b.press("Show the plan …")
+	b.shows("create stream ORDERS again")
+	b.shows("publish 3 events of the log")
+	d.waitFor("SELECT count(*) FROM outbox_cursor WHERE halt_reason IS NOT NULL", 1)
+	b.press("Adopt")
+	b.shows("This cannot be undone. Really?")
+	b.press("Yes, Adopt")
+	b.do(chromedp.Navigate(d.console))
+	b.shows("relaying")
+	_, err = infra.Place(d.instance.API())
+	require.NoError(t, err)
+	d.waitFor("SELECT coalesce(max(position), 0) FROM outbox_cursor", 4)
+	b.requireCalm()
 }
