@@ -77,6 +77,7 @@ type consoleParts struct {
 	DeadLetters operations.DeadLetterAdmin
 	Subscribers operations.SubscriberAdmin
 	Watcher     *watching.Watcher
+	Effects     operations.EffectReader
 	Checks      []httpapi.Check
 	Logger      *slog.Logger
 }
@@ -88,7 +89,7 @@ func newConsole(parts consoleParts) *console.Console {
 		Relay: parts.Inspector, Parking: parts.Parking, Parked: operating.UndecidedParked(parts.Parking),
 		DeadLetters: parts.DeadLetters, DeadGroups: operating.NewDeadLetters(parts.DeadLetters),
 		Subscribers: parts.Subscribers, Watcher: parts.Watcher, Adopt: adoptionPlanner(c.Stream.Name, operating.NewAdopter(parts.Repair, parts.Publisher)),
-		Checks: consoleChecks(parts.Checks), Logger: parts.Logger,
+		Effects: parts.Effects, Checks: consoleChecks(parts.Checks), Logger: parts.Logger,
 	}
 	if c.Given(config.JaegerURL) {
 		options.Traces = strings.TrimSuffix(string(c.Jaeger.URL), "/")
