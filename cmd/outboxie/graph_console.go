@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -92,7 +93,7 @@ func newConsole(parts consoleParts) *console.Console {
 		Effects: parts.Effects, Checks: consoleChecks(parts.Checks), Logger: parts.Logger,
 	}
 	if c.Given(config.JaegerURL) {
-		options.Traces = strings.TrimSuffix(string(c.Jaeger.URL), "/")
+		options.Traces = traceAddress(string(c.Jaeger.URL))
 	}
 	if parts.Orders.Service != nil {
 		options.Orders = parts.Orders
@@ -101,6 +102,16 @@ func newConsole(parts consoleParts) *console.Console {
 		options.Settings = append(options.Settings, console.Setting{Name: string(setting.Name), Value: setting.Value, Source: string(setting.Source)})
 	}
 	return console.New(options)
+}
+
+// traceAddress returns the address of Jaeger for links. It has no credentials and no query, because they may be secret.
+func traceAddress(text string) string {
+	address, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	address.User, address.RawQuery, address.Fragment = nil, "", ""
+	return strings.TrimSuffix(address.String(), "/")
 }
 
 // adoptionPlanner returns the plans of an adopter in the words of `outboxie outbox adopt`.
