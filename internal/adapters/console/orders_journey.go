@@ -23,6 +23,7 @@ import (
 type orderJourney struct {
 	order.Snapshot
 	Events []eventJourney
+	Unread string // why the effects of subscribers cannot be read; empty: they were read
 }
 
 // eventJourney is the way of one event.
@@ -107,17 +108,22 @@ func (o *orderPages) read(ctx context.Context, id order.ID) (orderJourney, error
 	for n, event := range events {
 		ids[n] = event.ID
 	}
+	journey := orderJourney{Snapshot: found}
 	effects, err := o.Effects.Effects(ctx, ids)
-	if err != nil {
-		return orderJourney{}, err
+	if err != nil { // for example, the database's role of an API without a relay may not read the tables of subscribers
+		o.Logger.WarnContext(ctx, "the console cannot read the effects of events", "order_id", string(id), "error", err)
+		journey.Unread = printable.Line(err.Error())
 	}
 	of := make(map[string][]operations.Effect)
 	for _, effect := range effects {
 		of[effect.EventID] = append(of[effect.EventID], effect)
 	}
-	journey := orderJourney{Snapshot: found}
 	for _, event := range events {
-		journey.Events = append(journey.Events, newEventJourney(event, of[event.ID], o.Traces))
+		shown := newEventJourney(event, of[event.ID], o.Traces)
+		if len(effects) == 0 && journey.Unread == "" {
+			shown.Steps = append(shown.Steps, journeyStep{Text: "no subscriber of this database has begun"})
+		}
+		journey.Events = append(journey.Events, shown)
 	}
 	return journey, nil
 }
@@ -132,9 +138,6 @@ func newEventJourney(event orders.Event, effects []operations.Effect, traces str
 	}
 	for _, effect := range effects {
 		journey.Steps = append(journey.Steps, effectStep(effect, event.RecordedAt))
-	}
-	if len(effects) == 0 {
-		journey.Steps = append(journey.Steps, journeyStep{Text: "no subscriber of this database has begun"})
 	}
 	return journey
 }

@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -235,6 +237,26 @@ func TestJourneyOfParked(t *testing.T) {
 	require.NoError(t, parking.Discard(t.Context(), entry.Position))
 	time.Sleep(time.Second)
 	require.Contains(t, s.shown(t, placed.ID), "discarded by an operator; it was parked: too &lt;large&gt;")
+}
+
+// noEffects is an EffectReader of a process that may not read the tables of subscribers.
+type noEffects struct{}
+
+// Effects fails.
+func (noEffects) Effects(context.Context, []string) ([]operations.Effect, error) {
+	return nil, errors.New("permission denied for table <inbox>")
+}
+
+// TestJourneyWithoutEffects checks that an order is shown even if the tables of subscribers cannot be read.
+func TestJourneyWithoutEffects(t *testing.T) {
+	s := openShop(t)
+	placed := s.place(t, customer, 10050)
+	status, body := open(t, console.Options{Orders: s, Effects: noEffects{}}).get("/orders/" + string(placed.ID))
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, body, "What subscribers did cannot be read: permission denied for table &lt;inbox&gt;")
+	require.Contains(t, body, "waits for the relay")
+	require.NotContains(t, body, "no subscriber")
+	require.NotContains(t, body, "See the trace")
 }
 
 // TestLiveOrder checks that the live part has no forms, whose texts would be lost, and says that the page is out of date.
