@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/url"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -76,6 +77,7 @@ type consoleParts struct {
 	DeadLetters operations.DeadLetterAdmin
 	Subscribers operations.SubscriberAdmin
 	Watcher     *watching.Watcher
+	Effects     operations.EffectReader
 	Checks      []httpapi.Check
 	Logger      *slog.Logger
 }
@@ -87,11 +89,11 @@ func newConsole(parts consoleParts) *console.Console {
 		Relay: parts.Inspector, Parking: parts.Parking, Parked: operating.UndecidedParked(parts.Parking),
 		DeadLetters: parts.DeadLetters, DeadGroups: operating.NewDeadLetters(parts.DeadLetters),
 		Subscribers: parts.Subscribers, Watcher: parts.Watcher, Adopt: adoptionPlanner(c.Stream.Name, operating.NewAdopter(parts.Repair, parts.Publisher)),
-		Checks: consoleChecks(parts.Checks), Logger: parts.Logger,
+		Effects: parts.Effects, Checks: consoleChecks(parts.Checks), Logger: parts.Logger,
 		HidePayload: c.HTTP.ConsolePayloads == config.HidePayloads,
 	}
 	if c.Given(config.JaegerURL) {
-		options.Traces = strings.TrimSuffix(string(c.Jaeger.URL), "/")
+		options.Traces = traceAddress(string(c.Jaeger.URL))
 	}
 	if parts.Orders.Service != nil {
 		options.Orders = parts.Orders
@@ -100,6 +102,16 @@ func newConsole(parts consoleParts) *console.Console {
 		options.Settings = append(options.Settings, console.Setting{Name: string(setting.Name), Value: setting.Value, Source: string(setting.Source)})
 	}
 	return console.New(options)
+}
+
+// traceAddress returns the address of Jaeger for links. It has no credentials and no query, because they may be secret.
+func traceAddress(text string) string {
+	address, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	address.User, address.RawQuery, address.Fragment = nil, "", ""
+	return strings.TrimSuffix(address.String(), "/")
 }
 
 // adoptionPlanner returns the plans of an adopter in the words of `outboxie outbox adopt`.

@@ -1,5 +1,5 @@
-// Package operationstest holds the contract suites of the driven ports of package operations. Each adapter calls TestRelayRepair and
-// TestEventLog from tests of its own, with a harness over its log.
+// Package operationstest holds the contract suites of the driven ports of package operations. Each adapter calls TestRelayRepair,
+// TestEventLog and TestEffectReader from tests of its own, with a harness over its log or a store with its inbox.
 package operationstest
 
 import (

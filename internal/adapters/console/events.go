@@ -97,14 +97,9 @@ func readEventFilter(query url.Values) (filter operations.EventFilter, err error
 	return filter, err
 }
 
-// localTimes are the formats of an input of the type datetime-local. It has no zone, so the page says that it is UTC.
-var localTimes = []string{"2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02T15:04:05.000"}
-
 func readTime(text string) (time.Time, error) {
-	for _, format := range append([]string{time.RFC3339}, localTimes...) {
-		if at, err := time.Parse(format, text); err == nil && at.UTC().Year() >= 1 && at.UTC().Year() <= 9999 {
-			return at.UTC(), nil
-		}
+	if at, valid := parseTime(text); valid {
+		return at, nil
 	}
 	return time.Time{}, errEventSince.With("since is %q; it must be a time such as 2026-11-24T03:00:00Z or 2026-11-24T03:00 (UTC)", text)
 }

@@ -27,8 +27,8 @@ const strangeText = "<script>alert(1)</script>\u202e"
 
 var (
 	hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
-	values = regexp.MustCompile(`value="[^"]*"`)
-	target = regexp.MustCompile(`<form method="post" action="` + console.Path + `(/actions/[a-z-]+)"`)
+	values      = regexp.MustCompile(`value="[^"]*"`)
+	target      = regexp.MustCompile(`<form method="post" action="` + console.Path + `(/actions/[a-z-]+)"`)
 )
 
 // goOn sends the form of a page that asks, as its button does.

@@ -12,6 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/operationstest"
 )
 
 func TestCheckpoints(t *testing.T) {
@@ -164,6 +165,25 @@ func TestEmitter(t *testing.T) {
 		kept.UseLog(log)
 		return inboxtest.EmitStore{
 			LetterStore: inboxtest.LetterStore{Store: newStore(kept), DeadLetters: kept}, Emitter: memory.NewEmitter(), Log: log,
+		}
+	})
+}
+
+func TestEffectReader(t *testing.T) {
+	operationstest.TestEffectReader(t, func(*testing.T) operationstest.EffectStore {
+		kept, log := memory.NewInbox(), memory.NewLog()
+		kept.UseLog(log)
+		return operationstest.EffectStore{
+			Effects: kept, Checkpoints: kept, UnitOfWork: kept, Letters: kept, Operator: memory.NewOperator(kept),
+			AppendToLog: func(t *testing.T, events ...outbox.Entry) {
+				t.Helper()
+				for _, event := range events {
+					log.SetSequence(event.Position - 1)
+					writer := log.Begin()
+					require.NoError(t, writer.Append(t.Context(), event.Message))
+					require.NoError(t, writer.Commit())
+				}
+			},
 		}
 	})
 }

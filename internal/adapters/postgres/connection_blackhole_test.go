@@ -40,7 +40,8 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[orders.ExpiredKeys](),
 	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[orders.Totals](), reflect.TypeFor[inbox.DeadLetters](),
 	reflect.TypeFor[operations.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](), reflect.TypeFor[inbox.Log](),
-	reflect.TypeFor[inbox.Operator](), reflect.TypeFor[inbox.Emitter](),
+	reflect.TypeFor[inbox.Operator](), reflect.TypeFor[inbox.Emitter](), reflect.TypeFor[operations.EffectReader](),
+	reflect.TypeFor[operations.ConnectedProcesses](),
 }
 
 // A statement times out after short in these tests. On a busy machine, an answer may take up to slack longer.

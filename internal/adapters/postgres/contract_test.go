@@ -78,3 +78,14 @@ func TestFollowingNoticesALogThatDoesNotWait(t *testing.T) {
 	h.log.IgnoreWriters()
 	require.NotEmpty(t, relaytest.FollowWriters(t, h))
 }
+
+func TestEffectReader(t *testing.T) {
+	operationstest.TestEffectReader(t, func(t *testing.T) operationstest.EffectStore {
+		h := newHarness(t)
+		store := h.sweepStore()
+		return operationstest.EffectStore{
+			Effects: postgres.NewEffectReader(h.db), Checkpoints: store.Checkpoints, UnitOfWork: store.UnitOfWork, Letters: store.Letters,
+			Operator: postgres.NewOperator(h.db), AppendToLog: store.AppendToLog,
+		}
+	})
+}

@@ -42,6 +42,7 @@ var Module = fx.Module("postgres", fx.Provide(
 		fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(operations.DeadLetterAdmin)),
 		fx.As(new(inbox.Sweeper)), fx.As(new(inbox.Log))),
 	fx.Annotate(NewOperator, fx.As(new(inbox.Operator))),
+	fx.Annotate(NewEffectReader, fx.As(new(operations.EffectReader))),
 	fx.Annotate(NewProcesses, fx.As(new(operations.ConnectedProcesses))),
 ))
 

@@ -31,13 +31,14 @@ func TestModule(t *testing.T) {
 	var letters inbox.DeadLetters
 	var admin operations.DeadLetterAdmin
 	var sweeper inbox.Sweeper
+	var effects operations.EffectReader
 	app := fxtest.New(t, postgres.Module, fx.NopLogger,
 		fx.Supply(
 			postgres.Options{URL: infra.Database(t), MaxOpenConns: 1},
 			postgres.RelayOptions{Name: "ORDERS", Stream: "ORDERS", Holder: "instance-1", LeaseTTL: time.Minute},
 			slog.New(slog.DiscardHandler),
 		),
-		fx.Populate(&db, &log, &cursors, &elector, &work, &checkpoints, &apply, &letters, &admin, &sweeper),
+		fx.Populate(&db, &log, &cursors, &elector, &work, &checkpoints, &apply, &letters, &admin, &sweeper, &effects),
 	)
 	app.RequireStart()
 
@@ -72,6 +73,9 @@ func TestModule(t *testing.T) {
 	_, why, err := sweeper.Candidates(t.Context(), "subscriber", "S", time.Hour, 1)
 	require.NoError(t, err)
 	require.NotEmpty(t, why)
+	seen, err := effects.Effects(t.Context(), []string{entry(1).ID})
+	require.NoError(t, err)
+	require.Len(t, seen, 1)
 
 	app.RequireStop()
 	require.Error(t, db.PingContext(t.Context()), "closed")

@@ -223,6 +223,12 @@ func letterCalls() map[string]dbCall {
 			return newInbox(db).CountDead(ctx, subscriber)
 		}),
 		"operations.DeadLetterAdmin.Subscribers": on(func(ctx context.Context, db *bun.DB) ([]string, error) { return newInbox(db).Subscribers(ctx) }),
+		"operations.EffectReader.Effects": on(func(ctx context.Context, db *bun.DB) ([]operations.Effect, error) {
+			return postgres.NewEffectReader(db).Effects(ctx, []string{missing})
+		}),
+		"operations.ConnectedProcesses.Processes": on(func(ctx context.Context, db *bun.DB) ([]string, error) {
+			return postgres.NewProcesses(db).Processes(ctx)
+		}),
 		"inbox.Log.ReadHole": on(func(ctx context.Context, db *bun.DB) (inbox.HoleContents, error) {
 			return newInbox(db).ReadHole(ctx, subscriber, inbox.Hole{Lanes: 1, Stream: "S", First: 1, Last: 2, EndsBefore: 3}, inbox.ReadLimit{Count: 1, Bytes: 1})
 		}),

@@ -7,10 +7,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// EffectReader reads what subscribers in this database did with events.
+// EffectReader reads what the subscribers in this database did with events. It is safe for concurrent use.
 type EffectReader interface {
-	// Effects returns, for each of these events and each subscriber that has begun, what the subscriber did with the event. They are sorted by
-	// the subscribers' names. The records of old events may have been removed; then an event counts as not reached.
+	// Effects returns one Effect for each of these events and each subscriber that has lanes. A subscriber without lanes has not begun, or was
+	// forgotten. The effects are sorted by subscriber, and then in the order of eventIDs. An id that is not a UUID is left out, and so
+	// is an id that was there before in eventIDs. The records of old events may have been removed, so an old event can look as if it were not reached.
 	Effects(ctx context.Context, eventIDs []string) ([]Effect, error)
 }
 
@@ -18,9 +19,9 @@ type EffectReader interface {
 type Effect struct {
 	Subscriber string
 	EventID    string
-	AppliedAt  time.Time         // zero: it has not taken effect
-	Sequence   uint64            // of the stream; 0: not known
+	AppliedAt  time.Time         // when the effect was committed; zero: the event has not taken effect
+	Sequence   uint64            // where the subscriber read the event last, in the stream; 0: not known
 	Letter     inbox.LetterState // the state of the event's dead letter; empty: there is none
-	Error      string            // why it failed
-	Wanted     bool              // the subscriber wants the event's type
+	Error      string            // why the event failed, if there is a letter; empty: it never failed
+	Wanted     bool              // the subscriber wants the event's type, or has a record of the event
 }
