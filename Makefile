@@ -213,6 +213,11 @@ docs-page: ## fetch the files of the page at /docs again, with npm; refused if t
 console-assets: ## fetch the script of the console again, with npm; refused if it has another checksum
 	$(call vendor,$(HTMX),dist/htmx.min.js,internal/adapters/console,static,htmx)
 
+.PHONY: screenshots
+screenshots: ## the pictures of the console in docs/images, from a real run; needs Chromium
+	@mkdir -p docs/images
+	$(GO) test -count=1 ./test/pages -run '^(TestConsoleShowsWhoLeads|TestConsoleShowsTheJourney)$$' -screenshots $(CURDIR)/docs/images
+
 .PHONY: ci
 ci: lint build test ## lint, build, every test, alerts, scale, models, pauses, bench-short, chaos: what continuous integration runs
 	@$(MAKE) --no-print-directory --jobs=3 test-alerts test-scale test-models

@@ -26,7 +26,7 @@ type finding struct {
 	Nodes            []struct{ HTML, FailureSummary string }
 }
 
-// prefer lets the browser prefer a colour scheme.
+// prefer lets the browser prefer a color scheme.
 func prefer(scheme string) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
@@ -36,7 +36,7 @@ func prefer(scheme string) chromedp.Action[chromedp.Void] {
 	})
 }
 
-// TestConsoleIsAccessible checks every page in both colour schemes with axe-core: there is no serious problem. It also checks that no page is
+// TestConsoleIsAccessible checks every page in both color schemes with axe-core: there is no serious problem. It also checks that no page is
 // wider than a phone, and that no page reports an error or breaks its policy.
 func TestConsoleIsAccessible(t *testing.T) {
 	axe, err := os.ReadFile("testdata/axe.min.js")

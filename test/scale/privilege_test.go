@@ -282,7 +282,12 @@ func requireVerbs(t *testing.T, p *privileged, operator []string) {
 	infra.RequireInSource(t, "cannot be asked")
 	require.NotContains(t, outboxie(t, operator, 0, "subscriber", "status"), "cannot be asked")
 	for _, verb := range [][]string{
-		{"pause"}, {"rewind", "--to", "start"}, {"skip", "--to", "end", "--yes"}, {"resume"}, {"lanes", "--to", "2"}, {"rewind", "--to", "start"},
+		{"pause"},
+		{"rewind", "--to", "start"},
+		{"skip", "--to", "end", "--yes"},
+		{"resume"},
+		{"lanes", "--to", "2"},
+		{"rewind", "--to", "start"},
 		{"ignore", "--type", "outboxie.order.cancelled.v1", "--yes"},
 	} {
 		outboxie(t, operator, 0, append([]string{"subscriber"}, verb...)...)

@@ -62,7 +62,7 @@ func (c *Console) serveEvent() {
 
 func (c *Console) newEventPage(ctx context.Context, event operations.ListedEvent) eventPage {
 	shown := eventPage{
-		eventRow: newEventRow(event), Hidden: c.HidePayload, Payload: pretty(event.Entry.Payload),
+		eventRow: newEventRow(event), Hidden: c.HidePayload, Payload: pretty(event.Payload),
 	}
 	for _, name := range slices.Sorted(maps.Keys(event.Headers)) {
 		shown.Headers = append(shown.Headers, [2]string{name, event.Headers[name]})

@@ -25,8 +25,7 @@ type haltPage struct {
 
 func (c *Console) serveHalt() {
 	c.get("/halt", func(w http.ResponseWriter, r *http.Request) error {
-		defer c.Watcher.Watch()()
-		view, _ := c.Watcher.View()
+		view := c.recentView(r.Context())
 		shown := haltPage{overview: newOverview(view, time.Now())}
 		shown.Broken = shown.State == wording.Halted || shown.State == wording.SetBack
 		shown.Form = shown.Broken || shown.Unread || shown.Stale != ""

@@ -50,8 +50,11 @@ func (c *Console) showLetter(w http.ResponseWriter, r *http.Request) error {
 	}
 	page.PayloadLink = page.Link + "?payload=1"
 	page.Facts = [][2]string{
-		{"state", printable.Text(string(letter.State))}, {"failed first", page.Age + " ago (" + wording.Timestamp(letter.FirstFailedAt) + ")"},
-		{"attempts", fmt.Sprint(letter.Attempts)}, {"behind", wording.Counted(letter.Behind, "event")}, {"subject", printable.Text(letter.Subject)},
+		{"state", printable.Text(string(letter.State))},
+		{"failed first", page.Age + " ago (" + wording.Timestamp(letter.FirstFailedAt) + ")"},
+		{"attempts", fmt.Sprint(letter.Attempts)},
+		{"behind", wording.Counted(letter.Behind, "event")},
+		{"subject", printable.Text(letter.Subject)},
 	}
 	if !letter.DeadAt.IsZero() {
 		page.Facts = append(page.Facts, [2]string{"dead since", wording.Timestamp(letter.DeadAt)})

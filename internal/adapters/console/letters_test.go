@@ -126,17 +126,21 @@ func TestRetryLetters(t *testing.T) {
 		states        []inbox.LetterState
 	}{
 		"event": {
-			[]string{"event", first}, "Chosen: event " + first + " (" + relaytest.EventType + ", version 1 of order/1, dead: no address for customer 1), behind which 1 event waits.",
-			"Subscriber &#34;e mails/&lt;b&gt;&#34; retries event " + first + " when it runs.", []inbox.LetterState{retrying, waits, dead, dead, dead},
+			[]string{"event", first},
+			"Chosen: event " + first + " (" + relaytest.EventType + ", version 1 of order/1, dead: no address for customer 1), behind which 1 event waits.",
+			"Subscriber &#34;e mails/&lt;b&gt;&#34; retries event " + first + " when it runs.",
+			[]inbox.LetterState{retrying, waits, dead, dead, dead},
 		},
 		"group": {
-			[]string{"group", noAddress}, "Chosen: 2 dead letters. Events of the same aggregates that wait behind: 1.", "retries 2 dead letters when it runs.",
+			[]string{"group", noAddress},
+			"Chosen: 2 dead letters. Events of the same aggregates that wait behind: 1.", "retries 2 dead letters when it runs.",
 			[]inbox.LetterState{retrying, waits, retrying, dead, dead},
 		},
 		"type":      {[]string{"type", strangeText}, "Chosen: 1 dead letter.", "retries 1 dead letter when it runs.", []inbox.LetterState{dead, waits, dead, retrying, dead}},
 		"aggregate": {[]string{"aggregate", "order/2"}, "Chosen: 1 dead letter.", "retries 1 dead letter when it runs.", []inbox.LetterState{dead, waits, retrying, dead, dead}},
 		"all": {
-			[]string{"all", "true"}, "Left out: 1 unreadable message, because nobody can retry a message that is not an event.", "retries 3 dead letters when it runs.",
+			[]string{"all", "true"},
+			"Left out: 1 unreadable message, because nobody can retry a message that is not an event.", "retries 3 dead letters when it runs.",
 			[]inbox.LetterState{retrying, waits, retrying, retrying, dead},
 		},
 	} {
@@ -165,15 +169,18 @@ func TestDiscardLetters(t *testing.T) {
 		states        []inbox.LetterState
 	}{
 		"event": {
-			[]string{"event", evil}, "This would discard, for subscriber &#34;e mails/&lt;b&gt;&#34; and for ever, event " + evil, "Discarded for subscriber",
+			[]string{"event", evil},
+			"This would discard, for subscriber &#34;e mails/&lt;b&gt;&#34; and for ever, event " + evil, "Discarded for subscriber",
 			[]inbox.LetterState{dead, waits, dead, discarded, dead},
 		},
 		"unreadable": {
-			[]string{"event", odd}, "which is not an event; no event waits behind it.", "which is not an event; no event waits behind it.",
+			[]string{"event", odd},
+			"which is not an event; no event waits behind it.", "which is not an event; no event waits behind it.",
 			[]inbox.LetterState{dead, waits, dead, dead, discarded},
 		},
 		"group": {
-			[]string{"group", noAddress}, "Chosen: 2 dead letters. Events of the same aggregates that wait behind: 1.", ": 2 dead letters.",
+			[]string{"group", noAddress},
+			"Chosen: 2 dead letters. Events of the same aggregates that wait behind: 1.", ": 2 dead letters.",
 			[]inbox.LetterState{discarded, retrying, discarded, dead, dead},
 		},
 		"type and aggregate": {
@@ -242,8 +249,16 @@ func TestLettersThatCannotBeDecided(t *testing.T) {
 func TestLetterChoicesAreJudged(t *testing.T) {
 	box := openLetterBox(t)
 	for _, fields := range [][]string{
-		nil, {"event", ""}, {"all", "true", "event", first}, {"all", "true", "group", noAddress}, {"event", first, "type", "x"},
-		{"all", "1"}, {"aggregate", "x"}, {"event", first, "event", second}, {"type", "\xff"}, {"position", "1"},
+		nil,
+		{"event", ""},
+		{"all", "true", "event", first},
+		{"all", "true", "group", noAddress},
+		{"event", first, "type", "x"},
+		{"all", "1"},
+		{"aggregate", "x"},
+		{"event", first, "event", second},
+		{"type", "\xff"},
+		{"position", "1"},
 	} {
 		for _, action := range []string{"letters-retry", "letters-discard"} {
 			for _, step := range []string{"", "ask", "do"} {

@@ -1,9 +1,12 @@
 package console
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 const (
@@ -11,6 +14,9 @@ const (
 	liveWrite = 10 * time.Second
 	// maxViewers is how many viewers are told about new readings at a time. The pages of others work, but do not refresh.
 	maxViewers = 32
+	// readingAge is how old the Watcher's reading may be. A page waits up to readingWait for a newer one.
+	readingAge  = 2 * time.Second
+	readingWait = 2 * time.Second
 )
 
 // serveLive tells viewers, as server-sent events, when there is a newer reading. A page then asks for its live part again. Script closes the
@@ -54,4 +60,22 @@ func (c *Console) serveLive() {
 			_, newer = c.Watcher.View()
 		}
 	})
+}
+
+// recentView returns the newest reading. If nobody has watched lately, recentView waits a little for a newer one.
+func (c *Console) recentView(ctx context.Context) operations.View {
+	defer c.Watcher.Watch()()
+	view, newer := c.Watcher.View()
+	if newer == nil || time.Since(view.At) < readingAge {
+		return view
+	}
+	timer := time.NewTimer(readingWait)
+	defer timer.Stop()
+	select {
+	case <-newer:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	view, _ = c.Watcher.View()
+	return view
 }

@@ -84,7 +84,9 @@ func (o *orderPages) one(w http.ResponseWriter, r *http.Request) error {
 		data.Newer = version < seen.Version
 	}
 	for _, note := range []fact{
-		{"Payment reference", string(seen.PaymentReference)}, {"Carrier", string(seen.Carrier)}, {"Tracking number", string(seen.Tracking)},
+		{"Payment reference", string(seen.PaymentReference)},
+		{"Carrier", string(seen.Carrier)},
+		{"Tracking number", string(seen.Tracking)},
 		{"Reason of the cancellation", string(seen.CancelReason)},
 	} {
 		if note.Value != "" {
@@ -119,7 +121,7 @@ func (o *orderPages) read(ctx context.Context, id order.ID) (orderJourney, error
 		of[effect.EventID] = append(of[effect.EventID], effect)
 	}
 	for _, event := range events {
-		shown := newEventJourney(event, of[event.ID], o.Traces)
+		shown := newEventJourney(ctx, event, of[event.ID], o.Traces)
 		if len(effects) == 0 && journey.Unread == "" {
 			shown.Steps = append(shown.Steps, journeyStep{Text: "no subscriber of this database has begun"})
 		}
@@ -128,9 +130,9 @@ func (o *orderPages) read(ctx context.Context, id order.ID) (orderJourney, error
 	return journey, nil
 }
 
-func newEventJourney(event orders.Event, effects []operations.Effect, traces string) eventJourney {
+func newEventJourney(ctx context.Context, event orders.Event, effects []operations.Effect, traces string) eventJourney {
 	journey := eventJourney{
-		Type: event.Type, EventID: event.ID, Version: event.Version, Position: int64(event.Position), Trace: traceAddress(traces, event.Headers),
+		Type: event.Type, EventID: event.ID, Version: event.Version, Position: int64(event.Position), Trace: traceAddress(ctx, traces, event.Headers),
 		Steps: []journeyStep{
 			{Class: "done", Text: "committed at " + event.RecordedAt.UTC().Format("2006-01-02 15:04:05.000") + " UTC, together with the order"},
 			deliveryStep(event, effects),
@@ -143,8 +145,8 @@ func newEventJourney(event orders.Event, effects []operations.Effect, traces str
 }
 
 // traceAddress returns the address of the trace in which an event was recorded, or "".
-func traceAddress(traces string, headers map[string]string) string {
-	created := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier(headers)))
+func traceAddress(ctx context.Context, traces string, headers map[string]string) string {
+	created := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(headers)))
 	if traces == "" || !created.HasTraceID() {
 		return ""
 	}

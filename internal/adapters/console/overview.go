@@ -34,8 +34,7 @@ type subscriberRow struct {
 
 func (c *Console) serveOverview() {
 	serve := func(w http.ResponseWriter, r *http.Request) error {
-		defer c.Watcher.Watch()()
-		view, _ := c.Watcher.View()
+		view := c.recentView(r.Context())
 		return c.show(w, r, "overview", http.StatusOK, newOverview(view, time.Now()))
 	}
 	c.get("", serve)

@@ -44,28 +44,40 @@ func TestRedrive(t *testing.T) {
 		redriven []outbox.Position
 	}{
 		"group": {
-			[]string{"group", refused}, "Chosen: 2 parked events. Events of the same aggregates that wait behind: 2.",
-			"To be redriven: 2 events, and the events behind. The leader does it within a second.", []outbox.Position{1, 2, 3, 4},
+			[]string{"group", refused},
+			"Chosen: 2 parked events. Events of the same aggregates that wait behind: 2.",
+			"To be redriven: 2 events, and the events behind. The leader does it within a second.",
+			[]outbox.Position{1, 2, 3, 4},
 		},
 		"aggregate": {
-			[]string{"aggregate", "order/a"}, "Chosen: 1 parked event. Events of the same aggregates that wait behind: 2.",
-			"To be redriven: 3 events. The leader does it within a second.", []outbox.Position{1, 2, 3},
+			[]string{"aggregate", "order/a"},
+			"Chosen: 1 parked event. Events of the same aggregates that wait behind: 2.",
+			"To be redriven: 3 events. The leader does it within a second.",
+			[]outbox.Position{1, 2, 3},
 		},
 		"type": {
-			[]string{"type", strangeText}, "Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
-			"To be redriven: 1 event, and the events behind. The leader does it within a second.", []outbox.Position{5},
+			[]string{"type", strangeText},
+			"Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
+			"To be redriven: 1 event, and the events behind. The leader does it within a second.",
+			[]outbox.Position{5},
 		},
 		"aggregate and type": {
-			[]string{"aggregate", "order/b", "type", relaytest.EventType}, "Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
-			"To be redriven: 1 event, and the events behind. The leader does it within a second.", []outbox.Position{4},
+			[]string{"aggregate", "order/b", "type", relaytest.EventType},
+			"Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
+			"To be redriven: 1 event, and the events behind. The leader does it within a second.",
+			[]outbox.Position{4},
 		},
 		"strangeText aggregate": {
-			[]string{"aggregate", "evil/" + strangeText}, "Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
-			"To be redriven: 1 event. The leader does it within a second.", []outbox.Position{5},
+			[]string{"aggregate", "evil/" + strangeText},
+			"Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
+			"To be redriven: 1 event. The leader does it within a second.",
+			[]outbox.Position{5},
 		},
 		"all": {
-			[]string{"all", "true"}, "Chosen: 3 parked events. Events of the same aggregates that wait behind: 2.",
-			"To be redriven: 5 events. The leader does it within a second.", []outbox.Position{1, 2, 3, 4, 5},
+			[]string{"all", "true"},
+			"Chosen: 3 parked events. Events of the same aggregates that wait behind: 2.",
+			"To be redriven: 5 events. The leader does it within a second.",
+			[]outbox.Position{1, 2, 3, 4, 5},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,20 +105,27 @@ func TestDiscardParked(t *testing.T) {
 		discarded     []outbox.Position
 	}{
 		"position": {
-			[]string{"position", "2"}, "If it is discarded, version 2 of order/a never reaches any subscriber.",
-			"Done. The event at position 2 is discarded.", []outbox.Position{2},
+			[]string{"position", "2"},
+			"If it is discarded, version 2 of order/a never reaches any subscriber.",
+			"Done. The event at position 2 is discarded.",
+			[]outbox.Position{2},
 		},
 		"strangeText": {[]string{"position", "5"}, "never reaches any subscriber", "Done. The event at position 5 is discarded.", []outbox.Position{5}},
 		"group": {
-			[]string{"group", refused}, "Chosen: 2 parked events. Events of the same aggregates that wait behind: 2.",
-			"Done. Discarded: 2 events. The events behind are still parked.", []outbox.Position{1, 4},
+			[]string{"group", refused},
+			"Chosen: 2 parked events. Events of the same aggregates that wait behind: 2.",
+			"Done. Discarded: 2 events. The events behind are still parked.",
+			[]outbox.Position{1, 4},
 		},
 		"aggregate": {
-			[]string{"aggregate", "order/a", "position", ""}, "Chosen: 1 parked event. Events of the same aggregates that wait behind: 2.",
-			"Done. Discarded: 1 event. The events behind are still parked.", []outbox.Position{1},
+			[]string{"aggregate", "order/a", "position", ""},
+			"Chosen: 1 parked event. Events of the same aggregates that wait behind: 2.",
+			"Done. Discarded: 1 event. The events behind are still parked.",
+			[]outbox.Position{1},
 		},
 		"all": {
-			[]string{"all", "true"}, "Chosen: 3 parked events.", "Done. Discarded: 3 events. The events behind are still parked.",
+			[]string{"all", "true"},
+			"Chosen: 3 parked events.", "Done. Discarded: 3 events. The events behind are still parked.",
 			[]outbox.Position{1, 4, 5},
 		},
 	} {

@@ -30,13 +30,13 @@ func (c *Console) serveSettings() {
 // runChecks returns the verdicts of the checks. If the checks do not end in time, it returns why there are none. A check that ignores the end
 // of its context must not hold up the page.
 func (c *Console) runChecks(ctx context.Context) (checks []Check, late string) {
-	if c.Options.Checks == nil {
+	if c.Checks == nil {
 		return nil, ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	done := make(chan []Check, 1)
-	go func() { done <- c.Options.Checks(ctx) }()
+	go func() { done <- c.Checks(ctx) }()
 	select {
 	case checks = <-done:
 		return checks, ""

@@ -60,16 +60,19 @@ type subscriberPage struct {
 
 func (c *Console) serveSubscribers() {
 	c.get("/subscribers", func(w http.ResponseWriter, r *http.Request) error {
-		defer c.Watcher.Watch()()
-		view, _ := c.Watcher.View()
+		view := c.recentView(r.Context())
 		return c.show(w, r, "subscribers", http.StatusOK, newSubscriberList(view, r.FormValue("from"), time.Now()))
 	})
 	c.get("/subscribers/{subscriber}", func(w http.ResponseWriter, r *http.Request) error {
-		defer c.Watcher.Watch()()
-		view, _ := c.Watcher.View()
+		view := c.recentView(r.Context())
 		shown := newSubscriberPage(view, r.PathValue("subscriber"), time.Now())
 		if shown.One == nil && !shown.Unread && r.Header.Get("HX-Request") == "" { // a live part says in its page that the subscriber is gone
-			return remedied(errNoSubscriber(shown.Name), shown.Name)
+			found, err := c.findSubscriber(r.Context(), shown.Name) // it may have begun since the reading
+			if err != nil {
+				return remedied(err, shown.Name)
+			}
+			view.Subscribers = append(slices.Clone(view.Subscribers), found)
+			shown = newSubscriberPage(view, shown.Name, time.Now())
 		}
 		return c.show(w, r, "subscriber", http.StatusOK, shown)
 	})
@@ -95,7 +98,7 @@ func newSubscriberList(view operations.View, from string, now time.Time) subscri
 	}
 	view.Subscribers = all
 	shown.overview = newOverview(view, now)
-	for _, row := range shown.overview.Subscribers {
+	for _, row := range shown.Subscribers {
 		shown.Lines = append(shown.Lines, newSubscriberLine(row))
 	}
 	return shown
@@ -114,10 +117,10 @@ func newSubscriberLine(row subscriberRow) subscriberLine {
 func newSubscriberPage(view operations.View, name string, now time.Time) subscriberPage {
 	view.Subscribers = slices.DeleteFunc(slices.Clone(view.Subscribers), func(s operations.SubscriberSummary) bool { return s.Subscriber != name })
 	shown := subscriberPage{overview: newOverview(view, now), Name: name, MaxLanes: inbox.MaxLanes, Places: wording.Places}
-	if len(shown.overview.Subscribers) == 0 {
+	if len(shown.Subscribers) == 0 {
 		return shown
 	}
-	one := newSubscriberLine(shown.overview.Subscribers[0])
+	one := newSubscriberLine(shown.Subscribers[0])
 	shown.One, shown.Forgotten = &one, !one.Forgotten.IsZero()
 	shown.Lanes, shown.MoreLanes = laneRows(one.Lanes, view.Relay.Sequence)
 	shown.Copies, shown.MoreCopies = firstOf(one.Copies)

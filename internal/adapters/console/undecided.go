@@ -1,7 +1,6 @@
 package console
 
 import (
-	"context"
 	"fmt"
 	"net/url"
 	"strings"
@@ -14,13 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-const (
-	// maxUndecided is how many parked events or letters a page lists.
-	maxUndecided = 100
-	// readingAge is how old the Watcher's reading may be. A page waits up to readingWait for a newer one.
-	readingAge  = 2 * time.Second
-	readingWait = 2 * time.Second
-)
+// maxUndecided is how many parked events or letters a page lists.
+const maxUndecided = 100
 
 // The fields of the forms that choose events.
 const (
@@ -138,24 +132,6 @@ func newUndecidedGroups(groups operations.Groups, age time.Duration, now time.Ti
 
 // linkToEvent returns the path of an event's page.
 func linkToEvent(position outbox.Position) string { return fmt.Sprintf("%s/events/%d", Path, position) }
-
-// recentView returns the newest reading. If nobody has watched lately, recentView waits a little for a newer one.
-func (c *Console) recentView(ctx context.Context) operations.View {
-	defer c.Watcher.Watch()()
-	view, newer := c.Watcher.View()
-	if newer == nil || time.Since(view.At) < readingAge {
-		return view
-	}
-	timer := time.NewTimer(readingWait)
-	defer timer.Stop()
-	select {
-	case <-newer:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	view, _ = c.Watcher.View()
-	return view
-}
 
 // describeReadingAge says how old a reading is, and why there is no newer one. bad: the newest reading failed, or there is none.
 func describeReadingAge(view operations.View, now time.Time) (text string, bad bool) {

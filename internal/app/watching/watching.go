@@ -23,7 +23,7 @@ const (
 	// maxLeaders is how many changes of the leader are kept.
 	maxLeaders = 20
 	// restAfter is how much longer than a reading the time before the next one is.
-	restAfter = 10
+	restAfter = 3
 	// readTimeout bounds a reading.
 	readTimeout = 5 * time.Second
 )

@@ -314,7 +314,7 @@ func TestSlowReadings(t *testing.T) {
 		d.set(func(d *database) { d.takes = 2 * time.Second })
 		began := time.Now()
 		sleep(50 * time.Second)
-		require.Equal(t, []time.Duration{time.Second, 23 * time.Second, 45 * time.Second}, d.readings(began)[len(d.at)-3:], "the pause is ten times as long as the reading")
+		require.Equal(t, []time.Duration{33 * time.Second, 41 * time.Second, 49 * time.Second}, d.readings(began)[len(d.at)-3:], "the pause is three times as long as the reading")
 		d.set(func(d *database) { d.takes = time.Hour })
 		sleep(30 * time.Second)
 		view, _ := w.View()
