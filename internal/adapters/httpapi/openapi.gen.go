@@ -202,6 +202,7 @@ const (
 	ProblemCodeInvalidAggregate      ProblemCode = "invalid_aggregate"
 	ProblemCodeInvalidAmount         ProblemCode = "invalid_amount"
 	ProblemCodeInvalidCurrency       ProblemCode = "invalid_currency"
+	ProblemCodeInvalidEventState     ProblemCode = "invalid_event_state"
 	ProblemCodeInvalidID             ProblemCode = "invalid_id"
 	ProblemCodeInvalidIdempotencyKey ProblemCode = "invalid_idempotency_key"
 	ProblemCodeInvalidLanes          ProblemCode = "invalid_lanes"
@@ -263,6 +264,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeInvalidAmount:
 		return true
 	case ProblemCodeInvalidCurrency:
+		return true
+	case ProblemCodeInvalidEventState:
 		return true
 	case ProblemCodeInvalidID:
 		return true
