@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
@@ -109,10 +111,11 @@ func TestListOfManySubscribers(t *testing.T) {
 	require.Contains(t, body, "and 926 more")
 }
 
-// TestUnknownSubscriber checks the answer for a subscriber that the reading does not have, and that a live part says so in its page. It also
+// TestUnknownSubscriber checks the answer for a subscriber that neither the reading nor the database has, and that a live part says so in its page. It also
 // checks the pages before the first reading and in an outage.
 func TestUnknownSubscriber(t *testing.T) {
-	b := open(t, console.Options{Watcher: stillWatcher{reading(time.Now(), 0)}})
+	admin := operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(memory.NewInbox())})
+	b := open(t, console.Options{Watcher: stillWatcher{reading(time.Now(), 0)}, Subscribers: admin})
 	status, body := b.get("/subscribers/email%3Cb%3E")
 	require.Equal(t, http.StatusNotFound, status)
 	require.Contains(t, body, "there is no subscriber email&lt;b&gt;; `outboxie subscriber status` lists the subscribers")
@@ -136,4 +139,14 @@ func TestUnknownSubscriber(t *testing.T) {
 	}
 	_, body = open(t, console.Options{Watcher: stillWatcher{operations.View{Reading: operations.Reading{At: time.Now()}}}}).get("/subscribers")
 	require.Contains(t, body, "There are no subscribers.")
+}
+
+// TestSubscriberAfterTheReading checks that a page shows a subscriber that began after the newest reading.
+func TestSubscriberAfterTheReading(t *testing.T) {
+	kept := memory.NewInbox()
+	require.NoError(t, kept.CreateLanes(t.Context(), "late", 2, "S", inbox.StreamPosition{}))
+	admin := operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(kept)})
+	status, body := open(t, console.Options{Watcher: stillWatcher{reading(time.Now(), 0)}, Subscribers: admin}).get("/subscribers/late")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, body, "<h1>Subscriber late</h1>")
 }
