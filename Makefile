@@ -192,9 +192,10 @@ format: ## gofumpt and the order of imports, as lint wants them
 generate: ## generate code from openapi.yaml again
 	$(GO) generate ./...
 
-# Another version needs other checksums: in internal/adapters/httpapi/openapi-explorer.sha256, and in internal/adapters/console/htmx.sha256.
+# Another version needs other checksums, in openapi-explorer.sha256, htmx.sha256 and axe.sha256.
 EXPLORER = openapi-explorer@2.4.820
 HTMX     = htmx.org@2.0.11
+AXE      = axe-core@4.14.1
 SHA256   = $(shell command -v sha256sum || echo shasum -a 256)
 
 # vendor fetches the script $(2) and the licence of the npm package $(1) into the folder $(4) of $(3), if they have the checksums of $(5).sha256.
@@ -212,6 +213,10 @@ docs-page: ## fetch the files of the page at /docs again, with npm; refused if t
 .PHONY: console-assets
 console-assets: ## fetch the script of the console again, with npm; refused if it has another checksum
 	$(call vendor,$(HTMX),dist/htmx.min.js,internal/adapters/console,static,htmx)
+
+.PHONY: axe
+axe: ## fetch the script that checks accessibility in tests again, with npm; refused if it has another checksum
+	$(call vendor,$(AXE),axe.min.js,test/pages,testdata,axe)
 
 .PHONY: screenshots
 screenshots: ## the pictures of the console in docs/images, from a real run; needs Chromium

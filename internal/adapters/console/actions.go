@@ -64,7 +64,7 @@ func (c *Console) serveActions() {
 		if step == stepDo {
 			done, err := a.do(r.Context(), form)
 			if err != nil {
-				return err
+				return &failedAt{err, a.back(form)}
 			}
 			said(w, done)
 			http.Redirect(w, r, a.back(form), http.StatusSeeOther)
@@ -72,7 +72,7 @@ func (c *Console) serveActions() {
 		}
 		planned, err := a.plan(r.Context(), form)
 		if err != nil {
-			return err
+			return &failedAt{err, a.back(form)}
 		}
 		for field, values := range planned.Fields {
 			form[field] = slices.Clone(values)

@@ -4,6 +4,7 @@ package console
 
 import (
 	"context"
+	"html/template"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -60,7 +61,7 @@ type Check struct {
 type Console struct {
 	Options
 	mux     *http.ServeMux
-	pages   map[string]*page
+	pages   map[string]*template.Template
 	cookies cookies
 	actions map[string]action
 

@@ -12,7 +12,7 @@ import (
 const (
 	// liveWrite bounds one write to a viewer. A viewer that reads nothing loses its connection.
 	liveWrite = 10 * time.Second
-	// maxViewers is how many viewers are told about new readings at a time. The pages of others work, but do not refresh.
+	// maxViewers bounds the viewers whose pages refresh by themselves. The pages of further viewers work, but do not refresh.
 	maxViewers = 32
 	// readingAge is how old the Watcher's reading may be. A page waits up to readingWait for a newer one.
 	readingAge  = 2 * time.Second

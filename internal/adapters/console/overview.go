@@ -84,8 +84,8 @@ type chart struct {
 
 // The size of a chart, in units of its SVG.
 const (
-	ChartWidth  = 300
-	ChartHeight = 60
+	chartWidth  = 300
+	chartHeight = 60
 )
 
 func charts(view operations.View) []chart {
@@ -115,8 +115,8 @@ func newChart(view operations.View, title, unit string, value func(operations.Po
 	var line strings.Builder
 	begin := view.At.Add(-5 * time.Minute)
 	for _, p := range view.Points {
-		x := p.At.Sub(begin).Seconds() / (5 * time.Minute).Seconds() * ChartWidth
-		y := ChartHeight - 2 - value(p)/max(highest, 1)*(ChartHeight-4)
+		x := p.At.Sub(begin).Seconds() / (5 * time.Minute).Seconds() * chartWidth
+		y := chartHeight - 2 - value(p)/max(highest, 1)*(chartHeight-4)
 		fmt.Fprintf(&line, "%.1f,%.1f ", max(x, 0), y)
 	}
 	return chart{Title: title, Unit: unit, Most: short(highest), Now: short(newest), Line: line.String()}

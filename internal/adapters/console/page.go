@@ -22,9 +22,6 @@ import (
 //go:embed templates static
 var files embed.FS
 
-// page is the template of one page: layout.html, partials.html and the page's own file.
-type page struct{ *template.Template }
-
 // functions are what templates call beside the methods of their data.
 var functions = template.FuncMap{
 	"text":     printable.Text,
@@ -62,8 +59,9 @@ func countOf(n any, noun string) string {
 	return noun
 }
 
-func parsePages() map[string]*page {
-	pages := make(map[string]*page)
+// parsePages returns the template of each page, by name: layout.html, partials.html and the page's own file.
+func parsePages() map[string]*template.Template {
+	pages := make(map[string]*template.Template)
 	entries, _ := files.ReadDir("templates") // embedded, so it cannot fail
 	shared := template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/layout.html", "templates/partials.html"))
 	for _, entry := range entries {
@@ -72,7 +70,7 @@ func parsePages() map[string]*page {
 			continue
 		}
 		own := template.Must(shared.Clone())
-		pages[name] = &page{template.Must(own.ParseFS(files, path.Join("templates", entry.Name())))}
+		pages[name] = template.Must(own.ParseFS(files, path.Join("templates", entry.Name())))
 	}
 	return pages
 }
@@ -117,12 +115,24 @@ func (c *Console) show(w http.ResponseWriter, r *http.Request, name string, stat
 type failure struct {
 	Status  int
 	Message string
-	Back    string
+	Back    string // address of a page to go on with
+	Page    string // its name
 }
+
+// failedAt is the error of a form, with the address of the page from which it came.
+type failedAt struct {
+	error
+	back string
+}
+
+func (f *failedAt) Unwrap() error { return f.error }
 
 // fail answers with an error.
 func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
-	shown := failure{Status: statusOf(err), Message: err.Error(), Back: Path}
+	shown := failure{Status: statusOf(err), Message: err.Error(), Back: Path, Page: "the overview"}
+	if located := new(failedAt); errors.As(err, &located) {
+		shown.Back, shown.Page = located.back, "the page before"
+	}
 	level := c.Logger.DebugContext
 	if shown.Status == http.StatusInternalServerError {
 		level = c.Logger.ErrorContext

@@ -187,3 +187,13 @@ func TestLive(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, -1, <-watcher.watching)
 }
+
+// TestRefusedActionLeadsBack checks that the page of a refused action leads to the page from which its form came.
+func TestRefusedActionLeadsBack(t *testing.T) {
+	status, body := open(t, console.Options{}).post("/actions/parked-redrive")
+	require.Equal(t, http.StatusBadRequest, status)
+	require.Contains(t, body, "nothing is chosen")
+	require.Contains(t, body, `<a href="/console/parked">To the page before</a>`)
+	_, body = open(t, console.Options{}).get("/nothing")
+	require.Contains(t, body, `<a href="/console">To the overview</a>`)
+}
