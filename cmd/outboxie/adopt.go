@@ -68,9 +68,7 @@ func (p *program) adopt(ctx context.Context, c config.Config, options adoptOptio
 		return err
 	}
 	defer nc.Close()
-	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{
-		Stream: c.Stream.Name, MaxBytes: c.Stream.MaxBytes, MaxAge: c.Stream.MaxAge, Replicas: c.Stream.Replicas, Logger: logger,
-	})
+	publisher, err := jetstream.NewPublisher(nc, publisherOptions(c, logger))
 	if err != nil {
 		return err
 	}

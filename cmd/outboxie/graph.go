@@ -82,9 +82,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		fx.Supply(
 			telemetryOptions(c, service, logger),
 			brokerOptions(c, logger),
-			jetstream.PublisherOptions{
-				Stream: c.Stream.Name, MaxBytes: c.Stream.MaxBytes, MaxAge: c.Stream.MaxAge, Replicas: c.Stream.Replicas, Logger: logger,
-			},
+			publisherOptions(c, logger),
 			postgres.RelayOptions{
 				Name: c.Stream.Name, Stream: c.Stream.Name, Holder: c.InstanceID, LeaseTTL: c.Outbox.LeaseTTL,
 			},
@@ -108,6 +106,19 @@ func brokerOptions(c config.Config, logger *slog.Logger) jetstream.Options {
 		Creds: c.NATS.Creds, CA: c.NATS.CA, Cert: c.NATS.Cert, Key: c.NATS.Key,
 		InboxPrefix: c.NATS.InboxPrefix,
 	}
+}
+
+// publisherOptions returns the options of the relay's publisher.
+func publisherOptions(c config.Config, logger *slog.Logger) jetstream.PublisherOptions {
+	return jetstream.PublisherOptions{
+		Stream: c.Stream.Name, Subjects: c.Stream.Subjects, Source: c.Stream.Source,
+		MaxBytes: c.Stream.MaxBytes, MaxAge: c.Stream.MaxAge, Replicas: c.Stream.Replicas, Logger: logger,
+	}
+}
+
+// stateReader returns a reader for operators.
+func stateReader(nc *nats.Conn, c config.Config, logger *slog.Logger) *jetstream.Reader {
+	return jetstream.NewStateReader(nc, jetstream.ReaderOptions{Stream: c.Stream.Name, Subjects: c.Stream.Subjects, Logger: logger})
 }
 
 // serving is the graph of an instance: the API and the relay, or one of them.

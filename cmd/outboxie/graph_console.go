@@ -46,7 +46,7 @@ type subscriberAdminParts struct {
 
 func newSubscriberAdmin(parts subscriberAdminParts) operations.SubscriberAdmin {
 	return operating.NewSubscribers(operating.SubscriberPorts{
-		Operator: parts.Operator, Stream: jetstream.NewStateReader(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Lags,
+		Operator: parts.Operator, Stream: stateReader(parts.NATS, parts.Config, parts.Logger), Lags: parts.Lags,
 		Log: parts.Log,
 	})
 }

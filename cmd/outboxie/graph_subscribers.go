@@ -46,7 +46,9 @@ const otherConnections = 3
 // newSubscriber returns the copy of a subscriber that runs in this process.
 func newSubscriber(s subscriberParts) (*subscribing.Subscriber, error) {
 	id := s.Config.Subscriber.ID
-	reader, err := jetstream.NewReader(s.NATS, jetstream.ReaderOptions{Stream: s.Config.Stream.Name, Subscriber: id, Logger: s.Logger})
+	reader, err := jetstream.NewReader(s.NATS, jetstream.ReaderOptions{
+		Stream: s.Config.Stream.Name, Subjects: s.Config.Stream.Subjects, Subscriber: id, Logger: s.Logger,
+	})
 	if err != nil {
 		return nil, err
 	}

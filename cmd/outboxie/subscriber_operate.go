@@ -27,13 +27,13 @@ func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func
 		return err
 	}
 	defer nc.Close()
-	consumers, err := jetstream.NewSubscriberLags(nc, c.Stream.Name)
+	consumers, err := jetstream.NewSubscriberLags(nc, c.Stream.Name, c.Stream.Subjects)
 	if err != nil {
 		return err
 	}
 	return withDatabase(c, func(db *bun.DB) error {
 		return work(cmd.Context(), operating.NewSubscribers(operating.SubscriberPorts{
-			Operator: postgres.NewOperator(db), Stream: jetstream.NewStateReader(nc, c.Stream.Name, logger), Lags: consumers,
+			Operator: postgres.NewOperator(db), Stream: stateReader(nc, c, logger), Lags: consumers,
 			Log: postgres.NewInbox(db, postgres.InboxOptions{}),
 		}))
 	})
