@@ -6,6 +6,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry/ordertrace"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -15,8 +16,8 @@ import (
 // decorators wrap ports in tracing and measurements, for all graphs of the program. No other place of the program wraps ports. fx wraps a
 // port when a constructor asks for the port, and never otherwise. Constructors do not know whether their ports are wrapped.
 var decorators = fx.Decorate(
-	telemetry.TraceService,
-	telemetry.TraceUnitOfWork,
+	ordertrace.TraceService,
+	ordertrace.TraceUnitOfWork,
 	decorateRelay,
 	decorateInbox,
 	telemetry.TraceEmitter,
