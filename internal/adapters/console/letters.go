@@ -71,14 +71,14 @@ func (c *Console) serveLetters() {
 	c.get("/letters/{subscriber}/{event}", c.showLetter)
 	back := func(form url.Values) string { return linkToLetters(form.Get(choiceSubscriber)) }
 	c.actions[lettersRetry] = action{
-		title: "Retry dead letters", button: "Retry", back: back, plan: c.planLettersRetry,
+		title: "Retry dead letters", button: "Retry", counted: true, back: back, plan: c.planLettersRetry,
 		do: func(ctx context.Context, form url.Values) (string, error) {
 			defer shared.forget(form.Get(choiceSubscriber))
 			return c.retryLetters(ctx, form)
 		},
 	}
 	c.actions[lettersDiscard] = action{
-		title: "Discard dead letters for ever", button: "Discard for ever", final: true, back: back, plan: c.planLettersDiscard,
+		title: "Discard dead letters for ever", button: "Discard for ever", final: true, counted: true, back: back, plan: c.planLettersDiscard,
 		do: func(ctx context.Context, form url.Values) (string, error) {
 			defer shared.forget(form.Get(choiceSubscriber))
 			return c.discardLetters(ctx, form)
