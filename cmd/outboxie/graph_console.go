@@ -13,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/watching"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -90,7 +91,7 @@ func newConsole(parts consoleParts) *console.Console {
 		DeadLetters: parts.DeadLetters, DeadGroups: operating.NewDeadLetters(parts.DeadLetters),
 		Subscribers: parts.Subscribers, Watcher: parts.Watcher, Adopt: adoptionPlanner(c.Stream.Name, operating.NewAdopter(parts.Repair, parts.Publisher)),
 		Effects: parts.Effects, Checks: consoleChecks(parts.Checks), Logger: parts.Logger,
-		HidePayload: c.HTTP.ConsolePayloads == config.HidePayloads,
+		HidePayload: c.HTTP.ConsolePayloads == config.HidePayloads, Grant: postgres.OperatorGrant(string(c.Database.URL)),
 	}
 	if c.Given(config.JaegerURL) {
 		options.Traces = traceAddress(string(c.Jaeger.URL))

@@ -24,7 +24,8 @@ type lettersPage struct {
 	Rows       []lettersOfRow
 	Reading    string
 	ReadingBad bool
-	Unread     bool // there is no reading yet
+	Unread     bool   // there is no reading yet
+	NoRight    string // why the subscribers cannot be read, and what cures that; empty: they were read
 }
 
 type lettersOfRow struct {
@@ -98,6 +99,9 @@ func (c *Console) newLettersPage(ctx context.Context) lettersPage {
 	view, now := c.recentView(ctx), time.Now()
 	page := lettersPage{Unread: view.At.IsZero()}
 	page.Reading, page.ReadingBad = describeReadingAge(view, now)
+	if view.Unreadable != nil {
+		page.NoRight = c.explain(view.Unreadable)
+	}
 	for _, s := range view.Subscribers {
 		page.Rows = append(page.Rows, lettersOfRow{
 			SubscriberSummary: s, State: wording.DescribeSummary(s, view.Relay.Now), Link: linkToLetters(s.Subscriber),
