@@ -23,7 +23,6 @@ type deployment struct {
 	t           *testing.T
 	db          *sql.DB
 	environment []string
-	broker      string
 	instance    *infra.Process
 	console     string // address of the instance's console
 	order, dead string // ids of orders: one took effect, and the event of the other is a dead letter; empty without deployInTrouble
@@ -32,7 +31,7 @@ type deployment struct {
 func deploy(t *testing.T, environment ...string) *deployment {
 	t.Helper()
 	database, broker := infra.Database(t), infra.Broker(t)
-	d := &deployment{t: t, broker: broker, environment: append([]string{
+	d := &deployment{t: t, environment: append([]string{
 		"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s",
 	}, environment...)}
 	var err error

@@ -30,6 +30,7 @@ func (b *browser) showsMatch(pattern string) {
 // of the API and of the relay show the same: who leads and since when, the lag and the rate of each subscriber, and every process. Only where
 // the API is served are there orders.
 func TestConsoleOfSeparateProcesses(t *testing.T) {
+	t.Parallel()
 	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
 	as := func(id string, settings ...string) []string {

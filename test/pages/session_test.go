@@ -47,6 +47,7 @@ func (b *browser) signInAgain(console, page string) {
 // TestConsoleSessionEnds checks what happens when a session ends: a form changes nothing, and a page that refreshes leads to the sign-in page by
 // itself, whether its connection is cut or not. After the sign-in one is back.
 func TestConsoleSessionEnds(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	d.subscribe("emails")
 	page := d.console + "/subscribers/emails"
