@@ -23,7 +23,8 @@ var ErrSchema = fault.New(fault.Internal, "schema_outdated",
 	"the database's schema is missing or older than this program: run `outboxie migrate up`")
 
 // classify turns an error of the driver into a fault. A fault stays as it is. A transient error becomes ErrUnavailable, and the lack of a right
-// becomes operations.ErrNoRight. Any other error stays unclassified. If ctx has ended, errors.Is finds the error of ctx, even if database/sql returned an error of its own instead.
+// becomes operations.ErrNoRight. Any other error stays unclassified. If ctx has ended, errors.Is finds the error of ctx, even if database/sql
+// returned an error of its own instead.
 func classify(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
