@@ -192,8 +192,8 @@ func readBody(members map[string]json.RawMessage) (body, error) {
 		{"tracking", &read.Tracking},
 		{"cancel_reason", &read.CancelReason},
 	} {
-		value, given := members[known.name]
-		if !given {
+		value := members[known.name]
+		if len(value) == 0 { // it is not there, or an upcaster moved what was not there
 			continue
 		}
 		var err error

@@ -22,7 +22,9 @@ const golden = "testdata/golden"
 
 var changedAt = time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
 
-func dataAt(state order.Snapshot) order.EventData { return order.EventData{Order: state, At: changedAt} }
+func dataAt(state order.Snapshot) order.EventData {
+	return order.EventData{Order: state, At: changedAt}
+}
 
 // goldenEvents has the event of each golden file of orders, and whether Encode writes this file today. When a new version of a type is
 // published, the files of the old version stay here with written set to false.
