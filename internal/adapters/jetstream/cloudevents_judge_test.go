@@ -51,7 +51,7 @@ func TestCloudEventsSDKReadsTheStream(t *testing.T) {
 		require.Equal(t, "1.0", read.SpecVersion())
 		require.Equal(t, entry.ID, read.ID())
 		require.Equal(t, entry.Type, read.Type())
-		require.Equal(t, "/outboxie/orders", read.Source())
+		require.Equal(t, source, read.Source())
 		require.Equal(t, entry.Key.ID, read.Subject())
 		require.Equal(t, entry.RecordedAt, read.Time().UTC())
 		require.Equal(t, "application/json", read.DataContentType())
