@@ -35,7 +35,8 @@ const (
 	plainRead    = "SELECT (SELECT sum(length(reason)) FROM outbox_parked) + (SELECT sum(length(error)) FROM dead_letters)"
 
 	manyUndecided = 100_000
-	eachPage      = 5 // how often each page is shown; the median counts
+	eachPage      = 5 // how often each page is shown in a round; the median counts
+	mostRounds    = 3 // a page that is not fast in one round, because another program took the machine, has another one
 )
 
 // fillUndecided parks 100,000 events, two of each aggregate, for reasons that all differ but have one fingerprint. It makes 100,000 dead letters
@@ -87,6 +88,17 @@ func (p undecidedPages) show(method, path string, form url.Values) string {
 // require shows a page several times, and requires that it has a text, and that the median of the times is short.
 func (p undecidedPages) require(name, text string, show func() string) {
 	p.t.Helper()
+	for round := 1; ; round++ {
+		median, limit := p.measure(name, text, show)
+		if median < limit {
+			return
+		}
+		require.Less(p.t, round, mostRounds, "%s takes %s, and at most %s is allowed", name, median, limit)
+	}
+}
+
+func (p undecidedPages) measure(name, text string, show func() string) (median, limit time.Duration) {
+	p.t.Helper()
 	took, plain := make([]time.Duration, eachPage), make([]time.Duration, eachPage)
 	for i := range took {
 		began := time.Now()
@@ -100,9 +112,10 @@ func (p undecidedPages) require(name, text string, show func() string) {
 	}
 	slices.Sort(took)
 	slices.Sort(plain)
-	median, floor := took[eachPage/2], plain[eachPage/2]
+	floor := plain[eachPage/2]
+	median = took[eachPage/2]
 	p.t.Logf("%-40s %5d ms, at most %d ms; a plain read of all rows: %d ms", name, median.Milliseconds(), took[eachPage-1].Milliseconds(), floor.Milliseconds())
-	require.Less(p.t, median, max(slowerTests*usefulWithin, mostReads*floor), name)
+	return median, max(slowerTests*usefulWithin, mostReads*floor)
 }
 
 func newUndecidedPages(t *testing.T, db *bun.DB) undecidedPages {

@@ -37,7 +37,7 @@ func (r undecidedRow) undecided() operations.UndecidedEvent {
 
 const undecidedColumns = `letter.event_id, coalesce(letter.aggregate_type, '') AS aggregate_type, coalesce(letter.aggregate_id, '') AS aggregate_id,
 	coalesce(letter.position, 0) AS position, coalesce(letter.event_type, '') AS event_type, left(letter.error, ?1) AS error,
-	letter.first_failed_at, coalesce(letter.dead_at, letter.changed_at) AS dead_at, letter.due_at`
+	letter.first_failed_at, coalesce(letter.dead_at, letter.changed_at) AS dead_at`
 
 // eachUndecidedStatement reads all dead letters of a subscriber, and joins them to held: the dead letters behind which others wait. A letter
 // that waits behind several dead letters is counted for the last of them. held reads only the aggregates that have waiting letters. The
@@ -72,7 +72,7 @@ func (i *Inbox) EachUndecided(ctx context.Context, subscriber string, visit func
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var r undecidedRow
-		err := rows.Scan(&r.EventID, &r.AggregateType, &r.AggregateID, &r.Position, &r.EventType, &r.Error, &r.FirstFailedAt, &r.DeadAt, &r.DueAt, &r.Behind)
+		err := rows.Scan(&r.EventID, &r.AggregateType, &r.AggregateID, &r.Position, &r.EventType, &r.Error, &r.FirstFailedAt, &r.DeadAt, &r.Behind)
 		if err != nil {
 			return classify(ctx, err)
 		}
@@ -85,7 +85,7 @@ func (i *Inbox) EachUndecided(ctx context.Context, subscriber string, visit func
 
 // undecidedStatement continues in the order of the index dead_letters_due.
 const undecidedStatement = `
-SELECT ` + undecidedColumns + `, coalesce(?5, statement_timestamp()) AS until
+SELECT ` + undecidedColumns + `, letter.due_at, coalesce(?5, statement_timestamp()) AS until
 FROM dead_letters AS letter
 WHERE letter.subscriber = ?0 AND letter.state = 'dead' AND letter.due_at >= ?3 AND (letter.due_at, letter.event_id) > (?3, ?4)
 	AND coalesce(letter.dead_at, letter.changed_at) <= coalesce(?5, statement_timestamp())

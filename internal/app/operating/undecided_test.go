@@ -240,6 +240,14 @@ func TestOutagesAreSatOut(t *testing.T) {
 		_, err = undecided.Count(t.Context(), operations.Choice{})
 		require.ErrorIs(t, err, wrong)
 		d.failing = []error{away, away}
+		chosen, err := undecided.Count(t.Context(), operations.Choice{})
+		require.NoError(t, err)
+		require.Equal(t, 501, chosen.Events, "each try counts from the beginning")
+		d.failing = []error{away}
+		groups, err := undecided.Groups(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 501, groups.Events)
+		d.failing = []error{away, away}
 		ended, end := context.WithTimeout(t.Context(), time.Millisecond)
 		defer end()
 		_, err = undecided.Groups(ended)

@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -36,13 +37,15 @@ func skeleton(reason string) string {
 	if !strings.ContainsFunc(line, isDigit) || !utf8.ValidString(line) {
 		return line
 	}
-	if strings.Contains(strings.ToLower(line), "sqlstate") && strings.ContainsAny(line, "\"'`") {
+	lower := strings.ToLower(line)
+	if strings.Contains(lower, "sqlstate") && strings.ContainsAny(line, "\"'`") {
 		return line // a field after the word may begin inside of quotes
 	}
+	mayHaveCode := slices.ContainsFunc(codeWords, func(word string) bool { return strings.Contains(lower, word) })
 	bytes, before, from := []byte(line), "", -1
 	end := func(to int) {
 		if from >= 0 {
-			if !namesCode(before) {
+			if !mayHaveCode || !namesCode(before) {
 				simplify(bytes[from:to])
 			}
 			before, from = line[from:to], -1
@@ -59,15 +62,13 @@ func skeleton(reason string) string {
 	return string(bytes)
 }
 
+// codeWords are the words after which isCode accepts an error code.
+var codeWords = []string{"sqlstate", "answers", "status", "code"}
+
 // namesCode reports whether the field after this one may be an error code. It reports more fields than isCode.
 func namesCode(before string) bool {
 	before = strings.ToLower(strings.Trim(before, "(:="))
-	for _, word := range []string{"sqlstate", "answers", "status", "code"} {
-		if strings.HasSuffix(before, word) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(codeWords, func(word string) bool { return strings.HasSuffix(before, word) })
 }
 
 const lengthOfUUID = 36
