@@ -32,8 +32,8 @@ type DeadLetterAdmin interface {
 	// Visit must be quick, and must not call the adapter. If EachUndecided fails, it may have visited some letters.
 	EachUndecided(ctx context.Context, subscriber string, visit func(UndecidedEvent) bool) error
 	// Undecided returns at most limit Dead letters after a cursor, and the cursor of the last one. It does not count EventsBehind.
-	// The adapter chooses the order. A walk begins with the zero cursor, and ends when Undecided returns nothing. A walk finds each letter once that is Dead
-	// during the whole walk. It finds no letter that became Dead after the walk began.
+	// The adapter chooses the order. A walk begins with the zero cursor, and ends when Undecided returns nothing. A walk finds each letter
+	// once that is Dead during the whole walk. It finds no letter that became Dead after the walk began.
 	Undecided(ctx context.Context, subscriber string, after DeadLetterCursor, limit int) ([]UndecidedEvent, DeadLetterCursor, error)
 	// RetryChosen retries the letters with these ids that are Dead and readable and that choice includes, all of them or none. It returns
 	// how many letters it retried. It does not change the other letters.
