@@ -39,9 +39,9 @@ const (
 	mostRounds    = 3 // a page that is not fast in one round, because another program took the machine, has another one
 )
 
-// fillUndecided parks 100,000 events, two of each aggregate, for reasons that all differ but have one fingerprint. It makes 100,000 dead letters
-// of a subscriber, one for each aggregate, with small payloads. The first payloads have a megabyte. A thousand more
-// letters wait behind the last dead one.
+// fillUndecided parks 100,000 events, two of each aggregate, for reasons that all differ but have one fingerprint. It makes 100,000 dead
+// letters of a subscriber, one for each aggregate, with small payloads. The first payloads have a megabyte. A thousand more letters wait
+// behind the last dead one.
 var fillUndecided = []string{
 	`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		SELECT gen_random_uuid(), 'order', md5((n % 50000)::text), 1 + n / 50000, 'outboxie.order.placed.v1', 'orders.placed', '{"amount": 12}'
