@@ -126,7 +126,21 @@ unreadable-7-abc                      -         -              dead   1h0m0s  1 
 `, out.String())
 
 	out.Reset()
-	require.NoError(t, printLettersJSON(&out, list))
+	listed := slices.Clone(list)
+	for _, ended := range []inbox.Letter{{State: inbox.Discarded}, {State: inbox.Waiting}} {
+		ended.ID = string(ended.State)
+		list, listed = append(list, ended), append(listed, ended)
+	}
+	listed[1].Payload = nil
+	listed = append(listed, inbox.Letter{Entry: outbox.Entry{Message: outbox.Message{ID: "applied meanwhile"}}})
+	read := func(event string) (inbox.Letter, error) {
+		at := slices.IndexFunc(list, func(letter inbox.Letter) bool { return letter.ID == event })
+		if at < 0 {
+			return inbox.Letter{}, inbox.ErrNoLetter
+		}
+		return list[at], nil
+	}
+	require.NoError(t, printLettersJSON(&out, listed, read))
 	require.JSONEq(t, `[
 		{"event_id": "unreadable-7-abc", "state": "dead", "subject": "orders.x", "error": "not ours", "attempts": 1, "behind": 0,
 			"first_failed_at": "2026-11-24T11:00:00Z", "payload": "/w=="},
@@ -137,8 +151,10 @@ unreadable-7-abc                      -         -              dead   1h0m0s  1 
 	]`, out.String())
 
 	out.Reset()
-	require.NoError(t, printLettersJSON(&out, nil))
-	require.JSONEq(t, "[]", out.String())
+	require.NoError(t, printLettersJSON(&out, nil, read))
+	require.Equal(t, "[]\n", out.String())
+	failed := func(string) (inbox.Letter, error) { return inbox.Letter{}, errors.ErrUnsupported }
+	require.ErrorIs(t, printLettersJSON(&out, listed, failed), errors.ErrUnsupported)
 	out.Reset()
 	require.NoError(t, printLetters(&out, slices.Repeat(list[:1], maxListed+1), "emails", now))
 	require.Equal(t, maxListed+2, bytes.Count(out.Bytes(), []byte("\n")))

@@ -71,6 +71,28 @@ func (l letters) Undecided(
 	return page, after, nil
 }
 
+func (l letters) EachUndecided(_ context.Context, subscriber string, visit func(operations.UndecidedEvent) bool) error {
+	if subscriber != "emails" {
+		return nil
+	}
+	return l.each(visit)
+}
+
+// each visits the events. The failure that comes next ends the visit half-way.
+func (d *undecidedStore) each(visit func(operations.UndecidedEvent) bool) error {
+	for i, event := range d.events {
+		if i == len(d.events)/2 {
+			if err := d.fails(); err != nil {
+				return err
+			}
+		}
+		if !visit(event) {
+			break
+		}
+	}
+	return nil
+}
+
 func (l letters) RetryChosen(_ context.Context, subscriber string, ids []string, choice operations.Choice) (int, error) {
 	if err := l.fails(); err != nil || subscriber != "emails" {
 		return 0, err
@@ -98,6 +120,10 @@ type lot struct {
 func (l lot) Undecided(_ context.Context, after outbox.Key, limit int) ([]operations.UndecidedEvent, error) {
 	from := 1 + slices.IndexFunc(l.events, func(u operations.UndecidedEvent) bool { return u.Key == after })
 	return l.events[from:min(len(l.events), from+limit)], nil
+}
+
+func (l lot) EachUndecided(_ context.Context, visit func(operations.UndecidedEvent) bool) error {
+	return l.each(visit)
 }
 
 func (l lot) RedriveChosen(_ context.Context, positions []outbox.Position, _ operations.Choice) (int, error) {
@@ -213,6 +239,14 @@ func TestOutagesAreSatOut(t *testing.T) {
 		d.failing = []error{wrong}
 		_, err = undecided.Count(t.Context(), operations.Choice{})
 		require.ErrorIs(t, err, wrong)
+		d.failing = []error{away, away}
+		chosen, err := undecided.Count(t.Context(), operations.Choice{})
+		require.NoError(t, err)
+		require.Equal(t, 501, chosen.Events, "each try counts from the beginning")
+		d.failing = []error{away}
+		groups, err := undecided.Groups(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 501, groups.Events)
 		d.failing = []error{away, away}
 		ended, end := context.WithTimeout(t.Context(), time.Millisecond)
 		defer end()
