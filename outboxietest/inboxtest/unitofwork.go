@@ -238,7 +238,7 @@ func applyEnded(t *testing.T, l *lane) {
 	l.requireNothingKept(t, events...)
 }
 
-// disturb makes the handler call a function when the handler gets an event. With early, the call comes before the order is counted, otherwise
+// disturb makes the handler call a function when the handler gets an event. With early, the call comes before the effect, otherwise
 // after it.
 func (l *lane) disturb(event inbox.Event, early bool, disturb func()) {
 	l.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
