@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
@@ -22,7 +23,7 @@ import (
 // withSubscribers runs work on all subscribers. NATS is not needed unless the work asks for the stream.
 func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func(ctx context.Context, admin operations.SubscriberAdmin) error) error {
 	logger := slog.New(slog.DiscardHandler) // standard output belongs to the command; an error is returned, not logged
-	nc, err := jetstream.Connect(brokerOptions(c, logger))
+	nc, err := jetstream.Connect(engine.Broker(c, logger))
 	if err != nil {
 		return err
 	}
@@ -31,9 +32,9 @@ func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func
 	if err != nil {
 		return err
 	}
-	return withDatabase(c, func(db *bun.DB) error {
+	return engine.WithDatabase(c, func(db *bun.DB) error {
 		return work(cmd.Context(), operating.NewSubscribers(operating.SubscriberPorts{
-			Operator: postgres.NewOperator(db), Stream: stateReader(nc, c, logger), Lags: consumers,
+			Operator: postgres.NewOperator(db), Stream: jetstream.NewStateReader(nc, engine.Reader(c, "", logger)), Lags: consumers,
 			Log: postgres.NewInbox(db, postgres.InboxOptions{}),
 		}))
 	})
@@ -46,20 +47,8 @@ func (p *program) operate(cmd *cobra.Command, work func(ctx context.Context, adm
 		return err
 	}
 	return p.withSubscribers(cmd, c, func(ctx context.Context, admin operations.SubscriberAdmin) error {
-		return withRemedy(work(ctx, admin, c.Subscriber.ID), c.Subscriber.ID)
+		return engine.WithRemedy(work(ctx, admin, c.Subscriber.ID), c.Subscriber.ID)
 	})
-}
-
-// withRemedy adds to an error what an operator can do about it.
-func withRemedy(err error, id string) error {
-	remedy := wording.SubscriberRemedy(err, id)
-	if remedy == "" && errors.Is(err, jetstream.ErrUnavailable) {
-		remedy = "NATS_URL says where NATS is"
-	}
-	if remedy == "" {
-		return err
-	}
-	return fmt.Errorf("%w; %s", err, remedy)
 }
 
 // unconfirmed ends a command that only showed what it would do to a subscriber.

@@ -140,9 +140,9 @@ func receiversIn(file *ast.File) (types []string) {
 	return types
 }
 
-// decorates reports whether a package may wrap ports, as telemetry and the graphs of cmd/outboxie do.
+// decorates reports whether a package may wrap ports, as telemetry and the packages that compose the program do.
 func decorates(importPath string) bool {
-	return importPath == module+"cmd/outboxie" || strings.HasPrefix(importPath, module+"internal/adapters/telemetry")
+	return importPath == module+"cmd/outboxie" || importPath == module+"internal/engine" || strings.HasPrefix(importPath, module+"internal/adapters/telemetry")
 }
 
 // silentlyPassedOn returns the decorators of p that embed the port that they wrap. If the port gets a new method, such a decorator passes the
