@@ -96,6 +96,7 @@ func inShop(t *testing.T, test func(s *shop)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &shop{t: t, stream: memory.NewStream(), database: memory.NewInbox()}
+		s.stream.LimitSubjects("orders.")
 		_, err := s.stream.Open(t.Context(), 1)
 		require.NoError(t, err)
 		test(s)
