@@ -76,12 +76,12 @@ func TestSubscriberCommands(t *testing.T) {
 		"retry what":         {"retry", emails, exitUsage, "either --event ID or --all"},
 		"retry too much":     {"retry", event(dead, "--all"), exitUsage, "either --event ID or --all"},
 		"retry unknown":      {"retry", event("x"), exitFailed, "subscriber emails has no dead letter x; `outboxie subscriber dead --id emails` lists"},
-		"retry waiting":      {"retry", event(waiting), exitFailed, "waits behind an earlier event of order/order-0"},
+		"retry waiting":      {"retry", event(waiting), exitFailed, "waits behind an earlier event of thing/thing-0"},
 		"retry unreadable":   {"retry", event("unreadable-7-abc"), exitFailed, "can only be discarded"},
 		"discard what":       {"discard", append(emails, "--yes"), exitUsage, "name the event to discard"},
 		"discard unknown":    {"discard", event("x", "--yes"), exitFailed, "` lists them"},
-		"discard unasked":    {"discard", event(dead), exitUsage, "version 1 of order/order-0, dead: no address), behind which 1 event waits; repeat the command with --yes"},
-		"discard waiting":    {"discard", event(waiting), exitUsage, "order/order-0, waiting), behind which 0 events wait"},
+		"discard unasked":    {"discard", event(dead), exitUsage, "version 1 of thing/thing-0, dead: no address), behind which 1 event waits; repeat the command with --yes"},
+		"discard waiting":    {"discard", event(waiting), exitUsage, "thing/thing-0, waiting), behind which 0 events wait"},
 		"discard unreadable": {"discard", event("unreadable-7-abc"), exitUsage, "which is not an event"},
 		"unknown flag":       {"discard", []string{"--force"}, exitUsage, "unknown flag"},
 	} {
@@ -122,7 +122,7 @@ func TestListsOfDeadLetters(t *testing.T) {
 	require.NoError(t, printLetters(&out, list, "emails", now))
 	require.Equal(t, `EVENT                                 POSITION  AGGREGATE      STATE  AGE     ATTEMPTS  BEHIND  ERROR
 unreadable-7-abc                      -         -              dead   1h0m0s  1         0       not ours
-018f0000-0000-7000-8000-000000000001  7         order/order-0  dead   1m30s   10        2       the handler panicked: no
+018f0000-0000-7000-8000-000000000001  7         thing/thing-0  dead   1m30s   10        2       the handler panicked: no
 `, out.String())
 
 	out.Reset()
@@ -144,8 +144,8 @@ unreadable-7-abc                      -         -              dead   1h0m0s  1 
 	require.JSONEq(t, `[
 		{"event_id": "unreadable-7-abc", "state": "dead", "subject": "orders.x", "error": "not ours", "attempts": 1, "behind": 0,
 			"first_failed_at": "2026-11-24T11:00:00Z", "payload": "/w=="},
-		{"event_id": "018f0000-0000-7000-8000-000000000001", "state": "dead", "position": 7, "aggregate_type": "order",
-			"aggregate_id": "order-0", "aggregate_version": 7, "type": "outboxie.test.happened.v1", "subject": "orders.created",
+		{"event_id": "018f0000-0000-7000-8000-000000000001", "state": "dead", "position": 7, "aggregate_type": "thing",
+			"aggregate_id": "thing-0", "aggregate_version": 7, "type": "outboxie.test.happened.v1", "subject": "things.happened",
 			"error": "the handler panicked: no\nstack", "attempts": 10, "behind": 2, "first_failed_at": "2026-11-24T11:58:30Z",
 			"dead_at": "2026-11-24T12:00:00Z", "payload": {"n": 1}}
 	]`, out.String())

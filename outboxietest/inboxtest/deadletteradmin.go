@@ -14,6 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // TestDeadLetterAdmin checks what operations.DeadLetterAdmin promises: an operator sees, retries and discards dead letters, one by one and
@@ -126,7 +127,7 @@ func adminNotDead(t *testing.T, l *letters) {
 	err := l.Letters.Retry(t.Context(), subscriber, events[1].ID)
 	require.ErrorIs(t, err, inbox.ErrNotDead)
 	require.Equal(t, fault.Conflict, fault.KindOf(err))
-	require.EqualError(t, err, "event "+events[1].ID+" waits behind an earlier event of order/it's ?0: retry the earlier event")
+	require.EqualError(t, err, "event "+events[1].ID+" waits behind an earlier event of thing/it's ?0: retry the earlier event")
 	l.retry(t, events[0])
 	err = l.Letters.Retry(t.Context(), subscriber, events[0].ID)
 	require.ErrorIs(t, err, inbox.ErrNotDead)
@@ -141,7 +142,7 @@ func adminUnreadable(t *testing.T, l *letters) {
 	l.begin(t)
 	stray := inbox.Event{
 		Sequence: 1, Unreadable: inbox.ErrUnreadable.With("it has no type"),
-		Entry: outbox.Entry{Message: outbox.Message{ID: "unreadable-1-abc", Subject: "orders.stray", Payload: []byte{0, 0xff}}},
+		Entry: outbox.Entry{Message: outbox.Message{ID: "unreadable-1-abc", Subject: relaytest.SubjectPrefix + "stray", Payload: []byte{0, 0xff}}},
 	}
 	require.Equal(t, []inbox.Result{inbox.SetAside}, l.results(t, stray))
 	l.requireList(t, "0 dead 0")
@@ -175,7 +176,7 @@ func adminDiscard(t *testing.T, l *letters) {
 		require.ErrorIs(t, err, inbox.ErrNoLetter, "it was applied")
 		events = l.retried(t, l.at.Sequence, 3, "b")
 	}
-	l.requireOrders(t, 4)
+	l.requireCount(t, 4)
 }
 
 func adminRetryAll(t *testing.T, l *letters) {
@@ -191,7 +192,7 @@ func adminRetryAll(t *testing.T, l *letters) {
 	l.requireList(t, "1 retrying 1", "3 retrying 0", "4 retrying 0")
 	l.redeliverAll(t)
 	l.requireApplied(t, append(append(a, b...), c...), append(append(a, b...), c...)...)
-	l.requireOrders(t, 4)
+	l.requireCount(t, 4)
 	shipping.requireList(t, "1 dead 0")
 }
 
@@ -223,7 +224,7 @@ func adminRetryAllTogether(t *testing.T, l *letters) {
 	operators.Wait()
 	l.redeliverAll(t)
 	l.requireList(t)
-	l.requireOrders(t, int64(len(l.handled)))
+	l.requireCount(t, int64(len(l.handled)))
 	require.GreaterOrEqual(t, len(l.handled), len(events)-6)
 }
 

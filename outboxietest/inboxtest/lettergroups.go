@@ -16,13 +16,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // unreadableMessage returns a message that is no event.
 func unreadableMessage(sequence uint64) inbox.Event {
 	return inbox.Event{
 		Sequence: sequence, Unreadable: inbox.ErrUnreadable.With("it has no type"),
-		Entry: outbox.Entry{Message: outbox.Message{ID: fmt.Sprintf("unreadable-%d", sequence), Subject: "orders.stray"}},
+		Entry: outbox.Entry{Message: outbox.Message{ID: fmt.Sprintf("unreadable-%d", sequence), Subject: relaytest.SubjectPrefix + "stray"}},
 	}
 }
 
@@ -227,7 +228,7 @@ func groupsRetry(t *testing.T, l *letters) {
 	require.Equal(t, 1, retried, "a message that is no event is left alone")
 	l.requireUndecided(t, "0: 0 behind")
 	l.redeliverAll(t)
-	l.requireOrders(t, 5)
+	l.requireCount(t, 5)
 }
 
 // groupsPresentReason checks a letter that fails for another reason after the operator has read it.
@@ -277,7 +278,7 @@ func groupsDiscard(t *testing.T, l *letters) {
 	l.requireLetter(t, stray, inbox.Discarded)
 	l.requireUndecided(t)
 	l.requireList(t)
-	l.requireOrders(t, 2)
+	l.requireCount(t, 2)
 }
 
 // groupsTogether checks that operators may change overlapping sets of letters at once, while single letters are discarded and tried.
@@ -327,5 +328,5 @@ func groupsTogether(t *testing.T, l *letters) {
 		}
 	}
 	require.ElementsMatch(t, applied, l.handled, "once")
-	l.requireOrders(t, int64(len(applied)))
+	l.requireCount(t, int64(len(applied)))
 }

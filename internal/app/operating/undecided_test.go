@@ -140,7 +140,7 @@ var start = time.Date(2026, 11, 29, 16, 0, 0, 0, time.UTC)
 func events(n int, reason func(i int) string) (all []operations.UndecidedEvent) {
 	for i := range n {
 		all = append(all, operations.UndecidedEvent{
-			Position: outbox.Position(i + 1), EventID: fmt.Sprint("event ", i+1), Key: outbox.Key{Type: "order", ID: fmt.Sprint(i + 1)},
+			Position: outbox.Position(i + 1), EventID: fmt.Sprint("event ", i+1), Key: outbox.Key{Type: "thing", ID: fmt.Sprint(i + 1)},
 			Type: fmt.Sprintf("type %d", i%3), Reason: reason(i), First: start.Add(time.Duration(n-i) * time.Second),
 			Last: start.Add(time.Duration(i) * time.Minute), EventsBehind: i % 2,
 		})
