@@ -377,7 +377,7 @@ func TestOtherHandlerEndsRun(t *testing.T) {
 		go func() { ended <- e.Run(ctx) }()
 		require.Eventually(t, func() bool {
 			var begun int
-			require.NoError(t, w.db.QueryRowContext(t.Context(), "SELECT count(*) FROM subscriber_lanes").Scan(&begun))
+			require.NoError(t, w.db.QueryRowContext(t.Context(), "SELECT count(*) FROM subscribers WHERE handler IS NOT NULL").Scan(&begun))
 			return begun > 0
 		}, patience, 10*time.Millisecond)
 		stop()
