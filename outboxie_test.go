@@ -438,7 +438,9 @@ func TestBatchCannotAppend(t *testing.T) {
 		got <- errors.Join(tx.Append(ctx, event(t, "9", 1, 1)), batch.Add(tx, invoice{}))
 		return nil
 	})
-	outboxie.On(h, issued, func(_ context.Context, tx *outboxie.Tx, _ outboxie.Received, data invoice) error { return batch.Add(tx, data) })
+	outboxie.On(h, issued, func(_ context.Context, tx *outboxie.Tx, _ outboxie.Received, data invoice) error {
+		return batch.Add(tx, data)
+	})
 	require.NoError(t, e.Subscriber("s", h, outboxie.SubscriberOptions{}))
 	w.run(e)
 	w.issue(e, "1", "ada", 1)
