@@ -31,7 +31,7 @@ func measureDatabase(t *testing.T, size scale) []figure {
 		return err == nil && inserted >= int64(size.events)
 	}, waitTimeout, 100*time.Millisecond)
 
-	statements := idleStatements(t, size.idle)
+	leader, system := idleTransactions(t, size.idle, false), idleTransactions(t, size.idle, true)
 	return []figure{
 		{
 			name: "dead, updated or deleted rows of the outbox after the drain", measured: fmt.Sprint(dead),
@@ -43,8 +43,12 @@ func measureDatabase(t *testing.T, size scale) []figure {
 			floor:    fmt.Sprintf("of which the relay: %d bytes", drained/int64(size.events)),
 		},
 		{
-			name: "an idle leader", measured: fmt.Sprintf("%.1f statements/s", statements),
-			ratio: statements, unit: "/s", goal: 5, upperBound: true,
+			name: "an idle leader", measured: fmt.Sprintf("%.1f statements/s", leader),
+			ratio: leader, unit: "/s", goal: 5, upperBound: true,
+		},
+		{
+			name: "an idle instance and an idle subscriber together", measured: fmt.Sprintf("%.1f statements/s", system),
+			ratio: system, unit: "/s", goal: 5, upperBound: true,
 		},
 	}
 }
@@ -56,14 +60,19 @@ func walAt(t *testing.T, db *sql.DB) int64 {
 	return bytes
 }
 
-// idleStatements returns how many statements a second an idle leader sends to its database. Each of its statements is a transaction.
-func idleStatements(t *testing.T, watched time.Duration) float64 {
+// idleTransactions returns how many transactions a second the database of an idle leader sees, with a subscriber or without. Each of their
+// statements is a transaction. Autovacuum counts, too.
+func idleTransactions(t *testing.T, watched time.Duration, subscriber bool) float64 {
 	t.Helper()
 	database, broker := infra.Database(t), infra.NATS(t)
 	outside, err := sql.Open("pgx", infra.Database(t)) // another database, so that asking does not count
 	require.NoError(t, err)
 	defer outside.Close()
 	launch(t, database, broker.URL, nil, "api,relay").WaitFor("became leader")
+	if subscriber {
+		plain := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker.URL, "INSTANCE_ID=idle"} // without an admin listener, as by default
+		infra.Launch(t, plain, "subscribe", "--id", "emails").WaitFor("subscribed")
+	}
 	count := func() int64 {
 		var transactions int64
 		require.NoError(t, outside.QueryRow("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1",

@@ -6,7 +6,7 @@ import "time"
 // reads again after a twentieth of the time that has passed since, but not before shortestPoll. So a steady writer waits for shortestPoll at
 // most, a rare one for a twentieth of its pauses, and an idle leader soon reads only once in Options.Poll.
 const (
-	shortestPoll = 5 * time.Millisecond
+	shortestPoll = 3 * time.Millisecond
 	pollShare    = 20
 )
 
