@@ -23,7 +23,6 @@ const (
 
 var (
 	errDown     = fault.New(fault.Unavailable, "database_down", "the database does not answer")
-	errConflict = fault.New(fault.Conflict, "order_changed", "somebody was first")
 )
 
 // recorded has the spans that ended, in the order of their ends.
