@@ -28,11 +28,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// The names of the program's services in telemetry.
-const (
-	serviceName           = "outboxie"
-	subscriberServiceName = "outboxie-subscriber"
-)
+// serviceName is the name of the program's service in telemetry.
+const serviceName = "outboxie"
+
+// subscriberServiceName returns the name of a subscriber in telemetry. Each subscriber is a service of its own, because it fails and scales
+// alone; its copies are instances of that service.
+func subscriberServiceName(c config.Config) string {
+	return serviceName + "-subscriber-" + c.Subscriber.ID
+}
 
 func telemetryOptions(c config.Config, service string, logger *slog.Logger) telemetry.Options {
 	return telemetry.Options{
@@ -48,7 +51,7 @@ func serveGraph(c config.Config, logger *slog.Logger) fx.Option {
 // subscribeGraph is a copy of a subscriber, with an admin listener if one is configured.
 func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
 	graph := fx.Options(
-		foundation(c, subscriberServiceName, logger),
+		foundation(c, subscriberServiceName(c), logger),
 		fx.Provide(newSubscriber, newHandlers, newEndpoint, subscribingChecks),
 		fx.Decorate(remoteNotifier), // instead of the notifier of a process that runs a relay
 		fx.Invoke(runSubscriber),

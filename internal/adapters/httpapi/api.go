@@ -13,6 +13,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -64,9 +65,10 @@ func traced(
 	tp trace.TracerProvider, mp metric.MeterProvider, propagator propagation.TextMapPropagator, filters ...otelgin.Filter,
 ) gin.HandlerFunc {
 	opts := []otelgin.Option{otelgin.WithFilter(filters...)}
-	if tp != nil {
-		opts = append(opts, otelgin.WithTracerProvider(tp))
+	if tp == nil {
+		tp = otel.GetTracerProvider()
 	}
+	opts = append(opts, otelgin.WithTracerProvider(withoutEmptyRoutes(tp)))
 	if mp != nil {
 		opts = append(opts, otelgin.WithMeterProvider(mp))
 	}
