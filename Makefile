@@ -15,7 +15,7 @@ LINT     = $(GO) tool -modfile=tools/go.mod golangci-lint
 help: ## list the targets
 	@echo "usage: make TARGET [ARGS=…]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-23s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "variables: POSTGRES_PORT, NATS_PORT, JAEGER_PORT, OTLP_PORT (of infra-up, and of what runs on it), RACE, GO"
+	@echo "variables: POSTGRES_PORT, NATS_PORT, JAEGER_PORT, OTLP_PORT, PROMETHEUS_PORT, GRAFANA_PORT (of infra-up, and of what runs on it), RACE, GO"
 
 .PHONY: run
 run: build ## Postgres, NATS, an instance and a subscriber, with data in .outboxie/; e.g. ARGS="--subscribers 2 --fresh"
@@ -40,7 +40,7 @@ demo-local: build ## the demo as processes, on a Postgres and a NATS of its own;
 	@exec $(PLAYGROUND) demo $(ARGS)
 
 # On the infrastructure: Postgres and NATS on their usual ports, in Docker with Jaeger if an engine answers.
-export VERSION BINARY PLAYGROUND POSTGRES_PORT NATS_PORT JAEGER_PORT OTLP_PORT INFRA_DATA
+export VERSION BINARY PLAYGROUND POSTGRES_PORT NATS_PORT JAEGER_PORT OTLP_PORT PROMETHEUS_PORT GRAFANA_PORT INFRA_DATA
 
 .PHONY: infra-up
 infra-up: build ## Postgres on 5432, NATS on 4222, Jaeger on 16686, in Docker; without an engine Postgres and NATS in the background
