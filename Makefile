@@ -91,7 +91,12 @@ test-postgres: ## the tests of the Postgres adapter, which take as long as all o
 .PHONY: test-others
 test-others: ## the tests in test/, without the race detector, which does not see the processes that they start; then the tests beside the code
 	$(GO) test -timeout 25m $(APART) $(ARGS) ./test/e2e ./test/...
+	@$(MAKE) --no-print-directory test-kubernetes
 	$(GO) test $(RACE) -timeout 25m $(ARGS) $$($(GO) list ./internal/... ./cmd/... ./migrations/... | grep -v /internal/adapters/postgres$$)
+
+.PHONY: test-kubernetes
+test-kubernetes: ## docker/kubernetes, built by kustomize and decoded strictly with the types of the Kubernetes API, offline
+	$(GO) -C tools/kubernetes test ./...
 
 .PHONY: test-pauses
 test-pauses: ## how long delivery pauses when a leader stops, is killed or freezes, and large pages take; best on a calm machine; three minutes
@@ -174,6 +179,7 @@ lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy, 
 	$(GO) mod tidy -diff
 	$(GO) -C tools mod tidy -diff
 	$(GO) -C tools/nats-2.11 mod tidy -diff
+	$(GO) -C tools/kubernetes mod tidy -diff
 	@$(MAKE) --no-print-directory vulnerabilities
 
 .PHONY: vulnerabilities
