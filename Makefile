@@ -224,6 +224,21 @@ console-assets: ## fetch the script of the console again, with npm; refused if i
 axe: ## fetch the script that checks accessibility in tests again, with npm; refused if it has another checksum
 	$(call vendor,$(AXE),axe.min.js,test/pages,testdata,axe)
 
+# It needs the Go of go.mod. Building it takes minutes the first time, so `make ci` does not.
+RELEASER = $(GO) run github.com/goreleaser/goreleaser/v2@v2.14.3
+
+.PHONY: release-check
+release-check: ## is .goreleaser.yaml valid?
+	$(RELEASER) check
+
+.PHONY: release-snapshot
+release-snapshot: ## a release in dist/ that is not published; needs syft and Docker's buildx, or ARGS=--skip=sbom,docker
+	$(RELEASER) release --snapshot --clean --skip=sign $(ARGS)
+
+.PHONY: release
+release: ## a draft of a release from the tag of this commit; needs GITHUB_TOKEN, syft, cosign and Docker's buildx
+	$(RELEASER) release --clean $(ARGS)
+
 .PHONY: screenshots
 screenshots: ## the pictures of the console in docs/images, from a real run; needs Chromium
 	@mkdir -p docs/images
