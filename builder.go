@@ -97,21 +97,27 @@ func (b *Builder) Retention(kept time.Duration) *Builder {
 	return b.set(func(c *config.Config) { c.Outbox.Retention = kept })
 }
 
-// Logger replaces slog.Default.
+// Logger replaces slog.Default. With nil, slog.Default stays.
 func (b *Builder) Logger(logger *slog.Logger) *Builder {
-	b.logger = logger
+	if logger != nil {
+		b.logger = logger
+	}
 	return b
 }
 
-// Tracing replaces the global TracerProvider of OpenTelemetry.
+// Tracing replaces the global TracerProvider of OpenTelemetry. With nil, that one stays.
 func (b *Builder) Tracing(provider trace.TracerProvider) *Builder {
-	b.traces = provider
+	if provider != nil {
+		b.traces = provider
+	}
 	return b
 }
 
-// Metrics replaces the global MeterProvider of OpenTelemetry.
+// Metrics replaces the global MeterProvider of OpenTelemetry. With nil, that one stays.
 func (b *Builder) Metrics(provider metric.MeterProvider) *Builder {
-	b.meters = provider
+	if provider != nil {
+		b.meters = provider
+	}
 	return b
 }
 

@@ -29,18 +29,29 @@ type SubscriberOptions struct {
 }
 
 // Subscriber declares that the process runs a copy of the subscriber id: Run reads the stream from its beginning, or from where the subscriber has
-// come to, and calls the handler for each event. Copies in different processes share the work. An id has 1 to 64 letters, digits, - and _.
+// come to, and calls the handler for each event. Copies in different processes share the work. An id has 1 to 64 letters, digits, - and _. It
+// stays the same for ever: a new id is a new subscriber, which handles every event of the stream again. Afterwards the handler cannot be changed.
+//
+// The stream may be that of another service, whose outbox is in another database.
 func (e *Engine) Subscriber(id string, handler AnyHandler, options SubscriberOptions) error {
+	return e.declare(func() error { return e.declareSubscriber(id, handler, options) })
+}
+
+func (e *Engine) declareSubscriber(id string, handler AnyHandler, options SubscriberOptions) error {
 	if e.subscribers[id] {
 		return fmt.Errorf("the engine has subscriber %s already: copies run in processes of their own", id)
 	}
-	made := telemetry.TraceHandler(handler.build(e))
+	if handler == nil {
+		return fmt.Errorf("subscriber %s has no handler", id)
+	}
+	built, err := handler.build(e)
+	if err != nil {
+		return fmt.Errorf("subscriber %s: %w", id, err)
+	}
+	made := telemetry.TraceHandler(built)
 	c, err := e.config.ForSubscriber(id, made.Name(), options.apply)
 	if err != nil {
 		return err
-	}
-	if len(made.Types()) == 0 {
-		return fmt.Errorf("the handler %s of subscriber %s has no function", made.Name(), id)
 	}
 	db, err := e.open(c.Database.MaxConns)
 	if err != nil {
@@ -68,6 +79,7 @@ func (e *Engine) Subscriber(id string, handler AnyHandler, options SubscriberOpt
 		return err
 	}
 	e.subscribers[id] = true
+	built.used.Store(true)
 	e.loops = append(e.loops, loop{"subscriber " + id, func(ctx context.Context) error { return engine.WithRemedy(subscriber.Run(ctx), id) }})
 	e.checks = append(e.checks, engine.SubscriberChecks(id, store, subscriber)...)
 	return nil

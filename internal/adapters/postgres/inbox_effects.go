@@ -116,7 +116,11 @@ func (e *effects) flush(ctx context.Context) error {
 	slices.SortFunc(collectors, func(a, b collector) int { return cmp.Compare(a.rank(), b.rank()) })
 	for _, c := range collectors {
 		if err := c.flush(ctx, e.tx, e.subscriber); err != nil {
+			_ = inspect(ctx, e.tx) // closes the rows that a failed write left open
 			return classifyEffect(ctx, err)
+		}
+		if err := inspect(ctx, e.tx); err != nil {
+			return err
 		}
 		if events, found := c.(*emitted); found {
 			e.emitted += events.Len()
