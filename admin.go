@@ -29,8 +29,9 @@ type AdminOptions struct {
 
 // Admin returns a handler with /healthz, /readyz, /metrics, the operators' API and the console at /console. Its addresses begin at the root, so give
 // it a listener of its own. It works while Run runs. Declare it once, after every other part: readiness shows what was declared.
-func (e *Engine) Admin(options AdminOptions) (handler http.Handler, err error) {
-	err = e.declare(func() error {
+func (e *Engine) Admin(options AdminOptions) (http.Handler, error) {
+	var handler http.Handler
+	err := e.declare(func() (err error) {
 		handler, err = e.newAdmin(options)
 		e.admin = err == nil
 		return err

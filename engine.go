@@ -145,8 +145,8 @@ func (e *Engine) Migrate(ctx context.Context) error {
 // Run runs what was declared until ctx ends, and then returns nil. It begins with the checks of Migrate, but changes no table. If a part cannot go
 // on, Run stops the others and returns the reason. Outages end no part. If Close ends Run, Run returns ErrClosed. Call Run once; only if its checks
 // have failed, it may be called again.
-func (e *Engine) Run(ctx context.Context) (err error) {
-	ctx, err = e.start(ctx)
+func (e *Engine) Run(ctx context.Context) error {
+	ctx, err := e.start(ctx)
 	if err != nil {
 		return err
 	}
