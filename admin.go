@@ -27,8 +27,8 @@ type AdminOptions struct {
 	HidePayloads bool         // the console never shows a payload
 }
 
-// Admin returns a handler with /healthz, /readyz, /metrics, the operators' API and the console at /console. Its addresses begin at the root, so give
-// it a listener of its own. It works while Run runs. Declare it once, after every other part: readiness shows what was declared.
+// Admin returns a handler with /healthz, /readyz, /metrics, the operators' API and the console at /console. Its addresses begin at the root, so
+// give it a listener of its own. It works while Run runs. Declare it once, after every other part: readiness shows what was declared.
 func (e *Engine) Admin(options AdminOptions) (http.Handler, error) {
 	var handler http.Handler
 	err := e.declare(func() (err error) {

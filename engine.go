@@ -22,9 +22,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// Engine has what the parts of one service's outbox share: the configuration, and the connections to the database and the broker. Declare the parts
-// first, with Relay and Subscriber, then Admin. Then call Run. Outbox and Migrate may be used at any time until Close. An Engine is safe for
-// concurrent use.
+// Engine has what the parts of one service's outbox share: the configuration, and the connections to the database and the broker. Declare the
+// parts first, with Relay and Subscriber, then Admin. Then call Run. Outbox and Migrate may be used at any time until Close. An Engine is safe
+// for concurrent use.
 type Engine struct {
 	config  config.Config
 	logger  *slog.Logger
@@ -129,9 +129,9 @@ var errAfterAdmin = errors.New("declare every other part before the admin handle
 // Outbox returns what appends events.
 func (e *Engine) Outbox() *Outbox { return e.outbox }
 
-// Migrate brings the engine's own tables up to date, and checks that the database cannot lose events. docs/library.md lists the tables. They are in
-// the first schema of search_path, so two services share a database only if each has a schema of its own. Any number of processes may call
-// Migrate at once. The role needs the right to create tables. Migrate waits up to 30 seconds for a database that cannot be used yet.
+// Migrate brings the engine's own tables up to date, and checks that the database cannot lose events. docs/library.md lists the tables. They
+// are in the first schema of search_path, so two services share a database only if each has a schema of its own. Any number of processes may
+// call Migrate at once. The role needs the right to create tables. Migrate waits up to 30 seconds for a database that cannot be used yet.
 func (e *Engine) Migrate(ctx context.Context) error {
 	e.mu.Lock()
 	closed := e.closed
@@ -142,9 +142,9 @@ func (e *Engine) Migrate(ctx context.Context) error {
 	return engine.Prepare(ctx, e.config, e.logger, postgres.EngineTables)
 }
 
-// Run runs what was declared until ctx ends, and then returns nil. It begins with the checks of Migrate, but changes no table. If a part cannot go
-// on, Run stops the others and returns the reason. Outages end no part. If Close ends Run, Run returns ErrClosed. Call Run once; only if its checks
-// have failed, it may be called again.
+// Run runs what was declared until ctx ends, and then returns nil. It begins with the checks of Migrate, but changes no table. If a part cannot
+// go on, Run stops the others and returns the reason. Outages end no part. If Close ends Run, Run returns ErrClosed. Call Run once; only if its
+// checks have failed, it may be called again.
 func (e *Engine) Run(ctx context.Context) error {
 	ctx, err := e.start(ctx)
 	if err != nil {

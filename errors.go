@@ -16,8 +16,8 @@ var (
 	ErrInvalidEvent error = outbox.ErrInvalidMessage
 	// ErrNotMigrated reports that the engine's tables are missing, or older than this version of the package. Migrate helps.
 	ErrNotMigrated error = postgres.ErrSchema
-	// ErrUnsafeDatabase reports that the database could lose events, because of a setting or of a changed table. The error names what to do. Migrate
-	// and Run return it.
+	// ErrUnsafeDatabase reports that the database could lose events, because of a setting or of a changed table. The error names what to do.
+	// Migrate and Run return it.
 	ErrUnsafeDatabase error = postgres.ErrUnsafe
 	// ErrStarted reports that a part was declared after Run had begun, or that Run was called again.
 	ErrStarted = errors.New("the engine has started: declare every part before Run, and call Run once")

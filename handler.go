@@ -17,17 +17,17 @@ import (
 // HandlerFunc applies the effect of an event in tx, and nowhere else: the same transaction records that the event was applied. Many events may
 // share a transaction. HandlerFunc is called for events of one aggregate in order, and for events of different aggregates at the same time.
 //
-// If it fails, the transaction has no effect, and the event is tried again: after the first failure alone, then with growing pauses. Later events
-// of the aggregate wait. The event is dead after the tenth failure, or at once if the error is Permanent. If the error is Unavailable, all events
-// of the lane wait, and the failure does not count. A panic is a failure.
+// If it fails, the transaction has no effect, and the event is tried again: after the first failure alone, then with growing pauses. Later
+// events of the aggregate wait. The event is dead after the tenth failure, or at once if the error is Permanent. If the error is Unavailable,
+// all events of the lane wait, and the failure does not count. A panic is a failure.
 type HandlerFunc func(ctx context.Context, tx *Tx, event Received) error
 
 // Middleware wraps each function of a handler. It must call next at most once.
 type Middleware func(next HandlerFunc) HandlerFunc
 
-// Handler has a function for each type of event. Events of other types are not for its subscriber. Make the Handler completely before it goes to
-// Engine.Subscriber, which returns an error for what is wrong with it, such as two functions for one type. Later changes panic. Several subscribers
-// may have the same Handler.
+// Handler has a function for each type of event. Events of other types are not for its subscriber. Make the Handler completely before it goes
+// to Engine.Subscriber, which returns an error for what is wrong with it, such as two functions for one type. Later changes panic. Several
+// subscribers may have the same Handler.
 type Handler struct {
 	name      string
 	external  bool
@@ -98,9 +98,9 @@ func On[T any](h *Handler, eventType string, function func(ctx context.Context, 
 type ExternalHandler struct{ handler *Handler }
 
 // NewExternalHandler returns a handler whose functions call something outside of the database. Each event has a transaction of its own, which
-// records that the event was handled after the function has returned. So a call is repeated if the process dies before the commit, and later
-// calls of the aggregate come after it. The receiver recognizes a repeated call by the event's ID. A call has to end within two fifths of
-// SUBSCRIBER_IDLE_TIMEOUT, 2 s by default: its context ends then. docs/external-effects.md has the details.
+// records that the event was handled after the function has returned. So a call is repeated if the process dies before the commit. Later calls
+// of the aggregate come after it. The receiver recognizes a repeated call by the event's ID. The context of a call ends after two fifths of
+// SubscriberOptions.IdleTimeout, which is 2 s by default. docs/external-effects.md has the details.
 func NewExternalHandler(name string) *ExternalHandler {
 	h := NewHandler(name)
 	h.external = true
@@ -181,11 +181,19 @@ func decode[T any](event Received) (data T, err error) {
 	return data, nil
 }
 
-// Permanent marks a failure that no retry can heal: the event is dead at once.
-func Permanent(err error) error { return inbox.ErrPermanent.Wrap(err) }
+// Permanent marks a failure that no retry can heal: the event is dead at once. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return inbox.ErrPermanent.Wrap(err)
+}
 
-// Unavailable marks an outage of something that a handler needs: all events of the lane wait until the function succeeds, and the failure does not
-// count.
+// Unavailable marks an outage of something that a handler needs: all events of the lane wait until the function succeeds, and the failure does
+// not count. Unavailable(nil) is nil.
 func Unavailable(err error) error {
+	if err == nil {
+		return nil
+	}
 	return fault.New(fault.Unavailable, "handler_unavailable", "the handler needs something that is not available").Wrap(err)
 }

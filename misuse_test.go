@@ -3,8 +3,6 @@ package outboxie_test
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,8 +93,8 @@ var misuses = map[string]struct {
 	}},
 }
 
-// TestMisusedTransaction checks that a function cannot end its transaction, and that a function that leaves its transaction unusable fails alone: its
-// event is dead and has no effect, and every other event has its effect once.
+// TestMisusedTransaction checks that a function cannot end its transaction, and that a function that leaves its transaction unusable fails
+// alone: its event is dead and has no effect, and every other event has its effect once.
 func TestMisusedTransaction(t *testing.T) {
 	for name, misuse := range misuses {
 		t.Run(name, func(t *testing.T) {
@@ -166,8 +164,8 @@ func TestPanics(t *testing.T) {
 	require.Equal(t, "ada 1; bob 1", w.balances())
 }
 
-// TestBatchOfAnotherHandler checks that a function cannot add to the batch of another handler. The batches of both handlers have the same number, so
-// one of them would write the items of the other.
+// TestBatchOfAnotherHandler checks that a function cannot add to the batch of another handler. The batches of both handlers have the same
+// number, so one of them would write the items of the other.
 func TestBatchOfAnotherHandler(t *testing.T) {
 	w := newWorld(t)
 	e := w.engine()
@@ -243,111 +241,4 @@ func batchWithoutFunction(apply outboxie.HandlerFunc) *outboxie.Handler {
 	h := outboxie.NewHandler("h").Handle(issued, apply)
 	outboxie.NewBatch[invoice](h, nil)
 	return h
-}
-
-// TestLateDeclarations checks that nothing can be declared after Admin, while the engine runs, or after Close, and that Run runs once.
-func TestLateDeclarations(t *testing.T) {
-	w := newWorld(t)
-	e := w.unprepared()
-	h := outboxie.NewHandler("h").Handle(issued, func(context.Context, *outboxie.Tx, outboxie.Received) error { return nil })
-	refused := func(want error) {
-		t.Helper()
-		_, admin := e.Admin(outboxie.AdminOptions{Token: token})
-		for _, err := range []error{e.Relay(), e.Subscriber("s", h, outboxie.SubscriberOptions{}), admin} {
-			if want == nil {
-				require.ErrorContains(t, err, "before the admin handler")
-				continue
-			}
-			require.ErrorIs(t, err, want)
-		}
-	}
-	require.NoError(t, e.Subscriber("first", h, outboxie.SubscriberOptions{}))
-	_, err := e.Admin(outboxie.AdminOptions{Token: token, Open: true})
-	require.ErrorContains(t, err, "both a token and Open")
-	_, err = e.Admin(outboxie.AdminOptions{Token: token})
-	require.NoError(t, err)
-	refused(nil)
-	require.ErrorIs(t, e.Run(t.Context()), outboxie.ErrNotMigrated)
-	require.NoError(t, e.Migrate(t.Context()))
-	ended := make(chan error, 1)
-	go func() { ended <- e.Run(t.Context()) }()
-	require.Eventually(t, func() bool { return errors.Is(e.Relay(), outboxie.ErrStarted) }, patience, time.Millisecond)
-	refused(outboxie.ErrStarted)
-	require.ErrorIs(t, e.Run(t.Context()), outboxie.ErrStarted)
-	e.Close()
-	require.ErrorIs(t, <-ended, outboxie.ErrClosed)
-	e.Close()
-	refused(outboxie.ErrClosed)
-	require.ErrorIs(t, e.Run(t.Context()), outboxie.ErrClosed)
-	require.ErrorIs(t, e.Migrate(t.Context()), outboxie.ErrClosed)
-	e.Outbox().Wake() // does nothing
-}
-
-// TestCloseWaitsForHandlers checks that Close ends Run while a handler works: the handler's context ends, and Close returns after the handler.
-func TestCloseWaitsForHandlers(t *testing.T) {
-	w := newWorld(t)
-	e := w.engine()
-	require.NoError(t, e.Relay())
-	called, returned := make(chan struct{}, 10), atomic.Bool{}
-	h := outboxie.NewHandler("h").Handle(issued, func(ctx context.Context, _ *outboxie.Tx, _ outboxie.Received) error {
-		called <- struct{}{}
-		<-ctx.Done()
-		returned.Store(true)
-		return ctx.Err()
-	})
-	require.NoError(t, e.Subscriber("s", h, outboxie.SubscriberOptions{}))
-	ended := make(chan error, 1)
-	go func() { ended <- e.Run(t.Context()) }()
-	w.issue(e, "1", "ada", 1)
-	<-called
-	e.Close()
-	require.True(t, returned.Load())
-	require.ErrorIs(t, <-ended, outboxie.ErrClosed)
-}
-
-// TestMethodsWinOverTheEnvironment checks that a method of the Builder counts, and not the variable, in whichever order they are given.
-func TestMethodsWinOverTheEnvironment(t *testing.T) {
-	wrong := []string{"DATABASE_URL=nonsense", "STREAM_NAME=A.B", "STREAM_SUBJECTS=x", "EVENT_SOURCE=a b", "NATS_URL=nonsense"}
-	methods := func(b *outboxie.Builder) *outboxie.Builder {
-		return b.Database("postgres://127.0.0.1:1/billing").NATS("nats://127.0.0.1:1").Stream("INVOICES", "invoices.>").Source("/acme/billing")
-	}
-	for _, b := range []*outboxie.Builder{methods(outboxie.Configure().Environment(wrong)), methods(outboxie.Configure()).Environment(wrong)} {
-		e, err := b.Logger(slog.New(slog.DiscardHandler)).Build()
-		require.NoError(t, err)
-		e.Close()
-	}
-	_, err := outboxie.Configure().Environment(wrong).Build()
-	require.ErrorContains(t, err, "DATABASE_URL")
-}
-
-// TestOneStreamForAnOutbox checks that the relay of another stream is refused, also if both start at the same time, and that schemas separate two
-// services in one database.
-func TestOneStreamForAnOutbox(t *testing.T) {
-	w := newWorld(t)
-	relay := func(database, stream string) *outboxie.Engine {
-		e, err := outboxie.Configure().Database(database).NATS(w.broker).Stream(stream, stream+".>").Source("/acme").
-			Logger(slog.New(slog.DiscardHandler)).Build()
-		require.NoError(t, err)
-		t.Cleanup(e.Close)
-		require.NoError(t, e.Migrate(t.Context()))
-		require.NoError(t, e.Relay())
-		return e
-	}
-	w.exec("CREATE SCHEMA one; CREATE SCHEMA two")
-	ended := make(chan error, 4)
-	run := func(ctx context.Context, e *outboxie.Engine) { go func() { ended <- e.Run(ctx) }() }
-	ctx, stop := context.WithCancel(t.Context())
-	one, two := relay(w.database+"&search_path=one", "ONE"), relay(w.database+"&search_path=two", "TWO")
-	run(ctx, one)
-	run(ctx, two)
-	require.Eventually(t, func() bool { return one.RelayStatus().Leading && two.RelayStatus().Leading }, patience, 10*time.Millisecond)
-	err := relay(w.database+"&search_path=one", "OTHER").Run(t.Context())
-	require.ErrorContains(t, err, "the outbox belongs to the stream ONE, and this relay publishes to OTHER")
-	stop()
-	require.NoError(t, <-ended)
-	require.NoError(t, <-ended)
-
-	run(t.Context(), relay(w.database, "THREE"))
-	run(t.Context(), relay(w.database, "FOUR"))
-	require.ErrorContains(t, <-ended, "the outbox belongs to the stream")
 }

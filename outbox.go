@@ -25,11 +25,11 @@ type SQLTx interface {
 	Commit() error
 }
 
-// Append records events in tx, in this order: all of them, or none. If it fails, roll back. It fails with ErrVersionTaken, with ErrInvalidEvent, or
-// with the error of the database. Each event carries the trace context of ctx. Append without events does nothing.
+// Append records events in tx, in this order: all of them, or none. If it fails, roll back. It fails with ErrVersionTaken, with
+// ErrInvalidEvent, or with the error of the database. Each event carries the trace context of ctx. Append without events does nothing.
 //
-// Append last, and commit soon: the relay waits for every transaction that has appended. Postgres ends a transaction that is idle for ten seconds
-// after it has appended. The transaction should be READ COMMITTED, the default. Call Wake after the commit.
+// Append last, and commit soon: the relay waits for every transaction that has appended. Postgres ends a transaction that is idle for ten
+// seconds after it has appended. The transaction should be READ COMMITTED, the default. Call Wake after the commit.
 func (o *Outbox) Append(ctx context.Context, tx SQLTx, events ...Event) error {
 	return o.append(ctx, events, func(ctx context.Context, statement string, args ...any) ([]int64, error) {
 		if b, isBun := tx.(bun.Tx); isBun {
@@ -61,8 +61,8 @@ func (o *Outbox) append(ctx context.Context, events []Event, query postgres.Quer
 	return telemetry.TraceAppender(o.traces, postgres.NewForeignAppender(query)).Append(ctx, converted...)
 }
 
-// Wake wakes the relay, in whichever process it runs. Call it after a commit. It waits for nothing. Without it, the relay finds the events when it
-// looks at the outbox the next time.
+// Wake wakes the relay, in whichever process it runs. Call it after a commit. It waits for nothing. Without it, the relay finds the events when
+// it looks at the outbox the next time.
 func (o *Outbox) Wake() { o.notifier.Notify() }
 
 func positions(rows *sql.Rows, err error) ([]int64, error) {

@@ -84,8 +84,8 @@ func (e *Engine) RelayStatus() RelayStatus {
 	return shown
 }
 
-// checkOnlyRelay looks for relays of other streams again when this relay has its lease, because two relays that start at the same time do not see
-// each other before. Then it waits for ctx.
+// checkOnlyRelay looks for relays of other streams again when this relay has its lease, because two relays that start at the same time do not
+// see each other before. Then it waits for ctx.
 func (e *Engine) checkOnlyRelay(ctx context.Context) error {
 	for tick := time.NewTicker(time.Second); ; {
 		known, err := postgres.CheckOnlyRelay(ctx, e.db, e.config.Stream.Name)

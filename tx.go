@@ -74,8 +74,8 @@ func (t *Tx) Bun() (bun.IDB, error) {
 	return struct{ bun.IDB }{tx}, nil // without Commit and Rollback
 }
 
-// Append appends events that follow from the event that is being handled. They commit together with its effect, and the relay publishes them. Leave
-// their IDs empty: the engine derives them from the handled event, so that an event that is handled again does not append again.
+// Append appends events that follow from the event that is being handled. They commit together with its effect, and the relay publishes them.
+// Leave their IDs empty: the engine derives them from the handled event, so that an event that is handled again does not append again.
 //
 // The versions of an aggregate have to rise in the order of the commits. So either all events of the aggregate follow from events of one other
 // aggregate, or the handler locks a row of its own before it chooses the version.
@@ -100,9 +100,9 @@ type Batch[T any] struct {
 	write   func(ctx context.Context, tx *Tx, items []T) error
 }
 
-// NewBatch returns a batch for the functions of h, and of no other handler. write is called once in a transaction, at its end, with what was added,
-// in the order of the events. If a handler has several batches, they are written in the order of the calls of NewBatch. write should lock rows in
-// an order that does not depend on the order of the items: for example, sort by key. Its tx cannot append events.
+// NewBatch returns a batch for the functions of h, and of no other handler. write is called once in a transaction, at its end, with what was
+// added, in the order of the events. If a handler has several batches, they are written in the order of the calls of NewBatch. write should
+// lock rows in an order that does not depend on the order of the items: for example, sort by key. Its tx cannot append events.
 func NewBatch[T any](h *Handler, write func(ctx context.Context, tx *Tx, items []T) error) *Batch[T] {
 	if write == nil {
 		h.refuse("a batch has no function")

@@ -22,10 +22,9 @@ func newBalances(b balances) *outboxie.Handler {
 	return h
 }
 
-// A service of two modules: the engine, and a module with a subscriber. Run would start it.
+// A service of two modules: the engine, and a module with a subscriber.
 func Example() {
-	app := fx.New(
-		fx.NopLogger,
+	service := fx.Options(
 		outboxiefx.Module(func(b *outboxie.Builder) {
 			b.Database("postgres://billing@127.0.0.1:5432/billing").NATS("nats://127.0.0.1:4222").Stream("INVOICES", "invoices.>").Source("/acme/billing")
 		}, outboxiefx.Migrate(), outboxiefx.Relay()),
@@ -34,6 +33,6 @@ func Example() {
 			outboxiefx.Subscriber("balances", newBalances, outboxie.SubscriberOptions{Lanes: 4}),
 		),
 	)
-	fmt.Println(app.Err())
+	fmt.Println(fx.ValidateApp(service)) // fx.New(service).Run() runs it
 	// Output: <nil>
 }

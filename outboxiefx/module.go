@@ -51,12 +51,13 @@ func Admin(address string, options outboxie.AdminOptions) Option {
 
 // Module provides *outboxie.Engine and *outboxie.Outbox, declares the parts that the options and Subscriber name, and runs them.
 //
-// configure sets up the builder. If the configuration depends on values of the application, decorate *outboxie.Builder with fx.Decorate instead;
-// configure may be nil then. The builder begins with the application's *slog.Logger, trace.TracerProvider and metric.MeterProvider, if it has them.
+// configure sets up the builder. If the configuration depends on values of the application, decorate *outboxie.Builder with fx.Decorate
+// instead; configure may be nil then. The builder begins with the application's *slog.Logger, trace.TracerProvider and metric.MeterProvider, if
+// it has them.
 //
-// The start of the application waits for neither database nor broker: the engine migrates and runs in the background. If it cannot go on, it logs
-// why and shuts the application down with exit code 1, and the stop of the application returns the reason. The stop waits until the handlers have
-// returned. Parts of the application that use the Outbox stop before the engine.
+// The start of the application waits for neither database nor broker: the engine migrates and runs in the background. If it cannot go on, it
+// logs why and shuts the application down with exit code 1, and the stop of the application returns the reason. The stop waits until the
+// handlers have returned. Parts of the application that use the Outbox stop before the engine.
 func Module(configure func(*outboxie.Builder), options ...Option) fx.Option {
 	var s settings
 	for _, option := range options {

@@ -75,8 +75,8 @@ func silent() fx.Option {
 	return fx.Options(fx.NopLogger, fx.Supply(slog.New(slog.DiscardHandler)))
 }
 
-// TestApplication checks an application with all parts: it migrates, delivers an event to the subscribers of two modules, answers operators, stops,
-// and starts again on the same data.
+// TestApplication checks an application with all parts: it migrates, delivers an event to the subscribers of two modules, answers operators,
+// stops, and starts again on the same data.
 func TestApplication(t *testing.T) {
 	database, db := empty(t)
 	broker := infra.Broker(t)
@@ -94,8 +94,10 @@ func TestApplication(t *testing.T) {
 		app.RequireStart()
 		id := fmt.Sprint(run)
 		require.Eventually(t, func() bool { return issue(t.Context(), db, outbox, id) == nil }, patience, 20*time.Millisecond) // the tables come soon
-		got := []string{receive(t, events), receive(t, events)}
-		require.ElementsMatch(t, []string{id + " of ada", id + " outside"}, got)
+		wanted := map[string]bool{id + " of ada": true, id + " outside": true}
+		for len(wanted) > 0 {
+			delete(wanted, receive(t, events)) // a call whose transaction the former stop cut off comes again
+		}
 		answer, err := http.Get("http://" + address + "/healthz")
 		require.NoError(t, err)
 		require.NoError(t, answer.Body.Close())
@@ -134,8 +136,8 @@ func receive(t *testing.T, events seen) string {
 	}
 }
 
-// TestFailureShutsDown checks that the application shuts down with exit code 1, and that its stop returns the reason, if the engine cannot run: here
-// nobody has migrated.
+// TestFailureShutsDown checks that the application shuts down with exit code 1, and that its stop returns the reason, if the engine cannot run:
+// here nobody has migrated.
 func TestFailureShutsDown(t *testing.T) {
 	database, _ := empty(t)
 	app := fx.New(silent(), outboxiefx.Module(configure(database, infra.Broker(t)), outboxiefx.Relay()))

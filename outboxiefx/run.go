@@ -27,7 +27,8 @@ type running struct {
 	App         fx.Shutdowner
 }
 
-// run declares the parts, and makes the application run the engine. If it fails, the application never starts, so nothing else closes the engine.
+// run declares the parts, and makes the application run the engine. If it fails, the application never starts, so nothing else closes the
+// engine.
 func run(r running) error {
 	err := declare(r)
 	if err != nil {

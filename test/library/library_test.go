@@ -18,8 +18,8 @@ var (
 	indent  = regexp.MustCompile(`(?m)^\t+`)
 )
 
-// TestDocumentedParts checks that each block of Go in docs/library.md which is not a whole file is a part of an Example. Examples compile with the
-// tests.
+// TestDocumentedParts checks that each block of Go in docs/library.md which is not a whole file is a part of an Example. Examples compile with
+// the tests.
 func TestDocumentedParts(t *testing.T) {
 	var examples strings.Builder
 	for _, pattern := range []string{"../../example*_test.go", "../../outboxiefx/example*_test.go"} {
@@ -40,8 +40,8 @@ func TestDocumentedParts(t *testing.T) {
 	require.Equal(t, 2, parts)
 }
 
-// TestForeignModule checks that another module can use the public packages: it compiles the program of docs/library.md, and runs the test of that page
-// with an embedded Postgres and an embedded NATS. A module that uses a method which does not exist must not compile.
+// TestForeignModule checks that another module can use the public packages: it compiles the program of docs/library.md, and runs the test of
+// that page with an embedded Postgres and an embedded NATS. A module that uses a method which does not exist must not compile.
 func TestForeignModule(t *testing.T) {
 	module := newModule(t)
 	var tests int

@@ -22,6 +22,7 @@ func Transaction(tx inbox.Tx) (bun.Tx, error) {
 	if effects.ended {
 		return bun.Tx{}, errEnded
 	}
+	effects.direct = true
 	return effects.tx, nil
 }
 

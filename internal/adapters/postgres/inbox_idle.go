@@ -22,7 +22,7 @@ type idleGuard struct {
 func (a *idleGuard) handle(ctx context.Context, handler inbox.Handler, effects *effects, entry outbox.Entry) error {
 	began := time.Now()
 	err := handleSafely(ctx, handler, effects, entry)
-	if unusable := inspect(ctx, a.tx); err == nil {
+	if unusable := effects.inspect(ctx); err == nil {
 		err = unusable
 	}
 	if took := time.Since(began); took >= a.timeout {

@@ -18,8 +18,8 @@ const relaysStatement = `
 SELECT coalesce(bool_or(name = ?0), false), coalesce(array_agg(DISTINCT name) FILTER (WHERE name <> ?0), '{}')
 FROM (SELECT name FROM leases UNION SELECT relay FROM outbox_cursor) AS relays`
 
-// CheckOnlyRelay returns ErrOtherRelay if the outbox has a lease or a cursor of another relay. known reports whether the relay itself has one. Two
-// relays that start at the same time see each other as soon as both are known.
+// CheckOnlyRelay returns ErrOtherRelay if the outbox has a lease or a cursor of another relay. known reports whether the relay itself has one.
+// Two relays that start at the same time see each other as soon as both are known.
 func CheckOnlyRelay(ctx context.Context, db *bun.DB, relay string) (known bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()

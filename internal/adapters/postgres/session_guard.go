@@ -5,16 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/uptrace/bun"
 )
 
 type inspectKey struct{}
 
-// inspect reports whether the transaction can go on after a handler: it has not ended, no statement of it has failed, and no rows are open. It
-// closes rows that are open, so that the connection can be used. It sends nothing to Postgres.
-func inspect(ctx context.Context, tx bun.Tx) error {
-	_, err := tx.Tx.ExecContext(context.WithValue(ctx, inspectKey{}, true), "")
+// inspect returns why the transaction cannot go on after a handler: it has ended, a statement of it has failed, or rows are open. It closes
+// rows that are open, so that the connection can be used. It sends nothing to Postgres, and does nothing if no handler has used the transaction
+// itself.
+func (e *effects) inspect(ctx context.Context) error {
+	e.mu.Lock()
+	direct := e.direct
+	e.mu.Unlock()
+	if !direct {
+		return nil
+	}
+	_, err := e.tx.Tx.ExecContext(context.WithValue(ctx, inspectKey{}, true), "")
 	return err
 }
 
