@@ -156,7 +156,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		if ctx.Err() != nil { // stopped while it waited for the database
 			return ended(ctx)
 		}
-		return fmt.Errorf("%w (Migrate brings the engine's tables up to date)", err)
+		return err
 	}
 	checked = true
 	var running sync.WaitGroup
@@ -200,12 +200,15 @@ func (e *Engine) finish(checked bool) {
 // check checks the database before anything runs.
 func (e *Engine) check(ctx context.Context) error {
 	if err := engine.Check(ctx, e.config, e.logger); err != nil {
-		return err
+		return fmt.Errorf("%w (Migrate brings the engine's tables up to date)", err)
 	}
 	if e.relay == nil {
 		return nil
 	}
 	_, err := postgres.CheckOnlyRelay(ctx, e.db, e.config.Stream.Name)
+	if !errors.Is(err, postgres.ErrOtherRelay) {
+		return nil //nolint:nilerr // an outage: checkOnlyRelay looks again
+	}
 	return err
 }
 
