@@ -49,9 +49,9 @@ func TestMain(m *testing.M) {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	// Not t.TempDir: if root runs the tests, Postgres runs as another user, who cannot reach that folder.
-	folder, err := os.MkdirTemp("", "billing")
+	folder, err := os.MkdirTemp("", "billing") //nolint:usetesting // see above
 	require.NoError(t, err)
-	require.NoError(t, os.Chmod(folder, 0o755)) //nolint:gosec // the user of Postgres must reach it
+	require.NoError(t, os.Chmod(folder, 0o755))
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(folder)) })
 	quiet := slog.New(slog.DiscardHandler)
 	postgres, err := embedded.StartPostgres(t.Context(), embedded.PostgresOptions{

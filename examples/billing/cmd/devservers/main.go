@@ -48,7 +48,7 @@ func run(ctx context.Context, program string) (err error) {
 	if err != nil {
 		return err
 	}
-	go func() { _ = http.Serve(inbox, http.HandlerFunc(letter)) }() //nolint:gosec // for development
+	go func() { _ = http.Serve(inbox, http.HandlerFunc(letter)) }()
 
 	os.Setenv("DATABASE_URL", postgres.URL())
 	os.Setenv("NATS_URL", nats.URL())
