@@ -63,7 +63,7 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	t.Cleanup(nats.Stop)
 	w := &world{t: t, folder: folder, database: postgres.URL(), broker: nats.URL(), binary: filepath.Join(folder, "billing")}
-	w.build(w.binary, ".", ".")
+	w.build(w.binary, ".", ".", raceDetector()...)
 	w.db, err = sql.Open("pgx", w.database)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, w.db.Close()) })
@@ -72,15 +72,20 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// build compiles a program, with the race detector if the tests have it.
-func (w *world) build(into, folder, program string) {
+// build compiles a program.
+func (w *world) build(into, folder, program string, flags ...string) {
 	w.t.Helper()
-	arguments := []string{"build", "-C", folder, "-o", into}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		arguments = append(arguments, "-race")
-	}
+	arguments := append([]string{"build", "-C", folder, "-o", into}, flags...)
 	output, err := exec.CommandContext(w.t.Context(), "go", append(arguments, program)...).CombinedOutput()
 	require.NoError(w.t, err, "%s", output)
+}
+
+// raceDetector returns the flag of the race detector if the tests have it.
+func raceDetector() []string {
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		return []string{"-race"}
+	}
+	return nil
 }
 
 func (w *world) command(program string, environment []string, arguments ...string) *exec.Cmd {

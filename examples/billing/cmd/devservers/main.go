@@ -7,13 +7,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
@@ -44,15 +43,12 @@ func run(ctx context.Context, program string) (err error) {
 		return err
 	}
 	defer nats.Stop()
-	inbox, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	go func() { _ = http.Serve(inbox, http.HandlerFunc(letter)) }()
+	inbox := httptest.NewServer(http.HandlerFunc(letter))
+	defer inbox.Close()
 
 	os.Setenv("DATABASE_URL", postgres.URL())
 	os.Setenv("NATS_URL", nats.URL())
-	os.Setenv("MAILER_URL", "http://"+inbox.Addr().String())
+	os.Setenv("MAILER_URL", inbox.URL)
 	os.Setenv("ADMIN_TOKEN", token)
 	fmt.Printf("API:     http://127.0.0.1:8080/invoices\nConsole: http://127.0.0.1:8090/console (token: %s)\n", token)
 	fmt.Printf("Tables:  psql '%s'\nCtrl-C stops everything. The data stays in %s.\n\n", postgres.URL(), data)
@@ -69,7 +65,6 @@ func start(ctx context.Context, program, command string) error {
 	c := exec.CommandContext(ctx, program, command)
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
-	c.WaitDelay = 20 * time.Second
 	return c.Run()
 }
 
