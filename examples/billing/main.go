@@ -137,7 +137,7 @@ func listen(ctx context.Context, group *errgroup.Group, name, address string, se
 	if err != nil {
 		return err
 	}
-	server.ReadHeaderTimeout, server.IdleTimeout = 5*time.Second, time.Minute
+	server.ReadTimeout, server.IdleTimeout = requestTimeout, time.Minute
 	slog.Info("listening", "for", name, "url", "http://"+listener.Addr().String())
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
