@@ -9,7 +9,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 )
 
-// The labels of the measurements of one relay among several in a process. They are attributes of the resource, so they cost a measurement nothing.
+// The labels of the measurements of one relay among several in a process. They are attributes of the resource, so a measurement does not
+// become slower.
 const (
 	relayNameKey   = attribute.Key("outboxie.relay")
 	relayStreamKey = attribute.Key("outboxie.stream")
