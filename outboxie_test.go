@@ -483,7 +483,7 @@ func TestKeptTransaction(t *testing.T) {
 	ctx := t.Context()
 	_, failed := tx.ExecContext(ctx, "SELECT 1")
 	require.ErrorIs(t, failed, sql.ErrTxDone)
-	rows, failed := tx.QueryContext(ctx, "SELECT 1") //nolint:rowserrcheck,sqlclosecheck // it fails
+	rows, failed := tx.QueryContext(ctx, "SELECT 1") //nolint:rowserrcheck // it fails
 	require.Nil(t, rows)
 	require.ErrorIs(t, failed, sql.ErrTxDone)
 	require.Error(t, tx.QueryRowContext(ctx, "SELECT 1").Scan(new(int)))

@@ -127,8 +127,8 @@ func measureIdle(t *testing.T, databases map[string]string) {
 	}
 }
 
-// TestRelaysStartAlone checks that a relay starts while the databases of others hang, are away, or are set up in an unsafe way. Readiness has the
-// reasons. Each of them starts once its database can be used.
+// TestRelaysStartAlone checks that a relay starts while the databases of others hang, are away, or are set up in an unsafe way. Readiness has
+// the reasons. Each of them starts once its database can be used.
 func TestRelaysStartAlone(t *testing.T) {
 	broker := infra.Broker(t)
 	good, hanging, distant, unsafe := emptyDatabase(t), emptyDatabase(t), emptyDatabase(t), infra.Database(t)

@@ -22,8 +22,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestSnippets checks that docs/sidecar.md is right: its file of settings, the rights of its role, and its programs in SQL, Python and TypeScript.
-// psql, Python and Node run the programs in this order. The relay publishes their events as valid CloudEvents in order.
+// TestSnippets checks that docs/sidecar.md is right: its file of settings, the rights of its role, and its programs in SQL, Python and
+// TypeScript. psql, Python and Node run the programs in this order. The relay publishes their events as valid CloudEvents in order.
 func TestSnippets(t *testing.T) {
 	psql, python, node := findPsql(t), findPython(t), findNode(t)
 	page, broker, database := readPage(t), infra.Broker(t), emptyDatabase(t)

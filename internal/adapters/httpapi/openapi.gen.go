@@ -982,8 +982,8 @@ type RelayState struct {
 	// Stream Example: BILLING
 	Stream string `json:"stream"`
 
-	// State `starting`: the database, or its tables or settings, cannot be used yet; the process keeps trying. `following`: another process
-	// leads, or nobody can.
+	// State `starting`: the database, or its tables or settings, cannot be used yet; the process keeps trying. `following`: another
+	// process leads, or nobody can.
 	State RelayStateState `json:"state"`
 
 	// Position The last event of the log that was dealt with, while it leads; otherwise 0.
@@ -996,8 +996,8 @@ type RelayState struct {
 	Trouble *string `json:"trouble"`
 }
 
-// RelayStateState `starting`: the database, or its tables or settings, cannot be used yet; the process keeps trying. `following`: another process
-// leads, or nobody can.
+// RelayStateState `starting`: the database, or its tables or settings, cannot be used yet; the process keeps trying. `following`: another
+// process leads, or nobody can.
 type RelayStateState string
 
 // Relays defines model for Relays.

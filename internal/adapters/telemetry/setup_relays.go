@@ -17,8 +17,8 @@ const (
 )
 
 // ForRelay returns a MeterProvider for one of several relays of a process. /metrics shows its measurements beside those of the others, with the
-// labels outboxie_relay and outboxie_stream. A push has both as attributes of the resource. Each relay needs a name of its own. Call ForRelay once
-// for each relay, before Shutdown.
+// labels outboxie_relay and outboxie_stream. A push has both as attributes of the resource. Each relay needs a name of its own. Call ForRelay
+// once for each relay, before Shutdown.
 func (t *Telemetry) ForRelay(ctx context.Context, name, stream string) (metric.MeterProvider, error) {
 	if t.setup == nil {
 		return t.meters, nil
