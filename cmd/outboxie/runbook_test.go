@@ -79,6 +79,9 @@ func TestWhatTheDocumentsNameExists(t *testing.T) {
 	for _, role := range regexp.MustCompile(`TO (outboxie_[a-z]+);`).FindAllStringSubmatch(read(t, "docker/roles.sql"), -1) {
 		metrics[role[1]] = true
 	}
+	for _, label := range []string{"outboxie_relay", "outboxie_stream"} { // of the relays of a process: TestForRelay
+		metrics[label] = true
+	}
 	for _, document := range []string{"docs/runbook.md", "docs/metrics.md"} {
 		text := read(t, document)
 		for _, named := range regexp.MustCompile("`(TestAlerts|TestRepairs)` \\(\"([^\"]+)\"\\)").FindAllStringSubmatch(text, -1) {
