@@ -221,6 +221,10 @@ docs-page: ## fetch the files of the page at /docs again, with npm; refused if t
 console-assets: ## fetch the script of the console again, with npm; refused if it has another checksum
 	$(call vendor,$(HTMX),dist/htmx.min.js,internal/adapters/console,static,htmx)
 
+.PHONY: sidecar-clients
+sidecar-clients: ## install what the TypeScript of docs/sidecar.md needs for its test, with npm; refused if a package has another checksum
+	npm ci --prefix test/sidecar --no-audit --no-fund --loglevel=error
+
 .PHONY: axe
 axe: ## fetch the script that checks accessibility in tests again, with npm; refused if it has another checksum
 	$(call vendor,$(AXE),axe.min.js,test/pages,testdata,axe)

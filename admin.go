@@ -80,6 +80,11 @@ func (e *Engine) newAdmin(options AdminOptions) (http.Handler, error) {
 		Watcher: watcher, Checks: e.checks, Metrics: options.Metrics, Logger: e.logger, Traces: e.traces, Meters: e.meters,
 		Propagator: propagation.TraceContext{},
 	}
+	if e.relay != nil {
+		parts.Relays = func() []httpapi.RelayState {
+			return []httpapi.RelayState{engine.ShownRelay(c.Stream.Name, c.Stream.Name, e.relay.relay)}
+		}
+	}
 	pages := console.New(parts.Console())
 	e.closers = append(e.closers, pages.Close)
 	e.loops = append(e.loops, loop{"watcher", watcher.Run})
