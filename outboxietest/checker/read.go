@@ -53,7 +53,7 @@ func has(ctx context.Context, db *sql.DB, table string) (there bool, err error) 
 }
 
 // ReadEffects reads the inbox. The effects of each subscriber are in the order in which they were applied. If Record was not called, the
-// effects are in the order in which their rows were written. Both orders are the same as long as there are no letters.
+// effects are in the order in which their rows were written. Both sequences are the same as long as there are no letters.
 func ReadEffects(ctx context.Context, db *sql.DB) iter.Seq2[Effect, error] {
 	statement := effectsStatement
 	if recorded, err := has(ctx, db, "checker_effects"); err != nil {

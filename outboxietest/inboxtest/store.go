@@ -19,8 +19,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
@@ -44,7 +44,7 @@ type Store struct {
 	// WasApplied returns the ids whose events the subscriber applied, in the order of ids.
 	WasApplied func(t *testing.T, subscriber string, ids ...string) []string
 	// Total returns the committed total.
-	Total func(t *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) Total
+	Total func(t *testing.T, subscriber string, customer value.CustomerID, currency value.Currency) Total
 	// FailNextCommit makes the next commit of a transaction that applies events fail.
 	FailNextCommit func(t *testing.T)
 }
@@ -54,7 +54,7 @@ const (
 	stream     = "2026-11-29T10:00:00.123456789Z"
 	// handlerName is the name of the suites' handlers.
 	handlerName        = "handler's ?0"
-	unwritableCustomer = order.CustomerID("not a UUID") // a customer whose total no store can write
+	unwritableCustomer = value.CustomerID("not a UUID") // a customer whose total no store can write
 
 	waitLimit = 30 * time.Second
 	soon      = 100 * time.Millisecond
@@ -93,8 +93,8 @@ type lane struct {
 	Store
 	subscriber string
 	at         inbox.Checkpoint
-	customer   order.CustomerID
-	amount     order.Money
+	customer   value.CustomerID
+	amount     value.Money
 
 	mu      sync.Mutex
 	handled []string // ids, in order
@@ -105,7 +105,7 @@ type lane struct {
 
 func newLane(store Store) *lane {
 	return &lane{
-		Store: store, subscriber: subscriber, customer: order.CustomerID(relaytest.NewMessage("", 1).ID), amount: order.NewMoney(10050, "USD"),
+		Store: store, subscriber: subscriber, customer: value.CustomerID(relaytest.NewMessage("", 1).ID), amount: value.NewMoney(10050, "USD"),
 		failing: make(map[string]error),
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
@@ -150,11 +150,11 @@ func (nothing) Applied(context.Context, outbox.Entry)                {}
 
 func applyTotals(t *testing.T, l *lane) {
 	l.begin(t)
-	other := order.CustomerID(relaytest.NewMessage("", 1).ID)
+	other := value.CustomerID(relaytest.NewMessage("", 1).ID)
 	l.inHandler = func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
 		return errors.Join(
-			l.Totals.Add(ctx, tx, l.customer, l.amount), l.Totals.Add(ctx, tx, other, order.NewMoney(7, "USD")),
-			l.Totals.Add(ctx, tx, l.customer, order.NewMoney(8, "JPY")))
+			l.Totals.Add(ctx, tx, l.customer, l.amount), l.Totals.Add(ctx, tx, other, value.NewMoney(7, "USD")),
+			l.Totals.Add(ctx, tx, l.customer, value.NewMoney(8, "JPY")))
 	}
 	for _, n := range []int{1, 4} {
 		require.Equal(t, repeat(inbox.Applied, n), l.results(t, newEvents(l.at.Sequence, n, "a", "b")...))
@@ -168,7 +168,7 @@ func applyTotals(t *testing.T, l *lane) {
 
 func applyLargeTotals(t *testing.T, l *lane) {
 	l.begin(t)
-	l.amount = order.NewMoney(1<<63-1, "USD")
+	l.amount = value.NewMoney(1<<63-1, "USD")
 	for _, n := range []int{1, 1, 3} {
 		require.Equal(t, repeat(inbox.Applied, n), l.results(t, newEvents(l.at.Sequence, n, "a")...))
 	}

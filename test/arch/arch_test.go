@@ -44,6 +44,8 @@ var plants = []struct {
 	{rule: everyPackageIsKnown, folder: "internal/utils", source: "fmt", caught: violation{importer: "internal/utils"}},
 	{rule: domainIsPure, folder: "internal/domain/order", source: "github.com/google/uuid"},
 	{rule: domainIsPure, folder: "internal/domain/outbox", source: module + "internal/domain/order"},
+	{rule: domainIsPure, folder: "internal/domain/fulfillment", source: module + "internal/domain/order"},
+	{rule: domainIsPure, folder: "internal/domain/outbox", source: valueTypes},
 	{rule: portsArePure, folder: "internal/ports/orders", source: "github.com/google/uuid"},
 	{rule: portsArePure, folder: "internal/ports/inbox", source: module + "migrations"},
 	{rule: suitesArePlain, folder: "outboxietest/relaytest", source: "github.com/uptrace/bun"},

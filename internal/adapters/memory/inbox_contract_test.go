@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
@@ -66,7 +66,7 @@ func newStore(kept *memory.Inbox) inboxtest.Store {
 			}
 			return applied
 		},
-		Total: func(_ *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) inboxtest.Total {
+		Total: func(_ *testing.T, subscriber string, customer value.CustomerID, currency value.Currency) inboxtest.Total {
 			total := kept.Total(subscriber, customer, currency)
 			if total.Orders == 0 {
 				return inboxtest.Total{}

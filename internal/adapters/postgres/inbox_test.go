@@ -10,7 +10,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 )
 
@@ -44,7 +44,7 @@ func (h *harness) wasApplied(t *testing.T, subscriber string, ids ...string) []s
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !slices.Contains(found, id) })
 }
 
-func (h *harness) total(t *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) (total inboxtest.Total) {
+func (h *harness) total(t *testing.T, subscriber string, customer value.CustomerID, currency value.Currency) (total inboxtest.Total) {
 	t.Helper()
 	err := h.others.QueryRowContext(t.Context(), `SELECT (amount_minor + amount)::text, orders FROM customer_totals
 		WHERE subscriber = ? AND customer_id = ? AND currency = ?`, subscriber, string(customer), string(currency)).
