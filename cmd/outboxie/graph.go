@@ -1,11 +1,7 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,23 +14,19 @@ import (
 	"go.uber.org/fx/fxevent"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
-
-// sliceBytes bounds one read of the log. A relay holds two slices: the one that it publishes, and the next one.
-const sliceBytes = 4 << 20
 
 // The names of the program's services in telemetry.
 const (
@@ -81,33 +73,16 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
 		fx.Supply(
 			telemetryOptions(c, service, logger),
-			brokerOptions(c, logger),
-			jetstream.PublisherOptions{
-				Stream: c.Stream.Name, MaxBytes: c.Stream.MaxBytes, MaxAge: c.Stream.MaxAge, Replicas: c.Stream.Replicas, Logger: logger,
-			},
-			postgres.RelayOptions{
-				Name: c.Stream.Name, Stream: c.Stream.Name, Holder: c.InstanceID, LeaseTTL: c.Outbox.LeaseTTL,
-			},
+			engine.Broker(c, logger),
+			engine.Publisher(c, logger),
+			engine.RelayName(c),
+			engine.Inbox(c),
 		),
-		fx.Provide(func(tp trace.TracerProvider) postgres.Options {
-			return postgres.Options{
-				URL: string(c.Database.URL), MaxOpenConns: c.Database.MaxConns, ApplicationName: c.InstanceID, TracerProvider: tp,
-			}
-		}),
-		fx.Supply(postgres.InboxOptions{IdleTimeout: c.Subscriber.IdleTimeout}),
+		fx.Provide(func(tp trace.TracerProvider) postgres.Options { return engine.Database(c, tp) }),
 		telemetry.Module, postgres.Module, jetstream.Module, codec.Module, httpapi.Module,
 		decorators,
 		fx.Invoke(observeConnections),
 	)
-}
-
-// brokerOptions returns the options of a connection to the broker.
-func brokerOptions(c config.Config, logger *slog.Logger) jetstream.Options {
-	return jetstream.Options{
-		URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger,
-		Creds: c.NATS.Creds, CA: c.NATS.CA, Cert: c.NATS.Cert, Key: c.NATS.Key,
-		InboxPrefix: c.NATS.InboxPrefix,
-	}
 }
 
 // serving is the graph of an instance: the API and the relay, or one of them.
@@ -128,7 +103,7 @@ func serving(c config.Config) fx.Option {
 // administering adds the admin listener.
 func administering() fx.Option {
 	return fx.Options(
-		fx.Provide(newAccess, newSubscriberAdmin, newWatcher, newConsole, adminOptions),
+		fx.Provide(newAccess, newSubscriberAdmin, newWatcher, newOperating, adminOptions),
 		fx.Invoke(runWatcher, func(*httpapi.Admin) {}),
 	)
 }
@@ -167,16 +142,10 @@ type relayParts struct {
 }
 
 func newRelay(parts relayParts, c config.Config, logger *slog.Logger) *relaying.Relay {
-	return relaying.New(
-		relaying.Ports{
-			Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Parking: parts.Parking, Retention: parts.Retention,
-			Elector: parts.Elector, Halts: parts.Halts, Liveness: parts.Liveness, Notifier: parts.Notifier, Listener: parts.Listener,
-		},
-		relaying.Options{
-			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,
-			Batch: relay.ReadLimit{Count: c.Outbox.BatchSize, Bytes: sliceBytes}, Retention: c.Outbox.Retention,
-		},
-		logger.With("instance", c.InstanceID))
+	return engine.NewRelay(c, relaying.Ports{
+		Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Parking: parts.Parking, Retention: parts.Retention,
+		Elector: parts.Elector, Halts: parts.Halts, Liveness: parts.Liveness, Notifier: parts.Notifier, Listener: parts.Listener,
+	}, logger)
 }
 
 func apiOptions(
@@ -190,35 +159,6 @@ func apiOptions(
 	}
 }
 
-// adminParts are what the admin listener needs.
-type adminParts struct {
-	fx.In
-	Listeners    listenerParts
-	Access       access
-	Telemetry    *telemetry.Telemetry
-	Config       config.Config
-	Checks       []httpapi.Check
-	Inspector    operations.RelayInspector
-	ParkingAdmin operations.ParkingAdmin
-	DeadLetters  operations.DeadLetterAdmin
-	Subscribers  operations.SubscriberAdmin
-	Console      *console.Console
-	Traces       trace.TracerProvider
-	Meters       metric.MeterProvider
-	Propagator   propagation.TextMapPropagator
-	Logger       *slog.Logger
-}
-
-func adminOptions(parts adminParts) httpapi.AdminOptions {
-	return httpapi.AdminOptions{
-		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: parts.Access.token, Open: parts.Access.open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
-		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Inspector: parts.Inspector, ParkingAdmin: parts.ParkingAdmin,
-		Parked: operating.UndecidedParked(parts.ParkingAdmin), DeadLetters: operating.NewDeadLetters(parts.DeadLetters),
-		Subscribers: parts.Subscribers, Console: parts.Console,
-		Logger: parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
-	}
-}
-
 func runNotifier(background background, notifier *jetstream.Notifier) {
 	background.run("notifier", notifier.Run)
 }
@@ -229,55 +169,14 @@ func runSweep(background background, s *ordering.Sweep) {
 
 func runRelay(background background, r *relaying.Relay) { background.run("relay", r.Run) }
 
-// databaseCheck checks that the database answers.
-func databaseCheck(db *bun.DB) httpapi.Check {
-	return httpapi.Check{Name: "database", Required: true, Probe: db.PingContext}
-}
-
-func brokerCheck(nc *nats.Conn, required bool) httpapi.Check {
-	return httpapi.Check{Name: "broker", Required: required, Probe: func(context.Context) error {
-		if !nc.IsConnected() {
-			return fmt.Errorf("not connected to NATS (%s)", nc.Status())
-		}
-		return nil
-	}}
-}
-
-// longWait is how long an open transaction may delay the relay before readiness reports the transaction.
-const longWait = 2 * time.Second
-
 // servingChecks returns the checks of an instance. Only the database is required: without the broker, or while the relay is halted,
 // orders are accepted and their events wait in the outbox.
 func servingChecks(
 	c config.Config, db *bun.DB, nc *nats.Conn, r *relaying.Relay, log *postgres.Log, publisher *jetstream.Publisher,
 ) []httpapi.Check {
-	checks := []httpapi.Check{databaseCheck(db), brokerCheck(nc, false)}
-	if !c.Roles.Relay {
-		return checks
+	checks := []httpapi.Check{engine.DatabaseCheck(db), engine.BrokerCheck(nc, false)}
+	if c.Roles.Relay {
+		checks = append(checks, engine.RelayChecks(r, log, publisher)...)
 	}
-	return append(checks, httpapi.Check{Name: "relay", Probe: func(context.Context) error {
-		switch status := r.Status(); {
-		case status.Halt != nil:
-			return status.Halt
-		case status.Trouble != "":
-			return errors.New(status.Trouble)
-		case status.Parked:
-			return errors.New("events are parked, because the broker cannot take an earlier event of their aggregate: outboxie outbox parked")
-		}
-		if wait := log.OldestWait(); wait > longWait {
-			return fmt.Errorf("events wait for an open transaction that writes the outbox, for %s so far; the log names it",
-				wait.Round(time.Second))
-		}
-		return nil
-	}}, streamCheck(r, publisher))
-}
-
-// streamCheck returns a check that fails on the leader if settings limit what the stream holds. The error names these settings.
-func streamCheck(r *relaying.Relay, publisher *jetstream.Publisher) httpapi.Check {
-	return httpapi.Check{Name: "stream", Probe: func(context.Context) error {
-		if findings := publisher.Findings(); r.Status().State == relaying.Leading && len(findings) > 0 {
-			return errors.New(strings.Join(findings, "; "))
-		}
-		return nil
-	}}
+	return checks
 }

@@ -1,22 +1,23 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"log/slog"
 	"net/url"
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
-	"github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/app/watching"
 	"github.com/assylzhan-a/outboxie/internal/config"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
@@ -45,10 +46,7 @@ type subscriberAdminParts struct {
 }
 
 func newSubscriberAdmin(parts subscriberAdminParts) operations.SubscriberAdmin {
-	return operating.NewSubscribers(operating.SubscriberPorts{
-		Operator: parts.Operator, Stream: jetstream.NewStateReader(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Lags,
-		Log: parts.Log,
-	})
+	return engine.NewSubscriberAdmin(parts.Config, parts.Operator, parts.Log, parts.NATS, parts.Lags, parts.Logger)
 }
 
 func newWatcher(inspector operations.RelayInspector, subscribers operations.SubscriberAdmin, processes operations.ConnectedProcesses) *watching.Watcher {
@@ -64,12 +62,13 @@ type servedOrders struct{ orders.Service }
 
 func serveOrders(service orders.Service) servedOrders { return servedOrders{service} }
 
-// consoleParts are what the console drives.
-type consoleParts struct {
+// operatingParts are what the admin listener and its console drive.
+type operatingParts struct {
 	fx.In
 	Config      config.Config
 	Access      access
-	Orders      servedOrders `optional:"true"`
+	Listeners   listenerParts
+	Telemetry   *telemetry.Telemetry
 	Inspector   operations.RelayInspector
 	Repair      operations.RelayRepair
 	Publisher   *jetstream.Publisher
@@ -79,29 +78,37 @@ type consoleParts struct {
 	Watcher     *watching.Watcher
 	Effects     operations.EffectReader
 	Checks      []httpapi.Check
+	Traces      trace.TracerProvider
+	Meters      metric.MeterProvider
+	Propagator  propagation.TextMapPropagator
 	Logger      *slog.Logger
 }
 
-func newConsole(parts consoleParts) *console.Console {
-	c := parts.Config
-	options := console.Options{
-		Token: parts.Access.token, Open: parts.Access.open, Instance: c.InstanceID, Version: release(),
-		Relay: parts.Inspector, Parking: parts.Parking, Parked: operating.UndecidedParked(parts.Parking),
-		DeadLetters: parts.DeadLetters, DeadGroups: operating.NewDeadLetters(parts.DeadLetters),
-		Subscribers: parts.Subscribers, Watcher: parts.Watcher, Adopt: adoptionPlanner(c.Stream.Name, operating.NewAdopter(parts.Repair, parts.Publisher)),
-		Effects: parts.Effects, Checks: consoleChecks(parts.Checks), Logger: parts.Logger,
-		HidePayload: c.HTTP.ConsolePayloads == config.HidePayloads,
+func newOperating(parts operatingParts) engine.Operating {
+	return engine.Operating{
+		Config: parts.Config, Version: release(), Token: parts.Access.token, Open: parts.Access.open, Listener: parts.Listeners.admin(),
+		Inspector: parts.Inspector, Repair: parts.Repair, Publisher: parts.Publisher, Parking: parts.Parking, DeadLetters: parts.DeadLetters,
+		Subscribers: parts.Subscribers, Effects: parts.Effects, Watcher: parts.Watcher, Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(),
+		Logger: parts.Logger, Traces: parts.Traces, Meters: parts.Meters, Propagator: parts.Propagator,
 	}
+}
+
+// pagesParts are what the console has beside the engine's pages.
+type pagesParts struct {
+	fx.In
+	Orders servedOrders `optional:"true"`
+}
+
+// adminOptions returns the options of the admin listener. Its console has the pages of orders if the process serves orders.
+func adminOptions(c config.Config, o engine.Operating, parts pagesParts) httpapi.AdminOptions {
+	pages := o.Console()
 	if c.Given(config.JaegerURL) {
-		options.Traces = traceAddress(string(c.Jaeger.URL))
+		pages.Traces = traceAddress(string(c.Jaeger.URL))
 	}
 	if parts.Orders.Service != nil {
-		options.Orders = parts.Orders
+		pages.Orders = parts.Orders
 	}
-	for _, setting := range c.Settings() {
-		options.Settings = append(options.Settings, console.Setting{Name: string(setting.Name), Value: setting.Value, Source: string(setting.Source)})
-	}
-	return console.New(options)
+	return o.Admin(console.New(pages))
 }
 
 // traceAddress returns the address of Jaeger for links. It has no credentials and no query, because they may be secret.
@@ -112,33 +119,4 @@ func traceAddress(text string) string {
 	}
 	address.User, address.RawQuery, address.Fragment = nil, "", ""
 	return strings.TrimSuffix(address.String(), "/")
-}
-
-// adoptionPlanner returns the plans of an adopter in the words of `outboxie outbox adopt`.
-func adoptionPlanner(stream string, adopter *operating.Adopter) console.PlanAdoption {
-	return func(ctx context.Context, position *outbox.Position, acceptRepeats bool) (console.Adoption, error) {
-		plan, err := adopter.Plan(ctx, position)
-		if err != nil {
-			return console.Adoption{}, withAdoptHint(err)
-		}
-		plan.AcceptRepeats = acceptRepeats
-		var text bytes.Buffer
-		if err := describeAdoption(&text, stream, plan); err != nil {
-			return console.Adoption{}, err
-		}
-		return console.Adoption{
-			Text: text.String(), Version: plan.Version(),
-			Do: func(ctx context.Context) error { return withAdoptHint(adopter.Do(ctx, plan)) },
-		}, nil
-	}
-}
-
-func consoleChecks(checks []httpapi.Check) func(ctx context.Context) []console.Check {
-	return func(ctx context.Context) []console.Check {
-		shown := make([]console.Check, len(checks))
-		for i, err := range httpapi.RunChecks(ctx, checks) {
-			shown[i] = console.Check{Name: checks[i].Name, Required: checks[i].Required, Err: err}
-		}
-		return shown
-	}
 }

@@ -6,7 +6,9 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry/ordertrace"
 	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -14,22 +16,22 @@ import (
 // decorators wrap ports in tracing and measurements, for all graphs of the program. No other place of the program wraps ports. fx wraps a
 // port when a constructor asks for the port, and never otherwise. Constructors do not know whether their ports are wrapped.
 var decorators = fx.Decorate(
-	telemetry.TraceService,
-	telemetry.TraceUnitOfWork,
+	ordertrace.TraceService,
+	ordertrace.TraceUnitOfWork,
 	decorateRelay,
 	decorateInbox,
 	telemetry.TraceEmitter,
 	decorateHandlers,
 )
 
-// decorateRelay wraps the ports of a relay together, because an incident at one port is shown on the spans of another port.
+// decorateRelay wraps the ports of a relay.
 func decorateRelay(
 	c config.Config, tp trace.TracerProvider, mp metric.MeterProvider,
 	log relay.Log, cursors relay.CursorStore, publisher relay.Publisher, elector relay.Elector, retention relay.Retention,
 ) (relay.Log, relay.CursorStore, relay.Publisher, relay.Elector, relay.Retention) {
-	ports := telemetry.RelayPorts{Log: log, Cursors: cursors, Publisher: publisher, Elector: elector, Retention: retention}
-	ports = telemetry.TraceRelay(tp, c.Stream.Name, ports)
-	ports = telemetry.MeasureRelay(mp, c.Stream.Name, ports)
+	ports := engine.DecorateRelay(c, tp, mp, telemetry.RelayPorts{
+		Log: log, Cursors: cursors, Publisher: publisher, Elector: elector, Retention: retention,
+	})
 	return ports.Log, ports.Cursors, ports.Publisher, ports.Elector, ports.Retention
 }
 
@@ -38,9 +40,7 @@ func decorateInbox(
 	c config.Config, tp trace.TracerProvider, mp metric.MeterProvider,
 	work inbox.UnitOfWork, letters inbox.DeadLetters, checkpoints inbox.Checkpoints,
 ) (inbox.UnitOfWork, inbox.DeadLetters, inbox.Checkpoints) {
-	ports := telemetry.InboxPorts{Work: work, Letters: letters, Checkpoints: checkpoints}
-	ports = telemetry.TraceInbox(tp, c.Subscriber.ID, c.Stream.Name, ports)
-	ports = telemetry.MeasureInbox(mp, c.Subscriber.ID, c.Stream.Name, ports)
+	ports := engine.DecorateInbox(c, tp, mp, telemetry.InboxPorts{Work: work, Letters: letters, Checkpoints: checkpoints})
 	return ports.Work, ports.Letters, ports.Checkpoints
 }
 

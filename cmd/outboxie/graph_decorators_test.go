@@ -31,7 +31,7 @@ type decorated struct {
 	Emitter     inbox.Emitter
 }
 
-// TestDecoratorsWrapTheirPorts checks that constructors get every decorated port and handler from package telemetry.
+// TestDecoratorsWrapTheirPorts checks that constructors get every decorated port and handler from packages telemetry and ordertrace.
 func TestDecoratorsWrapTheirPorts(t *testing.T) {
 	c := config.Default()
 	c.Database.URL, c.NATS.URL = config.URL(infra.Database(t)), config.URL(infra.Broker(t))
@@ -43,7 +43,7 @@ func TestDecoratorsWrapTheirPorts(t *testing.T) {
 		for _, port := range []any{
 			d.Service, d.Work, d.Log, d.Cursors, d.Publisher, d.Elector, d.Retention, d.InboxWork, d.Letters, d.Checkpoints, d.Emitter, handler,
 		} {
-			require.Regexp(t, `^\*?telemetry\.`, fmt.Sprintf("%T", port))
+			require.Regexp(t, `^\*?(telemetry|ordertrace)\.`, fmt.Sprintf("%T", port))
 		}
 	}))
 	require.NoError(t, app.Start(t.Context()))

@@ -88,7 +88,7 @@ func newEndpoint(life fx.Lifecycle, c config.Config) (*webhook.Endpoint, error) 
 	if address == "" {
 		return nil, nil
 	}
-	endpoint, err := webhook.New(webhook.Options{URL: address, Source: jetstream.EventSource})
+	endpoint, err := webhook.New(webhook.Options{URL: address, Source: c.Stream.Source})
 	if err != nil {
 		return nil, err
 	}

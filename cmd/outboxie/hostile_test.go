@@ -18,6 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -132,15 +133,15 @@ func TestSubscriberShowsWhatOthersWrote(t *testing.T) {
 		requireHarmless(t, run(exitUsage, "discard", "--id", "emails", "--event", id), 1)
 		requireHarmless(t, run(exitClean, "retry", "--id", "emails", "--event", id), 1)
 		requireHarmless(t, run(exitFailed, "retry", "--id", "emails", "--event", id), 1)
-		require.Equal(t, id, pasted(t, letterCommand("retry", "emails", id)), "the log shows this one")
-		require.Equal(t, "--yes", pasted(t, letterCommand("discard", "emails", id)))
+		require.Equal(t, id, pasted(t, engine.LetterCommand("retry", "emails", id)), "the log shows this one")
+		require.Equal(t, "--yes", pasted(t, engine.LetterCommand("discard", "emails", id)))
 	}
 }
 
 func TestAdoptionAndWritersAndTracesShowWhatOthersWrote(t *testing.T) {
 	for _, text := range hostile {
 		var out bytes.Buffer
-		require.NoError(t, describeAdoption(&out, "ORDERS", operating.Adoption{
+		require.NoError(t, engine.DescribeAdoption(&out, "ORDERS", operating.Adoption{
 			Halt:    relay.Halt{Reason: relay.HaltReason(text), Detail: text},
 			After:   outbox.Progress{Position: 1, EventID: text},
 			Orphans: []operating.Orphan{{Sequence: 1, Progress: outbox.Progress{EventID: text}}},

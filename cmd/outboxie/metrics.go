@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-
 	"github.com/nats-io/nats.go"
 	"github.com/uptrace/bun"
 	"go.opentelemetry.io/otel/metric"
@@ -11,8 +9,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
@@ -41,18 +39,7 @@ func observeRelay(lifecycle fx.Lifecycle, mp metric.MeterProvider, r *relaying.R
 	if err := observed(lifecycle)(telemetry.ObservePool(mp, "lease", elector.Pool())); err != nil {
 		return err
 	}
-	return observed(lifecycle)(telemetry.ObserveRelay(mp, func() telemetry.RelayState {
-		status := r.Status()
-		state := telemetry.RelayState{
-			Leads: status.State == relaying.Leading, Term: status.Token,
-			Elections: status.Elections, TakeOvers: status.TakeOvers, Heals: status.Heals,
-		}
-		if status.Halt != nil {
-			state.Halt = status.Halt.Reason
-		}
-		state.GapWaits, state.GapWaited = log.Waits()
-		return state
-	}))
+	return observed(lifecycle)(engine.ObserveRelay(mp, engine.Observed{Relay: r, Log: log}))
 }
 
 // sharedParts are the ports that observeShared measures.
@@ -68,15 +55,7 @@ type sharedParts struct {
 
 // observeShared measures outbox, parking lot and subscribers, which are the same for every instance.
 func observeShared(lifecycle fx.Lifecycle, mp metric.MeterProvider, parts sharedParts) error {
-	return observed(lifecycle)(telemetry.ObserveShared(mp, telemetry.Shared{
-		Leads:   func() bool { return parts.Relay.Status().State == relaying.Leading },
-		Waiting: parts.Log.OldestWait,
-		Measures: func(ctx context.Context) (operations.RelayMetrics, error) {
-			return parts.Inspector.Measure(ctx, parts.Relay.Status().Position)
-		},
-		Lags: func(ctx context.Context) ([]operations.Lag, error) {
-			return operating.Lags(ctx, parts.Progress, parts.Consumers)
-		},
-		Overviews: parts.Operator.Overviews,
+	return observed(lifecycle)(engine.ObserveShared(mp, engine.Observed{
+		Relay: parts.Relay, Log: parts.Log, Inspector: parts.Inspector, Progress: parts.Progress, Operator: parts.Operator, Lags: parts.Consumers,
 	}))
 }

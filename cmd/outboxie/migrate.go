@@ -13,6 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 )
 
 // onSchema is the work of a command on the schema.
@@ -74,7 +75,7 @@ func (p *program) onSchema(cmd *cobra.Command, work onSchema) error {
 	if err != nil {
 		return err
 	}
-	return withDatabase(c, func(db *bun.DB) error { return work(cmd.Context(), db, p.logger(c)) })
+	return engine.WithDatabase(c, func(db *bun.DB) error { return work(cmd.Context(), db, p.logger(c)) })
 }
 
 func (p *program) migrateDown(ctx context.Context, db *bun.DB, logger *slog.Logger, set postgres.Set, yes bool) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
@@ -44,7 +45,7 @@ func (p *program) withOutbox(cmd *cobra.Command, work func(ctx context.Context, 
 	if err != nil {
 		return err
 	}
-	return withDatabase(c, func(db *bun.DB) error {
+	return engine.WithDatabase(c, func(db *bun.DB) error {
 		return work(cmd.Context(), outboxPorts{
 			postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name),
 			operating.NewSubscribers(operating.SubscriberPorts{Operator: postgres.NewOperator(db)}),

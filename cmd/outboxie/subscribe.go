@@ -7,6 +7,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 )
 
 func (p *program) subscribeCommand() *cobra.Command {
@@ -32,7 +33,7 @@ func (p *program) subscribeCommand() *cobra.Command {
 				return err
 			}
 			defer func() { err = cmp.Or(err, listeners.close()) }()
-			if err := prepareDatabase(cmd.Context(), c, logger); err != nil {
+			if err := engine.Prepare(cmd.Context(), c, logger); err != nil {
 				return stopped(cmd.Context(), err)
 			}
 			return runApp(cmd.Context(), fx.New(subscribeGraph(c, logger), fx.Supply(listeners)))

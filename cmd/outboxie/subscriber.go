@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
@@ -44,7 +44,7 @@ func (p *program) withDeadLetters(cmd *cobra.Command, work func(ctx context.Cont
 	if err != nil {
 		return err
 	}
-	return withDatabase(c, func(db *bun.DB) error {
+	return engine.WithDatabase(c, func(db *bun.DB) error {
 		admin := postgres.NewInbox(db, postgres.InboxOptions{})
 		known, err := admin.Subscribers(cmd.Context())
 		if err != nil {
@@ -69,28 +69,10 @@ func unknownSubscriber(id string, known []string) error {
 	return fault.New(fault.NotFound, "no_such_subscriber", "no subscriber %q has received an event here; %s", id, others)
 }
 
-// letterCommand returns the command that lists a subscriber's dead letters, or that changes one of them.
-func letterCommand(verb, subscriber, event string) string {
-	args := []string{"outboxie", "subscriber", verb, "--id", subscriber}
-	if event != "" {
-		args = append(args, "--event", event)
-	}
-	if verb == "discard" {
-		args = append(args, "--yes")
-	}
-	return printable.Command(args...)
-}
-
 // withListHint adds to a not-found error the command that lists the dead letters.
 func withListHint(err error, id string) error {
 	if fault.KindOf(err) == fault.NotFound {
-		return fmt.Errorf("%w; `%s` lists them", err, letterCommand("dead", id, ""))
+		return fmt.Errorf("%w; `%s` lists them", err, engine.LetterCommand("dead", id, ""))
 	}
 	return err
-}
-
-// lossAdvice returns the advice for a subscriber that waits for lost messages. The last lost message has the sequence to.
-func lossAdvice(subscriber string, to uint64) string {
-	return "to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: " +
-		printable.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", "sequence:"+strconv.FormatUint(to, 10), "--yes")
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
@@ -22,18 +23,18 @@ import (
 // withSubscribers runs work on all subscribers. NATS is not needed unless the work asks for the stream.
 func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func(ctx context.Context, admin operations.SubscriberAdmin) error) error {
 	logger := slog.New(slog.DiscardHandler) // standard output belongs to the command; an error is returned, not logged
-	nc, err := jetstream.Connect(brokerOptions(c, logger))
+	nc, err := jetstream.Connect(engine.Broker(c, logger))
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	consumers, err := jetstream.NewSubscriberLags(nc, c.Stream.Name)
+	consumers, err := jetstream.NewSubscriberLags(nc, c.Stream.Name, c.Stream.Subjects)
 	if err != nil {
 		return err
 	}
-	return withDatabase(c, func(db *bun.DB) error {
+	return engine.WithDatabase(c, func(db *bun.DB) error {
 		return work(cmd.Context(), operating.NewSubscribers(operating.SubscriberPorts{
-			Operator: postgres.NewOperator(db), Stream: jetstream.NewStateReader(nc, c.Stream.Name, logger), Lags: consumers,
+			Operator: postgres.NewOperator(db), Stream: jetstream.NewStateReader(nc, engine.Reader(c, "", logger)), Lags: consumers,
 			Log: postgres.NewInbox(db, postgres.InboxOptions{}),
 		}))
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
@@ -31,7 +32,7 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 					letters := operating.UndecidedDeadLetters(admin, id)
 					chosen.yes = chosen.yes || chosen.all
 					return p.decide(ctx, chosen, letters, decision{
-						thing: wording.DeadLetter, groups: letterCommand("dead", id, "") + " --groups", change: letters.Retry, readable: true, done: func(n int) string {
+						thing: wording.DeadLetter, groups: engine.LetterCommand("dead", id, "") + " --groups", change: letters.Retry, readable: true, done: func(n int) string {
 							return wording.RetryLettersDone(id, n) + "\n"
 						},
 					})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -148,7 +149,7 @@ unreadable-7-abc                      -         -              dead   1h0m0s  1 
 // with another handler.
 func TestAdviceOfASubscriberThatStops(t *testing.T) {
 	require.Equal(t, "to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: "+
-		"outboxie subscriber skip --id emails --to sequence:12 --yes", lossAdvice("emails", 12))
+		"outboxie subscriber skip --id emails --to sequence:12 --yes", engine.LossAdvice("emails", 12))
 	err := withRemedy(inbox.ErrOtherHandler.With("subscriber emails has the handler totals"), "emails")
 	require.ErrorIs(t, err, inbox.ErrOtherHandler)
 	require.ErrorContains(t, err, "leave --handler (SUBSCRIBER_HANDLER) out, or take another id")

@@ -22,6 +22,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
@@ -106,7 +107,7 @@ func whyNoTrace(ctx context.Context, c config.Config, key outbox.Key) error {
 			"is not there yet or not any more; with DATABASE_URL this command can tell which", c.Jaeger.URL, key)
 	}
 	var events []operations.ListedEvent
-	err := withDatabase(c, func(db *bun.DB) (err error) {
+	err := engine.WithDatabase(c, func(db *bun.DB) (err error) {
 		events, err = postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name).List(ctx, operations.EventFilter{Aggregate: key, Limit: maxListed})
 		return err
 	})

@@ -89,9 +89,11 @@ const (
 	HidePayloads PayloadPolicy = "off" // the console never shows a payload
 )
 
-// Stream is the JetStream stream and its limits; 0 is no limit.
+// Stream is the JetStream stream, what its events have in common, and its limits; 0 is no limit.
 type Stream struct {
 	Name     string        `env:"STREAM_NAME"`
+	Subjects string        `env:"STREAM_SUBJECTS"` // pattern of the subjects of events
+	Source   string        `env:"EVENT_SOURCE"`    // the CloudEvents source of every event
 	MaxBytes int64         `env:"STREAM_MAX_BYTES"`
 	MaxAge   time.Duration `env:"STREAM_MAX_AGE"`
 	Replicas int           `env:"STREAM_REPLICAS"`
@@ -157,7 +159,7 @@ func Default() Config {
 		Database:   Database{MaxConns: 16},
 		NATS:       NATS{URL: "nats://127.0.0.1:4222"},
 		HTTP:       HTTP{Addr: "127.0.0.1:8080", MaxConnections: 512, AdminAddr: "127.0.0.1:8090", ConsolePayloads: ShowPayloads},
-		Stream:     Stream{Name: "ORDERS", Replicas: 1},
+		Stream:     Stream{Name: "ORDERS", Subjects: "orders.>", Source: "/outboxie/orders", Replicas: 1},
 		Outbox:     Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000},
 		Subscriber: Subscriber{
 			MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20,

@@ -27,7 +27,7 @@ func TestDefaultsAreTheContract(t *testing.T) {
 	require.Empty(t, c.Database.URL)
 	require.Equal(t, config.URL("nats://127.0.0.1:4222"), c.NATS.URL)
 	require.Equal(t, config.HTTP{Addr: "127.0.0.1:8080", MaxConnections: 512, AdminAddr: "127.0.0.1:8090", ConsolePayloads: config.ShowPayloads}, c.HTTP)
-	require.Equal(t, config.Stream{Name: "ORDERS", Replicas: 1}, c.Stream)
+	require.Equal(t, config.Stream{Name: "ORDERS", Subjects: "orders.>", Source: "/outboxie/orders", Replicas: 1}, c.Stream)
 	require.Equal(t, config.Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000}, c.Outbox)
 	require.Equal(t, config.Subscriber{
 		MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20, OnLoss: config.StopOnLoss,
@@ -53,8 +53,8 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
 		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "CONSOLE_PAYLOADS=off", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
-		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_TRUST_TRACEPARENT=true", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
-		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
+		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_TRUST_TRACEPARENT=true", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_SUBJECTS=shop.orders.>", "EVENT_SOURCE=/shop/orders",
+		"STREAM_MAX_BYTES=1073741824", "STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
 		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_HANDLER=emails", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
 		"SUBSCRIBER_LANES=64", "SUBSCRIBER_BATCH_TIME=50ms", "SUBSCRIBER_IDLE_TIMEOUT=1m", "SUBSCRIBER_READ_AHEAD=1048576", "SUBSCRIBER_ON_LOSS=continue",
 		"WEBHOOK_URL=https://me:pw@shop/events?token=t",
@@ -71,7 +71,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true, ConsolePayloads: config.HidePayloads,
 	}, c.HTTP)
 	require.Equal(t, "one", c.InstanceID)
-	require.Equal(t, config.Stream{Name: "ORDERS-2", MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, Replicas: 3}, c.Stream)
+	require.Equal(t, config.Stream{Name: "ORDERS-2", Subjects: "shop.orders.>", Source: "/shop/orders", MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, Replicas: 3}, c.Stream)
 	require.Equal(t, config.Outbox{
 		LeaseTTL: time.Second, PollInterval: 100 * time.Millisecond, BatchSize: 10, Retention: 168 * time.Hour,
 	}, c.Outbox)
@@ -163,6 +163,8 @@ const (
 	acceptedToken      = "16 to 200 visible ASCII characters without spaces, such as `openssl rand -hex 32` prints, or off"
 	acceptedHosts      = "host names without ports, separated by commas, such as shop.example.com,app; IP addresses are always allowed, and * allows any name"
 	acceptedOrigins    = "origins without a path, separated by commas, such as https://shop.example.com,http://localhost:3000"
+	acceptedSubjects   = `a pattern of subjects such as invoices.>: 1 to 10 parts of letters, digits, - and _, then >; the first part is not outboxie`
+	acceptedSource     = `a URI or a path of 1 to 200 ASCII characters, such as /acme/invoices`
 	acceptedStreamName = `1 to 200 visible characters without spaces and . * > / \`
 	acceptedDatabase   = "a URL such as postgres://user:password@host:5432/database (several hosts, each with its port: host1:5432,host2:5432), with special characters in it percent-encoded"
 	acceptedRetention  = "0 (for ever), or a duration longer than STREAM_MAX_AGE and than twice OUTBOX_RETENTION, which must both be set then: " +
@@ -214,6 +216,11 @@ var wrongValues = []struct{ variable, problem string }{
 	{"INBOX_RETENTION=week", `INBOX_RETENTION is "week"; it must be ` + acceptedRetention},
 	{"SUBSCRIBER_ID=a.b", `SUBSCRIBER_ID is "a.b"; it must be 1 to 64 letters, digits, - and _`},
 	{"SUBSCRIBER_ID=" + strings.Repeat("x", 65), `SUBSCRIBER_ID is "` + strings.Repeat("x", 65) + `"; it must be 1 to 64 letters, digits, - and _`},
+	{"STREAM_SUBJECTS=orders.*", `STREAM_SUBJECTS is "orders.*"; it must be ` + acceptedSubjects},
+	{"STREAM_SUBJECTS=>", `STREAM_SUBJECTS is ">"; it must be ` + acceptedSubjects},
+	{"STREAM_SUBJECTS=outboxie.>", `STREAM_SUBJECTS is "outboxie.>"; it must be ` + acceptedSubjects},
+	{"EVENT_SOURCE=a b", `EVENT_SOURCE is "a b"; it must be ` + acceptedSource},
+	{"EVENT_SOURCE=%zz", `EVENT_SOURCE is "%zz"; it must be ` + acceptedSource},
 	{"STREAM_NAME=ORDERS.EU", `STREAM_NAME is "ORDERS.EU"; it must be ` + acceptedStreamName},
 	{"STREAM_NAME=" + strings.Repeat("x", 201), `STREAM_NAME is "` + strings.Repeat("x", 201) + `"; it must be ` + acceptedStreamName},
 	{"STREAM_MAX_BYTES=1GB", `STREAM_MAX_BYTES is "1GB"; it must be a whole number of bytes, at least 0 (0: no limit)`},

@@ -115,6 +115,8 @@ SUBSCRIBER_ON_LOSS       stop                           default
 WEBHOOK_URL                                             default
 INBOX_RETENTION          0s                             default
 STREAM_NAME              ORDERS                         default
+STREAM_SUBJECTS          orders.>                       default
+EVENT_SOURCE             /outboxie/orders               default
 STREAM_MAX_BYTES         0                              default
 STREAM_MAX_AGE           0s                             default
 STREAM_REPLICAS          1                              default

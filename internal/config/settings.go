@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -45,6 +46,8 @@ const (
 	OnLoss           Name = "SUBSCRIBER_ON_LOSS"
 	WebhookURL       Name = "WEBHOOK_URL"
 	StreamName       Name = "STREAM_NAME"
+	StreamSubjects   Name = "STREAM_SUBJECTS"
+	EventSource      Name = "EVENT_SOURCE"
 	StreamMaxBytes   Name = "STREAM_MAX_BYTES"
 	StreamMaxAge     Name = "STREAM_MAX_AGE"
 	StreamReplicas   Name = "STREAM_REPLICAS"
@@ -236,6 +239,14 @@ var settings = []setting{
 		ok: func(c Config) bool { return jetStreamName(c.Stream.Name) },
 	},
 	{
+		name: StreamSubjects, accepts: "a pattern of subjects such as invoices.>: 1 to 10 parts of letters, digits, - and _, then >; the first part is not outboxie",
+		ok: func(c Config) bool { return eventSubjects(c.Stream.Subjects) },
+	},
+	{
+		name: EventSource, accepts: "a URI or a path of 1 to 200 ASCII characters, such as /acme/invoices",
+		ok: func(c Config) bool { return eventSource(c.Stream.Source) },
+	},
+	{
 		name: StreamMaxBytes, accepts: "a whole number of bytes, at least 0 (0: no limit)",
 		ok: func(c Config) bool { return c.Stream.MaxBytes >= 0 },
 	},
@@ -327,6 +338,19 @@ func (h HTTP) clash() bool { return h.Addr == h.AdminAddr && !strings.HasSuffix(
 func identifier(text string) bool {
 	invisible := func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) }
 	return text != "" && len(text) <= 200 && !strings.ContainsFunc(text, invisible)
+}
+
+var subjectPattern = regexp.MustCompile(`^([A-Za-z0-9_-]+\.){1,10}>$`)
+
+// eventSubjects reports whether text can be the pattern of the subjects of events. The subjects of the relay's own messages begin with outboxie.
+func eventSubjects(text string) bool {
+	return len(text) <= 200 && subjectPattern.MatchString(text) && !strings.HasPrefix(text, "outboxie.") && !strings.HasPrefix(text, "_INBOX.")
+}
+
+// eventSource reports whether text can be a CloudEvents source: a URI reference that is not empty.
+func eventSource(text string) bool {
+	_, err := url.Parse(text)
+	return err == nil && identifier(text) && !strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
 // jetStreamName reports whether text can be the name of a stream. NATS uses the name as a token of subjects, and as the name of a folder.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -72,6 +73,11 @@ var plants = []struct {
 	{rule: adaptersAreStrangers, folder: "internal/adapters/postgres", source: module + "internal/adapters/jetstream"},
 	{rule: onlyCmdKnowsConfig, folder: "internal/adapters/jetstream", source: module + "internal/config"},
 	{rule: onlyCmdKnowsConfig, folder: "internal/app/subscribing", source: module + "internal/config"},
+	{rule: engineServesAnybody, folder: "internal/engine", source: module + "internal/domain/order"},
+	{rule: engineServesAnybody, folder: "outboxiefx", source: module + "internal/ports/orders"},
+	{rule: onlyTheTopComposes, folder: "internal/app/relaying", source: module + "internal/engine"},
+	{rule: onlyTheTopComposes, folder: "cmd/playground", source: strings.TrimSuffix(module, "/")},
+	{rule: fxStaysInModules, folder: "internal/engine", source: "go.uber.org/fx"},
 	{rule: outsidersSeeNothing, folder: "outboxietest/embedded", source: module + "internal/domain/outbox"},
 	{rule: outsidersSeeNothing, folder: "outboxietest/embedded", source: module + "internal/playground/processes"},
 	{rule: outsidersSeeNothing, folder: "internal/playground/processes", source: module + "internal/adapters/printable"},

@@ -30,6 +30,8 @@ const (
 	app        layer = "app"
 	adapter    layer = "adapter"
 	config     layer = "config"
+	composed   layer = "engine" // internal/engine composes the engine's parts
+	library    layer = "library"
 	migrations layer = "migrations"
 	cmd        layer = "cmd"
 	playground layer = "playground"
@@ -39,14 +41,19 @@ const (
 )
 
 // layers has the layers that must have packages. A rule about a layer without packages would never fail.
-var layers = []layer{domain, port, suite, app, adapter, config, migrations, cmd, playground, outside, test}
+var layers = []layer{domain, port, suite, app, adapter, config, composed, library, migrations, cmd, playground, outside, test}
 
 func layerOf(importPath string) layer {
-	folder, ours := strings.CutPrefix(importPath, module)
+	folder, ours := strings.CutPrefix(importPath+"/", module)
+	folder = strings.TrimSuffix(folder, "/")
 	under := func(parent string) bool { return folder == parent || strings.HasPrefix(folder, parent+"/") }
 	switch {
 	case !ours:
 		return unknown
+	case folder == "", under("outboxiefx"):
+		return library
+	case under("internal/engine"):
+		return composed
 	case under("internal/domain"):
 		return domain
 	case under("outboxietest") && strings.HasSuffix(folder, "test"):
@@ -212,12 +219,14 @@ const (
 	appIsPure             = "app imports only ports and domain"
 	adaptersFaceThePorts  = "adapters import only ports, domain, migrations and foreign libraries"
 	adaptersAreStrangers  = "adapters never import each other, except for the words that people read"
-	onlyCmdKnowsConfig    = "only cmd imports config"
+	onlyCmdKnowsConfig    = "only cmd, the engine and the library import config"
+	engineServesAnybody   = "the engine and the library import nothing of the order service"
+	onlyTheTopComposes    = "only cmd and the library import the engine, and only outboxiefx and tests import the library"
 	outsidersSeeNothing   = "the playground and outboxietest know the program from outside: they import only each other"
 	nothingNeedsOutsiders = "the playground and outboxietest are imported by cmd/playground and tests only"
 	theServiceIsAlone     = "cmd/outboxie reaches no playground, no nats-server and no embedded Postgres"
 	testsStayTests        = "test code is imported by tests only"
-	fxStaysInModules      = "fx appears only in adapters/*/module.go and cmd"
+	fxStaysInModules      = "fx appears only in adapters/*/module.go, outboxiefx and cmd"
 	noTechnologyInside    = "no driver or framework can be reached from domain, ports or app"
 	noAliases             = "no import of a package of this module has an alias"
 	portsSpeakPlainly     = "names and texts of ports contain no words of technology"
@@ -225,7 +234,7 @@ const (
 
 var rules = []string{
 	everyPackageIsKnown, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts,
-	adaptersAreStrangers, onlyCmdKnowsConfig, outsidersSeeNothing, nothingNeedsOutsiders, testsStayTests, fxStaysInModules,
+	adaptersAreStrangers, onlyCmdKnowsConfig, engineServesAnybody, onlyTheTopComposes, outsidersSeeNothing, nothingNeedsOutsiders, testsStayTests, fxStaysInModules,
 	theServiceIsAlone, noTechnologyInside, noAliases, portsSpeakPlainly,
 }
 
@@ -327,9 +336,13 @@ func broken(importer, file, imported string) string {
 		return outsidersSeeNothing
 	case (to == playground || to == outside) && from != playground && from != outside && importer != module+"cmd/playground":
 		return nothingNeedsOutsiders
-	case to == config && from != cmd:
+	case to == config && from != cmd && from != composed && from != library:
 		return onlyCmdKnowsConfig
-	case matches(imported, []string{fx}) && from != cmd && (from != adapter || file != "module.go"):
+	case to == composed && from != cmd && from != library, to == library && importer != module+"outboxiefx":
+		return onlyTheTopComposes
+	case (from == composed || from == library) && slices.Contains(service, imported):
+		return engineServesAnybody
+	case matches(imported, []string{fx}) && from != cmd && importer != module+"outboxiefx" && (from != adapter || file != "module.go"):
 		return fxStaysInModules
 	}
 	if from != domain && slices.Contains(engine, importer) && slices.Contains(service, imported) {

@@ -63,7 +63,7 @@ func streamFiller(t *testing.T, broker string) (fillTo func(events int) []outbox
 	nc, err := jetstream.Connect(jetstream.Options{URL: broker, Name: "bench", Logger: quiet})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
-	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: "ORDERS", Logger: quiet})
+	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: "ORDERS", Subjects: "orders.>", Source: "/outboxie/orders", Logger: quiet})
 	require.NoError(t, err)
 	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)

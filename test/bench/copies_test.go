@@ -82,7 +82,7 @@ func startCopy(t *testing.T, s setting) *runningCopy {
 	require.Eventually(t, func() bool { return db.PingContext(t.Context()) == nil }, waitTimeout, time.Millisecond)
 	nc, err := jetstream.Connect(jetstream.Options{URL: s.broker, Name: s.instance, Logger: quiet})
 	require.NoError(t, err)
-	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subscriber: s.id, Logger: quiet})
+	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subjects: "orders.>", Subscriber: s.id, Logger: quiet})
 	require.NoError(t, err)
 	store := postgres.NewInbox(db, postgres.InboxOptions{})
 	ports := telemetry.TraceInbox(traces, s.id, "ORDERS", telemetry.InboxPorts{Work: store, Letters: store, Checkpoints: store})

@@ -127,7 +127,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 	nc, err := jetstream.Connect(jetstream.Options{URL: broker, Name: name, Logger: quiet})
 	require.NoError(t, err)
 	defer nc.Close()
-	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: name, Logger: quiet})
+	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: name, Subjects: "orders.>", Source: "/outboxie/orders", Logger: quiet})
 	require.NoError(t, err)
 	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)

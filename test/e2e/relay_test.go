@@ -117,7 +117,7 @@ func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, data
 	require.NoError(t, err)
 	nc, err := jetstream.Connect(jetstream.Options{URL: broker, Name: t.Name(), Logger: quiet})
 	require.NoError(t, err)
-	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: "ORDERS", Logger: quiet})
+	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: "ORDERS", Subjects: "orders.>", Source: "/outboxie/orders", Logger: quiet})
 	require.NoError(t, err)
 	counted := &countConflicts{Publisher: publisher}
 	notifier := memory.NewNotifier()

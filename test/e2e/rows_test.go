@@ -145,7 +145,7 @@ func deliver(t *testing.T, broker string, events int) map[int64]outbox.Entry {
 	nc, err := jetstream.Connect(jetstream.Options{URL: broker, Name: t.Name(), Logger: quiet})
 	require.NoError(t, err)
 	defer nc.Close()
-	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subscriber: "reader", Logger: quiet})
+	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subjects: "orders.>", Subscriber: "reader", Logger: quiet})
 	require.NoError(t, err)
 	defer reader.Close()
 	messages, err := reader.Read(t.Context(), 1, inbox.ReadLimit{Count: 1000, Bytes: 64 << 20})

@@ -39,7 +39,7 @@ func TestReplicasShowAPrefix(t *testing.T) {
 		nc, err := jetstream.Connect(jetstream.Options{URL: url, Name: t.Name(), Logger: quiet})
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)
-		publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: "ORDERS", Replicas: 3, Logger: quiet})
+		publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: "ORDERS", Subjects: "orders.>", Source: "/outboxie/orders", Replicas: 3, Logger: quiet})
 		require.NoError(t, err)
 		return publisher
 	}
@@ -57,7 +57,7 @@ func TestReplicasShowAPrefix(t *testing.T) {
 		nc, err := jetstream.Connect(jetstream.Options{URL: url, Name: t.Name(), Logger: quiet})
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)
-		reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subscriber: "reader", Logger: quiet})
+		reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subjects: "orders.>", Subscriber: "reader", Logger: quiet})
 		require.NoError(t, err)
 		t.Cleanup(reader.Close)
 		working.Go(func() { seen.read(running, t, reader) })

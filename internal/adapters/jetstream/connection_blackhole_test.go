@@ -52,12 +52,12 @@ func newDeadConnection(t *testing.T) (*deadConnection, *infra.Proxy) {
 	nc, err := jetstream.Connect(jetstream.Options{URL: "nats://" + proxy.Addr(), Name: t.Name(), Logger: silent})
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
-	options := jetstream.PublisherOptions{Stream: stream, Logger: silent}
+	options := jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Logger: silent}
 	publisher, err := jetstream.NewPublisher(nc, options)
 	require.NoError(t, err)
 	finder, err := jetstream.NewFinder(nc, options)
 	require.NoError(t, err)
-	consumers, err := jetstream.NewSubscriberLags(nc, stream)
+	consumers, err := jetstream.NewSubscriberLags(nc, stream, subjects)
 	require.NoError(t, err)
 	quiet := &deadConnection{publisher: publisher, finder: finder, consumers: consumers, notifier: jetstream.NewNotifier(nc, stream, silent)}
 	quiet.reader = newReader(t, nc, silent)

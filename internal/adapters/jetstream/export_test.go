@@ -10,11 +10,13 @@ import (
 var Decode = decode
 
 // Encode makes a message as the publisher does, and returns the size of its headers.
-func Encode(entry outbox.Entry) (*nats.Msg, int) { return newHeaders().encode(entry, nil) }
+func Encode(entry outbox.Entry) (*nats.Msg, int) {
+	return newHeaders("/outboxie/orders").encode(entry, nil)
+}
 
 // EncodeRedriven makes a message as the publisher does when it redrives.
 func EncodeRedriven(entry outbox.Entry, at outbox.Progress) (*nats.Msg, int) {
-	return newHeaders().encode(entry, &at)
+	return newHeaders("/outboxie/orders").encode(entry, &at)
 }
 
 // MetaOf reads the relay's headers of a message.

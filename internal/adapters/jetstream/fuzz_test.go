@@ -124,7 +124,7 @@ func FuzzEncode(f *testing.F) {
 			redrivenAt = &outbox.Progress{Position: outbox.Position(place), EventID: placeID}
 			want.Progress, want.Redriven = *redrivenAt, true
 		}
-		message, size := newHeaders().encode(entry, redrivenAt)
+		message, size := newHeaders("/outboxie/orders").encode(entry, redrivenAt)
 		if reason := refusal(entry, size, limits{stream: "ORDERS", subjects: []string{">"}, size: 1 << 20}); reason != "" {
 			if strings.Contains(reason, "a name that NATS does not send") {
 				require.Error(t, w.nc.PublishMsg(message))

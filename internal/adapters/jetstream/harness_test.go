@@ -23,6 +23,8 @@ func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
 const (
 	stream    = "ORDERS"
+	subjects  = "orders.>"
+	source    = "/outboxie/orders"
 	maxSize   = 64 << 10 // of a message, for the broker
 	patience  = 30 * time.Second
 	subscribe = "billing"
@@ -66,7 +68,7 @@ func (b *broker) connect() *nats.Conn {
 
 func (b *broker) publisher(o jetstream.PublisherOptions) *jetstream.Publisher {
 	b.t.Helper()
-	o.Stream = stream
+	o.Stream, o.Subjects, o.Source = stream, subjects, source
 	if o.Logger == nil {
 		o.Logger = silent
 	}
@@ -94,7 +96,7 @@ func (b *broker) info() *natsjs.StreamInfo {
 func (b *broker) Publisher() relay.StreamRepair { return b.publisher(jetstream.PublisherOptions{}) }
 
 func (b *broker) Finder() relay.Finder {
-	finder, err := jetstream.NewFinder(b.connect(), jetstream.PublisherOptions{Stream: stream})
+	finder, err := jetstream.NewFinder(b.connect(), jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source})
 	require.NoError(b.t, err)
 	return finder
 }
@@ -202,7 +204,7 @@ func (b *broker) reader(t *testing.T) *jetstream.Reader {
 
 func newReader(t *testing.T, nc *nats.Conn, logger *slog.Logger) *jetstream.Reader {
 	t.Helper()
-	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: stream, Subscriber: subscribe, Logger: logger})
+	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: stream, Subjects: subjects, Subscriber: subscribe, Logger: logger})
 	require.NoError(t, err)
 	t.Cleanup(reader.Close)
 	return reader

@@ -55,13 +55,14 @@ const (
 
 // headers collects the headers of one message. After clear it collects those of the next.
 type headers struct {
+	source string // the CloudEvents source
 	header nats.Header
 	values []string // the array that holds all values
 	size   int      // on the wire
 }
 
-func newHeaders() *headers {
-	return &headers{header: make(nats.Header, roomFor), values: make([]string, 0, roomFor), size: frameSize}
+func newHeaders(source string) *headers {
+	return &headers{source: source, header: make(nats.Header, roomFor), values: make([]string, 0, roomFor), size: frameSize}
 }
 
 func (h *headers) clear() {
@@ -86,7 +87,7 @@ func (h *headers) encode(entry outbox.Entry, at *outbox.Progress) (*nats.Msg, in
 	h.add(headerSpecVersion, specVersion)
 	h.add(headerID, escape(entry.ID))
 	h.add(headerType, escape(entry.Type))
-	h.add(headerSource, EventSource)
+	h.add(headerSource, h.source)
 	h.add(headerSubject, escape(entry.Key.ID))
 	h.add(headerTime, entry.RecordedAt.UTC().Format(time.RFC3339Nano))
 	h.add(headerContentType, contentType)

@@ -29,6 +29,7 @@ var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // ReaderOptions names the stream and the subscriber.
 type ReaderOptions struct {
 	Stream     string
+	Subjects   string // the subjects of events
 	Subscriber string // letters, digits, - and _; also the name of the durable consumer that earlier versions kept
 	Logger     *slog.Logger
 }
@@ -63,8 +64,8 @@ func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
 
 // NewStateReader returns a reader for people who look at a stream. It belongs to no subscriber, Stored never gets a signal, and it needs no
 // Close.
-func NewStateReader(nc *nats.Conn, stream string, logger *slog.Logger) *Reader {
-	return &Reader{directReader: newDirectReader(nc, stream), o: ReaderOptions{Stream: stream, Logger: logger}, stored: make(chan struct{})}
+func NewStateReader(nc *nats.Conn, o ReaderOptions) *Reader {
+	return &Reader{directReader: newDirectReader(nc, o.Stream), o: o, stored: make(chan struct{})}
 }
 
 // Close ends the signals of Stored.
@@ -111,12 +112,16 @@ func (r *Reader) unanswered(ctx context.Context, err error) error {
 		r.o.Stream)
 }
 
-// event returns the event that a message holds, or nil if the message is for no subscriber.
+// event returns the event that a message holds, or nil if the message is for no subscriber. An event of the relay counts whatever its subject is.
+// So no event is lost if a relay and a subscriber are set to different subjects.
 func (r *Reader) event(message stored) *inbox.Event {
-	if !covers(eventSubjects, message.subject) || message.subject == controlSubject(r.o.Stream) {
+	if message.subject == controlSubject(r.o.Stream) {
 		return nil
 	}
 	entry, err := decode(message.subject, message.header, message.data)
+	if err != nil && !covers(r.o.Subjects, message.subject) {
+		return nil // somebody else's
+	}
 	if err != nil {
 		entry = outbox.Entry{Message: unreadable(message)}
 	}

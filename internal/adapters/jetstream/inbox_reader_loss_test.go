@@ -139,7 +139,7 @@ func TestDenied(t *testing.T) {
 		t.Cleanup(nc.Close)
 		return nc
 	}
-	publisher, err := jetstream.NewPublisher(as("admin", silent), jetstream.PublisherOptions{Stream: stream, Logger: silent})
+	publisher, err := jetstream.NewPublisher(as("admin", silent), jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Logger: silent})
 	require.NoError(t, err)
 	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
@@ -166,7 +166,7 @@ func TestDenied(t *testing.T) {
 
 	denials := &logged{}
 	mute := as("mute", slog.New(slog.NewTextHandler(denials, nil)))
-	unheard, err := jetstream.NewPublisher(mute, jetstream.PublisherOptions{Stream: stream, Logger: silent})
+	unheard, err := jetstream.NewPublisher(mute, jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Logger: silent})
 	require.NoError(t, err)
 	info, err := unheard.Open(t.Context(), 0)
 	require.NoError(t, err)

@@ -27,7 +27,7 @@ import (
 // TestSubscriberIDs checks which names are refused as subscriber ids.
 func TestSubscriberIDs(t *testing.T) {
 	for _, id := range []string{"", "a b", "a.b", "a*", "a>", "ü", strings.Repeat("x", 65)} {
-		_, err := jetstream.NewReader(nil, jetstream.ReaderOptions{Stream: stream, Subscriber: id, Logger: silent})
+		_, err := jetstream.NewReader(nil, jetstream.ReaderOptions{Stream: stream, Subjects: subjects, Subscriber: id, Logger: silent})
 		require.Equal(t, fault.Invalid, fault.KindOf(err), id)
 	}
 }
@@ -45,6 +45,33 @@ func TestUnreadableIDs(t *testing.T) {
 	require.Equal(t, "unreadable-1-16020f95760b", messages[0].Event.ID)
 	require.Equal(t, "unreadable-2-39d118208156", messages[1].Event.ID)
 	require.Equal(t, map[string]string{"A": "1\n2", "Nats-Sequence": "9"}, messages[1].Event.Headers)
+}
+
+// TestReaderOfOtherSubjects checks a reader whose subjects are not the relay's. It returns every event of the relay, so no event is lost without a
+// word. Somebody else's messages outside of its subjects are none of its events.
+func TestReaderOfOtherSubjects(t *testing.T) {
+	r := newReading(t)
+	entries := relaytest.NewEntries(0, 1)
+	r.Append(t, entries...)
+	r.AppendForeign(t)
+	reader, err := jetstream.NewReader(r.connect(), jetstream.ReaderOptions{
+		Stream: stream, Subjects: "vouchers.>", Subscriber: subscribe, Logger: silent,
+	})
+	require.NoError(t, err)
+	t.Cleanup(reader.Close)
+	messages, err := reader.Read(t.Context(), 1, everything)
+	require.NoError(t, err)
+	require.Len(t, messages, 2)
+	require.Equal(t, entries[0].ID, messages[0].Event.ID)
+	require.Nil(t, messages[1].Event)
+}
+
+// TestPublisherNeedsSubjectsAndSource checks that a publisher without subjects or without a source is refused.
+func TestPublisherNeedsSubjectsAndSource(t *testing.T) {
+	for _, o := range []jetstream.PublisherOptions{{Stream: stream, Subjects: subjects}, {Stream: stream, Source: source}} {
+		_, err := jetstream.NewPublisher(nil, o)
+		require.Equal(t, fault.Invalid, fault.KindOf(err))
+	}
 }
 
 // TestReaderOverRestarts checks that a reader reads and gets signals again after the broker is back.
@@ -81,7 +108,7 @@ func TestReaderOverRestarts(t *testing.T) {
 func TestReaderHearsItsOwnProcess(t *testing.T) {
 	b := newBroker(t)
 	nc := b.connect()
-	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Logger: silent})
+	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Logger: silent})
 	require.NoError(t, err)
 	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)

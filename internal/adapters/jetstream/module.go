@@ -33,7 +33,7 @@ var Module = fx.Module("jetstream",
 			fx.As(fx.Self()), fx.As(new(relay.Notifier)), fx.As(new(relay.Listener)),
 		),
 		func(nc *nats.Conn, o PublisherOptions) (*SubscriberLags, error) {
-			return NewSubscriberLags(nc, o.Stream)
+			return NewSubscriberLags(nc, o.Stream, o.Subjects)
 		},
 	),
 )

@@ -14,16 +14,17 @@ import (
 // SubscriberLags measures how far the subscribers of a stream are behind, whether they run or not.
 type SubscriberLags struct {
 	directReader
-	js jetstream.JetStream
+	js       jetstream.JetStream
+	subjects string // of events
 }
 
-// NewSubscriberLags returns the lags of the subscribers of a stream. It asks the broker nothing.
-func NewSubscriberLags(nc *nats.Conn, stream string) (*SubscriberLags, error) {
+// NewSubscriberLags returns the lags of the subscribers of a stream, whose events have these subjects. It asks the broker nothing.
+func NewSubscriberLags(nc *nats.Conn, stream, subjects string) (*SubscriberLags, error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(defaultTimeout))
 	if err != nil {
 		return nil, err
 	}
-	return &SubscriberLags{directReader: newDirectReader(nc, stream), js: js}, nil
+	return &SubscriberLags{directReader: newDirectReader(nc, stream), js: js, subjects: subjects}, nil
 }
 
 // LagOf returns how many events the stream holds after a sequence, and the age of the first of them, by the broker's clock and this
@@ -31,7 +32,7 @@ func NewSubscriberLags(nc *nats.Conn, stream string) (*SubscriberLags, error) {
 func (c *SubscriberLags) LagOf(ctx context.Context, sequence uint64) (events int64, oldest time.Duration, err error) {
 	ctx, done := whileConnected(ctx, c.nc, defaultTimeout)
 	defer done()
-	next, pending, err := c.read(ctx, getRequest{Sequence: sequence + 1, Count: 1, Filter: eventSubjects})
+	next, pending, err := c.read(ctx, getRequest{Sequence: sequence + 1, Count: 1, Filter: c.subjects})
 	if err != nil || len(next) == 0 {
 		return 0, 0, err
 	}
@@ -53,7 +54,7 @@ func (c *SubscriberLags) Lags(ctx context.Context) ([]operations.Lag, error) {
 	var lags []operations.Lag
 	consumers := stream.ListConsumers(ctx)
 	for info := range consumers.Info() {
-		if info.Config.Durable == "" || info.Config.FilterSubject != eventSubjects {
+		if info.Config.Durable == "" || info.Config.FilterSubject != c.subjects {
 			continue
 		}
 		lag := operations.Lag{Subscriber: info.Config.Durable, Events: int64(info.NumPending) + int64(info.NumAckPending)}
@@ -69,7 +70,7 @@ func (c *SubscriberLags) Lags(ctx context.Context) ([]operations.Lag, error) {
 
 // oldest returns how long the first event without an acknowledgement has been in the stream, by the broker's clock.
 func (c *SubscriberLags) oldest(ctx context.Context, info *jetstream.ConsumerInfo) (time.Duration, error) {
-	message, err := c.askLeader(ctx, info.AckFloor.Stream+1, eventSubjects)
+	message, err := c.askLeader(ctx, info.AckFloor.Stream+1, c.subjects)
 	if errorCode(err) == jetstream.JSErrCodeMessageNotFound { // the event was acknowledged and removed since
 		return 0, nil
 	}

@@ -42,7 +42,7 @@ func lags(t *testing.T, consumers *jetstream.SubscriberLags) []operations.Lag {
 // TestLags checks the lags of subscribers that run an earlier version.
 func TestLags(t *testing.T) {
 	b := newBroker(t)
-	consumers, err := jetstream.NewSubscriberLags(b.connect(), stream)
+	consumers, err := jetstream.NewSubscriberLags(b.connect(), stream, subjects)
 	require.NoError(t, err)
 	require.Empty(t, lags(t, consumers), "there is no stream")
 
@@ -79,7 +79,7 @@ func TestLags(t *testing.T) {
 // count.
 func TestLagOf(t *testing.T) {
 	b := newBroker(t)
-	consumers, err := jetstream.NewSubscriberLags(b.connect(), stream)
+	consumers, err := jetstream.NewSubscriberLags(b.connect(), stream, subjects)
 	require.NoError(t, err)
 	_, _, err = consumers.LagOf(t.Context(), 0)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "there is no stream")

@@ -52,7 +52,7 @@ func (p *permitted) as(t *testing.T, user string) *nats.Conn {
 func TestSubscribersRights(t *testing.T) {
 	p := newPermitted(t)
 	relay := p.as(t, "relay")
-	publisher, err := jetstream.NewPublisher(relay, jetstream.PublisherOptions{Stream: stream, Logger: silent})
+	publisher, err := jetstream.NewPublisher(relay, jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Logger: silent})
 	require.NoError(t, err)
 	reader := newReader(t, p.as(t, "subscriber"), silent)
 
@@ -93,7 +93,7 @@ func TestSubscribersRights(t *testing.T) {
 	require.Len(t, messages, 3)
 	require.Len(t, messages[2].Event.Headers, 200)
 
-	consumers, err := jetstream.NewSubscriberLags(relay, stream)
+	consumers, err := jetstream.NewSubscriberLags(relay, stream, subjects)
 	require.NoError(t, err)
 	events, _, err := consumers.LagOf(t.Context(), 999)
 	require.NoError(t, err)

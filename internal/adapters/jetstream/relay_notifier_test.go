@@ -109,7 +109,7 @@ func TestModule(t *testing.T) {
 	var nc *nats.Conn
 	app := fxtest.New(t, jetstream.Module,
 		fx.Supply(jetstream.Options{URL: b.server.URL, Name: "module", Logger: silent},
-			jetstream.PublisherOptions{Stream: stream, Logger: silent}),
+			jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Logger: silent}),
 		fx.Invoke(func(c *nats.Conn, publisher relay.Publisher, port relay.Notifier, listener relay.Listener, notifier *jetstream.Notifier) {
 			nc = c
 			_, err := publisher.Open(t.Context(), 1)

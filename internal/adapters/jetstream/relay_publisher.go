@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -24,18 +25,15 @@ const (
 	maxBatchBytes = 8 << 20 // the most bytes that are sent at once without an answer of the broker
 	minBatch      = 8       // with fewer messages, an atomic batch (2-3 ms) costs more than single messages
 
-	eventSubjects = "orders.>" // the subjects of events: the stream captures them besides its control messages, and subscribers get them
-
 	defaultTimeout = 5 * time.Second // for the broker's answer to a request
 )
-
-// EventSource is the CloudEvents source of every event.
-const EventSource = "/outboxie/orders"
 
 // PublisherOptions names the stream, and the settings that it should have. For a limit, 0 means no opinion: the stream keeps its own limit,
 // or gets the broker's default when it is created. A negative number means unlimited. A stream with a larger limit keeps its limit.
 type PublisherOptions struct {
-	Stream string
+	Stream   string
+	Subjects string // the subjects of events, such as orders.>: the stream captures them besides its control messages
+	Source   string // the CloudEvents source of every event
 
 	MaxBytes   int64
 	MaxAge     time.Duration
@@ -66,6 +64,9 @@ var _ relay.StreamRepair = (*Publisher)(nil)
 
 // NewPublisher returns a publisher to the stream that o names. It asks the broker nothing.
 func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
+	if o.Subjects == "" || o.Source == "" {
+		return nil, fault.New(fault.Invalid, "invalid_publisher", "the publisher to stream %s needs the subjects and the source of its events", o.Stream)
+	}
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
@@ -203,7 +204,7 @@ func encodeWithin(h *headers, entry outbox.Entry, at *outbox.Progress, limits li
 func (p *Publisher) storeEach(
 	ctx context.Context, after uint64, batch []outbox.Entry, at *outbox.Progress, limits limits,
 ) (uint64, error) {
-	h := newHeaders()
+	h := newHeaders(p.o.Source)
 	for _, entry := range batch {
 		encoded, _, err := encodeWithin(h, entry, at, limits)
 		if err != nil {
@@ -276,7 +277,7 @@ func (p *Publisher) storeBatch(
 	if err != nil {
 		return after, err
 	}
-	buffers := [2]*headers{newHeaders(), newHeaders()}
+	buffers := [2]*headers{newHeaders(p.o.Source), newHeaders(p.o.Source)}
 	next, bytes, refused := encodeWithin(buffers[0], batch[0], at, limits)
 	if refused != nil {
 		return after, refused

@@ -36,13 +36,13 @@ func BenchmarkRead(b *testing.B) {
 	nc, err := jetstream.Connect(jetstream.Options{URL: server.URL, Name: "bench", Logger: silent})
 	require.NoError(b, err)
 	defer nc.Close()
-	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Logger: silent})
+	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Logger: silent})
 	require.NoError(b, err)
 	_, err = publisher.Open(b.Context(), 1)
 	require.NoError(b, err)
 	_, err = publisher.Publish(b.Context(), 0, typical(events))
 	require.NoError(b, err)
-	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: stream, Subscriber: subscribe, Logger: silent})
+	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: stream, Subjects: subjects, Subscriber: subscribe, Logger: silent})
 	require.NoError(b, err)
 	defer reader.Close()
 	for _, count := range []int{1, 10, 100, 500, 1000, 2000} {
@@ -72,7 +72,7 @@ func BenchmarkLoneEvent(b *testing.B) {
 		b.Cleanup(nc.Close)
 		return nc
 	}
-	publisher, err := jetstream.NewPublisher(connect(), jetstream.PublisherOptions{Stream: stream, Logger: silent})
+	publisher, err := jetstream.NewPublisher(connect(), jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Logger: silent})
 	require.NoError(b, err)
 	info, err := publisher.Open(b.Context(), 1)
 	require.NoError(b, err)
@@ -93,7 +93,7 @@ func BenchmarkLoneEvent(b *testing.B) {
 	}
 	b.Run("published only", func(b *testing.B) { measure(b, func() error { return nil }) })
 	b.Run("notification and direct get", func(b *testing.B) {
-		reader, err := jetstream.NewReader(connect(), jetstream.ReaderOptions{Stream: stream, Subscriber: subscribe, Logger: silent})
+		reader, err := jetstream.NewReader(connect(), jetstream.ReaderOptions{Stream: stream, Subjects: subjects, Subscriber: subscribe, Logger: silent})
 		require.NoError(b, err)
 		defer reader.Close()
 		measure(b, func() error {
@@ -122,7 +122,7 @@ func BenchmarkPublish(b *testing.B) {
 	nc, err := jetstream.Connect(jetstream.Options{URL: server.URL, Name: "bench", Logger: silent})
 	require.NoError(b, err)
 	defer nc.Close()
-	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Logger: silent})
+	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Logger: silent})
 	require.NoError(b, err)
 	info, err := publisher.Open(b.Context(), 1)
 	require.NoError(b, err)

@@ -65,7 +65,7 @@ func encodeControl(stream string, sequence uint64, control relay.ControlMessage,
 		EventID  string          `json:"event_id,omitempty"`
 		Reason   string          `json:"reason,omitempty"`
 	}{control.Position, control.EventID, reason})
-	h := newHeaders()
+	h := newHeaders(controlSource)
 	h.add(headerSpecVersion, specVersion)
 	h.add(headerID, escape(id))
 	h.add(headerType, kind)

@@ -45,8 +45,8 @@ const fewer = "a subscriber that is further behind than this takes removed event
 var streamRules = []streamRule{
 	{name: "name", value: "any", reaction: setByRelay, meaning: "`STREAM_NAME`"},
 	{name: "description", value: "any", reaction: harmless},
-	{name: "subjects", value: "without ours", reaction: setByRelay, meaning: "`orders.>` and `outboxie.STREAM.notices` are added"},
-	{name: "subjects", value: "others too", reaction: harmless, meaning: "the messages there are not the relay's; subscribers of orders never see them"},
+	{name: "subjects", value: "without ours", reaction: setByRelay, meaning: "those of `STREAM_SUBJECTS`, and `outboxie.STREAM.notices`, are added"},
+	{name: "subjects", value: "others too", reaction: harmless, meaning: "the messages there are not the relay's; subscribers never see them"},
 	{
 		name: "subjects", value: "`outboxie.STREAM.wake`, by a wildcard", reaction: warned,
 		found: func(c jetstream.StreamConfig, o PublisherOptions) bool {
@@ -155,7 +155,7 @@ var streamRules = []streamRule{
 		name: "subject_transform", value: "of our subjects", reaction: refused,
 		found: func(c jetstream.StreamConfig, o PublisherOptions) bool {
 			return c.SubjectTransform != nil &&
-				(overlap(c.SubjectTransform.Source, eventSubjects) || overlap(c.SubjectTransform.Source, controlSubject(o.Stream)))
+				(overlap(c.SubjectTransform.Source, o.Subjects) || overlap(c.SubjectTransform.Source, controlSubject(o.Stream)))
 		},
 		meaning: "events are stored under other subjects, and no subscriber gets them",
 		repair:  editStream + "--no-transform",
@@ -277,7 +277,7 @@ func differs[N int64 | time.Duration](have, asked N) bool {
 // wanted returns have with the settings that the options ask for. It never lowers a limit of have.
 func wanted(have jetstream.StreamConfig, o PublisherOptions) jetstream.StreamConfig {
 	have.AllowAtomicPublish, have.AllowDirect = true, true
-	for _, subject := range []string{eventSubjects, controlSubject(o.Stream)} {
+	for _, subject := range []string{o.Subjects, controlSubject(o.Stream)} {
 		if !coveredByAny(subject, have.Subjects) {
 			narrower := func(other string) bool { return covers(subject, other) } // removed because the broker refuses overlapping subjects
 			have.Subjects = append(slices.DeleteFunc(slices.Clone(have.Subjects), narrower), subject)

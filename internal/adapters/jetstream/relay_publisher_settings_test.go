@@ -204,7 +204,7 @@ func requireReadable(t *testing.T, b *broker, last outbox.Position) {
 // TestStreamRules checks the rules that depend on a cluster or on the program's own settings.
 func TestStreamRules(t *testing.T) {
 	good := natsjs.StreamConfig{AllowDirect: true, Subjects: []string{"orders.>"}, Replicas: 3, MaxBytes: 1000, MaxAge: time.Hour}
-	options := jetstream.PublisherOptions{Stream: stream, Replicas: 3, MaxBytes: 1000, MaxAge: time.Hour}
+	options := jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Replicas: 3, MaxBytes: 1000, MaxAge: time.Hour}
 	require.Empty(t, jetstream.Broken(good, options))
 	fewer := options
 	fewer.Replicas, fewer.MaxBytes, fewer.MaxAge = 1, 999, time.Minute

@@ -37,7 +37,7 @@ func (b *broker) proxied(timeout time.Duration) (*jetstream.Publisher, *proxy) {
 	nc, err := jetstream.Connect(jetstream.Options{URL: network.URL, Name: b.t.Name(), Logger: silent})
 	require.NoError(b.t, err)
 	b.t.Cleanup(nc.Close)
-	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Timeout: timeout, Logger: silent})
+	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Timeout: timeout, Logger: silent})
 	require.NoError(b.t, err)
 	require.Eventually(b.t, func() bool {
 		_, err = publisher.Open(b.t.Context(), 1)

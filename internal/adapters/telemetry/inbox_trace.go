@@ -40,7 +40,7 @@ func TraceInbox(tp trace.TracerProvider, subscriber, stream string, next InboxPo
 	if _, off := tp.(noop.TracerProvider); off {
 		return next
 	}
-	tracer := &inboxTracer{tracer: tracer(tp), subscriber: subscriber, stream: stream}
+	tracer := &inboxTracer{tracer: Tracer(tp), subscriber: subscriber, stream: stream}
 	return InboxPorts{
 		Work:        &tracedWork{inboxTracer: tracer, next: next.Work},
 		Letters:     &tracedLetters{inboxTracer: tracer, next: next.Letters},
@@ -120,7 +120,7 @@ func (w *tracedWork) applyOne(
 	default:
 		failure = err
 	}
-	record(span, failure)
+	Record(span, failure)
 	return outcome, err
 }
 
@@ -209,10 +209,10 @@ func (b *tracedBatch) end(err error) {
 		if event.err == nil {
 			event.err = err
 		}
-		record(event.span, event.err)
+		Record(event.span, event.err)
 		event.span.End(ended)
 	}
-	record(b.span, err)
+	Record(b.span, err)
 	b.span.End(ended)
 }
 

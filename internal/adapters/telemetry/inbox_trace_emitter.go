@@ -17,7 +17,7 @@ import (
 // If the event is sampled, the parent is the span in which the event is handled. If the event is not sampled, the message still
 // belongs to the event's trace, but no span is recorded. The span of a batch is never the parent, because the batch has a trace of its own.
 func TraceEmitter(tp trace.TracerProvider, next inbox.Emitter) inbox.Emitter {
-	return &emitter{tracer: tracer(tp), next: next}
+	return &emitter{tracer: Tracer(tp), next: next}
 }
 
 type emitter struct {
@@ -30,19 +30,6 @@ func (e *emitter) Emit(ctx context.Context, tx inbox.Tx, cause outbox.Entry, mes
 	if created.IsValid() && trace.SpanContextFromContext(ctx).TraceID() != created.TraceID() {
 		ctx = trace.ContextWithRemoteSpanContext(ctx, created)
 	}
-	traced := make([]outbox.Message, len(messages))
-	spans := make([]trace.Span, len(messages))
-	for i, message := range messages {
-		created, span := e.tracer.Start(ctx, "create "+message.Subject, trace.WithSpanKind(trace.SpanKindProducer),
-			messageAttributes(&message, semconv.MessagingOperationName("create"), semconv.MessagingOperationTypeCreate,
-				semconv.MessagingMessageConversationID(cause.ID)))
-		defer span.End()
-		message.Headers = withCreationContext(created, message.Headers)
-		traced[i], spans[i] = message, span
-	}
-	err := e.next.Emit(ctx, tx, cause, traced...)
-	for _, span := range spans {
-		record(span, err)
-	}
-	return err
+	return create(ctx, e.tracer, messages, func(traced []outbox.Message) error { return e.next.Emit(ctx, tx, cause, traced...) },
+		semconv.MessagingMessageConversationID(cause.ID))
 }

@@ -9,7 +9,7 @@ import (
 // Module provides the Telemetry made from Options, its TracerProvider, its MeterProvider and its TextMapPropagator. When the program stops,
 // the users of these values stop first. Then Module exports the remaining spans and metrics.
 //
-// fx can use the Trace functions as decorators: fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork).
+// fx can use the Trace functions as decorators: fx.Decorate(telemetry.TraceAppender, telemetry.TraceEmitter).
 var Module = fx.Module("telemetry",
 	fx.Provide(
 		start,

@@ -50,7 +50,7 @@ func TraceRelay(tp trace.TracerProvider, relay string, next RelayPorts) RelayPor
 	if _, off := tp.(noop.TracerProvider); off {
 		return next
 	}
-	tracer, shared := tracer(tp), &incidents{}
+	tracer, shared := Tracer(tp), &incidents{}
 	return RelayPorts{
 		Log:       &log{next: next.Log, incidents: shared},
 		Cursors:   &cursors{CursorStore: next.Cursors, tracer: tracer, relay: relay, incidents: shared},

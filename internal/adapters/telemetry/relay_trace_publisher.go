@@ -80,7 +80,7 @@ func (p *publisher) PublishControl(ctx context.Context, after uint64, message re
 	if err == nil {
 		span.SetAttributes(SequenceKey.Int64(int64(last)))
 	}
-	record(span, err)
+	Record(span, err)
 	return last, err
 }
 
@@ -109,7 +109,7 @@ func (p *publisher) send(
 	stored := storedOf(batch, after, last)
 	if send.IsRecording() {
 		send.SetAttributes(storedKey.Int(stored))
-		record(send, err)
+		Record(send, err)
 	}
 	outcome := batchOutcome{at: answered, link: trace.WithLinks(), incidents: p.incidents.soFar()}
 	if send.SpanContext().IsSampled() {
@@ -124,7 +124,7 @@ func (p *publisher) send(
 	var refused *relay.RefusedError
 	if errors.As(err, &refused) && isSampled(refused.Entry.Headers) {
 		span := p.startWait(ctx, &refused.Entry, outcome)
-		record(span, err)
+		Record(span, err)
 		span.End(trace.WithTimestamp(answered))
 	}
 	return last, err

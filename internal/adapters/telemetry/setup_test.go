@@ -24,7 +24,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -270,16 +270,14 @@ func TestComplaintsAreFewAndCounted(t *testing.T) {
 func TestModule(t *testing.T) {
 	collector := infra.Collector(t)
 	environment(t, append(collector.Environment(), "OTEL_BSP_SCHEDULE_DELAY=60000")...)
-	next := &fakeService{}
-	var service orders.Service
+	var appender relay.Appender
 	app := fxtest.New(t, telemetry.Module,
 		fx.Supply(telemetry.Options{Logger: slog.New(slog.DiscardHandler)}),
-		fx.Provide(func() orders.Service { return next }),
-		fx.Decorate(telemetry.TraceService),
-		fx.Populate(&service),
+		fx.Provide(func() relay.Appender { return &appended{} }),
+		fx.Decorate(telemetry.TraceAppender),
+		fx.Populate(&appender),
 	).RequireStart()
-	_, err := service.Pay(context.Background(), "o1", "", orders.Precondition{})
-	require.NoError(t, err)
+	require.NoError(t, appender.Append(context.Background(), message("e1", nil)))
 	app.RequireStop()
-	require.Equal(t, "order.pay", collector.Spans()[0].Name, "stopping exports what is left")
+	require.Equal(t, "create orders.created", collector.Spans()[0].Name, "stopping exports what is left")
 }

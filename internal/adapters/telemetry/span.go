@@ -20,7 +20,7 @@ const scope = "github.com/assylzhan-a/outboxie"
 
 // Attributes that the semantic conventions do not name, and that readers of traces need.
 const (
-	AggregateIDKey = attribute.Key("outboxie.aggregate.id")    // the order; on every span of a message
+	AggregateIDKey = attribute.Key("outboxie.aggregate.id")    // on every span of a message
 	SequenceKey    = attribute.Key("outboxie.stream.sequence") // the message's sequence in the stream
 	DetailKey      = attribute.Key("outboxie.detail")          // details of an incident
 	TimesKey       = attribute.Key("outboxie.times")           // how often an incident happened in a row
@@ -28,7 +28,6 @@ const (
 )
 
 const (
-	orderIDKey          = attribute.Key("outboxie.order.id")
 	aggregateTypeKey    = attribute.Key("outboxie.aggregate.type")
 	aggregateVersionKey = attribute.Key("outboxie.aggregate.version")
 	positionKey         = attribute.Key("outboxie.outbox.position")
@@ -40,12 +39,13 @@ const (
 	laneKey             = attribute.Key("outboxie.lane")
 )
 
-// WaitSpan is the name of the span that shows, in the trace of an order, how long a message waited in the outbox.
+// WaitSpan is the name of the span that shows, in the trace of a message, how long the message waited in the outbox.
 const WaitSpan = "outbox relay"
 
 var messagingSystem = semconv.MessagingSystemKey.String("nats")
 
-func tracer(tp trace.TracerProvider) trace.Tracer {
+// Tracer returns the tracer of the decorators.
+func Tracer(tp trace.TracerProvider) trace.Tracer {
 	return tp.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))
 }
 
@@ -113,9 +113,9 @@ func isSampled(headers map[string]string) bool {
 	return false
 }
 
-// record records err in span. A mistake of the caller, a conflict with another caller, and a caller that went away do not make the span an
+// Record records err in span. A mistake of the caller, a conflict with another caller, and a caller that went away do not make the span an
 // error.
-func record(span trace.Span, err error) {
+func Record(span trace.Span, err error) {
 	if err == nil || !span.IsRecording() {
 		return
 	}

@@ -1,4 +1,6 @@
-package telemetry
+// Package ordertrace decorates the ports of the order service with traces. fx uses TraceService and TraceUnitOfWork as decorators. Package
+// telemetry has what is the same for every service.
+package ordertrace
 
 import (
 	"context"
@@ -6,14 +8,17 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
+const orderIDKey = attribute.Key("outboxie.order.id")
+
 // TraceService returns next with a span around each use case: order.place, order.pay and so on.
 func TraceService(tp trace.TracerProvider, next orders.Service) orders.Service {
-	return &service{tracer: tracer(tp), next: next}
+	return &service{tracer: telemetry.Tracer(tp), next: next}
 }
 
 type service struct {
@@ -76,6 +81,6 @@ func within[T any](
 	ctx, span := s.tracer.Start(ctx, name, trace.WithAttributes(about...))
 	defer span.End()
 	answer, err := useCase(ctx)
-	record(span, err)
+	telemetry.Record(span, err)
 	return answer, err
 }

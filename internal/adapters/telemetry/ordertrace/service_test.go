@@ -1,4 +1,4 @@
-package telemetry_test
+package ordertrace_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry/ordertrace"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/domain/value"
@@ -60,6 +60,7 @@ func (d *fakeService) Get(ctx context.Context, id order.ID) (order.Snapshot, err
 	return d.answer(ctx, "get "+string(id))
 }
 
+// TestServiceHasASpanPerUseCase checks that each method of the port runs in a span that names its use case and its order.
 func TestServiceHasASpanPerUseCase(t *testing.T) {
 	guard := orders.Precondition{Key: "k1", AllowedVersions: []int64{7}}
 	for name, c := range map[string]struct {
@@ -91,10 +92,10 @@ func TestServiceHasASpanPerUseCase(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tp, spans := record()
-			ctx, parent := inSpan(tp)
+			ctx, parent := tp.Tracer("test").Start(context.Background(), "test")
 			next := &fakeService{state: order.Snapshot{ID: "o1", Version: 7}}
 
-			answer, err := c.call(telemetry.TraceService(tp, next), ctx)
+			answer, err := c.call(ordertrace.TraceService(tp, next), ctx)
 			parent.End()
 
 			require.NoError(t, err)
@@ -107,11 +108,12 @@ func TestServiceHasASpanPerUseCase(t *testing.T) {
 				require.Equal(t, "o1", attributeOf(span, "outboxie.order.id"))
 			}
 			require.Equal(t, span.SpanContext(), next.in)
-			requireChild(t, span, spans.one(t, "test"))
+			require.Equal(t, spans.one(t, "test").SpanContext().SpanID(), span.Parent().SpanID())
 		})
 	}
 }
 
+// TestErrorsAreRecordedByKind checks that an error reaches the caller, and that the span shows it as its kind asks.
 func TestErrorsAreRecordedByKind(t *testing.T) {
 	for name, c := range map[string]struct {
 		err             error
@@ -129,7 +131,7 @@ func TestErrorsAreRecordedByKind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tp, spans := record()
-			_, err := telemetry.TraceService(tp, &fakeService{err: c.err}).Pay(context.Background(), "o1", "", orders.Precondition{})
+			_, err := ordertrace.TraceService(tp, &fakeService{err: c.err}).Pay(context.Background(), "o1", "", orders.Precondition{})
 
 			require.Equal(t, c.err, err)
 			span := spans.one(t, "order.pay")

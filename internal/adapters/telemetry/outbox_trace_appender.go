@@ -4,35 +4,20 @@ import (
 	"context"
 	"maps"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TraceUnitOfWork returns next with a span around each transaction, and in it a PRODUCER span for each appended message, "create
-// orders.created". The message's headers store that span's context, so later spans of the message belong to the same trace.
-func TraceUnitOfWork(tp trace.TracerProvider, next orders.UnitOfWork) orders.UnitOfWork {
-	return &unitOfWork{tracer: tracer(tp), next: next}
-}
-
-type unitOfWork struct {
-	tracer trace.Tracer
-	next   orders.UnitOfWork
-}
-
-func (u *unitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
-	ctx, span := u.tracer.Start(ctx, "transaction")
-	defer span.End()
-	err := u.next.Do(ctx, func(ctx context.Context, tx orders.Tx) error {
-		tx.Outbox = &appender{tracer: u.tracer, next: tx.Outbox}
-		return fn(ctx, tx)
-	})
-	record(span, err)
-	return err
+// TraceAppender returns next with a PRODUCER span for each appended message, "create <subject>". The message's headers store that span's
+// context, so later spans of the message belong to the same trace. Every unit of work wraps the appender that it gives to a transaction:
+// a message that is appended without TraceAppender has no trace.
+func TraceAppender(tp trace.TracerProvider, next relay.Appender) relay.Appender {
+	return &appender{tracer: Tracer(tp), next: next}
 }
 
 type appender struct {
@@ -41,18 +26,27 @@ type appender struct {
 }
 
 func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
+	return create(ctx, a.tracer, messages, func(traced []outbox.Message) error { return a.next.Append(ctx, traced...) })
+}
+
+// create starts a PRODUCER span for each message, and calls write with copies of the messages whose headers store the spans' contexts. The
+// spans end when write returns.
+func create(
+	ctx context.Context, tracer trace.Tracer, messages []outbox.Message, write func([]outbox.Message) error, more ...attribute.KeyValue,
+) error {
+	more = append(more, semconv.MessagingOperationName("create"), semconv.MessagingOperationTypeCreate)
 	traced := make([]outbox.Message, len(messages))
 	spans := make([]trace.Span, len(messages))
 	for i, message := range messages {
-		created, span := a.tracer.Start(ctx, "create "+message.Subject, trace.WithSpanKind(trace.SpanKindProducer),
-			messageAttributes(&message, semconv.MessagingOperationName("create"), semconv.MessagingOperationTypeCreate))
+		created, span := tracer.Start(ctx, "create "+message.Subject, trace.WithSpanKind(trace.SpanKindProducer),
+			messageAttributes(&message, more...))
 		defer span.End()
 		message.Headers = withCreationContext(created, message.Headers)
 		traced[i], spans[i] = message, span
 	}
-	err := a.next.Append(ctx, traced...)
+	err := write(traced)
 	for _, span := range spans {
-		record(span, err)
+		Record(span, err)
 	}
 	return err
 }

@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/nats-io/nats.go"
+	"github.com/uptrace/bun"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/watching"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// DatabaseCheck checks that the database answers.
+func DatabaseCheck(db *bun.DB) httpapi.Check {
+	return httpapi.Check{Name: "database", Required: true, Probe: db.PingContext}
+}
+
+// BrokerCheck checks that the process is connected to the broker.
+func BrokerCheck(nc *nats.Conn, required bool) httpapi.Check {
+	return httpapi.Check{Name: "broker", Required: required, Probe: func(context.Context) error {
+		if !nc.IsConnected() {
+			return fmt.Errorf("not connected to NATS (%s)", nc.Status())
+		}
+		return nil
+	}}
+}
+
+// NewSubscriberAdmin returns what operators can do with subscribers.
+func NewSubscriberAdmin(
+	c config.Config, operator inbox.Operator, log inbox.Log, nc *nats.Conn, lags *jetstream.SubscriberLags, logger *slog.Logger,
+) operations.SubscriberAdmin {
+	return operating.NewSubscribers(operating.SubscriberPorts{
+		Operator: operator, Stream: jetstream.NewStateReader(nc, Reader(c, "", logger)), Lags: lags, Log: log,
+	})
+}
+
+// Operating is what the admin listener and its console drive.
+type Operating struct {
+	Config      config.Config
+	Version     string
+	Token       string // needed by operators; empty: they are refused, unless Open is set
+	Open        bool
+	Inspector   operations.RelayInspector
+	Repair      operations.RelayRepair
+	Publisher   relay.StreamRepair
+	Parking     operations.ParkingAdmin
+	DeadLetters operations.DeadLetterAdmin
+	Subscribers operations.SubscriberAdmin
+	Effects     operations.EffectReader
+	Watcher     *watching.Watcher
+	Checks      []httpapi.Check
+	Metrics     http.Handler // nil: there is no /metrics
+	Listener    net.Listener // nil: the server listens by itself, or its handler is served by others
+	Logger      *slog.Logger
+	Traces      trace.TracerProvider
+	Meters      metric.MeterProvider
+	Propagator  propagation.TextMapPropagator
+}
+
+// Console returns the options of the console. The caller may add the pages of its own service.
+func (o Operating) Console() console.Options {
+	options := console.Options{
+		Token: o.Token, Open: o.Open, Instance: o.Config.InstanceID, Version: o.Version,
+		Relay: o.Inspector, Parking: o.Parking, Parked: operating.UndecidedParked(o.Parking),
+		DeadLetters: o.DeadLetters, DeadGroups: operating.NewDeadLetters(o.DeadLetters),
+		Subscribers: o.Subscribers, Watcher: o.Watcher,
+		Adopt:   adoptionPlanner(o.Config.Stream.Name, operating.NewAdopter(o.Repair, o.Publisher)),
+		Effects: o.Effects, Checks: consoleChecks(o.Checks), Logger: o.Logger,
+		HidePayload: o.Config.HTTP.ConsolePayloads == config.HidePayloads,
+	}
+	for _, setting := range o.Config.Settings() {
+		options.Settings = append(options.Settings, console.Setting{Name: string(setting.Name), Value: setting.Value, Source: string(setting.Source)})
+	}
+	return options
+}
+
+// Admin returns the options of the admin listener with this console.
+func (o Operating) Admin(pages *console.Console) httpapi.AdminOptions {
+	return httpapi.AdminOptions{
+		Addr: o.Config.HTTP.AdminAddr, Listener: o.Listener, Token: o.Token, Open: o.Open, AllowedHosts: o.Config.HTTP.AdminAllowedHosts,
+		Checks: o.Checks, Metrics: o.Metrics, Inspector: o.Inspector, ParkingAdmin: o.Parking,
+		Parked: operating.UndecidedParked(o.Parking), DeadLetters: operating.NewDeadLetters(o.DeadLetters),
+		Subscribers: o.Subscribers, Console: pages,
+		Logger: o.Logger, TracerProvider: o.Traces, MeterProvider: o.Meters, Propagator: o.Propagator,
+	}
+}
+
+func consoleChecks(checks []httpapi.Check) func(ctx context.Context) []console.Check {
+	return func(ctx context.Context) []console.Check {
+		shown := make([]console.Check, len(checks))
+		for i, err := range httpapi.RunChecks(ctx, checks) {
+			shown[i] = console.Check{Name: checks[i].Name, Required: checks[i].Required, Err: err}
+		}
+		return shown
+	}
+}
