@@ -95,7 +95,7 @@ func serving(c config.Config) fx.Option {
 		graph = fx.Options(graph, fx.Invoke(observeRelay, observeShared, runRelay))
 	}
 	if c.Roles.API {
-		graph = fx.Options(graph, fx.Provide(serveOrders), fx.Invoke(runSweep, func(*httpapi.API) {}))
+		graph = fx.Options(graph, fx.Invoke(runSweep, func(*httpapi.API) {}), fx.Provide(serveOrders))
 	}
 	return graph
 }
@@ -103,8 +103,9 @@ func serving(c config.Config) fx.Option {
 // administering adds the admin listener.
 func administering() fx.Option {
 	return fx.Options(
-		fx.Provide(newAccess, newSubscriberAdmin, newWatcher, newOperating, adminOptions),
-		fx.Invoke(runWatcher, func(*httpapi.Admin) {}),
+		fx.Provide(newAccess, newSubscriberAdmin, newOperating, adminOptions),
+		fx.Provide(newWatcher), fx.Invoke(runWatcher), // for the console
+		fx.Invoke(func(*httpapi.Admin) {}),
 	)
 }
 
