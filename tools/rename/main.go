@@ -59,7 +59,10 @@ func run(root string, n names) error {
 	if err := generate(root); err != nil {
 		return errors.Join(err, undo(root, changes))
 	}
-	fmt.Printf("%d files are changed. Read docs/your-own-service.md, look at `git status`, and commit.\n", len(changes))
+	if _, err := git(root, "add", "--all"); err != nil {
+		return err
+	}
+	fmt.Printf("%d files are changed and staged. Look at `git diff --staged -M`, commit, and read docs/your-own-service.md.\n", len(changes))
 	return nil
 }
 
