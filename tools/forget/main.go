@@ -44,9 +44,6 @@ func run(root string, targets []string) error {
 		return err
 	}
 	for _, page := range strings.Fields(string(pages)) {
-		if page == "CHANGELOG.md" { // it tells what was
-			continue
-		}
 		name := filepath.Join(root, page)
 		text, err := os.ReadFile(name)
 		if os.IsNotExist(err) {
@@ -55,7 +52,12 @@ func run(root string, targets []string) error {
 		if err != nil {
 			return err
 		}
-		kept, forgotten := forget(string(text), filepath.Dir(name), tests, targets)
+		kept, forgotten := "", []string(nil)
+		if page == "CHANGELOG.md" { // tells what was
+			kept, forgotten = unlink(string(text), filepath.Dir(name))
+		} else {
+			kept, forgotten = forget(string(text), filepath.Dir(name), tests, targets)
+		}
 		for _, line := range forgotten {
 			fmt.Printf("%s: %.120s\n", page, line)
 		}
@@ -89,6 +91,21 @@ func forget(text, folder string, tests map[string]bool, targets []string) (kept 
 		out.WriteString(line)
 	}
 	return out.String(), forgotten
+}
+
+var labeled = regexp.MustCompile(`\[([^\]]*)\]\(([^)\s:#]+)(?:#[^)\s]*)?\)`)
+
+// unlink replaces the links of a document to files that are gone by their labels.
+func unlink(text, folder string) (kept string, links []string) {
+	kept = labeled.ReplaceAllStringFunc(text, func(found string) string {
+		parts := labeled.FindStringSubmatch(found)
+		if _, err := os.Stat(filepath.Join(folder, parts[2])); err == nil {
+			return found
+		}
+		links = append(links, found)
+		return parts[1]
+	})
+	return kept, links
 }
 
 func isAboutNothing(line, folder string, tests map[string]bool) bool {
