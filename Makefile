@@ -103,7 +103,7 @@ test-models: ## the models of relay and subscriber with their full number of run
 
 # The packages whose tests start no server.
 QUICK = ./internal/domain/... ./internal/ports/... ./internal/app/... ./internal/config/... ./outboxietest/checker/... \
-	./internal/adapters/codec ./internal/adapters/memory ./internal/adapters/console ./internal/adapters/printable ./internal/adapters/wording ./migrations ./test/arch
+	./internal/adapters/codec ./internal/adapters/memory ./internal/adapters/console ./internal/adapters/printable ./internal/adapters/wording ./migrations ./test/arch ./test/contract
 
 .PHONY: check
 check: lint build ## before a push: lint, and the tests that start no server; some minutes. Then `make test`

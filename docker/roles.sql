@@ -11,8 +11,9 @@
 --   outboxie_emitter     the same, for a subscriber whose handler emits events: it may append to the outbox
 --   outboxie_operator    the commands of people who operate the relay and subscribers: outbox …, subscriber …
 --
--- The console and the admin listener do what the role of their process may do. To let the console of the relay's instances do everything
--- that an operator may, run: GRANT outboxie_operator TO outboxie_relay.
+-- The console and the admin listener do what the role of their process may do. A role that serves the console needs the rights of an operator
+-- for most of its pages and actions. To grant them to the relay's instances, run: GRANT outboxie_operator TO outboxie_relay.
+-- TestConsoleWithLeastPrivilege uses the console with these rights and without them.
 -- TestLeastPrivilege does everything with these roles. It also tries everything that each role, and any other role, must be refused.
 
 DO $$

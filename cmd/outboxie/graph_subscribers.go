@@ -62,7 +62,7 @@ func newSubscriber(s subscriberParts) (*subscribing.Subscriber, error) {
 
 func runSubscriber(background background, c config.Config, subscriber *subscribing.Subscriber) {
 	id := c.Subscriber.ID
-	background.run("subscriber "+id, func(ctx context.Context) error { return withRemedy(subscriber.Run(ctx), id) })
+	background.run("subscriber "+id, func(ctx context.Context) error { return engine.WithRemedy(subscriber.Run(ctx), id) })
 }
 
 // subscribingChecks returns the checks of a process with a subscriber.

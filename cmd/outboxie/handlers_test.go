@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/notifying"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
+	"github.com/assylzhan-a/outboxie/test/contract"
 )
 
 // TestHandlers checks which handler each name gives, which handlers call other systems, and the errors for a wrong name and for a missing
@@ -37,6 +40,36 @@ func TestHandlers(t *testing.T) {
 	require.ErrorContains(t, err, `no handler "webhooks" for subscriber shop; it has fulfillment, totals, webhook`)
 	_, err = handlerParts{}.handler("shop", "webhook")
 	require.ErrorContains(t, err, "WEBHOOK_URL")
+}
+
+// TestHandlersWantEveryVersion checks that a handler which wants a version of a type wants all published versions of it. Otherwise its
+// subscriber passes over the others, and nobody is told. The webhook gets every published type.
+func TestHandlersWantEveryVersion(t *testing.T) {
+	published, err := contract.EventNames()
+	require.NoError(t, err)
+	endpoint, err := newEndpoint(fxtest.NewLifecycle(t), config.Config{Subscriber: config.Subscriber{Webhook: "http://shop.example.com/"}})
+	require.NoError(t, err)
+	for name := range handlerConstructors {
+		handler, err := handlerParts{Endpoint: endpoint}.handler("shop", name)
+		require.NoError(t, err)
+		require.Empty(t, passedOver(handler.Types(), published), name)
+		if name == notifying.Name {
+			require.Subset(t, handler.Types(), published)
+		}
+	}
+	require.Equal(t, []string{"a.b.v1", "a.b.v3"}, passedOver([]string{"a.b.v2", "c.v1"}, []string{"a.b.v1", "a.b.v2", "a.b.v3", "a.v1", "c.v1"}))
+}
+
+// passedOver returns the published versions of wanted events that are not wanted.
+func passedOver(wanted, published []string) (missing []string) {
+	name := func(kind string) string { return kind[:strings.LastIndex(kind, ".v")] }
+	for _, kind := range published {
+		same := func(other string) bool { return name(other) == name(kind) }
+		if slices.ContainsFunc(wanted, same) && !slices.Contains(wanted, kind) {
+			missing = append(missing, kind)
+		}
+	}
+	return missing
 }
 
 // TestProcessHasOneEndpoint checks that all webhook handlers of a process use one endpoint: they call on the same connection, which is closed

@@ -47,20 +47,8 @@ func (p *program) operate(cmd *cobra.Command, work func(ctx context.Context, adm
 		return err
 	}
 	return p.withSubscribers(cmd, c, func(ctx context.Context, admin operations.SubscriberAdmin) error {
-		return withRemedy(work(ctx, admin, c.Subscriber.ID), c.Subscriber.ID)
+		return engine.WithRemedy(work(ctx, admin, c.Subscriber.ID), c.Subscriber.ID)
 	})
-}
-
-// withRemedy adds to an error what an operator can do about it.
-func withRemedy(err error, id string) error {
-	remedy := wording.SubscriberRemedy(err, id)
-	if remedy == "" && errors.Is(err, jetstream.ErrUnavailable) {
-		remedy = "NATS_URL says where NATS is"
-	}
-	if remedy == "" {
-		return err
-	}
-	return fmt.Errorf("%w; %s", err, remedy)
 }
 
 // unconfirmed ends a command that only showed what it would do to a subscriber.

@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
@@ -40,7 +41,7 @@ func (p *program) subscriberStatusCommand() *cobra.Command {
 				if id := c.Subscriber.ID; id != "" {
 					found.All = slices.DeleteFunc(found.All, func(s operations.SubscriberStatus) bool { return s.Subscriber != id })
 					if len(found.All) == 0 {
-						return withRemedy(inbox.ErrNoSubscriber.With("there is no subscriber %s", id), id)
+						return engine.WithRemedy(inbox.ErrNoSubscriber.With("there is no subscriber %s", id), id)
 					}
 				}
 				if asJSON {

@@ -150,7 +150,7 @@ unreadable-7-abc                      -         -              dead   1h0m0s  1 
 func TestAdviceOfASubscriberThatStops(t *testing.T) {
 	require.Equal(t, "to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: "+
 		"outboxie subscriber skip --id emails --to sequence:12 --yes", engine.LossAdvice("emails", 12))
-	err := withRemedy(inbox.ErrOtherHandler.With("subscriber emails has the handler totals"), "emails")
+	err := engine.WithRemedy(inbox.ErrOtherHandler.With("subscriber emails has the handler totals"), "emails")
 	require.ErrorIs(t, err, inbox.ErrOtherHandler)
 	require.ErrorContains(t, err, "leave --handler (SUBSCRIBER_HANDLER) out, or take another id")
 }

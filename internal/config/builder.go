@@ -12,6 +12,7 @@ import (
 type Builder struct {
 	environment []string
 	flags       *pflag.FlagSet
+	defaults    []func(*Config)
 	set         []func(*Config)
 	required    []Name
 }
@@ -32,6 +33,12 @@ func (b *Builder) Flags(set *pflag.FlagSet) *Builder {
 	return b
 }
 
+// Default lets code change the defaults.
+func (b *Builder) Default(change func(*Config)) *Builder {
+	b.defaults = append(b.defaults, change)
+	return b
+}
+
 // Set lets code change the Config before validation.
 func (b *Builder) Set(change func(*Config)) *Builder {
 	b.set = append(b.set, change)
@@ -47,6 +54,9 @@ func (b *Builder) Require(names ...Name) *Builder {
 // Build returns the configuration, or an *Error with all problems.
 func (b *Builder) Build() (Config, error) {
 	config := Default()
+	for _, change := range b.defaults {
+		change(&config)
+	}
 	origins := make(map[Name]origin)
 	var problems []Problem
 	given := b.given()

@@ -171,6 +171,16 @@ func Default() Config {
 	}
 }
 
+// ForSubscriber returns a copy of the configuration for a subscriber and its handler, changed by change, or an *Error with all problems.
+func (c Config) ForSubscriber(id, handler string, change func(*Subscriber)) (Config, error) {
+	c.Subscriber.ID, c.Subscriber.Handler = id, handler
+	change(&c.Subscriber)
+	if problems := c.problems([]Name{SubscriberID, Handler}); len(problems) > 0 {
+		return Config{}, &Error{Problems: problems}
+	}
+	return c, nil
+}
+
 // generatedID returns a unique id that begins with the name of the machine.
 func generatedID() string {
 	host, err := os.Hostname()

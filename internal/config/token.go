@@ -13,6 +13,12 @@ import (
 // Off is the ADMIN_TOKEN of an admin listener that asks for no token. Off is not a secret, and may be shown.
 const Off Secret = "off"
 
+// AcceptedToken says which tokens are accepted.
+const AcceptedToken = aToken
+
+// IsToken reports whether text can be the token of the admin listener.
+func IsToken(text string) bool { return token.MatchString(text) }
+
 // TokenFile returns the path of the file with the token of the admin listener. The file is used if ADMIN_TOKEN is not set.
 func (c Config) TokenFile() string {
 	if c.HTTP.AdminTokenFile != "" {

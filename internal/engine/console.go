@@ -6,6 +6,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -20,7 +21,7 @@ func (o Operating) Console() console.Options {
 		Subscribers: o.Subscribers, Watcher: o.Watcher,
 		Adopt:   adoptionPlanner(o.Config.Stream.Name, operating.NewAdopter(o.Repair, o.Publisher)),
 		Effects: o.Effects, Checks: consoleChecks(o.Checks), Logger: o.Logger,
-		HidePayload: o.Config.HTTP.ConsolePayloads == config.HidePayloads,
+		HidePayload: o.Config.HTTP.ConsolePayloads == config.HidePayloads, Grant: postgres.OperatorGrant(string(o.Config.Database.URL)),
 	}
 	for _, setting := range o.Config.Settings() {
 		options.Settings = append(options.Settings, console.Setting{Name: string(setting.Name), Value: setting.Value, Source: string(setting.Source)})

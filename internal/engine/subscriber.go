@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -10,8 +11,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
@@ -74,4 +77,16 @@ func LetterCommand(verb, subscriber, event string) string {
 func LossAdvice(subscriber string, to uint64) string {
 	return "to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: " +
 		printable.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", "sequence:"+strconv.FormatUint(to, 10), "--yes")
+}
+
+// WithRemedy adds to an error what an operator can do about it.
+func WithRemedy(err error, id string) error {
+	remedy := wording.SubscriberRemedy(err, id)
+	if remedy == "" && errors.Is(err, jetstream.ErrUnavailable) {
+		remedy = "NATS_URL says where NATS is"
+	}
+	if remedy == "" {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, remedy)
 }

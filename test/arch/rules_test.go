@@ -241,6 +241,7 @@ var rules = []string{
 // show has the import path prefixes of the packages that demonstrate and test the service.
 var show = []string{
 	module + "internal/playground", module + "outboxietest", "github.com/nats-io/nats-server", "github.com/fergusstrange/embedded-postgres",
+	"github.com/cloudevents",
 }
 
 // wordsOfEdges are the adapters that others may import: what people read at a terminal and in the console has one source.

@@ -23,10 +23,17 @@ type events struct {
 const eventsURL = "asyncapi.yaml"
 
 var asyncAPI = sync.OnceValues(func() (*events, error) {
-	text, err := os.ReadFile(file("internal/adapters/codec/asyncapi.yaml"))
+	text, err := os.ReadFile(AsyncAPIFile())
 	if err != nil {
 		return nil, err
 	}
+	return parseEvents(text)
+})
+
+// AsyncAPIFile returns the path of asyncapi.yaml.
+func AsyncAPIFile() string { return file("internal/adapters/codec/asyncapi.yaml") }
+
+func parseEvents(text []byte) (*events, error) {
 	e := &events{schemas: jsonschema.NewCompiler()}
 	if err := yaml.Unmarshal(text, &e.document); err != nil {
 		return nil, err
@@ -34,7 +41,7 @@ var asyncAPI = sync.OnceValues(func() (*events, error) {
 	e.schemas.DefaultDraft(jsonschema.Draft7) // the draft of the schemas in AsyncAPI
 	e.schemas.AssertFormat()
 	return e, e.schemas.AddResource(eventsURL, e.document)
-})
+}
 
 // at returns the node at a path such as components/messages. It follows $ref.
 func (e *events) at(path string) map[string]any {
@@ -51,18 +58,44 @@ func (e *events) at(path string) map[string]any {
 	return node
 }
 
-// message returns the path and the name of the message that is sent on a subject.
-func (e *events) message(subject string) (path, name string, err error) {
+// message returns the path of the message with this name that is sent on a subject. A subject has a message for each version of its event.
+func (e *events) message(subject, name string) (path string, err error) {
+	var names []string
 	for channel := range e.at("channels") {
-		path := "channels/" + channel
-		if e.at(path)["address"] == subject {
-			ref, _ := e.at(path + "/messages")["event"].(map[string]any)["$ref"].(string)
-			path = strings.TrimPrefix(ref, "#/")
-			name, _ := e.at(path)["name"].(string)
-			return path, name, nil
+		if e.at("channels/" + channel)["address"] != subject {
+			continue
+		}
+		for message := range e.at("channels/" + channel + "/messages") {
+			path := "channels/" + channel + "/messages/" + message
+			if e.at(path)["name"] == name {
+				return e.resolve(path), nil
+			}
+			names = append(names, fmt.Sprint(e.at(path)["name"]))
 		}
 	}
-	return "", "", fmt.Errorf("no channel has the address %s", subject)
+	if names == nil {
+		return "", fmt.Errorf("no channel has the address %s", subject)
+	}
+	return "", fmt.Errorf("%s is for %s, not for %s", subject, strings.Join(names, ", "), name)
+}
+
+// EventNames returns the names of all messages of asyncapi.yaml, sorted. A name is the type of an event with its version.
+func EventNames() ([]string, error) {
+	e, err := asyncAPI()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Sorted(maps.Keys(e.sent())), nil
+}
+
+// resolve returns the path to which the $ref at a path leads, or the path itself.
+func (e *events) resolve(path string) string {
+	parent, name := path[:strings.LastIndex(path, "/")], path[strings.LastIndex(path, "/")+1:]
+	node, _ := e.at(parent)[name].(map[string]any)
+	if ref, ok := node["$ref"].(string); ok {
+		return e.resolve(strings.TrimPrefix(ref, "#/"))
+	}
+	return path
 }
 
 func (e *events) check(path string, value any) error {
@@ -80,12 +113,9 @@ func CheckEvent(subject, kind string, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	path, name, err := e.message(subject)
+	path, err := e.message(subject, kind)
 	if err != nil {
 		return err
-	}
-	if kind != name {
-		return fmt.Errorf("%s is for %s, not for %s", subject, name, kind)
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(payload))
 	if err != nil {
@@ -122,23 +152,31 @@ func (e *events) fields(schema map[string]any) []string {
 	return names
 }
 
-// CheckMessage checks a message of the stream as CheckEvent does, and also its headers.
+// CheckMessage checks a message of the stream as CheckEvent does, and also its headers: by the contract, and with the SDK of CloudEvents. A
+// message of this program has the headers that were added since version 0.1.0.
 func CheckMessage(subject string, headers map[string][]string, payload []byte) error {
 	e, err := asyncAPI()
 	if err != nil {
 		return err
 	}
+	event, err := CloudEvent(headers, payload)
+	if err != nil {
+		return err
+	}
+	if event.DataContentType() != "application/json" || event.DataSchema() != "urn:outboxie:schema:"+event.Type() {
+		return fmt.Errorf("the data of %s has the type %q and the schema %q", event.Type(), event.DataContentType(), event.DataSchema())
+	}
 	flat := make(map[string]any, len(headers))
 	for name, values := range headers {
 		flat[name] = strings.Join(values, ",")
 	}
-	path, _, err := e.message(subject)
+	kind, _ := flat["ce-type"].(string)
+	path, err := e.message(subject, kind)
 	if err != nil {
 		return err
 	}
 	if err := e.check(path+"/headers", flat); err != nil {
 		return err
 	}
-	kind, _ := flat["ce-type"].(string)
 	return CheckEvent(subject, kind, payload)
 }

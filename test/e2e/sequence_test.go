@@ -71,32 +71,32 @@ func (b *buyers) counts() (accepted, refused int) {
 
 // history appends events by SQL, and waits until the cursor has passed them.
 func (d *damagedStream) history(events int) {
-	d.t.Helper()
-	d.sql(fmt.Sprintf(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+	d.T.Helper()
+	d.SQL(fmt.Sprintf(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		SELECT gen_random_uuid(), 'order', 'old-' || n, 1, 'test.v1', 'orders.created', '{}' FROM generate_series(1, %d) AS n`, events))
-	require.Eventually(d.t, func() bool {
-		return count(d.t, d.db, "SELECT position FROM outbox_cursor") == count(d.t, d.db, "SELECT max(position) FROM outbox")
+	require.Eventually(d.T, func() bool {
+		return count(d.T, d.DB, "SELECT position FROM outbox_cursor") == count(d.T, d.DB, "SELECT max(position) FROM outbox")
 	}, waitTimeout, 10*time.Millisecond)
 }
 
 // delivered returns the versions of each aggregate in the order in which the stream holds them, and demands that it holds no
 // event twice.
 func (d *damagedStream) delivered() map[string][]int64 {
-	d.t.Helper()
+	d.T.Helper()
 	versions, seen := make(map[string][]int64), make(map[string]bool)
-	d.stream(func(js jetstream.JetStream, stream jetstream.Stream) {
-		consumer, err := js.OrderedConsumer(d.t.Context(), "ORDERS", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"orders.>"}})
-		require.NoError(d.t, err)
-		info, err := consumer.Info(d.t.Context())
-		require.NoError(d.t, err)
+	d.UseStream(func(js jetstream.JetStream, stream jetstream.Stream) {
+		consumer, err := js.OrderedConsumer(d.T.Context(), "ORDERS", jetstream.OrderedConsumerConfig{FilterSubjects: []string{"orders.>"}})
+		require.NoError(d.T, err)
+		info, err := consumer.Info(d.T.Context())
+		require.NoError(d.T, err)
 		for range info.NumPending {
 			message, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second))
-			require.NoError(d.t, err)
+			require.NoError(d.T, err)
 			id, aggregate := message.Headers().Get("ce-id"), message.Headers().Get("ce-subject")
-			require.False(d.t, seen[id], "event %s of %s is in the stream twice", id, aggregate)
+			require.False(d.T, seen[id], "event %s of %s is in the stream twice", id, aggregate)
 			seen[id] = true
 			version, err := strconv.ParseInt(message.Headers().Get("Outbox-Aggregate-Version"), 10, 64)
-			require.NoError(d.t, err)
+			require.NoError(d.T, err)
 			versions[aggregate] = append(versions[aggregate], version)
 		}
 	})
@@ -105,28 +105,28 @@ func (d *damagedStream) delivered() map[string][]int64 {
 
 // requireSetBack waits until status reports the halt. Until then, status must report neither that the relay works nor an empty backlog.
 func (d *damagedStream) requireSetBack() {
-	d.t.Helper()
-	require.Eventually(d.t, func() bool {
-		said, err := infra.Outboxie(d.t, d.environment, "outbox", "status")
-		require.NoError(d.t, err)
-		require.False(d.t, strings.HasPrefix(said, "relaying") || strings.Contains(said, "backlog  none\n"), said)
+	d.T.Helper()
+	require.Eventually(d.T, func() bool {
+		said, err := infra.Outboxie(d.T, d.Environment, "outbox", "status")
+		require.NoError(d.T, err)
+		require.False(d.T, strings.HasPrefix(said, "relaying") || strings.Contains(said, "backlog  none\n"), said)
 		return strings.Contains(said, "halted: sequence_behind") && strings.Contains(said, "outboxie outbox adopt")
 	}, waitTimeout, 50*time.Millisecond)
 }
 
 func (d *damagedStream) adopt() string {
-	d.t.Helper()
-	said, err := infra.Outboxie(d.t, d.environment, "outbox", "adopt", "--yes")
-	require.NoError(d.t, err, said)
+	d.T.Helper()
+	said, err := infra.Outboxie(d.T, d.Environment, "outbox", "adopt", "--yes")
+	require.NoError(d.T, err, said)
 	return said
 }
 
 // requireDelivered waits until the relay has caught up, and requires that the stream has the events of each order in order, once and completely.
 // The sequence of positions must be above the cursor, the log and the parking lot.
 func (d *damagedStream) requireDelivered(b *buyers) {
-	t := d.t
+	t := d.T
 	require.Eventually(t, func() bool {
-		said, err := infra.Outboxie(t, d.environment, "outbox", "status")
+		said, err := infra.Outboxie(t, d.Environment, "outbox", "status")
 		return err == nil && strings.HasPrefix(said, "relaying") && strings.Contains(said, "backlog  none\n")
 	}, waitTimeout, 100*time.Millisecond)
 	versions := d.delivered()
@@ -138,7 +138,7 @@ func (d *damagedStream) requireDelivered(b *buyers) {
 			require.EqualValues(t, i+1, version, "the versions of %s came as %v", aggregate, order)
 		}
 	}
-	require.Equal(t, 1, count(t, d.db, `SELECT count(*) FROM outbox_position_seq WHERE last_value >= greatest(
+	require.Equal(t, 1, count(t, d.DB, `SELECT count(*) FROM outbox_position_seq WHERE last_value >= greatest(
 		(SELECT max(position) FROM outbox), (SELECT max(position) FROM outbox_cursor), (SELECT max(position) FROM outbox_parked))`))
 }
 
@@ -160,12 +160,12 @@ func TestSequenceGoesBackUnderLoad(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDamagedStream(t)
 			d.history(3000)
-			b := buy(d.instance.API())
+			b := buy(d.Instance.API())
 			require.Eventually(t, func() bool { accepted, _ := b.counts(); return accepted >= 20 }, waitTimeout, time.Millisecond)
 			for _, statement := range test.cause {
-				d.sql(statement)
+				d.SQL(statement)
 			}
-			require.Eventually(t, func() bool { return strings.Contains(d.instance.String(), "sequence_behind") }, waitTimeout, time.Millisecond)
+			require.Eventually(t, func() bool { return strings.Contains(d.Instance.String(), "sequence_behind") }, waitTimeout, time.Millisecond)
 			d.requireSetBack()
 			_, refused := b.counts()
 			require.Equal(t, test.refuses, refused > 0)
@@ -187,33 +187,33 @@ func TestSequenceOvertakesWhileNobodyLooks(t *testing.T) {
 	for name, purged := range map[string]bool{"with retention": true, "without retention": false} {
 		t.Run(name, func(t *testing.T) {
 			d := newDamagedStream(t)
-			d.sql("SELECT nextval('outbox_position_seq') FROM generate_series(1, 50)") // as rollbacks do
+			d.SQL("SELECT nextval('outbox_position_seq') FROM generate_series(1, 50)") // as rollbacks do
 			d.history(3)
-			first, last := 6, count(t, d.db, "SELECT max(position) FROM outbox")
-			d.instance.Signal(syscall.SIGKILL)
+			first, last := 6, count(t, d.DB, "SELECT max(position) FROM outbox")
+			d.Instance.Signal(syscall.SIGKILL)
 			if purged {
-				d.sql("UPDATE outbox_cursor SET purged_to = position")
-				d.sql("DELETE FROM outbox")
+				d.SQL("UPDATE outbox_cursor SET purged_to = position")
+				d.SQL("DELETE FROM outbox")
 				first = 1
 			}
 			come := func(version, position int) {
-				d.sql(fmt.Sprintf("SELECT setval('outbox_position_seq', %d, false)", position))
-				d.sql(fmt.Sprintf(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+				d.SQL(fmt.Sprintf("SELECT setval('outbox_position_seq', %d, false)", position))
+				d.SQL(fmt.Sprintf(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 					SELECT gen_random_uuid(), 'order', 'new-' || n, %d, 'test.v1', 'orders.created', '{}' FROM generate_series(1, 20) AS n`, version))
 			}
 			come(1, first)
 			come(2, last+1)
-			said, err := infra.Outboxie(t, d.environment, "outbox", "status")
+			said, err := infra.Outboxie(t, d.Environment, "outbox", "status")
 			require.NoError(t, err)
 			require.Regexp(t, `^(set back|nobody leads|halted)`, said)
 			require.Contains(t, said, "20 events misplaced")
-			d.instance = infra.Serve(t, "again", d.environment)
+			d.Instance = infra.Serve(t, "again", d.Environment)
 			d.requireSetBack()
-			listed, err := infra.Outboxie(t, d.environment, "outbox", "list", "--limit", "100")
+			listed, err := infra.Outboxie(t, d.Environment, "outbox", "list", "--limit", "100")
 			require.NoError(t, err)
 			require.Equal(t, 20, strings.Count(listed, "misplaced"))
 			require.Contains(t, d.adopt(), "move 20 events")
-			placeMany(t, d.instance.API(), 1)
+			placeMany(t, d.Instance.API(), 1)
 			d.requireDelivered(&buyers{})
 			require.Len(t, d.delivered()["new-7"], 2)
 		})

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
+	"github.com/assylzhan-a/outboxie/test/damage"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -341,7 +342,7 @@ func TestHealedStream(t *testing.T) {
 	before := s.order(refusedCustomer) // dead, and in the copy
 	placeMany(t, s.api, 5)
 	s.eventually(applied, 5)
-	old := keepStore(t, s.broker, s.store)
+	old := damage.KeepStore(t, s.broker, s.store)
 
 	s.pay(before)                     // waits
 	after := s.order(refusedCustomer) // dead, and not in the copy
@@ -349,7 +350,7 @@ func TestHealedStream(t *testing.T) {
 	placeMany(t, s.api, 15)
 	s.eventually(applied, 20)
 	s.eventually("SELECT count(*) FROM dead_letters", 4)
-	rollBack(t, s.broker, s.store, old)
+	damage.RollBack(t, s.broker, s.store, old)
 
 	placeMany(t, s.api, 5)
 	s.eventually(applied, 25)

@@ -11,8 +11,6 @@ import (
 
 	"github.com/chromedp/chromedp"
 	_ "github.com/jackc/pgx/v5/stdlib"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -25,7 +23,6 @@ type deployment struct {
 	t           *testing.T
 	db          *sql.DB
 	environment []string
-	broker      string
 	instance    *infra.Process
 	console     string // address of the instance's console
 	order, dead string // ids of orders: one took effect, and the event of the other is a dead letter; empty without deployInTrouble
@@ -34,7 +31,7 @@ type deployment struct {
 func deploy(t *testing.T, environment ...string) *deployment {
 	t.Helper()
 	database, broker := infra.Database(t), infra.Broker(t)
-	d := &deployment{t: t, broker: broker, environment: append([]string{
+	d := &deployment{t: t, environment: append([]string{
 		"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s",
 	}, environment...)}
 	var err error
@@ -283,38 +280,5 @@ func TestConsoleShowsTheJourney(t *testing.T) {
 	b.screenshot("journey")
 	b.press("Pay the order")
 	d.waitFor("SELECT count(*) FROM inbox", 2)
-	b.requireCalm()
-}
-
-// TestConsoleRepairsAHalt checks that a relay which halted because the stream was deleted goes on after an adoption in the page.
-func TestConsoleRepairsAHalt(t *testing.T) {
-	d := deploy(t)
-	b := open(t)
-	for range 3 {
-		_, err := infra.Place(d.instance.API())
-		require.NoError(t, err)
-	}
-	d.waitFor("SELECT coalesce(max(position), 0) FROM outbox_cursor", 3)
-	nc, err := nats.Connect(d.broker)
-	require.NoError(t, err)
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	require.NoError(t, err)
-	require.NoError(t, js.DeleteStream(t.Context(), "ORDERS"))
-	b.signIn(d.console, "")
-	b.shows("halted: stream_missing")
-	b.follow("a", "See how to repair it")
-	b.press("Show the plan …")
-	b.shows("create stream ORDERS again")
-	b.shows("publish 3 events of the log")
-	d.waitFor("SELECT count(*) FROM outbox_cursor WHERE halt_reason IS NOT NULL", 1)
-	b.press("Adopt")
-	b.shows("This cannot be undone. Really?")
-	b.press("Yes, Adopt")
-	b.do(chromedp.Navigate(d.console))
-	b.shows("relaying")
-	_, err = infra.Place(d.instance.API())
-	require.NoError(t, err)
-	d.waitFor("SELECT coalesce(max(position), 0) FROM outbox_cursor", 4)
 	b.requireCalm()
 }

@@ -1,6 +1,7 @@
 // Package codec maps the events of orders to messages and back. The service encodes events for the outbox, and handlers of subscribers
 // decode them. Messages are the public contract: CloudEvents types with a version, and JSON bodies that are mapped field by field. The
-// meaning of a published version never changes. A change that old readers cannot read gets a new type, .v2, beside the old type.
+// meaning of a published version never changes. A change that old readers cannot read gets a new type, .v2, beside the old type. Decode reads
+// every version: see versions.
 package codec
 
 import (
@@ -33,7 +34,10 @@ var (
 )
 
 // Codec encodes and decodes events. It is safe for concurrent use if newID is.
-type Codec struct{ newID func() string }
+type Codec struct {
+	newID    func() string
+	versions map[string][]upcaster
+}
 
 // New returns a Codec that gives each message an id of newID, which must be a new UUID each time. If newID is nil, the ids are UUIDs of
 // version 7, which sort roughly by time.
@@ -41,10 +45,10 @@ func New(newID func() string) *Codec {
 	if newID == nil {
 		newID = func() string { return uuid.Must(uuid.NewV7()).String() }
 	}
-	return &Codec{newID: newID}
+	return &Codec{newID: newID, versions: versions}
 }
 
-// body is the JSON of every event of version 1, in the order in which it is written. The time of a change is only in the event of that
+// body is the JSON of every event of the newest version, in the order in which it is written. The time of a change is only in the event of that
 // change. A note is in the event of its change and in all later events.
 type body struct {
 	OrderID     string    `json:"order_id"`
@@ -117,13 +121,18 @@ func bodyOf(state order.Snapshot) body {
 	}
 }
 
-// Decode reads the event from the message's type and payload alone. Every field of the type's version must be present and valid; if not,
-// Decode fails with inbox.ErrUnreadable and the reason. Decode ignores unknown fields, so that a writer may add fields.
+// Decode reads the event from the message's type and payload alone, whichever version of the type it has. Every field of the newest version
+// must be present and valid after upcasting; if not, Decode fails with inbox.ErrUnreadable and the reason. Decode ignores unknown fields, so
+// that a writer may add fields.
 func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 	refuse := func(reason error) (order.Event, error) {
 		return nil, inbox.ErrUnreadable.With("event %s of type %q cannot be read", message.ID, message.Type).Wrap(reason)
 	}
-	read, err := readBody(message.Payload)
+	name, members, err := c.newest(message)
+	if err != nil {
+		return refuse(err)
+	}
+	read, err := readBody(members)
 	if err != nil {
 		return refuse(err)
 	}
@@ -136,17 +145,17 @@ func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 		event  order.Event
 		status order.Status
 	)
-	switch message.Type {
-	case orders.TypeCreated:
+	switch name {
+	case nameCreated:
 		data.At, status = read.CreatedAt, order.StatusCreated
 		event = order.Created{EventData: data}
-	case orders.TypePaid:
+	case namePaid:
 		data.At, status = read.PaidAt, order.StatusPaid
 		event = order.Paid{EventData: data}
-	case orders.TypeShipped:
+	case nameShipped:
 		data.At, status = read.ShippedAt, order.StatusShipped
 		event = order.Shipped{EventData: data}
-	case orders.TypeCancelled:
+	case nameCancelled:
 		data.At, status = read.CancelledAt, order.StatusCancelled
 		event = order.Cancelled{EventData: data}
 	default:
@@ -163,11 +172,7 @@ func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 
 // readBody reads the members of a JSON object by their exact names. Package json alone would read AMOUNT as amount, and refuse a time with an
 // escape in it.
-func readBody(payload []byte) (body, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(payload, &members); err != nil {
-		return body{}, err
-	}
+func readBody(members map[string]json.RawMessage) (body, error) {
 	var read body
 	for _, known := range []struct {
 		name string
@@ -188,8 +193,8 @@ func readBody(payload []byte) (body, error) {
 		{"tracking", &read.Tracking},
 		{"cancel_reason", &read.CancelReason},
 	} {
-		value, given := members[known.name]
-		if !given {
+		value := members[known.name]
+		if len(value) == 0 { // it is not there, or an upcaster moved what was not there
 			continue
 		}
 		var err error

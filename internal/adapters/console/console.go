@@ -34,6 +34,7 @@ type Options struct {
 	Checks      func(ctx context.Context) []Check
 	Traces      string // address of Jaeger, without a slash at the end; empty: traces have no links
 	HidePayload bool   // payloads are never shown
+	Grant       string // statement that gives this process the rights of an operator; empty: not known
 	Logger      *slog.Logger
 }
 

@@ -26,7 +26,7 @@ type haltPage struct {
 func (c *Console) serveHalt() {
 	c.get("/halt", func(w http.ResponseWriter, r *http.Request) error {
 		view := c.recentView(r.Context())
-		shown := haltPage{overview: newOverview(view, time.Now())}
+		shown := haltPage{overview: c.newOverview(view, time.Now())}
 		shown.Broken = shown.State == wording.Halted || shown.State == wording.SetBack
 		shown.Form = shown.Broken || shown.Unread || shown.Stale != ""
 		if r.Header.Get("HX-Request") == "" && c.Checks != nil { // the live part makes no work

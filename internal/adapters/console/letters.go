@@ -24,7 +24,8 @@ type lettersPage struct {
 	Rows       []lettersOfRow
 	Reading    string
 	ReadingBad bool
-	Unread     bool // there is no reading yet
+	Unread     bool   // there is no reading yet
+	NoRight    string // why the subscribers cannot be read, and what cures that; empty: they were read
 }
 
 type lettersOfRow struct {
@@ -71,14 +72,14 @@ func (c *Console) serveLetters() {
 	c.get("/letters/{subscriber}/{event}", c.showLetter)
 	back := func(form url.Values) string { return linkToLetters(form.Get(choiceSubscriber)) }
 	c.actions[lettersRetry] = action{
-		title: "Retry dead letters", button: "Retry", back: back, plan: c.planLettersRetry,
+		title: "Retry dead letters", button: "Retry", counted: true, back: back, plan: c.planLettersRetry,
 		do: func(ctx context.Context, form url.Values) (string, error) {
 			defer shared.forget(form.Get(choiceSubscriber))
 			return c.retryLetters(ctx, form)
 		},
 	}
 	c.actions[lettersDiscard] = action{
-		title: "Discard dead letters for ever", button: "Discard for ever", final: true, back: back, plan: c.planLettersDiscard,
+		title: "Discard dead letters for ever", button: "Discard for ever", final: true, counted: true, back: back, plan: c.planLettersDiscard,
 		do: func(ctx context.Context, form url.Values) (string, error) {
 			defer shared.forget(form.Get(choiceSubscriber))
 			return c.discardLetters(ctx, form)
@@ -98,6 +99,9 @@ func (c *Console) newLettersPage(ctx context.Context) lettersPage {
 	view, now := c.recentView(ctx), time.Now()
 	page := lettersPage{Unread: view.At.IsZero()}
 	page.Reading, page.ReadingBad = describeReadingAge(view, now)
+	if view.Unreadable != nil {
+		page.NoRight = c.explain(view.Unreadable)
+	}
 	for _, s := range view.Subscribers {
 		page.Rows = append(page.Rows, lettersOfRow{
 			SubscriberSummary: s, State: wording.DescribeSummary(s, view.Relay.Now), Link: linkToLetters(s.Subscriber),

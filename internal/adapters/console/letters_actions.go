@@ -40,7 +40,7 @@ func (c *Console) planLettersRetry(ctx context.Context, form url.Values) (plan, 
 		return plan{}, err
 	}
 	found.Events -= found.Unreadable
-	planned := plan{Lines: []string{wording.DescribeChoice(found, wording.DeadLetter)}, Nothing: found.Events == 0}
+	planned := plan{Lines: []string{wording.DescribeChoice(found, wording.DeadLetter)}, Nothing: found.Events == 0, Count: found.Events}
 	if found.Unreadable > 0 {
 		planned.Lines = append(planned.Lines, fmt.Sprintf("Left out: %s, because nobody can retry a message that is not an event. It can only be discarded.",
 			wording.Counted(found.Unreadable, "unreadable message")))
@@ -89,7 +89,7 @@ func (c *Console) planLettersDiscard(ctx context.Context, form url.Values) (plan
 	if err != nil {
 		return plan{}, err
 	}
-	planned := plan{Lines: []string{wording.DescribeChoice(found, wording.DeadLetter)}, Nothing: found.Events == 0}
+	planned := plan{Lines: []string{wording.DescribeChoice(found, wording.DeadLetter)}, Nothing: found.Events == 0, Count: found.Events}
 	if found.Unreadable > 0 {
 		planned.Lines = append(planned.Lines, fmt.Sprintf("Of these: %s.", wording.Counted(found.Unreadable, "unreadable message")))
 	}

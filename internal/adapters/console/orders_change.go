@@ -70,31 +70,40 @@ func (o *orderPages) change(
 		if err != nil {
 			return err
 		}
-		if err := r.ParseForm(); err != nil {
-			return errForm.Wrap(err)
-		}
-		version, err := strconv.ParseInt(r.PostForm.Get("version"), 10, 64)
-		if err != nil || version < 1 {
-			return errVersion
-		}
-		notes := make([]value.Note, len(form.Fields))
-		for n, field := range form.Fields {
-			if text := strings.TrimSpace(r.PostForm.Get(field.Name)); text != "" {
-				if notes[n], err = value.ParseNote(text, field.Name); err != nil {
-					return err
-				}
-			}
+		version, notes, err := readChange(r, form)
+		if err != nil {
+			return &failedAt{err, orderAddress(id)}
 		}
 		err = apply(r.Context(), id, notes, orders.Precondition{AllowedVersions: []int64{version}})
 		o.journeys.forget(id) // also after a conflict: the next page shows what is there now
 		switch stale := []error{orders.ErrOrderVersion, orders.ErrOrderChanged}; {
 		case slices.ContainsFunc(stale, func(reason error) bool { return errors.Is(err, reason) }):
-			return errStale.Wrap(err)
+			return &failedAt{errStale.Wrap(err), orderAddress(id)}
 		case err != nil:
-			return err
+			return &failedAt{err, orderAddress(id)}
 		}
 		said(w, done)
 		http.Redirect(w, r, orderAddress(id), http.StatusSeeOther)
 		return nil
 	}
+}
+
+// readChange reads the version that the page showed, and the notes of a form.
+func readChange(r *http.Request, form orderChange) (version int64, notes []value.Note, err error) {
+	if err := r.ParseForm(); err != nil {
+		return 0, nil, errForm.Wrap(err)
+	}
+	version, err = strconv.ParseInt(r.PostForm.Get("version"), 10, 64)
+	if err != nil || version < 1 {
+		return 0, nil, errVersion
+	}
+	notes = make([]value.Note, len(form.Fields))
+	for n, field := range form.Fields {
+		if text := strings.TrimSpace(r.PostForm.Get(field.Name)); text != "" {
+			if notes[n], err = value.ParseNote(text, field.Name); err != nil {
+				return 0, nil, err
+			}
+		}
+	}
+	return version, notes, nil
 }

@@ -114,7 +114,7 @@ func (o *orderPages) read(ctx context.Context, id order.ID) (orderJourney, error
 	effects, err := o.Effects.Effects(ctx, ids)
 	if err != nil { // for example, the database's role of an API without a relay may not read the tables of subscribers
 		o.Logger.WarnContext(ctx, "the console cannot read the effects of events", "order_id", string(id), "error", err)
-		journey.Unread = printable.Line(err.Error())
+		journey.Unread = o.explain(err)
 	}
 	of := make(map[string][]operations.Effect)
 	for _, effect := range effects {

@@ -157,13 +157,16 @@ func TestChangeOrder(t *testing.T) {
 	status, body := s.post(path+"/cancel", "version", "1", "reason", "")
 	require.Equal(t, http.StatusConflict, status)
 	require.Contains(t, body, "nothing was done, because the order has changed since its page was shown")
+	back := `<a href="/console` + path + `">To the page before</a>`
+	require.Contains(t, body, back)
 	status, body = s.post(path+"/ship", "version", "2", "carrier", "UPS", "tracking", "")
 	require.Equal(t, http.StatusOK, status, body)
 	require.Contains(t, body, "The order is shipped.")
 	require.Contains(t, body, "<td>UPS</td>")
 	require.Empty(t, buttons(body))
-	status, _ = s.post(path+"/cancel", "version", "3")
+	status, body = s.post(path+"/cancel", "version", "3")
 	require.Equal(t, http.StatusConflict, status)
+	require.Contains(t, body, back)
 
 	for want, fields := range map[string][]string{
 		"which version":          {"version", "x"},
@@ -173,6 +176,7 @@ func TestChangeOrder(t *testing.T) {
 		status, body := s.post(path+"/cancel", fields...)
 		require.Equal(t, http.StatusBadRequest, status)
 		require.Contains(t, body, want)
+		require.Contains(t, body, back)
 	}
 	other := s.place(t, customer, 1).ID
 	status, body = s.post("/orders/"+string(other)+"/cancel", "version", "1", "reason", "too late")

@@ -22,6 +22,7 @@ type overview struct {
 	Subscribers []subscriberRow
 	Charts      []chart
 	Unread      bool   // there is no reading yet
+	NoRight     string // why the subscribers cannot be read, and what cures that; empty: they were read
 	Stale       string // why the newest reading failed, and how old the shown one is; empty: it did not fail
 }
 
@@ -35,22 +36,25 @@ type subscriberRow struct {
 func (c *Console) serveOverview() {
 	serve := func(w http.ResponseWriter, r *http.Request) error {
 		view := c.recentView(r.Context())
-		return c.show(w, r, "overview", http.StatusOK, newOverview(view, time.Now()))
+		return c.show(w, r, "overview", http.StatusOK, c.newOverview(view, time.Now()))
 	}
 	c.get("", serve)
 	c.get("/{$}", serve)
 }
 
-func newOverview(view operations.View, now time.Time) overview {
+func (c *Console) newOverview(view operations.View, now time.Time) overview {
 	shown := overview{View: view, Unread: view.At.IsZero()}
 	if view.Err != nil {
-		shown.Stale = printable.Line(view.Err.Error())
+		shown.Stale = c.explain(view.Err)
 		if !shown.Unread {
 			shown.Stale = fmt.Sprintf("%s. What is shown is %s old", shown.Stale, wording.Age(now.Sub(view.At)))
 		}
 	}
 	if shown.Unread {
 		return shown
+	}
+	if view.Unreadable != nil {
+		shown.NoRight = c.explain(view.Unreadable)
 	}
 	shown.State, shown.Notice, shown.Rows = wording.StateOf(view.Relay), wording.DescribeRelay(view.Relay), wording.RelayRows(view.Relay)
 	for _, more := range []*wording.Notice{wording.DescribeHaltedInstances(view.Relay), wording.DescribeOpenTransaction(view.Relay)} {

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // The files in static are the console's own, and htmx (Zero-Clause BSD), which `make console-assets` fetches.
@@ -129,7 +131,7 @@ func (f *failedAt) Unwrap() error { return f.error }
 
 // fail answers with an error.
 func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
-	shown := failure{Status: statusOf(err), Message: err.Error(), Back: Path, Page: "the overview"}
+	shown := failure{Status: statusOf(err), Message: c.explain(err), Back: Path, Page: "the overview"}
 	if located := new(failedAt); errors.As(err, &located) {
 		shown.Back, shown.Page = located.back, "the page before"
 	}
@@ -147,9 +149,19 @@ func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
+// explain returns an error in words. If a right is missing in the database, it adds the statement that grants the right.
+func (c *Console) explain(err error) string {
+	text := printable.Line(err.Error())
+	if errors.Is(err, operations.ErrNoRight) {
+		text += ". The console may do what the database role of its process may. To let it do what an operator may, " +
+			"run docker/roles.sql, and then: " + cmp.Or(c.Grant, "GRANT outboxie_operator TO the role")
+	}
+	return text
+}
+
 func statusOf(err error) int {
 	switch {
-	case errors.Is(err, errOrigin):
+	case errors.Is(err, errOrigin), errors.Is(err, operations.ErrNoRight):
 		return http.StatusForbidden
 	case errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable

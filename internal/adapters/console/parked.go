@@ -50,14 +50,14 @@ func (c *Console) serveParked() {
 	})
 	back := func(url.Values) string { return parkedPath }
 	c.actions[parkedRedrive] = action{
-		title: "Redrive parked events", button: "Redrive", back: back, plan: c.planRedrive,
+		title: "Redrive parked events", button: "Redrive", counted: true, back: back, plan: c.planRedrive,
 		do: func(ctx context.Context, form url.Values) (string, error) {
 			defer shared.forget(parkedGroups)
 			return c.redrive(ctx, form)
 		},
 	}
 	c.actions[parkedDiscard] = action{
-		title: "Discard parked events for ever", button: "Discard for ever", final: true, back: back, plan: c.planDiscardParked,
+		title: "Discard parked events for ever", button: "Discard for ever", final: true, counted: true, back: back, plan: c.planDiscardParked,
 		do: func(ctx context.Context, form url.Values) (string, error) {
 			defer shared.forget(parkedGroups)
 			return c.discardParked(ctx, form)
@@ -102,7 +102,7 @@ func (c *Console) planRedrive(ctx context.Context, form url.Values) (plan, error
 	if err != nil {
 		return plan{}, err
 	}
-	planned := plan{Lines: []string{wording.DescribeChoice(found, wording.ParkedEvent)}, Nothing: found.Events == 0}
+	planned := plan{Lines: []string{wording.DescribeChoice(found, wording.ParkedEvent)}, Nothing: found.Events == 0, Count: found.Events + found.EventsBehind}
 	if !planned.Nothing {
 		planned.Lines = append(planned.Lines, "The leader publishes the chosen events and those behind them soon, in order. An event that the broker still "+
 			"cannot take is parked again.")
@@ -143,7 +143,7 @@ func (c *Console) planDiscardParked(ctx context.Context, form url.Values) (plan,
 	if err != nil {
 		return plan{}, err
 	}
-	planned := plan{Lines: []string{wording.DescribeChoice(found, wording.ParkedEvent)}, Nothing: found.Events == 0}
+	planned := plan{Lines: []string{wording.DescribeChoice(found, wording.ParkedEvent)}, Nothing: found.Events == 0, Count: found.Events}
 	if !planned.Nothing {
 		planned.Lines = append(planned.Lines, "The chosen events never reach any subscriber. The events behind stay parked until they are redriven.")
 	}

@@ -206,10 +206,43 @@ func TestParkedChoicesAreJudged(t *testing.T) {
 // TestDiscardOfRedrivenEvent checks that an event that is not parked any more is not discarded.
 func TestDiscardOfRedrivenEvent(t *testing.T) {
 	lot := openParkingLot(t)
-	lot.post("/actions/parked-redrive", "all", "true", "step", "do")
+	lot.post("/actions/parked-redrive", "all", "true", "step", "do", "shown", "5")
 	status, body := lot.post("/actions/parked-discard", "position", "1")
 	require.Equal(t, http.StatusNotFound, status)
 	require.Contains(t, body, "the event at position 1 is redrive, not parked")
 	_, body = lot.post("/actions/parked-redrive", "all", "true", "step", "do")
 	require.Contains(t, body, "Nothing is parked.")
+}
+
+// TestMoreThanWasShown checks that the last step does nothing if it would touch more events than the page before showed. It then shows the new
+// number and asks again, also twice if the action is final. If there are fewer events, the step goes on.
+func TestMoreThanWasShown(t *testing.T) {
+	lot := openParkingLot(t)
+	for _, fields := range [][]string{{"shown", "4"}, {"shown", "-1"}, {"shown", "x"}, {"shown", "99999999999999999999"}, nil} {
+		status, body := lot.post("/actions/parked-redrive", append(fields, "all", "true", "step", "do")...)
+		require.Equal(t, http.StatusConflict, status, body)
+		require.Contains(t, body, "Nothing was done, because the action would now touch 5 events; the page before showed ")
+		require.Contains(t, body, "Chosen: 3 parked events.")
+		require.NotContains(t, body, "This cannot be undone")
+		require.Len(t, lot.in(relay.Parked), 5)
+	}
+	status, body := lot.post("/actions/parked-discard", "all", "true", "step", "do", "shown", "2")
+	require.Equal(t, http.StatusConflict, status, body)
+	require.Contains(t, body, "would now touch 3 events; the page before showed 2.")
+	_, body = lot.goOn(body)
+	require.Contains(t, body, "This cannot be undone. Really?")
+	require.NotContains(t, body, "Nothing was done")
+	require.Len(t, lot.in(relay.Parked), 5)
+	require.NoError(t, lot.parking.Discard(t.Context(), 5))
+	status, body = lot.goOn(body)
+	require.Equal(t, http.StatusOK, status, body)
+	require.Contains(t, body, "Done. Discarded: 2 events.")
+
+	box := openLetterBox(t)
+	for action, most := range map[string]string{"letters-retry": "3", "letters-discard": "4"} {
+		status, body := box.post("/actions/"+action, "subscriber", emails, "all", "true", "step", "do", "shown", "2")
+		require.Equal(t, http.StatusConflict, status, body)
+		require.Contains(t, body, "would now touch "+most+" events; the page before showed 2.")
+		require.Equal(t, untouched, box.states())
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -14,9 +15,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
+// SessionCookie is the name of the cookie with the session.
+const SessionCookie = "outboxie-console"
+
 const (
-	sessionCookie = "outboxie-console"
-	flashCookie   = "outboxie-console-said"
+	flashCookie = "outboxie-console-said"
 	// sessionTime is how long somebody stays signed in.
 	sessionTime = 12 * time.Hour
 	// scopes are what a session allows. The token allows everything.
@@ -50,9 +53,11 @@ func (k cookies) accepts(text string) bool {
 	return subtle.ConstantTimeCompare(sent[:], k.token[:]) == 1 && !k.none
 }
 
-func (k cookies) issue(until time.Time) string {
+// NewSession returns the value of the cookie SessionCookie for a session that ends at a time. Whoever has the token can make sessions: the
+// console makes one when somebody signs in, and tests make sessions that have ended.
+func NewSession(token string, until time.Time) string {
 	content := strconv.FormatInt(until.Unix(), 10) + "." + base64.RawURLEncoding.EncodeToString([]byte(scopes))
-	return content + "." + k.code(content)
+	return content + "." + newCookies(token).code(content)
 }
 
 func (k cookies) code(content string) string {
@@ -76,13 +81,13 @@ func (c *Console) signedIn(r *http.Request) bool {
 	if c.Open {
 		return true
 	}
-	cookie, err := r.Cookie(sessionCookie)
+	cookie, err := r.Cookie(SessionCookie)
 	return err == nil && c.cookies.valid(cookie.Value, time.Now())
 }
 
 // public reports whether a path needs no session.
-func public(path string) bool {
-	return path == Path+"/sign-in" || strings.HasPrefix(path, Path+"/static/")
+func public(at string) bool {
+	return at == Path+"/sign-in" || strings.HasPrefix(at, Path+"/static/")
 }
 
 func setCookie(w http.ResponseWriter, name, value string, age time.Duration) {
@@ -91,11 +96,11 @@ func setCookie(w http.ResponseWriter, name, value string, age time.Duration) {
 	})
 }
 
-// askToSignIn leads to the sign-in page, and back to the present page afterwards.
+// askToSignIn leads to the sign-in page, and afterwards back to the page on which the person was. A form of that page is not carried out.
 func (c *Console) askToSignIn(w http.ResponseWriter, r *http.Request) {
 	to := Path + "/sign-in"
-	if r.Method == http.MethodGet && r.URL.Path != Path+"/live" && r.Header.Get("HX-Request") == "" {
-		to += "?" + url.Values{"next": {r.URL.RequestURI()}}.Encode()
+	if page := c.pageBehind(w, r); page != "" {
+		to += "?" + url.Values{"next": {page}}.Encode()
 	}
 	switch {
 	case r.Header.Get("HX-Request") != "":
@@ -104,8 +109,37 @@ func (c *Console) askToSignIn(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == Path+"/live":
 		w.WriteHeader(http.StatusUnauthorized)
 	default:
+		if r.Method == http.MethodPost {
+			said(w, "Nothing was done, because your session has ended. Sign in, and send the form again.")
+		}
 		http.Redirect(w, r, to, http.StatusSeeOther)
 	}
+}
+
+// pageBehind returns the address of the page on which a person was who sent a request, or "".
+func (c *Console) pageBehind(w http.ResponseWriter, r *http.Request) string {
+	at := strings.TrimPrefix(r.URL.Path, Path)
+	name, isAction := strings.CutPrefix(at, "/actions/")
+	switch {
+	case r.Header.Get("HX-Request") != "":
+		page, err := url.Parse(r.Header.Get("HX-Current-URL"))
+		if err != nil || page.Path == "" {
+			return ""
+		}
+		return page.RequestURI()
+	case r.Method == http.MethodGet:
+		return r.URL.RequestURI()
+	case isAction:
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if a, known := c.actions[name]; known && r.ParseForm() == nil {
+			return a.back(r.PostForm)
+		}
+	case at == "/orders":
+		return r.URL.Path
+	case strings.HasPrefix(at, "/orders/"):
+		return path.Dir(r.URL.Path)
+	}
+	return ""
 }
 
 type signIn struct {
@@ -125,23 +159,23 @@ func (c *Console) serveSignIn() {
 			time.Sleep(wrongTokenDelay)
 			return c.show(w, r, "sign-in", http.StatusUnauthorized, signIn{Next: next, Wrong: true, NoToken: c.cookies.none})
 		}
-		setCookie(w, sessionCookie, c.cookies.issue(time.Now().Add(sessionTime)), sessionTime)
+		setCookie(w, SessionCookie, NewSession(c.Token, time.Now().Add(sessionTime)), sessionTime)
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return nil
 	})
 	c.post("/sign-out", func(w http.ResponseWriter, r *http.Request) error {
-		setCookie(w, sessionCookie, "", -time.Second)
+		setCookie(w, SessionCookie, "", -time.Second)
 		http.Redirect(w, r, Path+"/sign-in", http.StatusSeeOther)
 		return nil
 	})
 }
 
 // ownPath returns a path of the console, and never the address of another server.
-func ownPath(path string) string {
-	if parsed, err := url.Parse(path); err != nil || parsed.Host != "" || parsed.Scheme != "" || parsed.Path != Path && !strings.HasPrefix(parsed.Path, Path+"/") {
+func ownPath(address string) string {
+	if parsed, err := url.Parse(address); err != nil || parsed.Host != "" || parsed.Scheme != "" || parsed.Path != Path && !strings.HasPrefix(parsed.Path, Path+"/") {
 		return Path
 	}
-	return path
+	return address
 }
 
 // said sets the message that the next page shows.

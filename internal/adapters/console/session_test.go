@@ -109,6 +109,8 @@ func TestSession(t *testing.T) {
 		answer := ask(pages, "", sent, "HX-Request", "true")
 		require.Equal(t, http.StatusUnauthorized, answer.Code, "a live page")
 		require.Equal(t, "/console/sign-in", answer.Header().Get("HX-Redirect"))
+		answer = ask(pages, "", sent, "HX-Request", "true", "HX-Current-URL", "http://here/console/events?type=a")
+		require.Equal(t, "/console/sign-in?next=%2Fconsole%2Fevents%3Ftype%3Da", answer.Header().Get("HX-Redirect"))
 		require.Equal(t, http.StatusUnauthorized, ask(pages, "/live", sent).Code)
 	})
 }
@@ -196,4 +198,21 @@ func TestRefusedActionLeadsBack(t *testing.T) {
 	require.Contains(t, body, `<a href="/console/parked">To the page before</a>`)
 	_, body = open(t, console.Options{}).get("/nothing")
 	require.Contains(t, body, `<a href="/console">To the overview</a>`)
+}
+
+// TestFormsWithoutASession checks that a form without a session changes nothing, whatever it asks for. The sign-in page says so, and leads back
+// to the page from which the form came.
+func TestFormsWithoutASession(t *testing.T) {
+	for path, back := range map[string]string{
+		"/actions/subscriber-pause": "/console/subscribers/emails", "/actions/parked-redrive": "/console/parked",
+		"/actions/letters-discard": "/console/letters/emails", "/actions/adopt": "/console/halt", "/actions/nothing": "/console",
+		"/orders": "/console/orders", "/orders/" + first + "/pay": "/console/orders/" + first, "/nothing": "/console",
+	} {
+		b := open(t, console.Options{Token: token}) // its ports are nil: a form that is carried out panics
+		status, body := b.post(path, "subscriber", "emails", "step", "do")
+		require.Equal(t, http.StatusOK, status)
+		require.Contains(t, body, "<h1>Sign in</h1>", path)
+		require.Contains(t, body, "Nothing was done, because your session has ended.", path)
+		require.Contains(t, body, `name="next" value="`+back+`"`, path)
+	}
 }

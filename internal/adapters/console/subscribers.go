@@ -61,18 +61,18 @@ type subscriberPage struct {
 func (c *Console) serveSubscribers() {
 	c.get("/subscribers", func(w http.ResponseWriter, r *http.Request) error {
 		view := c.recentView(r.Context())
-		return c.show(w, r, "subscribers", http.StatusOK, newSubscriberList(view, r.FormValue("from"), time.Now()))
+		return c.show(w, r, "subscribers", http.StatusOK, c.newSubscriberList(view, r.FormValue("from"), time.Now()))
 	})
 	c.get("/subscribers/{subscriber}", func(w http.ResponseWriter, r *http.Request) error {
 		view := c.recentView(r.Context())
-		shown := newSubscriberPage(view, r.PathValue("subscriber"), time.Now())
+		shown := c.newSubscriberPage(view, r.PathValue("subscriber"), time.Now())
 		if shown.One == nil && !shown.Unread && r.Header.Get("HX-Request") == "" { // a live part says in its page that the subscriber is gone
 			found, err := c.findSubscriber(r.Context(), shown.Name) // it may have begun since the reading
 			if err != nil {
 				return remedied(err, shown.Name)
 			}
 			view.Subscribers = append(slices.Clone(view.Subscribers), found)
-			shown = newSubscriberPage(view, shown.Name, time.Now())
+			shown = c.newSubscriberPage(view, shown.Name, time.Now())
 		}
 		return c.show(w, r, "subscriber", http.StatusOK, shown)
 	})
@@ -88,7 +88,7 @@ func subscriberAddress(name string) string {
 	return Path + "/subscribers/" + url.PathEscape(name)
 }
 
-func newSubscriberList(view operations.View, from string, now time.Time) subscriberList {
+func (c *Console) newSubscriberList(view operations.View, from string, now time.Time) subscriberList {
 	all := slices.DeleteFunc(slices.Clone(view.Subscribers), func(s operations.SubscriberSummary) bool { return s.Subscriber <= from && from != "" })
 	slices.SortFunc(all, func(a, b operations.SubscriberSummary) int { return cmp.Compare(a.Subscriber, b.Subscriber) }) // a database may sort otherwise
 	shown := subscriberList{From: from}
@@ -97,7 +97,7 @@ func newSubscriberList(view operations.View, from string, now time.Time) subscri
 		shown.Next = Path + "/subscribers?" + url.Values{"from": {all[len(all)-1].Subscriber}}.Encode()
 	}
 	view.Subscribers = all
-	shown.overview = newOverview(view, now)
+	shown.overview = c.newOverview(view, now)
 	for _, row := range shown.Subscribers {
 		shown.Lines = append(shown.Lines, newSubscriberLine(row))
 	}
@@ -114,9 +114,9 @@ func newSubscriberLine(row subscriberRow) subscriberLine {
 	return line
 }
 
-func newSubscriberPage(view operations.View, name string, now time.Time) subscriberPage {
+func (c *Console) newSubscriberPage(view operations.View, name string, now time.Time) subscriberPage {
 	view.Subscribers = slices.DeleteFunc(slices.Clone(view.Subscribers), func(s operations.SubscriberSummary) bool { return s.Subscriber != name })
-	shown := subscriberPage{overview: newOverview(view, now), Name: name, MaxLanes: inbox.MaxLanes, Places: wording.Places}
+	shown := subscriberPage{overview: c.newOverview(view, now), Name: name, MaxLanes: inbox.MaxLanes, Places: wording.Places}
 	if len(shown.Subscribers) == 0 {
 		return shown
 	}

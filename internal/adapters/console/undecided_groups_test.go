@@ -61,6 +61,10 @@ func (c countedOf) Groups(ctx context.Context) (operations.Groups, error) {
 	return operations.Groups{Events: operations.MaxGroupedEvents, All: 1, More: true, List: make([]operations.Group, 1)}, err
 }
 
+func (countedOf) Count(context.Context, operations.Choice) (operations.ChoiceCount, error) {
+	return operations.ChoiceCount{Events: 7}, nil
+}
+
 func (countedOf) Retry(context.Context, operations.Choice) (int, error) { return 7, nil }
 
 func (c *counted) times(subscriber string) int {
@@ -113,7 +117,7 @@ func TestGroupsAreShared(t *testing.T) {
 		require.NotContains(t, serve(t.Context(), pages, http.MethodGet, "/letters/emails", nil).Body.String(), "Counted ", "they have expired")
 		require.Equal(t, 2, c.times("emails"))
 
-		answer := serve(t.Context(), pages, http.MethodPost, "/actions/letters-retry", url.Values{"subscriber": {"emails"}, "all": {"true"}, "step": {"do"}})
+		answer := serve(t.Context(), pages, http.MethodPost, "/actions/letters-retry", url.Values{"subscriber": {"emails"}, "all": {"true"}, "step": {"do"}, "shown": {"7"}})
 		require.Equal(t, http.StatusSeeOther, answer.Code)
 		require.Equal(t, "/console/letters/emails", answer.Header().Get("Location"))
 		require.NotContains(t, serve(t.Context(), pages, http.MethodGet, "/letters/emails", nil).Body.String(), "Counted ", "the action has changed them")
@@ -128,7 +132,7 @@ func TestChangeWhileGroupsAreCounted(t *testing.T) {
 		pages, c := openCounted(t)
 		go serve(t.Context(), pages, http.MethodGet, "/letters/emails", nil)
 		time.Sleep(time.Second)
-		serve(t.Context(), pages, http.MethodPost, "/actions/letters-retry", url.Values{"subscriber": {"emails"}, "all": {"true"}, "step": {"do"}})
+		serve(t.Context(), pages, http.MethodPost, "/actions/letters-retry", url.Values{"subscriber": {"emails"}, "all": {"true"}, "step": {"do"}, "shown": {"7"}})
 		require.NotContains(t, serve(t.Context(), pages, http.MethodGet, "/letters/emails", nil).Body.String(), "Counted ")
 		require.Equal(t, 2, c.times("emails"))
 	})

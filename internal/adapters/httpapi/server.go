@@ -68,6 +68,9 @@ const (
 	AdminName = "admin listener"
 )
 
+// Handler returns the handler of the server, for a listener of somebody else's.
+func (s *Server) Handler() http.Handler { return s.http.Handler }
+
 // Bind listens on addr for a server that may be made later. name is the name of the server in errors. Clients can connect from now on. They
 // get answers when the server serves.
 func Bind(ctx context.Context, name, addr string) (net.Listener, error) {

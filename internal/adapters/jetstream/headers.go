@@ -23,7 +23,12 @@ const (
 	headerSource      = "ce-source"
 	headerSubject     = "ce-subject" // the aggregate's id
 	headerTime        = "ce-time"    // when the event was recorded
-	headerContentType = "content-type"
+
+	// headerDataContentType and headerContentType have the same value. CloudEvents' binding for NATS (3.1.3.1) names the first one. Older
+	// messages have only the second one, and programs that know HTTP's binding read it. headerDataSchema is missing in older messages, too.
+	headerDataContentType = "ce-datacontenttype"
+	headerContentType     = "content-type"
+	headerDataSchema      = "ce-dataschema"
 
 	headerAggregateType    = "Outbox-Aggregate-Type"
 	headerAggregateVersion = "Outbox-Aggregate-Version"
@@ -90,7 +95,11 @@ func (h *headers) encode(entry outbox.Entry, at *outbox.Progress) (*nats.Msg, in
 	h.add(headerSource, h.source)
 	h.add(headerSubject, escape(entry.Key.ID))
 	h.add(headerTime, entry.RecordedAt.UTC().Format(time.RFC3339Nano))
+	h.add(headerDataContentType, contentType)
 	h.add(headerContentType, contentType)
+	if schema := entry.Schema(); schema != "" {
+		h.add(headerDataSchema, escape(schema))
+	}
 	h.add(headerAggregateType, escape(entry.Key.Type))
 	h.add(headerAggregateVersion, strconv.FormatInt(entry.Version, 10))
 	h.add(headerPosition, strconv.FormatInt(int64(entry.Position), 10))

@@ -71,6 +71,7 @@ func encodeControl(stream string, sequence uint64, control relay.ControlMessage,
 	h.add(headerType, kind)
 	h.add(headerSource, controlSource)
 	h.add(headerTime, time.Now().UTC().Format(time.RFC3339Nano))
+	h.add(headerDataContentType, contentType)
 	h.add(headerContentType, contentType)
 	h.add(headerProgress, progressText(control.Progress))
 	h.add(headerLastOwn, strconv.FormatUint(control.LastOwnSequence, 10))

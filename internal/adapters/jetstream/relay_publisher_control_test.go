@@ -70,7 +70,8 @@ func TestControlMessagesOnTheWire(t *testing.T) {
 		require.NoError(t, err)
 		require.WithinRange(t, noticed, before, time.Now())
 		delete(header, "ce-time")
-		c.header["ce-specversion"], c.header["ce-source"], c.header["content-type"] = "1.0", "/outboxie/relay", "application/json"
+		c.header["ce-specversion"], c.header["ce-source"] = "1.0", "/outboxie/relay"
+		c.header["ce-datacontenttype"], c.header["content-type"] = "application/json", "application/json"
 		require.Equal(t, c.header, header)
 	}
 }

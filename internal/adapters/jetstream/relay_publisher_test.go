@@ -272,7 +272,8 @@ func TestHeadersOnTheWire(t *testing.T) {
 		}
 		require.Equal(t, map[string]string{
 			"ce-specversion": "1.0", "ce-id": entry.ID, "ce-type": entry.Type, "ce-source": "/outboxie/orders",
-			"ce-subject": entry.Key.ID, "ce-time": "2026-11-23T12:05:07.12Z", "content-type": "application/json",
+			"ce-subject": entry.Key.ID, "ce-time": "2026-11-23T12:05:07.12Z",
+			"ce-datacontenttype": "application/json", "content-type": "application/json", "ce-dataschema": "urn:outboxie:schema:" + entry.Type,
 			"traceparent": entry.Headers["traceparent"], "tracestate": "a=1",
 			"Outbox-Aggregate-Type": "order", "Outbox-Aggregate-Version": "46", "Outbox-Position": "46",
 		}, header)

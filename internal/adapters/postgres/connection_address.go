@@ -77,3 +77,20 @@ func parseAddress(text string) (*pgx.ConnConfig, error) {
 	}
 	return config, nil
 }
+
+// plainName matches the names of roles that need no quotes in a statement.
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+
+// OperatorGrant returns the statement that gives the role of a database URL the rights of an operator. docker/roles.sql makes the role of
+// operators. OperatorGrant returns "" if it cannot read the URL.
+func OperatorGrant(url string) string {
+	config, err := parseAddress(url)
+	if err != nil {
+		return ""
+	}
+	role := config.User
+	if !plainName.MatchString(role) {
+		role = pgx.Identifier{role}.Sanitize()
+	}
+	return "GRANT outboxie_operator TO " + role
+}

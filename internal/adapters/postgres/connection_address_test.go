@@ -69,3 +69,14 @@ func TestAPasswordMayStandElsewhere(t *testing.T) {
 		require.NoError(t, open(t, postgres.Options{URL: without}).PingContext(t.Context()))
 	})
 }
+
+// TestOperatorGrant checks that the statement names the role of the URL, with quotes only if it needs them.
+func TestOperatorGrant(t *testing.T) {
+	for url, want := range map[string]string{
+		"postgres://outboxie_relay:secret@db/shop": "GRANT outboxie_operator TO outboxie_relay",
+		"postgres://Our%20%22relay@db/shop":        `GRANT outboxie_operator TO "Our ""relay"`,
+		"://":                                      "",
+	} {
+		require.Equal(t, want, postgres.OperatorGrant(url))
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // TestEffectsReadNoTable checks that the effects of a few events cost a few rows, whatever the tables hold: with statistics of full tables, and
@@ -41,4 +42,14 @@ func TestEffectsReadNoTable(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, found, 12)
 	require.NotZero(t, found[11].AppliedAt)
+}
+
+// TestMissingRight checks that an error says so if the database role lacks a right.
+func TestMissingRight(t *testing.T) {
+	t.Parallel()
+	db := open(t, postgres.Options{URL: newHarness(t).address, MaxOpenConns: 1})
+	exec(t, db, "SET ROLE pg_monitor") // a role without rights to any of our tables
+	_, err := postgres.NewEffectReader(db).Effects(t.Context(), []string{"00000000-0000-4000-8000-000000000001"})
+	require.ErrorIs(t, err, operations.ErrNoRight)
+	require.ErrorContains(t, err, "permission denied")
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // ErrUnavailable reports that the database cannot be reached, is overloaded, shuts down, or ended this transaction in favor of another.
@@ -21,8 +22,9 @@ var ErrUnavailable = fault.New(fault.Unavailable, "database_unavailable", "the d
 var ErrSchema = fault.New(fault.Internal, "schema_outdated",
 	"the database's schema is missing or older than this program: run `outboxie migrate up`")
 
-// classify turns an error of the driver into a fault. A fault stays as it is. A transient error becomes ErrUnavailable. Any other error
-// stays unclassified. If ctx has ended, errors.Is finds the error of ctx, even if database/sql returned an error of its own instead.
+// classify turns an error of the driver into a fault. A fault stays as it is. A transient error becomes ErrUnavailable, and the lack of a right
+// becomes operations.ErrNoRight. Any other error stays unclassified. If ctx has ended, errors.Is finds the error of ctx, even if database/sql
+// returned an error of its own instead.
 func classify(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -36,6 +38,9 @@ func classify(ctx context.Context, err error) error {
 	}
 	if state := sqlState(err); state == "42P01" || state == "42703" { // undefined table, column
 		return ErrSchema.Wrap(err)
+	}
+	if sqlState(err) == insufficientPrivilege {
+		return operations.ErrNoRight.Wrap(err)
 	}
 	if !transient(err) {
 		return err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -28,6 +29,7 @@ type effects struct {
 
 	mu         sync.Mutex
 	ended      bool
+	writing    bool        // flush writes what was collected
 	collectors []collector // since the last flush
 	emitted    int         // events that were written to the log
 }
@@ -43,8 +45,9 @@ type collector interface {
 
 // The ranks. Emitted events come last, because the log's readers wait for a transaction that has written to the log.
 const (
-	rankTotals = iota + 1
-	rankEmitted
+	rankTotals   = iota + 1
+	rankDeferred // the first of the ranks of Defer
+	rankEmitted  = 1 << 30
 )
 
 // newEffects returns the effects of a subscriber's handler. They are written in tx.
@@ -66,8 +69,8 @@ func collect[T any, C interface {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.ended {
-		return sql.ErrTxDone
+	if err := e.collects(); err != nil {
+		return err
 	}
 	for _, other := range e.collectors {
 		if c, found := other.(C); found {
@@ -78,6 +81,22 @@ func collect[T any, C interface {
 	c := C(new(T))
 	e.collectors = append(e.collectors, c)
 	add(c)
+	return nil
+}
+
+// errEnded reports that a handler has kept its Tx after the transaction ended.
+var errEnded = sql.ErrTxDone
+
+var errWriting = errors.New("nothing can be collected while a transaction writes what was collected")
+
+// collects returns why nothing can be collected, or nil. The caller holds mu.
+func (e *effects) collects() error {
+	switch {
+	case e.ended:
+		return errEnded
+	case e.writing:
+		return errWriting
+	}
 	return nil
 }
 
@@ -92,7 +111,8 @@ func effectsOf(tx inbox.Tx) (*effects, error) {
 // flush sends the writes that were collected since the last flush. Handlers may collect more afterwards. If flush fails, the collected
 // writes are lost: the caller must roll back the transaction or the savepoint. flush returns the errors of classifyEffect.
 func (e *effects) flush(ctx context.Context) error {
-	collectors := e.drop()
+	collectors := e.drop(true)
+	defer e.drop(false)
 	slices.SortFunc(collectors, func(a, b collector) int { return cmp.Compare(a.rank(), b.rank()) })
 	for _, c := range collectors {
 		if err := c.flush(ctx, e.tx, e.subscriber); err != nil {
@@ -105,12 +125,12 @@ func (e *effects) flush(ctx context.Context) error {
 	return nil
 }
 
-// drop removes the collectors, and returns them.
-func (e *effects) drop() []collector {
+// drop removes the collectors, and returns them. writing says whether flush writes them now.
+func (e *effects) drop(writing bool) []collector {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	collectors := e.collectors
-	e.collectors = nil
+	e.collectors, e.writing = nil, writing
 	return collectors
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -73,15 +72,9 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 		read = append(read, &timeouts)
 	}
 	err := insert.Scan(ctx, read...)
-	switch state := sqlState(err); {
-	case violates(err, versionConstraint):
-		return relay.ErrVersionTaken.Wrap(err)
-	case violates(err, positionConstraint):
-		return errPositionTaken.Wrap(err)
-	case strings.HasPrefix(state, dataException):
-		return outbox.ErrInvalidMessage.With("the database cannot keep the message").Wrap(err)
+	switch {
 	case err != nil:
-		return classify(ctx, err)
+		return appendError(ctx, err)
 	case len(positions) != len(messages) || !slices.IsSorted(positions):
 		return errDisorder.With("%d messages got the positions %v", len(messages), positions)
 	}

@@ -142,8 +142,8 @@ func (e *Endpoint) setHeaders(ctx context.Context, header http.Header, entry out
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "Idempotency-Key": entry.ID,
 		"ce-specversion": "1.0", "ce-id": entry.ID, "ce-type": entry.Type, "ce-source": e.source, "ce-subject": entry.Key.ID,
-		"ce-time": entry.RecordedAt.UTC().Format(time.RFC3339Nano), "ce-aggregatetype": entry.Key.Type,
-		"ce-aggregateversion": strconv.FormatInt(entry.Version, 10),
+		"ce-time": entry.RecordedAt.UTC().Format(time.RFC3339Nano), "ce-dataschema": entry.Schema(),
+		"ce-aggregatetype": entry.Key.Type, "ce-aggregateversion": strconv.FormatInt(entry.Version, 10),
 	} {
 		header.Set(name, escape(value))
 	}

@@ -69,7 +69,8 @@ func TestDeliver(t *testing.T) {
 	for name, want := range map[string]string{
 		"Content-Type": "application/json", "Idempotency-Key": entry().ID, "Ce-Specversion": "1.0", "Ce-Id": entry().ID,
 		"Ce-Type": "outboxie.order.paid.v1", "Ce-Source": "/outboxie/orders", "Ce-Subject": "%C3%A9%20%221%22%25",
-		"Ce-Time": "2026-11-29T12:00:00.000001Z", "Ce-Aggregatetype": "order", "Ce-Aggregateversion": "2",
+		"Ce-Time": "2026-11-29T12:00:00.000001Z", "Ce-Dataschema": "urn:outboxie:schema:outboxie.order.paid.v1",
+		"Ce-Aggregatetype": "order", "Ce-Aggregateversion": "2",
 		"Traceparent": entry().Headers["traceparent"], "Tenant": "",
 	} {
 		require.Equal(t, want, got.Header.Get(name), name)

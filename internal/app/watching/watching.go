@@ -121,11 +121,15 @@ func (w *Watcher) read(ctx context.Context) {
 	status, err := w.ports.Relay.Status(ctx)
 	subscribers, failed := w.ports.Subscribers.Summaries(ctx, status.Sequence)
 	processes, unknown := w.ports.Processes.Processes(ctx)
+	var forbidden error // the rest of a reading is shown all the same
+	if errors.Is(failed, operations.ErrNoRight) {
+		forbidden, failed = failed, nil
+	}
 	err = errors.Join(err, failed, unknown)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.view.Err = err; err == nil {
-		w.add(operations.Reading{At: time.Now(), Relay: status, Subscribers: subscribers, Processes: processes})
+		w.add(operations.Reading{At: time.Now(), Relay: status, Subscribers: subscribers, Processes: processes, Unreadable: forbidden})
 	}
 	close(w.changed)
 	w.changed = make(chan struct{})

@@ -307,6 +307,28 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// TestMissingRight checks that a reading has the relay and the processes if the database role may not read the subscribers. The view then has the
+// reason, and no error.
+func TestMissingRight(t *testing.T) {
+	watched(t, func(t *testing.T, w *watching.Watcher, d *database) {
+		forbidden := operations.ErrNoRight.Wrap(errors.New("permission denied for table subscribers"))
+		d.set(func(d *database) { d.status.LastPosition, d.processes, d.summariesErr = 7, []string{"app1"}, forbidden })
+		sleep(10 * time.Second)
+		view, _ := w.View()
+		require.NoError(t, view.Err)
+		require.Equal(t, forbidden, view.Unreadable)
+		require.EqualValues(t, 7, view.Relay.LastPosition)
+		require.Equal(t, []string{"app1"}, view.Processes)
+		d.set(func(d *database) {
+			d.summariesErr, d.subscribers = nil, []operations.SubscriberSummary{{Overview: inbox.Overview{Subscriber: "emails"}}}
+		})
+		sleep(10 * time.Second)
+		view, _ = w.View()
+		require.NoError(t, view.Unreadable)
+		require.Len(t, view.Subscribers, 1)
+	})
+}
+
 // TestSlowReadings checks that the next reading comes later if a reading takes long, and that a reading that hangs is given up.
 func TestSlowReadings(t *testing.T) {
 	watched(t, func(t *testing.T, w *watching.Watcher, d *database) {

@@ -5,6 +5,7 @@ package outbox
 
 import (
 	"encoding/json"
+	"net/url"
 	"strings"
 	"time"
 	"unicode"
@@ -28,6 +29,19 @@ type Message struct {
 	Version int64 // the aggregate's version after the event: 1, 2, 3 … without a gap
 	Headers map[string]string
 	Payload []byte // JSON, delivered byte for byte
+}
+
+// schemaPrefix begins the name of every schema. Names of this kind are not fetched: whoever has the contract of a service finds the schema
+// of a type in the contract, by the type.
+const schemaPrefix = "urn:outboxie:schema:"
+
+// Schema returns the URI that identifies the schema of m's payload, or an empty string if m has no type. Each version of a type has a schema
+// of its own. A change that old readers can read, such as a new optional field, does not change the URI.
+func (m Message) Schema() string {
+	if m.Type == "" {
+		return ""
+	}
+	return schemaPrefix + url.PathEscape(m.Type)
 }
 
 // Position orders the entries of the log. Within an aggregate, positions rise in the order of commits. Transactions that roll back

@@ -1,6 +1,7 @@
 package outbox_test
 
 import (
+	"net/url"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -88,4 +89,21 @@ func TestProgressOfAnEntry(t *testing.T) {
 	entry := outbox.Entry{Message: valid(), Position: 42}
 	require.Equal(t, outbox.Progress{Position: 42, EventID: entry.ID}, entry.Progress())
 	require.Equal(t, "order/7", entry.Key.String())
+}
+
+// TestSchemaOfAType checks that the URI of a schema follows from the type, is absolute, and names a type with any characters.
+func TestSchemaOfAType(t *testing.T) {
+	for kind, want := range map[string]string{
+		"":                          "",
+		"outboxie.order.created.v1": "urn:outboxie:schema:outboxie.order.created.v1",
+		"a b#c?d%é":                 "urn:outboxie:schema:a%20b%23c%3Fd%25%C3%A9",
+	} {
+		message := valid()
+		message.Type = kind
+		require.Equal(t, want, message.Schema())
+		parsed, err := url.Parse(want)
+		require.NoError(t, err)
+		require.Equal(t, kind != "", parsed.IsAbs())
+		require.Empty(t, parsed.Fragment+parsed.RawQuery)
+	}
 }

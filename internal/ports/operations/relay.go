@@ -11,9 +11,13 @@ import (
 	"context"
 	"time"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
+
+// ErrNoRight reports that the database role of the process has no right to do what was asked. A person has to grant the right.
+var ErrNoRight = fault.New(fault.Internal, "no_right", "the database role of this process has no right to do this")
 
 // RelayInspector reads the relay's state from the database.
 type RelayInspector interface {

@@ -17,6 +17,8 @@ type Reading struct {
 	Relay       RelayStatus
 	Subscribers []SubscriberSummary
 	Processes   []string
+	// Unreadable is why the subscribers cannot be read, if it is ErrNoRight. Then a reading has no Subscribers. Nil: they were read.
+	Unreadable error
 }
 
 // Point is what a chart shows of a reading.

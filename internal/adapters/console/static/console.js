@@ -17,8 +17,16 @@
     });
     source.onerror = function () {
       lost(true);
-      if (source && source.readyState === EventSource.CLOSED) { timer = setTimeout(open, 2000); }
+      if (source && source.readyState === EventSource.CLOSED) { askWhy(); timer = setTimeout(open, 2000); }
     };
+  }
+  // The browser does not tell why it was refused. If the session has ended, the page leads to the sign-in page.
+  function askWhy() {
+    var request = new AbortController();
+    fetch("/console/live", { signal: request.signal }).then(function (answer) {
+      if (answer.status === 401) { location.reload(); }
+      request.abort();
+    }, function () {});
   }
   document.addEventListener("visibilitychange", open);
   window.addEventListener("pagehide", close);

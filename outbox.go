@@ -1,0 +1,92 @@
+package outboxie
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/uptrace/bun"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+var (
+	// ErrVersionTaken reports that the aggregate already has an event of that version: another transaction was faster. Load the aggregate again.
+	ErrVersionTaken error = relay.ErrVersionTaken
+	// ErrInvalidEvent reports that an event can never be published. The error names the reason.
+	ErrInvalidEvent error = outbox.ErrInvalidMessage
+)
+
+// Outbox appends events. It is safe for concurrent use, as far as the transactions are.
+type Outbox struct {
+	notifier *jetstream.RemoteNotifier
+	traces   trace.TracerProvider
+}
+
+// SQLTx is a transaction of database/sql or of bun: a *sql.Tx or a bun.Tx.
+type SQLTx interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	Commit() error
+}
+
+// Append records events in tx, in this order: all of them, or none. It fails with ErrVersionTaken, or with ErrInvalidEvent; then roll back. Each
+// event gets the trace context of ctx.
+//
+// Append last, and commit soon: the relay waits for every transaction that has appended. Postgres ends a transaction that is idle for ten seconds
+// after it has appended. The transaction should be READ COMMITTED, the default. Call Wake after the commit.
+func (o *Outbox) Append(ctx context.Context, tx SQLTx, events ...Event) error {
+	return o.append(ctx, events, func(ctx context.Context, statement string, args ...any) ([]int64, error) {
+		if b, isBun := tx.(bun.Tx); isBun {
+			return positions(b.Tx.QueryContext(ctx, statement, args...)) // bun would take each ? of a payload for a parameter
+		}
+		return positions(tx.QueryContext(ctx, statement, args...))
+	})
+}
+
+// AppendPgx is Append for a transaction of pgx.
+func (o *Outbox) AppendPgx(ctx context.Context, tx pgx.Tx, events ...Event) error {
+	return o.append(ctx, events, func(ctx context.Context, statement string, args ...any) ([]int64, error) {
+		rows, err := tx.Query(ctx, statement, args...)
+		if err != nil {
+			return nil, err
+		}
+		return pgx.CollectRows(rows, func(row pgx.CollectableRow) (position int64, err error) {
+			var timeout string
+			return position, row.Scan(&position, &timeout)
+		})
+	})
+}
+
+func (o *Outbox) append(ctx context.Context, events []Event, query postgres.Query) error {
+	converted, err := messages(events)
+	if err != nil {
+		return err
+	}
+	return telemetry.TraceAppender(o.traces, postgres.NewForeignAppender(query)).Append(ctx, converted...)
+}
+
+// Wake wakes the relay, in whichever process it runs. Call it after a commit. It waits for nothing. Without it, the relay finds the events when it
+// looks at the outbox the next time.
+func (o *Outbox) Wake() { o.notifier.Notify() }
+
+func positions(rows *sql.Rows, err error) ([]int64, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // Err reports what Close would
+	var found []int64
+	for rows.Next() {
+		var position int64
+		var timeout string
+		if err := rows.Scan(&position, &timeout); err != nil {
+			return nil, err
+		}
+		found = append(found, position)
+	}
+	return found, rows.Err()
+}
