@@ -19,6 +19,15 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// TestForgetModules checks that a table keeps the modules that are required.
+func TestForgetModules(t *testing.T) {
+	text := "| module | why |\n|---|---|\n| `a`, `b` | x |\n| `c` | y |\n| `a` | z |\n"
+	kept, rows := forgetModules(text, map[string]bool{"a": true})
+	if want := "| module | why |\n|---|---|\n| `a` | x |\n| `a` | z |\n"; kept != want || len(rows) != 2 {
+		t.Errorf("%q, %q", kept, rows)
+	}
+}
+
 // TestForgetTargets checks that a target goes with its help and its recipe, and from the targets that make it.
 func TestForgetTargets(t *testing.T) {
 	makefile := filepath.Join(t.TempDir(), "Makefile")

@@ -1,5 +1,5 @@
 // Command forget removes from the documents what a deletion left behind: each line of a Markdown file that links to a file which is gone, names a
-// folder or file of code which is gone, or names a test which is gone. Run it after you have deleted a part of the service, and read
+// test which is gone, or lists a module which is not needed any more. Run it after you have deleted a part of the service, and read
 // `git diff` afterwards: what stood beside such a line may need other words.
 //
 // With -target, it also removes a target from the Makefile, and the lines of the documents that name the target.
@@ -36,6 +36,15 @@ func run(root string, targets []string) error {
 	if err != nil {
 		return err
 	}
+	tidy := exec.Command("go", "mod", "tidy")
+	tidy.Dir = root
+	if output, err := tidy.CombinedOutput(); err != nil {
+		return fmt.Errorf("go mod tidy: %w\n%s", err, output)
+	}
+	modules, err := modulesOf(filepath.Join(root, "go.mod"))
+	if err != nil {
+		return err
+	}
 	if err := forgetTargets(filepath.Join(root, "Makefile"), targets); err != nil {
 		return err
 	}
@@ -52,11 +61,14 @@ func run(root string, targets []string) error {
 		if err != nil {
 			return err
 		}
-		kept, forgotten := "", []string(nil)
-		if page == "CHANGELOG.md" { // tells what was
-			kept, forgotten = unlink(string(text), filepath.Dir(name))
-		} else {
-			kept, forgotten = forget(string(text), filepath.Dir(name), tests, targets)
+		kept, forgotten := string(text), []string(nil)
+		switch page {
+		case "CHANGELOG.md": // tells what was
+			kept, forgotten = unlink(kept, filepath.Dir(name))
+		case "docs/dependencies.md":
+			kept, forgotten = forgetModules(kept, modules)
+		default:
+			kept, forgotten = forget(kept, filepath.Dir(name), tests, targets)
 		}
 		for _, line := range forgotten {
 			fmt.Printf("%s: %.120s\n", page, line)
@@ -91,6 +103,44 @@ func forget(text, folder string, tests map[string]bool, targets []string) (kept 
 		out.WriteString(line)
 	}
 	return out.String(), forgotten
+}
+
+var required = regexp.MustCompile(`(?m)^(?:require )?\s*(\S+) v\S+$`)
+
+// modulesOf returns the modules that a go.mod requires directly.
+func modulesOf(file string) (map[string]bool, error) {
+	text, err := os.ReadFile(file)
+	modules := make(map[string]bool)
+	for _, found := range required.FindAllSubmatch(text, -1) {
+		modules[string(found[1])] = true
+	}
+	return modules, err
+}
+
+var row = regexp.MustCompile("(?m)^\\| ((?:`[^`|]+`(?:, )?)+) (\\|.*\n)")
+
+// forgetModules removes the modules that go.mod does not require from a table, and the rows that are left without any.
+func forgetModules(text string, modules map[string]bool) (kept string, rows []string) {
+	kept = row.ReplaceAllStringFunc(text, func(found string) string {
+		cells := row.FindStringSubmatch(found)
+		var left []string
+		for name := range strings.SplitSeq(cells[1], ", ") {
+			if modules[strings.Trim(name, "`")] {
+				left = append(left, name)
+			}
+		}
+		listed := strings.Join(left, ", ")
+		switch listed {
+		case cells[1]:
+			return found
+		case "":
+			rows = append(rows, strings.TrimSpace(found))
+			return ""
+		}
+		rows = append(rows, strings.TrimSpace(found))
+		return "| " + listed + " " + cells[2]
+	})
+	return kept, rows
 }
 
 var labeled = regexp.MustCompile(`\[([^\]]*)\]\(([^)\s:#]+)(?:#[^)\s]*)?\)`)

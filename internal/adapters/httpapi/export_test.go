@@ -1,16 +1,11 @@
 package httpapi
 
 import (
-	"net/http"
-
 	"github.com/gin-gonic/gin"
 )
 
 // CloseListener closes the listener of a server, as if the network failed.
 func (s *Server) CloseListener() error { return s.listener.Close() }
-
-// Handler answers requests without a connection.
-func (s *Server) Handler() http.Handler { return s.http.Handler }
 
 // The encoding and the decoding of a cursor.
 var (
