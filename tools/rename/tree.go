@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"go/format"
@@ -13,6 +14,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -50,11 +52,46 @@ func plan(root string, n names, r rules) ([]change, error) {
 				return nil, fmt.Errorf("%s: %w", file, err)
 			}
 		}
-		if c.to != c.from || !bytes.Equal(c.before, c.after) {
+		if c.to != c.from || !bytes.Equal(c.before, c.after) || path.Base(file) == sums {
 			changes = append(changes, c)
 		}
 	}
-	return changes, nil
+	return changes, sumAgain(root, changes)
+}
+
+// sums is the name of a file with the checksums of the files in its folder. Nobody has published anything in the name of the copy yet, so
+// the checksums of the renamed files are right.
+const sums = "SHA256SUMS"
+
+// sumAgain computes the checksums in each file of sums again.
+func sumAgain(root string, changes []change) error {
+	content := make(map[string][]byte)
+	for _, c := range changes {
+		content[c.to] = c.after
+	}
+	for i, c := range changes {
+		if path.Base(c.to) != sums {
+			continue
+		}
+		var lines []string
+		for line := range strings.Lines(string(c.after)) {
+			_, file, found := strings.Cut(strings.TrimSpace(line), "  ")
+			if !found {
+				return fmt.Errorf("%s has the line %q, which is no checksum", c.from, line)
+			}
+			text, changed := content[path.Join(path.Dir(c.to), file)]
+			if !changed {
+				var err error
+				if text, err = os.ReadFile(filepath.Join(root, path.Dir(c.to), file)); err != nil {
+					return err
+				}
+			}
+			lines = append(lines, fmt.Sprintf("%x  %s\n", sha256.Sum256(text), file))
+		}
+		slices.SortFunc(lines, func(a, b string) int { return strings.Compare(a[2*sha256.Size:], b[2*sha256.Size:]) })
+		changes[i].after = []byte(strings.Join(lines, ""))
+	}
+	return nil
 }
 
 // file returns the new path and content of a file.
