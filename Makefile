@@ -75,7 +75,7 @@ docker-stop-distributed: ## stop the distributed set-up and its infrastructure; 
 	@docker/infra.sh compose down
 
 # `make ci` runs these tests alone on the machine, one after the other, in test-pauses, bench-short and chaos.
-PAUSES  = TestHandovers|TestStalledLeader|TestKilledLeaders|TestRestartedUnderItsOwnName|TestBrokerRestartsKeepTheLeader|TestLeaderThatReconnects
+PAUSES  = TestHandovers|TestStalledLeader|TestKilledLeaders|TestRestartedUnderItsOwnName|TestPagesWithManyUndecidedEvents|TestBrokerRestartsKeepTheLeader|TestLeaderThatReconnects
 APART   = $(if $(filter ci,$(MAKECMDGOALS) $(FOR)),-skip '^(TestFigures|TestChaos|$(PAUSES))$$')
 
 .PHONY: test
@@ -94,7 +94,7 @@ test-others: ## the tests in test/, without the race detector, which does not se
 	$(GO) test $(RACE) -timeout 25m $(ARGS) $$($(GO) list ./internal/... ./cmd/... ./migrations/... | grep -v /internal/adapters/postgres$$)
 
 .PHONY: test-pauses
-test-pauses: ## how long delivery pauses when a leader stops, is killed or freezes; best on a calm machine; three minutes
+test-pauses: ## how long delivery pauses when a leader stops, is killed or freezes, and large pages take; best on a calm machine; three minutes
 	$(GO) test -timeout 10m -count=1 -run '^($(PAUSES))$$' $(ARGS) ./test/e2e
 
 .PHONY: test-models

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -41,7 +42,7 @@ func (p *program) subscriberDeadCommand() *cobra.Command {
 					return err
 				}
 				if asJSON {
-					return printLettersJSON(p.stdout, letters)
+					return printLettersJSON(p.stdout, letters, func(event string) (inbox.Letter, error) { return admin.Letter(ctx, id, event) })
 				}
 				return printLetters(p.stdout, letters, id, time.Now())
 			})
@@ -111,25 +112,45 @@ type letterJSON struct {
 	Payload       any               `json:"payload"`
 }
 
-func printLettersJSON(out io.Writer, letters []inbox.Letter) error {
-	list := make([]letterJSON, 0, len(letters))
-	for _, letter := range letters[:min(len(letters), maxListed)] {
-		shown := letterJSON{
-			EventID: letter.ID, State: letter.State, Position: int64(letter.Position),
-			AggregateType: letter.Key.Type, AggregateID: letter.Key.ID, Version: letter.Version,
-			Type: letter.Type, Subject: letter.Subject, Error: letter.Error, NoHandler: letter.NoHandler, Attempts: letter.Attempts, Behind: letter.Behind,
-			FirstFailedAt: letter.FirstFailedAt.UTC(), Headers: letter.Headers, Payload: letter.Payload,
-		}
-		if !letter.DeadAt.IsZero() {
-			dead := letter.DeadAt.UTC()
-			shown.DeadAt = &dead
-		}
-		if json.Valid(letter.Payload) {
-			shown.Payload = json.RawMessage(letter.Payload)
-		}
-		list = append(list, shown)
+func newLetterJSON(letter inbox.Letter) letterJSON {
+	shown := letterJSON{
+		EventID: letter.ID, State: letter.State, Position: int64(letter.Position),
+		AggregateType: letter.Key.Type, AggregateID: letter.Key.ID, Version: letter.Version,
+		Type: letter.Type, Subject: letter.Subject, Error: letter.Error, NoHandler: letter.NoHandler, Attempts: letter.Attempts, Behind: letter.Behind,
+		FirstFailedAt: letter.FirstFailedAt.UTC(), Headers: letter.Headers, Payload: letter.Payload,
 	}
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(list)
+	if !letter.DeadAt.IsZero() {
+		dead := letter.DeadAt.UTC()
+		shown.DeadAt = &dead
+	}
+	if json.Valid(letter.Payload) {
+		shown.Payload = json.RawMessage(letter.Payload)
+	}
+	return shown
+}
+
+// printLettersJSON prints listed letters with their payloads. It reads and prints them one by one, because a payload may take megabytes.
+// It leaves out letters that ended, or that wait behind another letter, since they were listed.
+func printLettersJSON(out io.Writer, letters []inbox.Letter, read func(event string) (inbox.Letter, error)) error {
+	const indent = "  "
+	before, end := "[\n"+indent, "[]\n"
+	for _, listed := range letters[:min(len(letters), maxListed)] {
+		letter, err := read(listed.ID)
+		if errors.Is(err, inbox.ErrNoLetter) || err == nil && (letter.State == inbox.Discarded || letter.State == inbox.Waiting) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		shown, err := json.MarshalIndent(newLetterJSON(letter), indent, indent)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(out, "%s%s", before, shown); err != nil {
+			return err
+		}
+		before, end = ",\n"+indent, "\n]\n"
+	}
+	_, err := io.WriteString(out, end)
+	return err
 }

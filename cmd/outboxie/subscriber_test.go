@@ -76,12 +76,12 @@ func TestSubscriberCommands(t *testing.T) {
 		"retry what":         {"retry", emails, exitUsage, "either --event ID or --all"},
 		"retry too much":     {"retry", event(dead, "--all"), exitUsage, "either --event ID or --all"},
 		"retry unknown":      {"retry", event("x"), exitFailed, "subscriber emails has no dead letter x; `outboxie subscriber dead --id emails` lists"},
-		"retry waiting":      {"retry", event(waiting), exitFailed, "waits behind an earlier event of order/order-0"},
+		"retry waiting":      {"retry", event(waiting), exitFailed, "waits behind an earlier event of thing/thing-0"},
 		"retry unreadable":   {"retry", event("unreadable-7-abc"), exitFailed, "can only be discarded"},
 		"discard what":       {"discard", append(emails, "--yes"), exitUsage, "name the event to discard"},
 		"discard unknown":    {"discard", event("x", "--yes"), exitFailed, "` lists them"},
-		"discard unasked":    {"discard", event(dead), exitUsage, "version 1 of order/order-0, dead: no address), behind which 1 event waits; repeat the command with --yes"},
-		"discard waiting":    {"discard", event(waiting), exitUsage, "order/order-0, waiting), behind which 0 events wait"},
+		"discard unasked":    {"discard", event(dead), exitUsage, "version 1 of thing/thing-0, dead: no address), behind which 1 event waits; repeat the command with --yes"},
+		"discard waiting":    {"discard", event(waiting), exitUsage, "thing/thing-0, waiting), behind which 0 events wait"},
 		"discard unreadable": {"discard", event("unreadable-7-abc"), exitUsage, "which is not an event"},
 		"unknown flag":       {"discard", []string{"--force"}, exitUsage, "unknown flag"},
 	} {
@@ -122,23 +122,39 @@ func TestListsOfDeadLetters(t *testing.T) {
 	require.NoError(t, printLetters(&out, list, "emails", now))
 	require.Equal(t, `EVENT                                 POSITION  AGGREGATE      STATE  AGE     ATTEMPTS  BEHIND  ERROR
 unreadable-7-abc                      -         -              dead   1h0m0s  1         0       not ours
-018f0000-0000-7000-8000-000000000001  7         order/order-0  dead   1m30s   10        2       the handler panicked: no
+018f0000-0000-7000-8000-000000000001  7         thing/thing-0  dead   1m30s   10        2       the handler panicked: no
 `, out.String())
 
 	out.Reset()
-	require.NoError(t, printLettersJSON(&out, list))
+	listed := slices.Clone(list)
+	for _, ended := range []inbox.Letter{{State: inbox.Discarded}, {State: inbox.Waiting}} {
+		ended.ID = string(ended.State)
+		list, listed = append(list, ended), append(listed, ended)
+	}
+	listed[1].Payload = nil
+	listed = append(listed, inbox.Letter{Entry: outbox.Entry{Message: outbox.Message{ID: "applied meanwhile"}}})
+	read := func(event string) (inbox.Letter, error) {
+		at := slices.IndexFunc(list, func(letter inbox.Letter) bool { return letter.ID == event })
+		if at < 0 {
+			return inbox.Letter{}, inbox.ErrNoLetter
+		}
+		return list[at], nil
+	}
+	require.NoError(t, printLettersJSON(&out, listed, read))
 	require.JSONEq(t, `[
 		{"event_id": "unreadable-7-abc", "state": "dead", "subject": "orders.x", "error": "not ours", "attempts": 1, "behind": 0,
 			"first_failed_at": "2026-11-24T11:00:00Z", "payload": "/w=="},
-		{"event_id": "018f0000-0000-7000-8000-000000000001", "state": "dead", "position": 7, "aggregate_type": "order",
-			"aggregate_id": "order-0", "aggregate_version": 7, "type": "outboxie.test.happened.v1", "subject": "orders.created",
+		{"event_id": "018f0000-0000-7000-8000-000000000001", "state": "dead", "position": 7, "aggregate_type": "thing",
+			"aggregate_id": "thing-0", "aggregate_version": 7, "type": "outboxie.test.happened.v1", "subject": "things.happened",
 			"error": "the handler panicked: no\nstack", "attempts": 10, "behind": 2, "first_failed_at": "2026-11-24T11:58:30Z",
 			"dead_at": "2026-11-24T12:00:00Z", "payload": {"n": 1}}
 	]`, out.String())
 
 	out.Reset()
-	require.NoError(t, printLettersJSON(&out, nil))
-	require.JSONEq(t, "[]", out.String())
+	require.NoError(t, printLettersJSON(&out, nil, read))
+	require.Equal(t, "[]\n", out.String())
+	failed := func(string) (inbox.Letter, error) { return inbox.Letter{}, errors.ErrUnsupported }
+	require.ErrorIs(t, printLettersJSON(&out, listed, failed), errors.ErrUnsupported)
 	out.Reset()
 	require.NoError(t, printLetters(&out, slices.Repeat(list[:1], maxListed+1), "emails", now))
 	require.Equal(t, maxListed+2, bytes.Count(out.Bytes(), []byte("\n")))

@@ -73,7 +73,7 @@ func TestSubscriberGroups(t *testing.T) {
 	require.Contains(t, said, "Chosen: 3 dead letters. Events of the same aggregates that wait behind: 1.\n")
 	require.Contains(t, said, "nothing was done: repeat the command with --yes")
 	require.Contains(t, run(exitUsage, "discard", "--group", "5917eeb97442"), "Chosen: 2 dead letters")
-	require.Contains(t, run(exitUsage, "discard", "--aggregate", "order/order-4"), "Chosen: 1 dead letter. ")
+	require.Contains(t, run(exitUsage, "discard", "--aggregate", "thing/thing-4"), "Chosen: 1 dead letter. ")
 	require.Contains(t, run(exitUsage, "discard", "--all", "--json"), `"chosen": 6,`)
 	require.Equal(t, said[:6], run(exitUsage, "retry", "--type", "outboxie.test.happened.v1")[:6])
 	require.Contains(t, run(exitClean, "retry", "--group", "0"), "There is no such dead letter. To list the groups: outboxie subscriber dead --id emails --groups\n")
@@ -83,7 +83,7 @@ func TestSubscriberGroups(t *testing.T) {
 	require.Contains(t, run(exitClean, "dead", "--groups"), "6 events in 3 groups.", "nothing was changed")
 
 	require.JSONEq(t, `{"chosen":3,"behind":1,"changed":3}`, run(exitClean, "retry", "--group", unknown, "--yes", "--json"))
-	require.Contains(t, run(exitClean, "retry", "--aggregate", "order/order-3"), "Subscriber emails retries 1 dead letter when it runs.\n", "one needs no --yes")
+	require.Contains(t, run(exitClean, "retry", "--aggregate", "thing/thing-3"), "Subscriber emails retries 1 dead letter when it runs.\n", "one needs no --yes")
 	require.Contains(t, run(exitClean, "discard", "--group", "5917eeb97442", "--yes"), "Discarded for subscriber emails: 1 dead letter.\n")
 	require.Contains(t, run(exitClean, "retry", "--all"), "Subscriber emails retries 0 dead letters when it runs.\n")
 	require.Contains(t, run(exitClean, "discard", "--all", "--yes"), "Discarded for subscriber emails: 1 dead letter.\n")

@@ -37,17 +37,17 @@ func (r *run) readCalls(h History) error {
 		if c, known := all[call.Subscriber]; known {
 			c.judge(call)
 		} else {
-			r.found(Ghosts, "a call for subscriber %q, which makes none", call.Subscriber)
+			r.Found(Ghosts, "a call for subscriber %q, which makes none", call.Subscriber)
 		}
 	})
 	for _, subscriber := range h.External {
 		for at, applied := range r.applied[subscriber] {
 			if applied && !all[subscriber].succeeded[at] {
-				r.found(Effects, "%s applied position %d, and no call for it succeeded", subscriber, r.log[at].position)
+				r.Found(Effects, "%s applied position %d, and no call for it succeeded", subscriber, r.log[at].position)
 			}
 		}
 	}
-	r.addChecked(Effects, calls, "effects and calls, and the totals of "+fmt.Sprint(len(r.created))+" customers")
+	r.Checked(Effects, calls, "effects and calls")
 	return err
 }
 
@@ -56,19 +56,19 @@ func (c *callWalk) judge(call Call) {
 	r := c.run
 	at, is := c.index[call.ID]
 	if !is {
-		r.found(Ghosts, "%s: event %s is not in the log", c.where, call.ID)
+		r.Found(Ghosts, "%s: event %s is not in the log", c.where, call.ID)
 		return
 	}
 	e := r.log[at]
 	switch {
 	case call.Aggregate != r.names[e.aggregate] || call.Version != e.version || call.Type != e.kind || content("", "", call.Payload) != e.body:
-		r.found(Ghosts, "%s: event %s, position %d, differs from the log", c.where, call.ID, e.position)
+		r.Found(Ghosts, "%s: event %s, position %d, differs from the log", c.where, call.ID, e.position)
 	case e.exempt:
-		r.found(Ghosts, "%s: position %d, which is parked as %s", c.where, e.position, r.parked[e.position].State)
+		r.Found(Ghosts, "%s: position %d, which is parked as %s", c.where, e.position, r.parked[e.position].State)
 	}
 	switch {
 	case call.Succeeded && !c.called[at]:
-		r.found(Ghosts, "%s: the call for position %d succeeded before it arrived", c.where, e.position)
+		r.Found(Ghosts, "%s: the call for position %d succeeded before it arrived", c.where, e.position)
 	case call.Succeeded:
 		c.succeeded[at] = true
 	case !c.called[at]:
@@ -82,7 +82,7 @@ func (c *callWalk) first(at int) {
 	e := c.run.log[at]
 	if before := c.under[e.aggregate] - 1; before >= 0 && !c.succeeded[before] {
 		if _, discarded := c.discarded[version{e.aggregate, c.run.log[before].version}]; !discarded {
-			c.run.found(Order, "%s: version %d of %s before a call for version %d succeeded", c.where, e.version,
+			c.run.Found(Sequence, "%s: version %d of %s before a call for version %d succeeded", c.where, e.version,
 				c.run.names[e.aggregate], c.run.log[before].version)
 		}
 	}

@@ -14,11 +14,11 @@ func call(e checker.Event, succeeded bool) checker.Call {
 	}
 }
 
-// runWithCalls is a run of a subscriber with external effects. The first call for version 2 of order 1 hung. So versions 2 and 3 of order 1
-// had letters, and version 2 was called for again. The call for version 1 of order 2 was repeated late.
+// runWithCalls is a run of a subscriber with external effects. The first call for version 2 of aggregate 1 hung. So versions 2 and 3 of aggregate 1
+// had letters, and version 2 was called for again. The call for version 1 of aggregate 2 was repeated late.
 func runWithCalls() *testRun {
 	r := soundRun()
-	r.external, r.totals = []string{subscriber}, nil
+	r.external = []string{subscriber}
 	r.letters = []checker.Letter{letter(3, ""), letter(6, "")}
 	r.effects[2], r.effects[3] = r.effects[3], r.effects[2]
 	for _, c := range []struct {
@@ -66,12 +66,12 @@ func TestEachViolationOfCallsIsNoticed(t *testing.T) {
 		{
 			"a call before the one before it succeeded",
 			func(r *testRun) { r.calls[8], r.calls[11] = r.calls[11], r.calls[8] },
-			[]checker.Check{checker.Order},
+			[]checker.Check{checker.Sequence},
 		},
 		{
 			"a call before the one before it was called for",
 			func(r *testRun) { r.calls = append(r.calls[11:13:13], r.calls[:11]...) },
-			[]checker.Check{checker.Versions, checker.Order},
+			[]checker.Check{checker.Versions, checker.Sequence},
 		},
 		{"another key", func(r *testRun) { r.calls[9].ID = id(77) }, []checker.Check{checker.Ghosts}},
 		{"the key of another event", func(r *testRun) { r.calls[9].ID = r.log[0].ID }, []checker.Check{checker.Ghosts}},
@@ -102,11 +102,11 @@ func TestUnknownTypesHaveLetters(t *testing.T) {
 	verdict, err := checker.Verify(r.history())
 	require.NoError(t, err)
 	require.Equal(t, []checker.Check{checker.Effects}, verdict.Failed(), "%s", verdict)
-	r.ledger.UnknownType("others", "outboxie.order.paid.v1")
+	r.ledger.UnknownType("others", "thing.happened.v1")
 	verdict, err = checker.Verify(r.history())
 	require.NoError(t, err)
 	require.Equal(t, []checker.Check{checker.Effects}, verdict.Failed(), "%s", verdict)
-	r.ledger.UnknownType(subscriber, "outboxie.order.paid.v1")
+	r.ledger.UnknownType(subscriber, "thing.happened.v1")
 	verdict, err = checker.Verify(r.history())
 	require.NoError(t, err)
 	require.Empty(t, verdict.Failed(), "%s", verdict)

@@ -1,39 +1,34 @@
 // Package checker checks the results of a run: the log, the stream, the effects of subscribers, and the answers that clients got. A test
-// calls Record before the run, and fills a Ledger during the run. At the end it passes a History, which contains the Ledger, to Verify. The
-// package shares no code with the engine: it knows only the tables and the headers of messages.
+// calls Record before the run, and fills a Ledger during the run. At the end it passes a History, which contains the Ledger, to Verify. Open
+// reads a History from the addresses of a database and a broker. What one service promises beyond the engine is checked by its Service.
+//
+// The package shares no code with the engine: it knows only the tables and the headers of messages.
 package checker
 
 import (
 	"encoding/hex"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 )
 
-// Check names one of the promises that a run must keep.
-type Check int
+// Check names one of the promises that a run must keep, as reports show it. A Service has checks of its own, with its own names.
+type Check string
 
-// The checks.
+// The checks of the engine's promises.
 const (
-	Loss Check = iota
-	Duplicates
-	Effects
-	Versions
-	Order
-	Ghosts
-	CaughtUp
-	Keys
-	checks // the number of checks
+	Loss       Check = "C1 loss"
+	Duplicates Check = "C2 duplicates in the stream"
+	Effects    Check = "C3 one effect per event"
+	Versions   Check = "C4 gapless versions"
+	Sequence   Check = "C5 order"
+	Ghosts     Check = "C6 ghosts"
+	CaughtUp   Check = "C7 caught up"
 )
 
-// String returns the check's name in reports.
-func (c Check) String() string {
-	return [checks]string{
-		"C1 loss", "C2 duplicates in the stream", "C3 one effect per event", "C4 gapless versions", "C5 order",
-		"C6 ghosts", "C7 caught up", "C8 one order per idempotency key",
-	}[c]
-}
+var checks = []Check{Loss, Duplicates, Effects, Versions, Sequence, Ghosts, CaughtUp}
 
 // ID is a UUID.
 type ID [16]byte
@@ -105,12 +100,6 @@ type Call struct {
 	Succeeded  bool
 }
 
-// Total is the number and the sum of orders that one subscriber counted for one customer.
-type Total struct {
-	Subscriber, Customer, Currency string
-	Minor, Orders                  int64
-}
-
 // Parked is a row of the parking lot.
 type Parked struct {
 	Position int64
@@ -132,14 +121,33 @@ type History struct {
 	Stream      iter.Seq2[Message, error] // by sequence
 	Effects     iter.Seq2[Effect, error]  // of each subscriber, in the order in which they were applied
 	Letters     iter.Seq2[Letter, error]  // nil: there must be none
-	Totals      iter.Seq2[Total, error]
-	Calls       iter.Seq2[Call, error] // in the order in which they arrived and were answered; nil: there are none
-	Subscribers []string               // all subscribers that must have effects
-	// External has the ids in Subscribers whose effects are calls. These subscribers have no totals. They can handle every event, but each
-	// call can fail.
+	Calls       iter.Seq2[Call, error]    // in the order in which they arrived and were answered; nil: there are none
+	Subscribers []string                  // all subscribers that must have effects
+	// External has the ids in Subscribers whose effects are calls. These subscribers can handle every event, but each call can fail.
 	External []string
 	Ledger   *Ledger
 	Recovery Recovery
+	Service  Service // nil: the service promises nothing beyond the engine
+}
+
+// Service checks what one service promises beyond the engine. For example, the balance of a customer is the sum of the events that were
+// applied. Verify calls the methods one after the other: Event, then Applied, then Judge.
+type Service interface {
+	// Event is called for each event of the log, by position. It returns an error if the service never writes such an event.
+	Event(event Event) error
+	// Applied is called when an event of the log takes effect for a subscriber. The calls for a subscriber are in the order of its effects. There
+	// is one call for each event and subscriber: the engine's checks find a second effect.
+	Applied(effect Effect)
+	// Judge reports what the service checked, and the violations that it found. An error means that its results could not be read.
+	Judge(report Report) error
+}
+
+// Report takes the findings of a Service. A check comes into the verdict with its first use.
+type Report interface {
+	// Checked adds the number of things that check looked at, and names these things.
+	Checked(check Check, of int, things string)
+	// Found adds one violation.
+	Found(check Check, format string, v ...any)
 }
 
 // Result is the outcome of one check.
@@ -156,7 +164,7 @@ const shown = 20
 
 // String returns the result's line in a report, and below it the violations.
 func (r Result) String() string {
-	text := fmt.Sprintf("%-33s %d of %d %s", r.Check.String()+":", r.Count, r.Of, r.Things)
+	text := fmt.Sprintf("%-33s %d of %d %s", r.Check+":", r.Count, r.Of, r.Things)
 	for _, finding := range r.Findings {
 		text += "\n    " + finding
 	}
@@ -166,8 +174,16 @@ func (r Result) String() string {
 	return text
 }
 
-// Verdict has the results of all checks, in order.
+// Verdict has the results of all checks: the engine's in order, then those of the service.
 type Verdict []Result
+
+// Result returns the result of one check, or the zero Result if there was no such check.
+func (v Verdict) Result(check Check) Result {
+	if at := slices.IndexFunc(v, func(r Result) bool { return r.Check == check }); at >= 0 {
+		return v[at]
+	}
+	return Result{}
+}
 
 // Failed returns the checks that found a violation.
 func (v Verdict) Failed() []Check {
@@ -191,13 +207,18 @@ func (v Verdict) String() string {
 
 // Verify checks a history. An error means only that the history could not be read.
 func Verify(h History) (Verdict, error) {
-	r := newRun(h.Ledger)
-	for _, step := range []func(History) error{r.readParked, r.readLog, r.readStream, r.readLetters, r.readEffects, r.readTotals, r.readCalls} {
+	r := newRun(h)
+	for _, step := range []func(History) error{r.readParked, r.readLog, r.readStream, r.readLetters, r.readEffects, r.readCalls} {
 		if err := step(h); err != nil {
 			return nil, err
 		}
 	}
 	r.judgeLoss()
 	r.judgeRecovery(h.Recovery)
+	if h.Service != nil {
+		if err := h.Service.Judge(r); err != nil {
+			return nil, fmt.Errorf("check the service: %w", err)
+		}
+	}
 	return r.verdict, nil
 }

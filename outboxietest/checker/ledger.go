@@ -2,23 +2,17 @@ package checker
 
 import "sync"
 
-// Placement identifies the placing of an order by its content: writers never place the same order twice.
-type Placement struct {
-	Customer ID
-	Minor    int64
-}
-
 // Ledger records what the clients of a run know: their requests, and the answers. Several goroutines may write a Ledger at
 // the same time. Verify reads it after the run.
 type Ledger struct {
-	mu         sync.Mutex
-	orders     map[ID]int64     // by order: the highest acknowledged version
-	placed     map[Placement]ID // the order that the answer named; zero: no answer yet
-	committed  map[ID]struct{}  // events of transactions whose commit was acknowledged
-	rolledBack map[ID]struct{}  // events of transactions that were never committed
-	poison     map[ID]struct{}  // events that no subscriber can ever handle
-	failing    map[ID]struct{}  // events that no subscriber can handle for a while
-	unknown    map[unknown]struct{}
+	mu sync.Mutex
+
+	acknowledged map[string]int64 // by aggregate, type/id: the highest acknowledged version
+	committed    map[ID]struct{}  // events of transactions whose commit was acknowledged
+	rolledBack   map[ID]struct{}  // events of transactions that were never committed
+	poison       map[ID]struct{}  // events that no subscriber can ever handle
+	failing      map[ID]struct{}  // events that no subscriber can handle for a while
+	unknown      map[unknown]struct{}
 }
 
 // unknown is a type of events that some copies of a subscriber do not know for a while.
@@ -27,31 +21,16 @@ type unknown struct{ subscriber, kind string }
 // NewLedger returns an empty ledger.
 func NewLedger() *Ledger {
 	return &Ledger{
-		orders: make(map[ID]int64), placed: make(map[Placement]ID),
-		committed: make(map[ID]struct{}), rolledBack: make(map[ID]struct{}),
+		acknowledged: make(map[string]int64), committed: make(map[ID]struct{}), rolledBack: make(map[ID]struct{}),
 		poison: make(map[ID]struct{}), failing: make(map[ID]struct{}), unknown: make(map[unknown]struct{}),
 	}
 }
 
-// Acknowledged records that an answer named this version of the order.
-func (l *Ledger) Acknowledged(order ID, version int64) {
+// Acknowledged records that an answer named this version of the aggregate, type/id.
+func (l *Ledger) Acknowledged(aggregate string, version int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.orders[order] = max(l.orders[order], version)
-}
-
-// OrderRequested records that a client is about to place an order, perhaps in several tries with the same key.
-func (l *Ledger) OrderRequested(p Placement) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.placed[p] = ID{}
-}
-
-// OrderAnswered records the order that the answer named.
-func (l *Ledger) OrderAnswered(p Placement, order ID) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.placed[p] = order
+	l.acknowledged[aggregate] = max(l.acknowledged[aggregate], version)
 }
 
 // Committed records events whose commit was acknowledged.
@@ -97,11 +76,11 @@ func (l *Ledger) UnknownType(subscriber, eventType string) {
 	l.unknown[unknown{subscriber, eventType}] = struct{}{}
 }
 
-// Orders returns the number of acknowledged orders.
-func (l *Ledger) Orders() int {
+// Aggregates returns the number of acknowledged aggregates.
+func (l *Ledger) Aggregates() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.orders)
+	return len(l.acknowledged)
 }
 
 // Transactions returns the number of events whose commit was acknowledged, and the number of events that were rolled back.

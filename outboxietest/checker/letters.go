@@ -14,7 +14,7 @@ func (r *run) readLetters(h History) error {
 		id, err := ParseID(l.ID)
 		of, known := r.letters[l.Subscriber]
 		if err != nil || !known {
-			r.found(Ghosts, "subscriber %q has a letter %q, which is no event of the log", l.Subscriber, l.ID)
+			r.Found(Ghosts, "subscriber %q has a letter %q, which is no event of the log", l.Subscriber, l.ID)
 			return
 		}
 		of[id] = l.State
@@ -45,7 +45,7 @@ func (r *run) judgeEffects(subscriber string, external bool) {
 		_, unknown := r.ledger.unknown[unknown{subscriber, e.kind}]
 		poison = poison && !external
 		what := func(finding string) {
-			r.found(Effects, "%s, position %d, version %d of %s: %s", subscriber, e.position, e.version, r.names[e.aggregate], finding)
+			r.Found(Effects, "%s, position %d, version %d of %s: %s", subscriber, e.position, e.version, r.names[e.aggregate], finding)
 		}
 		if is {
 			known++
@@ -66,6 +66,6 @@ func (r *run) judgeEffects(subscriber string, external bool) {
 		}
 	}
 	if strangers := len(letters) - known; strangers > 0 {
-		r.found(Ghosts, "%s has %d letters of events that are not in the log", subscriber, strangers)
+		r.Found(Ghosts, "%s has %d letters of events that are not in the log", subscriber, strangers)
 	}
 }

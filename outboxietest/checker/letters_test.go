@@ -12,7 +12,7 @@ func letter(n int, state string) checker.Letter {
 	return checker.Letter{Subscriber: subscriber, ID: id(n).String(), State: state}
 }
 
-// runWithPoison is a run in which version 2 of order 1 cannot be handled. Version 3 waits behind it. Order 2 failed for a while.
+// runWithPoison is a run in which version 2 of aggregate 1 cannot be handled. Version 3 waits behind it. Aggregate 2 failed for a while.
 func runWithPoison() *testRun {
 	r := soundRun()
 	r.ledger.Poisoned(id(3))
@@ -22,7 +22,7 @@ func runWithPoison() *testRun {
 	return r
 }
 
-// runWithDecisions is runWithPoison after an operator discarded version 2 of order 1.
+// runWithDecisions is runWithPoison after an operator discarded version 2 of aggregate 1.
 func runWithDecisions() *testRun {
 	r := runWithPoison()
 	r.letters[0].State, r.letters[1].State = "discarded", ""
@@ -79,12 +79,12 @@ var letterViolations = []struct {
 	{
 		"a letter is applied before the one before it", runWithPoison,
 		func(r *testRun) { r.effects[1], r.effects[2] = r.effects[2], r.effects[1] },
-		[]checker.Check{checker.Versions, checker.Order},
+		[]checker.Check{checker.Versions, checker.Sequence},
 	},
 	{
 		"an event that was discarded took effect", runWithDecisions,
 		func(r *testRun) { r.effects = append(r.effects, effect(r.log[2])) },
-		[]checker.Check{checker.Effects, checker.Order},
+		[]checker.Check{checker.Effects, checker.Sequence},
 	},
 	{
 		"an event that can be handled was discarded", runWithDecisions,

@@ -18,7 +18,6 @@ const (
 		payload::text FROM outbox ORDER BY position`
 	effectsStatement = `SELECT subscriber, event_id, position, aggregate_type || '/' || aggregate_id, aggregate_version
 		FROM inbox WHERE applied_at IS NOT NULL ORDER BY subscriber, applied_at, position`
-	totalsStatement = `SELECT subscriber, customer_id, currency, amount_minor + amount, orders FROM customer_totals`
 )
 
 // ReadParked reads the parking lot. A database without one has nothing parked.
@@ -30,7 +29,7 @@ func ReadParked(ctx context.Context, db *sql.DB) iter.Seq2[Parked, error] {
 			}
 		}
 	}
-	return query(ctx, db, parkedStatement, func(rows *sql.Rows) (p Parked, err error) {
+	return Query(ctx, db, parkedStatement, func(rows *sql.Rows) (p Parked, err error) {
 		var id string
 		err = rows.Scan(&p.Position, &id, &p.State)
 		return p, errors.Join(err, into(&p.ID, id))
@@ -39,7 +38,7 @@ func ReadParked(ctx context.Context, db *sql.DB) iter.Seq2[Parked, error] {
 
 // ReadLog reads the log by position.
 func ReadLog(ctx context.Context, db *sql.DB) iter.Seq2[Event, error] {
-	return query(ctx, db, logStatement, func(rows *sql.Rows) (e Event, err error) {
+	return Query(ctx, db, logStatement, func(rows *sql.Rows) (e Event, err error) {
 		var id string
 		err = rows.Scan(&e.Position, &id, &e.Aggregate, &e.Version, &e.Type, &e.Subject, &e.Payload)
 		return e, errors.Join(err, into(&e.ID, id))
@@ -61,17 +60,10 @@ func ReadEffects(ctx context.Context, db *sql.DB) iter.Seq2[Effect, error] {
 	} else if recorded {
 		statement = recordedEffectsStatement
 	}
-	return query(ctx, db, statement, func(rows *sql.Rows) (e Effect, err error) {
+	return Query(ctx, db, statement, func(rows *sql.Rows) (e Effect, err error) {
 		var id string
 		err = rows.Scan(&e.Subscriber, &id, &e.Position, &e.Aggregate, &e.Version)
 		return e, errors.Join(err, into(&e.ID, id))
-	})
-}
-
-// ReadTotals reads the totals that subscribers counted.
-func ReadTotals(ctx context.Context, db *sql.DB) iter.Seq2[Total, error] {
-	return query(ctx, db, totalsStatement, func(rows *sql.Rows) (t Total, err error) {
-		return t, rows.Scan(&t.Subscriber, &t.Customer, &t.Currency, &t.Minor, &t.Orders)
 	})
 }
 
@@ -80,8 +72,8 @@ func into(id *ID, text string) (err error) {
 	return err
 }
 
-// query reads rows one by one.
-func query[T any](ctx context.Context, db *sql.DB, statement string, scan func(*sql.Rows) (T, error)) iter.Seq2[T, error] {
+// Query reads the rows of a statement one by one. A Service reads its tables with it.
+func Query[T any](ctx context.Context, db *sql.DB, statement string, scan func(*sql.Rows) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
 		rows, err := db.QueryContext(ctx, statement)

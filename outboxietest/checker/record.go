@@ -42,11 +42,18 @@ const (
 		WHERE applied_at IS NOT NULL ORDER BY subscriber, number NULLS FIRST, position`
 	recordedLettersStatement = `SELECT subscriber, event_id, coalesce(state, '')
 		FROM checker_letters FULL JOIN dead_letters USING (subscriber, event_id)`
+	lettersStatement = `SELECT subscriber, event_id, state FROM dead_letters`
 )
 
-// ReadLetters reads the dead letters that subscribers have or had. It needs Record.
+// ReadLetters reads the dead letters that subscribers have or had. If Record was not called, it reads only those that they have.
 func ReadLetters(ctx context.Context, db *sql.DB) iter.Seq2[Letter, error] {
-	return query(ctx, db, recordedLettersStatement, func(rows *sql.Rows) (l Letter, err error) {
+	statement := lettersStatement
+	if recorded, err := has(ctx, db, "checker_letters"); err != nil {
+		return func(yield func(Letter, error) bool) { yield(Letter{}, err) }
+	} else if recorded {
+		statement = recordedLettersStatement
+	}
+	return Query(ctx, db, statement, func(rows *sql.Rows) (l Letter, err error) {
 		return l, rows.Scan(&l.Subscriber, &l.ID, &l.State)
 	})
 }

@@ -1,13 +1,11 @@
 package checker
 
 import (
-	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"iter"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -15,7 +13,6 @@ const (
 	typeParked    = "outboxie.event.parked.v1"
 	typeAdopted   = "outboxie.log.adopted.v1"
 	typeConfirmed = "outboxie.stream.confirmed.v1" // a leader proved where the stream ends
-	typeCreated   = "outboxie.order.created.v1"
 
 	discarded = "discarded"
 	redriven  = "redriven"
@@ -30,21 +27,15 @@ type row struct {
 	body      uint64 // a hash of the payload
 	kind      string // its type
 	aggregate int32
-	stored    bool    // the event is in the stream
-	parked    bool    // it has a row in the parking lot
-	exempt    bool    // it is still parked or was discarded, so the stream need not have it
-	order     *placed // the order that the event created; nil: none
-}
-
-// placed has the data of a created order that count in its customer's total.
-type placed struct {
-	account account
-	minor   int64
+	stored    bool // the event is in the stream
+	parked    bool // it has a row in the parking lot
+	exempt    bool // it is still parked or was discarded, so the stream need not have it
 }
 
 // run checks one history.
 type run struct {
 	ledger  *Ledger
+	service Service
 	verdict Verdict
 
 	parked     map[int64]Parked
@@ -54,11 +45,8 @@ type run struct {
 	names      []string                 // of the aggregates
 	last       []int64                  // the last version of each aggregate in the log
 	discarded  map[version]struct{}     // versions that were discarded
-	created    map[account]struct{}     // the customers that have orders in the log
-	made       map[Placement][]ID       // the orders in the log for each placement of the ledger
 	applied    map[string][]bool        // by subscriber, for each row of the log
 	letters    map[string]map[ID]string // the states of letters, by subscriber and event
-	totals     map[string]map[account]Total
 }
 
 type version struct {
@@ -66,31 +54,40 @@ type version struct {
 	number    int64
 }
 
-type account struct{ customer, currency string }
-
-func newRun(ledger *Ledger) *run {
+func newRun(h History) *run {
 	r := &run{
-		ledger: ledger, verdict: make(Verdict, checks),
+		ledger: h.Ledger, service: h.Service,
 		parked: make(map[int64]Parked), aggregates: make(map[string]int32), kinds: make(map[string]string), discarded: make(map[version]struct{}),
-		created: make(map[account]struct{}), made: make(map[Placement][]ID), applied: make(map[string][]bool),
-		letters: make(map[string]map[ID]string), totals: make(map[string]map[account]Total),
+		applied: make(map[string][]bool), letters: make(map[string]map[ID]string),
 	}
-	for check := range checks {
-		r.verdict[check] = Result{Check: check}
+	for _, check := range checks {
+		r.verdict = append(r.verdict, Result{Check: check})
 	}
 	return r
 }
 
-func (r *run) found(check Check, format string, v ...any) {
-	result := &r.verdict[check]
+// result returns the result of check in the verdict.
+func (r *run) result(check Check) *Result {
+	at := slices.IndexFunc(r.verdict, func(result Result) bool { return result.Check == check })
+	if at < 0 {
+		at, r.verdict = len(r.verdict), append(r.verdict, Result{Check: check})
+	}
+	return &r.verdict[at]
+}
+
+// Found implements Report, for the engine's checks too.
+func (r *run) Found(check Check, format string, v ...any) {
+	result := r.result(check)
 	if result.Count++; len(result.Findings) < shown {
 		result.Findings = append(result.Findings, fmt.Sprintf(format, v...))
 	}
 }
 
-func (r *run) addChecked(check Check, of int, things string) {
-	r.verdict[check].Of += of
-	r.verdict[check].Things = things
+// Checked implements Report, for the engine's checks too.
+func (r *run) Checked(check Check, of int, things string) {
+	result := r.result(check)
+	result.Of += of
+	result.Things = things
 }
 
 func (r *run) aggregate(name string) int32 {
@@ -130,49 +127,25 @@ func (r *run) readLog(h History) error {
 				r.discarded[version{e.aggregate, e.version}] = struct{}{}
 			}
 			if parked.ID != e.id {
-				r.found(Ghosts, "the parking lot has event %s at position %d, where the log has %s", parked.ID, e.position, e.id)
+				r.Found(Ghosts, "the parking lot has event %s at position %d, where the log has %s", parked.ID, e.position, e.id)
 			}
 		}
 		if want := r.last[e.aggregate] + 1; e.version != want {
-			r.found(Versions, "log position %d: %s has version %d, want %d", e.position, event.Aggregate, e.version, want)
+			r.Found(Versions, "log position %d: %s has version %d, want %d", e.position, event.Aggregate, e.version, want)
 		}
 		r.last[e.aggregate] = e.version
-		if event.Type == typeCreated {
-			e.order = r.order(event)
+		if r.service != nil {
+			if err := r.service.Event(event); err != nil {
+				r.Found(Ghosts, "log position %d: the service never writes this event of %s: %s", e.position, event.Aggregate, err)
+			}
 		}
 		if _, is := r.ledger.rolledBack[e.id]; is {
-			r.found(Ghosts, "log position %d: event %s was rolled back", e.position, e.id)
+			r.Found(Ghosts, "log position %d: event %s was rolled back", e.position, e.id)
 		}
 		r.log = append(r.log, e)
 	})
-	r.addChecked(Versions, len(r.names), "aggregates, in log, stream and effects")
+	r.Checked(Versions, len(r.names), "aggregates, in log, stream and effects")
 	return err
-}
-
-// order returns the order that a created event describes. If the ledger has a placement with the same customer and amount, r.made gets the
-// id of the order under this placement.
-func (r *run) order(event Event) *placed {
-	var body struct {
-		Customer string `json:"customer_id"`
-		Amount   string `json:"amount"`
-		Currency string `json:"currency"`
-	}
-	err := json.Unmarshal(event.Payload, &body)
-	minor, parseErr := strconv.ParseInt(strings.Replace(body.Amount, ".", "", 1), 10, 64)
-	customer, idErr := ParseID(body.Customer)
-	if err != nil || parseErr != nil || idErr != nil {
-		r.found(Ghosts, "log position %d: %s has a payload that is not an order: %.200s", event.Position, event.Aggregate, event.Payload)
-		return nil
-	}
-	key := account{body.Customer, body.Currency}
-	r.created[key] = struct{}{}
-	placement := Placement{Customer: customer, Minor: minor}
-	if _, requested := r.ledger.placed[placement]; requested {
-		_, id, _ := strings.Cut(event.Aggregate, "/")
-		order, _ := ParseID(id)
-		r.made[placement] = append(r.made[placement], order)
-	}
-	return &placed{account: key, minor: minor}
 }
 
 // find returns the log index of the event at position, if the event has that id.
@@ -185,45 +158,36 @@ func (r *run) find(position int64, id ID) (int, bool) {
 
 // judgeLoss compares the answers of clients with the log, and the log with the stream.
 func (r *run) judgeLoss() {
-	r.addChecked(Loss, len(r.ledger.orders)+len(r.ledger.committed)+len(r.log), "acknowledged orders and transactions, and events of the log")
-	for id, acknowledged := range r.ledger.orders {
+	r.Checked(Loss, len(r.ledger.acknowledged)+len(r.ledger.committed)+len(r.log),
+		"acknowledged aggregates and transactions, and events of the log")
+	for aggregate, acknowledged := range r.ledger.acknowledged {
 		reached := int64(0)
-		if number, known := r.aggregates["order/"+id.String()]; known {
+		if number, known := r.aggregates[aggregate]; known {
 			reached = r.last[number]
 		}
 		if reached < acknowledged {
-			r.found(Loss, "order %s was acknowledged at version %d, and the log ends at %d", id, acknowledged, reached)
+			r.Found(Loss, "%s was acknowledged at version %d, and the log ends at %d", aggregate, acknowledged, reached)
 		}
 	}
 	missing := maps.Clone(r.ledger.committed)
 	for _, e := range r.log {
 		delete(missing, e.id)
 		if !e.stored && !e.exempt {
-			r.found(Loss, "log position %d: event %s, version %d of %s, is not in the stream", e.position, e.id, e.version, r.names[e.aggregate])
+			r.Found(Loss, "log position %d: event %s, version %d of %s, is not in the stream", e.position, e.id, e.version, r.names[e.aggregate])
 		}
 	}
 	for id := range missing {
-		r.found(Loss, "event %s has an acknowledged commit, but is not in the log", id)
-	}
-	r.addChecked(Keys, len(r.ledger.placed), "keys")
-	for placement, orders := range r.made {
-		if len(orders) > 1 {
-			r.found(Keys, "customer %s, amount %d: one key has several orders, %v", placement.Customer, placement.Minor, orders)
-		}
-		if answered := r.ledger.placed[placement]; answered != (ID{}) && !slices.Contains(orders, answered) {
-			r.found(Keys, "customer %s, amount %d: the log has orders %v, but the client was told %s",
-				placement.Customer, placement.Minor, orders, answered)
-		}
+		r.Found(Loss, "event %s has an acknowledged commit, but is not in the log", id)
 	}
 }
 
 func (r *run) judgeRecovery(recovery Recovery) {
-	r.addChecked(CaughtUp, 1, fmt.Sprintf("run, %.1fs after the last fault, of %s allowed", recovery.Took.Seconds(), recovery.Bound))
+	r.Checked(CaughtUp, 1, fmt.Sprintf("run, %.1fs after the last fault, of %s allowed", recovery.Took.Seconds(), recovery.Bound))
 	for _, who := range recovery.Behind {
-		r.found(CaughtUp, "%s", who)
+		r.Found(CaughtUp, "%s", who)
 	}
 	if recovery.Took > recovery.Bound && len(recovery.Behind) == 0 {
-		r.found(CaughtUp, "it took %s", recovery.Took)
+		r.Found(CaughtUp, "it took %s", recovery.Took)
 	}
 }
 

@@ -20,12 +20,12 @@ func (r *run) readStream(h History) error {
 		}
 		adopted := m.Type == typeAdopted || m.Type == typeConfirmed // the message names the position up to which the log was published; 0: none
 		if _, is := r.find(at, id); !is && (!adopted || at > 0) {
-			r.found(Ghosts, "sequence %d: the message names event %s at position %d, which the log does not have", m.Sequence, id, at)
+			r.Found(Ghosts, "sequence %d: the message names event %s at position %d, which the log does not have", m.Sequence, id, at)
 			return
 		}
 		redriven := m.Progress != "" && m.Type != typeParked
 		if at < progress || at == progress && !redriven {
-			r.found(Order, "sequence %d: its progress is %d, after %d", m.Sequence, at, progress)
+			r.Found(Sequence, "sequence %d: its progress is %d, after %d", m.Sequence, at, progress)
 		}
 		progress = max(progress, at)
 		if adopted {
@@ -33,15 +33,15 @@ func (r *run) readStream(h History) error {
 		}
 		if m.Type == typeParked {
 			if _, is := r.parked[at]; !is {
-				r.found(Ghosts, "sequence %d: a control message that position %d was parked, which it was not", m.Sequence, at)
+				r.Found(Ghosts, "sequence %d: a control message that position %d was parked, which it was not", m.Sequence, at)
 			}
 			return
 		}
 		r.event(m, redriven, walk)
 	})
-	r.addChecked(Duplicates, messages, "messages")
-	r.addChecked(Order, messages, "messages, and the effects")
-	r.addChecked(Ghosts, messages, "messages, and the effects")
+	r.Checked(Duplicates, messages, "messages")
+	r.Checked(Sequence, messages, "messages, and the effects")
+	r.Checked(Ghosts, messages, "messages, and the effects")
 	return err
 }
 
@@ -49,23 +49,23 @@ func (r *run) readStream(h History) error {
 func (r *run) event(m Message, redriven bool, walk *walk) {
 	at, is := r.find(m.Position, m.ID)
 	if !is {
-		r.found(Ghosts, "sequence %d: event %s is not in the log at position %d", m.Sequence, m.ID, m.Position)
+		r.Found(Ghosts, "sequence %d: event %s is not in the log at position %d", m.Sequence, m.ID, m.Position)
 		return
 	}
 	e := &r.log[at]
 	if m.Aggregate != r.names[e.aggregate] || m.Version != e.version || content(m.Type, m.Subject, m.Payload) != e.content {
-		r.found(Ghosts, "sequence %d: event %s at position %d differs from the log", m.Sequence, m.ID, m.Position)
+		r.Found(Ghosts, "sequence %d: event %s at position %d differs from the log", m.Sequence, m.ID, m.Position)
 	}
 	if e.stored {
-		r.found(Duplicates, "sequence %d: event %s, position %d, was in the stream before", m.Sequence, m.ID, m.Position)
+		r.Found(Duplicates, "sequence %d: event %s, position %d, was in the stream before", m.Sequence, m.ID, m.Position)
 		return
 	}
 	e.stored = true
 	if redriven && !e.parked {
-		r.found(Order, "sequence %d: position %d comes late, and was never parked", m.Sequence, m.Position)
+		r.Found(Sequence, "sequence %d: position %d comes late, and was never parked", m.Sequence, m.Position)
 	}
 	if e.exempt {
-		r.found(Ghosts, "sequence %d: event %s, position %d, is in the stream although it is parked as %s",
+		r.Found(Ghosts, "sequence %d: event %s, position %d, is in the stream although it is parked as %s",
 			m.Sequence, m.ID, m.Position, r.parked[m.Position].State)
 	}
 	walk.step(*e, "sequence "+strconv.FormatUint(m.Sequence, 10))
@@ -86,13 +86,13 @@ func newWalk(r *run, where string) *walk {
 func (w *walk) step(e row, at string) {
 	last := &w.last[e.aggregate]
 	if e.version <= *last {
-		w.run.found(Order, "%s, %s: version %d of %s comes after version %d", w.where, at, e.version, w.run.names[e.aggregate], *last)
+		w.run.Found(Sequence, "%s, %s: version %d of %s comes after version %d", w.where, at, e.version, w.run.names[e.aggregate], *last)
 		return
 	}
 	for missing := *last + 1; missing < e.version; missing++ {
 		_, everywhere := w.run.discarded[version{e.aggregate, missing}]
 		if _, here := w.discarded[version{e.aggregate, missing}]; !everywhere && !here {
-			w.run.found(Versions, "%s, %s: version %d of %s comes without version %d", w.where, at, e.version, w.run.names[e.aggregate], missing)
+			w.run.Found(Versions, "%s, %s: version %d of %s comes without version %d", w.where, at, e.version, w.run.names[e.aggregate], missing)
 		}
 	}
 	*last = e.version

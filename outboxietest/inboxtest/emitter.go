@@ -105,7 +105,7 @@ func emitOrdered(t *testing.T, e *emission) {
 	require.NoError(t, err)
 	require.Equal(t, 40, outcome.Emitted)
 	e.requireLog(t, events...)
-	e.requireOrders(t, 20)
+	e.requireCount(t, 20)
 
 	known, fresh := events[19], newEvent(22, "a")
 	known.Sequence = 21
@@ -165,7 +165,7 @@ func emitAgain(t *testing.T, e *emission) {
 	require.ErrorIs(t, err, inbox.ErrEmittedBefore)
 	require.Equal(t, []inbox.Result{inbox.SetAside}, other.results(t, suspect(event)))
 	e.requireLog(t, event)
-	other.requireOrders(t, 0)
+	other.requireCount(t, 0)
 }
 
 func emitFromLetter(t *testing.T, e *emission) {

@@ -16,13 +16,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // unreadableMessage returns a message that is no event.
 func unreadableMessage(sequence uint64) inbox.Event {
 	return inbox.Event{
 		Sequence: sequence, Unreadable: inbox.ErrUnreadable.With("it has no type"),
-		Entry: outbox.Entry{Message: outbox.Message{ID: fmt.Sprintf("unreadable-%d", sequence), Subject: "orders.stray"}},
+		Entry: outbox.Entry{Message: outbox.Message{ID: fmt.Sprintf("unreadable-%d", sequence), Subject: relaytest.SubjectPrefix + "stray"}},
 	}
 }
 
@@ -56,17 +57,34 @@ func (l *letters) walk(t *testing.T, limit int) (all []operations.UndecidedEvent
 	}
 }
 
-// requireUndecided requires that exactly these letters are undecided, in order of position, with the number of letters behind each.
+// each returns all undecided letters in order of position, as EachUndecided visits them.
+func (l *letters) each(t *testing.T) (all []operations.UndecidedEvent) {
+	t.Helper()
+	require.NoError(t, l.Letters.EachUndecided(t.Context(), l.subscriber, func(u operations.UndecidedEvent) bool {
+		all = append(all, u)
+		return true
+	}))
+	slices.SortFunc(all, byPosition)
+	return all
+}
+
+func byPosition(a, b operations.UndecidedEvent) int { return int(a.Position - b.Position) }
+
+// requireUndecided requires that exactly these letters are undecided, in order of position, with the number of letters behind each. The
+// pages have the same letters.
 func (l *letters) requireUndecided(t *testing.T, want ...string) {
 	t.Helper()
+	all := l.each(t)
+	var shown []string
+	for i, u := range all {
+		shown = append(shown, fmt.Sprintf("%d: %d behind", u.Position, u.EventsBehind))
+		all[i].EventsBehind = 0
+	}
+	require.Equal(t, want, shown)
 	for _, limit := range []int{1, 2, 100} {
 		found := l.walk(t, limit)
-		slices.SortFunc(found, func(a, b operations.UndecidedEvent) int { return int(a.Position - b.Position) })
-		var shown []string
-		for _, u := range found {
-			shown = append(shown, fmt.Sprintf("%d: %d behind", u.Position, u.EventsBehind))
-		}
-		require.Equal(t, want, shown)
+		slices.SortFunc(found, byPosition)
+		require.Equal(t, all, found)
 	}
 }
 
@@ -100,7 +118,7 @@ func groupsList(t *testing.T, l *letters) {
 	l.results(t, unreadableMessage(40))
 	l.requireUndecided(t, "0: 0 behind", "1: 2 behind", "11: 0 behind")
 
-	found := l.walk(t, 100)
+	found := l.each(t)
 	at := slices.IndexFunc(found, func(u operations.UndecidedEvent) bool { return u.EventID == a[0].ID })
 	first := found[at]
 	require.WithinDuration(t, time.Now(), first.First, time.Minute)
@@ -112,6 +130,12 @@ func groupsList(t *testing.T, l *letters) {
 	page, _, err := l.Letters.Undecided(t.Context(), "shipping", operations.DeadLetterCursor{}, 10)
 	require.NoError(t, err)
 	require.Empty(t, page)
+	visited := 0
+	stop := func(operations.UndecidedEvent) bool { visited++; return visited < 2 }
+	require.NoError(t, l.Letters.EachUndecided(t.Context(), "shipping", stop))
+	require.Zero(t, visited)
+	require.NoError(t, l.Letters.EachUndecided(t.Context(), l.subscriber, stop))
+	require.Equal(t, 2, visited, "the visitor ends the reading")
 }
 
 // groupsBehind checks an aggregate with two dead letters: a waiting letter counts only behind the second one.
@@ -204,7 +228,7 @@ func groupsRetry(t *testing.T, l *letters) {
 	require.Equal(t, 1, retried, "a message that is no event is left alone")
 	l.requireUndecided(t, "0: 0 behind")
 	l.redeliverAll(t)
-	l.requireOrders(t, 5)
+	l.requireCount(t, 5)
 }
 
 // groupsPresentReason checks a letter that fails for another reason after the operator has read it.
@@ -254,7 +278,7 @@ func groupsDiscard(t *testing.T, l *letters) {
 	l.requireLetter(t, stray, inbox.Discarded)
 	l.requireUndecided(t)
 	l.requireList(t)
-	l.requireOrders(t, 2)
+	l.requireCount(t, 2)
 }
 
 // groupsTogether checks that operators may change overlapping sets of letters at once, while single letters are discarded and tried.
@@ -304,5 +328,5 @@ func groupsTogether(t *testing.T, l *letters) {
 		}
 	}
 	require.ElementsMatch(t, applied, l.handled, "once")
-	l.requireOrders(t, int64(len(applied)))
+	l.requireCount(t, int64(len(applied)))
 }

@@ -27,7 +27,7 @@ func setAsideWithoutHandler(t *testing.T, l *lane) {
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.SetAside, inbox.Applied, inbox.Held, inbox.Applied}, outcome.Results)
 	require.Equal(t, idsOf([]inbox.Event{events[0], events[2], events[4]}), l.handled, "the handler is not called for it")
-	l.requireOrders(t, 3)
+	l.requireCount(t, 3)
 	require.Len(t, outcome.Letters, 1)
 	for _, letter := range []inbox.Letter{outcome.Letters[0], l.requireLetter(t, events[1], inbox.Dead)} {
 		requireSame(t, events[1], letter)
@@ -61,7 +61,7 @@ func redeliverWithoutHandler(t *testing.T, l *letters) {
 	require.False(t, found)
 	l.redeliver(t, knowing, events...)
 	l.requireEnded(t, events...)
-	l.requireOrders(t, 3)
+	l.requireCount(t, 3)
 
 	events = l.withoutHandler(t, 2)
 	l.poison(events[0])

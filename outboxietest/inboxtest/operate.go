@@ -104,14 +104,14 @@ func operatePause(t *testing.T, o *operatedSubscriber) {
 	}
 	requireLaneMoved(t, o.apply(t, newEvent(3, "b")), "it was made before the pause")
 	o.requireNothingDue(t)
-	o.requireOrders(t, 0)
+	o.requireCount(t, 0)
 	for range 2 {
 		require.NoError(t, o.Resume(t.Context(), subscriber))
 		require.False(t, subscriptionOf(t, o.Store, subscriber).Paused)
 	}
 	o.redeliver(t, all, events...)
 	require.NoError(t, o.look(t).apply(t, newEvent(3, "b")))
-	o.requireOrders(t, 3)
+	o.requireCount(t, 3)
 }
 
 // during makes the next call of the handler start change. It requires that change does not return while the handler works. The channel gets
@@ -138,7 +138,7 @@ func operatePauseDuring(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, o.apply(t, newEvent(1, "a")))
 	require.NoError(t, <-paused)
 	requireLaneMoved(t, o.apply(t, newEvent(2, "a")))
-	o.requireOrders(t, 1)
+	o.requireCount(t, 1)
 }
 
 func operatePauseDuringLetters(t *testing.T, o *operatedSubscriber) {
@@ -150,7 +150,7 @@ func operatePauseDuringLetters(t *testing.T, o *operatedSubscriber) {
 	o.redeliver(t, all, first...)
 	require.NoError(t, <-paused)
 	o.requireNothingDue(t)
-	o.requireOrders(t, 1)
+	o.requireCount(t, 1)
 	require.NoError(t, o.Resume(t.Context(), subscriber))
 	o.redeliver(t, all, second...)
 }
@@ -192,7 +192,7 @@ func operateRewind(t *testing.T, o *operatedSubscriber) {
 	_, err = o.Move(t.Context(), subscriber, moveBack(inbox.StreamPosition{}), noObjection)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Result{inbox.Duplicate, inbox.Duplicate, inbox.Duplicate}, o.look(t).results(t, first, last, fresh))
-	o.requireOrders(t, 3)
+	o.requireCount(t, 3)
 }
 
 func operateSkip(t *testing.T, o *operatedSubscriber) {
@@ -205,7 +205,7 @@ func operateSkip(t *testing.T, o *operatedSubscriber) {
 	requireLaneMoved(t, o.apply(t, newEvent(inbox.MarkEvery+5, "b")))
 	o.look(t).requireMarks(t, inbox.MarkEvery+9, inbox.MarkEvery+4)
 	require.NoError(t, o.apply(t, newEvent(inbox.MarkEvery+10, "b")))
-	o.requireOrders(t, 1)
+	o.requireCount(t, 1)
 	o.requireLetter(t, held[0], inbox.Dead)
 }
 
@@ -292,7 +292,7 @@ func operateMoreLanes(t *testing.T, o *operatedSubscriber) {
 	requireLaneMoved(t, o.apply(t, newEvent(4, "a")))
 	o.at.Lane = 4
 	require.NoError(t, o.look(t).apply(t, newEvent(4, "a")))
-	o.requireOrders(t, 2)
+	o.requireCount(t, 2)
 	require.NoError(t, o.Checkpoints.CreateLanes(t.Context(), subscriber, 1, stream, inbox.StreamPosition{}))
 	require.Len(t, lanesOf(t, o.Store, subscriber), 5)
 }

@@ -133,12 +133,12 @@ func operateForget(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, o.RemoveTombstone(t.Context(), subscriber))
 	require.ErrorIs(t, o.RemoveTombstone(t.Context(), subscriber), inbox.ErrNoSubscriber)
 	require.Zero(t, subscriptionOf(t, o.Store, subscriber))
-	o.requireOrders(t, 1)
+	o.requireCount(t, 1)
 
 	o.begin(t)
 	require.Equal(t, inbox.StreamPosition{}, o.at.StreamPosition)
 	require.Equal(t, repeat(inbox.Applied, 3), o.results(t, append(events, applied)...), "it is a new subscriber")
-	o.requireOrders(t, 4)
+	o.requireCount(t, 4)
 	require.Greater(t, o.at.Revision, former.Revision, "a copy that was frozen all the time finds no lane as it knows it")
 }
 
@@ -178,7 +178,7 @@ func operateForgetDuring(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, <-forgotten)
 	requireLaneMoved(t, o.apply(t, newEvent(2, "a")))
 	o.requireApplied(t, []inbox.Event{event}, event)
-	o.requireOrders(t, 1)
+	o.requireCount(t, 1)
 }
 
 func operateErase(t *testing.T, o *operatedSubscriber) {
@@ -198,7 +198,7 @@ func operateErase(t *testing.T, o *operatedSubscriber) {
 	left, err := o.Letters.Letters(t.Context(), subscriber, 10)
 	require.NoError(t, err)
 	require.Empty(t, left)
-	o.requireOrders(t, 10)
+	o.requireCount(t, 10)
 }
 
 func (o *operatedSubscriber) overviews(t *testing.T) []inbox.Overview {
@@ -314,7 +314,7 @@ func operateTogether(t *testing.T, o *operatedSubscriber) {
 			for _, event := range events {
 				applied += int64(len(o.WasApplied(t, subscriber, event.ID)))
 			}
-			o.requireOrders(t, applied)
+			o.requireCount(t, applied)
 			return
 		default:
 			o.at.Lane = 0

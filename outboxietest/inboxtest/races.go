@@ -40,7 +40,7 @@ func applyOnceOfTwo(t *testing.T, l *lane) {
 		requireLaneMoved(t, stale.apply(t, events...))
 		require.Empty(t, stale.handled)
 		l.requireAsKnown(t)
-		l.requireOrders(t, int64(3*(round+1)))
+		l.requireCount(t, int64(3*(round+1)))
 	}
 }
 
@@ -81,7 +81,7 @@ func applyBusy(t *testing.T, l *lane) {
 		require.Less(t, time.Since(begun), 2*time.Second, "it does not wait")
 		require.Empty(t, other.handled)
 		l.requireAsKnown(t) // nobody sees the move before the commit
-		l.requireOrders(t, 0)
+		l.requireCount(t, 0)
 		return nil
 	}
 	require.Equal(t, []inbox.Result{inbox.Applied}, l.results(t, event))
@@ -117,7 +117,7 @@ func applyLanes(t *testing.T, l *lane) {
 	case <-time.After(waitLimit):
 		require.Fail(t, "lanes wait for each other")
 	}
-	l.requireOrders(t, lanes)
+	l.requireCount(t, lanes)
 }
 
 // race is a stream that several copies apply.
@@ -147,7 +147,7 @@ func applyRaces(t *testing.T, l *lane) {
 		all.Go(func() { r.run(t, other, rand.New(rand.NewPCG(1, uint64(number)))) }) //nolint:gosec // repeatable
 	}
 	all.Wait()
-	l.requireOrders(t, n)
+	l.requireCount(t, n)
 	l.requireApplied(t, r.events, r.events...)
 	slices.SortFunc(r.done, func(a, b applied) int { return cmp.Compare(a.revision, b.revision) })
 	got := make(map[string][]string)

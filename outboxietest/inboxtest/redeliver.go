@@ -59,24 +59,24 @@ func redeliverDead(t *testing.T, l *letters) {
 	l.requireNothingDue(t)
 	events := l.prepare(t, 0, 3, "a")
 	l.requireNothingDue(t)
-	l.requireOrders(t, 0)
+	l.requireCount(t, 0)
 	l.requireApplied(t, events)
 }
 
 func redeliverTogether(t *testing.T, l *letters) {
 	l.begin(t)
-	orders := int64(0)
+	applied := int64(0)
 	for _, r := range []inbox.Redelivery{all, careful} {
 		for _, n := range []int{1, 2, 70} {
 			events := l.retried(t, l.at.Sequence, n, "it's ?0")
 			require.Nil(t, l.redeliver(t, r, events...).Failed)
 			require.Equal(t, idsOf(events), l.handled)
-			orders += int64(n)
-			l.requireOrders(t, orders)
+			applied += int64(n)
+			l.requireCount(t, applied)
 			l.requireNothingDue(t)
 			l.requireEnded(t, events...)
 			require.Equal(t, []inbox.Result{inbox.Applied}, l.results(t, newEvent(l.at.Sequence+1, "it's ?0")), "the aggregate flows again")
-			orders++
+			applied++
 		}
 	}
 }
@@ -145,14 +145,14 @@ func redeliverFailure(t *testing.T, l *letters) {
 			require.False(t, found)
 		}
 		l.heal(event)
-		l.requireOrders(t, 0)
+		l.requireCount(t, 0)
 		l.requireApplied(t, events)
 		l.requireLetter(t, events[0], inbox.Retrying)
 		l.requireLetter(t, events[1], inbox.Waiting)
 	}
 	require.Empty(t, l.attemptsSeen)
 	l.redeliver(t, all, events...)
-	l.requireOrders(t, 4)
+	l.requireCount(t, 4)
 }
 
 func redeliverCollected(t *testing.T, l *letters) {
@@ -162,13 +162,13 @@ func redeliverCollected(t *testing.T, l *letters) {
 		if entry.ID != events[1].ID {
 			return nil
 		}
-		return l.Totals.Add(ctx, tx, unwritableCustomer, l.amount)
+		return l.Add(ctx, tx, unwritableKey, amount)
 	}
 	_, _, err := l.try(t.Context(), all)
 	var failed *inbox.CollectedError
 	require.ErrorAs(t, err, &failed)
 	require.ErrorIs(t, err, inbox.ErrPermanent)
-	l.requireOrders(t, 0)
+	l.requireCount(t, 0)
 	l.requireApplied(t, events)
 	l.inHandler = nil
 	l.redeliver(t, all, events...)
@@ -185,7 +185,7 @@ func redeliverCarefully(t *testing.T, l *letters) {
 	require.Equal(t, 1, done.Failed.Attempts)
 	require.Equal(t, errHandler.Error(), done.Failed.Error)
 	require.Equal(t, idsOf(events[:3]), l.handled)
-	l.requireOrders(t, 2)
+	l.requireCount(t, 2)
 	l.requireEnded(t, events[:2]...)
 	l.requireList(t, "3 retrying 2")
 	l.requireLetter(t, events[3], inbox.Waiting)
@@ -200,7 +200,7 @@ func redeliverCarefully(t *testing.T, l *letters) {
 	l.heal(events[2])
 	l.retry(t, events[2])
 	l.redeliver(t, careful, events[2:]...)
-	l.requireOrders(t, 5)
+	l.requireCount(t, 5)
 }
 
 func redeliverCounted(t *testing.T, l *letters) {
@@ -234,13 +234,13 @@ func redeliverCarefulCollected(t *testing.T, l *letters) {
 		if entry.ID != events[1].ID {
 			return nil
 		}
-		return l.Totals.Add(ctx, tx, unwritableCustomer, l.amount)
+		return l.Add(ctx, tx, unwritableKey, amount)
 	}
 	require.NotNil(t, l.redeliver(t, careful, events[0]).Failed)
-	l.requireOrders(t, 1)
+	l.requireCount(t, 1)
 	l.inHandler = nil
 	l.redeliver(t, careful, events[1:]...)
-	l.requireOrders(t, 3)
+	l.requireCount(t, 3)
 }
 
 func redeliverRefused(t *testing.T, l *letters) {
@@ -254,7 +254,7 @@ func redeliverRefused(t *testing.T, l *letters) {
 	})
 	require.Equal(t, refused, err)
 	require.False(t, found)
-	l.requireOrders(t, 0)
+	l.requireCount(t, 0)
 	l.requireApplied(t, events)
 	l.heal(events[1])
 	l.redeliver(t, careful, events...)

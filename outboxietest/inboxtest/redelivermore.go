@@ -62,10 +62,10 @@ func redeliverFailingCommit(t *testing.T, l *letters) {
 	_, found, err := l.try(t.Context(), all)
 	require.Error(t, err)
 	require.False(t, found)
-	l.requireOrders(t, 0)
+	l.requireCount(t, 0)
 	l.requireLetter(t, events[0], inbox.Retrying)
 	l.redeliver(t, all, events...)
-	l.requireOrders(t, 2)
+	l.requireCount(t, 2)
 }
 
 func redeliverEnded(t *testing.T, l *letters) {
@@ -86,7 +86,7 @@ func redeliverEnded(t *testing.T, l *letters) {
 		}
 	}
 	l.inHandler = nil
-	l.requireOrders(t, 0)
+	l.requireCount(t, 0)
 	require.Empty(t, l.attemptsSeen)
 	done, err := l.tryFree(t.Context(), all)
 	require.NoError(t, err)
@@ -117,7 +117,7 @@ func redeliverOutage(t *testing.T, l *letters) {
 		}
 	}
 	l.inHandler = nil
-	l.requireOrders(t, 0)
+	l.requireCount(t, 0)
 	require.Empty(t, l.attemptsSeen, "an outage is no failure of an event")
 	l.redeliver(t, all, events...)
 }
@@ -139,9 +139,9 @@ func redeliverDeadTx(t *testing.T, l *letters) {
 	l.redeliver(t, all, events[1])
 	require.Len(t, left, 5)
 	for _, tx := range left {
-		require.Error(t, l.Totals.Add(t.Context(), tx, l.customer, l.amount))
+		require.Error(t, l.Add(t.Context(), tx, l.key, amount))
 	}
-	l.requireOrders(t, 2)
+	l.requireCount(t, 2)
 }
 
 func redeliverForEach(t *testing.T, l *letters) {
@@ -213,7 +213,7 @@ func redeliverApart(t *testing.T, l *letters) {
 	l.redeliver(t, inbox.Redelivery{Limit: 2}, a[:2]...)
 	l.inHandler = nil
 	inner.redeliver(t, all, a[2])
-	l.requireOrders(t, 6)
+	l.requireCount(t, 6)
 }
 
 // redeliverBesideLane checks that the lane does not wait if it meets an event of an aggregate whose letters are being tried.

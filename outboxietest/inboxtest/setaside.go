@@ -12,6 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // requireLetter requires that the event has a letter in a state.
@@ -53,7 +54,7 @@ func setAsideSuspect(t *testing.T, l *lane) {
 		inbox.Applied, inbox.SetAside, inbox.Applied, inbox.Applied, inbox.SetAside, inbox.Applied, inbox.Applied,
 	}, outcome.Results)
 	require.Equal(t, idsOf(events), l.handled)
-	l.requireOrders(t, 5)
+	l.requireCount(t, 5)
 	l.requireApplied(t, events, events[0], events[2], events[3], events[5], events[6])
 	l.requireAsKnown(t)
 	require.Len(t, outcome.Letters, 2)
@@ -78,7 +79,7 @@ func setAsideNothing(t *testing.T, l *lane) {
 	require.Equal(t, repeat(inbox.Applied, 3), outcome.Results)
 	require.Empty(t, outcome.Letters)
 	require.Equal(t, idsOf(events), l.handled)
-	l.requireOrders(t, 3)
+	l.requireCount(t, 3)
 	l.requireApplied(t, events, events...)
 }
 
@@ -89,7 +90,7 @@ func setAsideCollected(t *testing.T, l *lane) {
 	l.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		switch entry.ID {
 		case events[1].ID:
-			return l.Totals.Add(ctx, tx, unwritableCustomer, l.amount)
+			return l.Add(ctx, tx, unwritableKey, amount)
 		case events[2].ID:
 			panic("it's mine")
 		}
@@ -102,7 +103,7 @@ func setAsideCollected(t *testing.T, l *lane) {
 	outcome, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(events...), l, judge)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.SetAside, inbox.SetAside, inbox.Applied}, outcome.Results)
-	l.requireOrders(t, 2)
+	l.requireCount(t, 2)
 	l.requireLetter(t, events[1], inbox.Dead)
 	require.Contains(t, l.requireLetter(t, events[2], inbox.Dead).Error, "it's mine")
 }
@@ -174,7 +175,7 @@ func setAsideHeld(t *testing.T, l *lane) {
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.Applied, inbox.SetAside, inbox.Applied, inbox.Held}, l.results(t, events[:5]...))
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.Held, inbox.Applied}, l.results(t, events[5:]...))
 	require.Equal(t, idsOf([]inbox.Event{events[0], events[1], events[2], events[3], events[5], events[7]}), l.handled)
-	l.requireOrders(t, 5)
+	l.requireCount(t, 5)
 	l.requireApplied(t, events, events[0], events[1], events[3], events[5], events[7])
 	require.Equal(t, 2, l.requireLetter(t, events[2], inbox.Dead).Behind)
 	for _, held := range []inbox.Event{events[4], events[6]} {
@@ -224,14 +225,14 @@ func setAsideDiscarded(t *testing.T, l *lane) {
 	l.rewind(t, inbox.StreamPosition{})
 	require.Equal(t, repeat(inbox.Duplicate, 2), l.results(t, first, second))
 	l.requireLetter(t, first, inbox.Discarded)
-	l.requireOrders(t, 1)
+	l.requireCount(t, 1)
 }
 
 func setAsideUnreadable(t *testing.T, l *lane) {
 	l.begin(t)
 	stray := inbox.Event{
 		Sequence: 2, Unreadable: inbox.ErrUnreadable.With("it has no type"), Entry: outbox.Entry{Message: outbox.Message{
-			ID: "unreadable-2-abc", Subject: "orders.stray", Headers: map[string]string{"X": "1\n2"}, Payload: []byte{0, 0xff},
+			ID: "unreadable-2-abc", Subject: relaytest.SubjectPrefix + "stray", Headers: map[string]string{"X": "1\n2"}, Payload: []byte{0, 0xff},
 		}},
 	}
 	twin := stray

@@ -20,31 +20,30 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
-	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// Total is what a customer ordered in one currency, as one subscriber counted it.
-type Total struct {
-	Amount string // in minor units, decimal; empty when there is nothing
-	Orders int64
+// Sum is what the handlers of one subscriber added up under one key.
+type Sum struct {
+	Amount string // decimal; empty when there is nothing
+	Count  int64
 }
 
-// Store is the database of subscribers under test. It is empty, and serves at least 16 transactions at once. It cannot write the total of a
-// customer whose id is not a UUID.
+// Store is the database of subscribers under test. It is empty, and serves at least 16 transactions at once.
 type Store struct {
 	relaytest.Connection
 	Checkpoints inbox.Checkpoints
 	UnitOfWork  inbox.UnitOfWork
 	Letters     operations.DeadLetterAdmin
-	Totals      orders.Totals // the effect of the suites' handlers
+	// Add is the effect of the suites' handlers: it adds amount to the sum of key, for the subscriber of tx and in the transaction of tx. The
+	// store collects several calls in one write at the end of the transaction. A key is a UUID. The write of any other key fails.
+	Add func(ctx context.Context, tx inbox.Tx, key string, amount int64) error
 	// WasApplied returns the ids whose events the subscriber applied, in the order of ids.
 	WasApplied func(t *testing.T, subscriber string, ids ...string) []string
-	// Total returns the committed total.
-	Total func(t *testing.T, subscriber string, customer value.CustomerID, currency value.Currency) Total
+	// Sum returns the committed sum.
+	Sum func(t *testing.T, subscriber, key string) Sum
 	// FailNextCommit makes the next commit of a transaction that applies events fail.
 	FailNextCommit func(t *testing.T)
 }
@@ -53,8 +52,9 @@ const (
 	subscriber = "billing's ?0"
 	stream     = "2026-11-29T10:00:00.123456789Z"
 	// handlerName is the name of the suites' handlers.
-	handlerName        = "handler's ?0"
-	unwritableCustomer = value.CustomerID("not a UUID") // a customer whose total no store can write
+	handlerName   = "handler's ?0"
+	unwritableKey = "not a UUID" // a key whose sum no store can write
+	amount        = 10050        // what the suites' handlers add for each event
 
 	waitLimit = 30 * time.Second
 	soon      = 100 * time.Millisecond
@@ -93,20 +93,18 @@ type lane struct {
 	Store
 	subscriber string
 	at         inbox.Checkpoint
-	customer   value.CustomerID
-	amount     value.Money
+	key        string // under which its handler adds up
 
 	mu      sync.Mutex
 	handled []string // ids, in order
 	failing map[string]error
-	// inHandler is called by the handler before it counts the order, and may fail.
+	// inHandler is called by the handler before it adds to the sum, and may fail.
 	inHandler func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error
 }
 
 func newLane(store Store) *lane {
 	return &lane{
-		Store: store, subscriber: subscriber, customer: value.CustomerID(relaytest.NewMessage("", 1).ID), amount: value.NewMoney(10050, "USD"),
-		failing: make(map[string]error),
+		Store: store, subscriber: subscriber, key: relaytest.NewMessage("", 1).ID, failing: make(map[string]error),
 	}
 }
 
@@ -130,7 +128,7 @@ func (l *lane) look(t *testing.T) *lane {
 // copyOf returns another copy of the subscriber that knows the same checkpoint.
 func (l *lane) copyOf() *lane {
 	other := newLane(l.Store)
-	other.subscriber, other.at, other.customer = l.subscriber, l.at, l.customer
+	other.subscriber, other.at, other.key = l.subscriber, l.at, l.key
 	return other
 }
 
@@ -143,7 +141,7 @@ func (l *lane) Types() []string { return nil }
 // External returns false.
 func (*lane) External() bool { return false }
 
-// Handle counts an order. If failing has an error for the event, Handle then returns that error.
+// Handle adds to the sum. If failing has an error for the event, Handle then returns that error.
 func (l *lane) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	l.mu.Lock()
 	l.handled = append(l.handled, entry.ID)
@@ -154,7 +152,7 @@ func (l *lane) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) erro
 			return err
 		}
 	}
-	if err := l.Totals.Add(ctx, tx, l.customer, l.amount); err != nil {
+	if err := l.Add(ctx, tx, l.key, amount); err != nil {
 		return err
 	}
 	return failure
@@ -234,14 +232,14 @@ func (l *lane) requireAsKnown(t *testing.T) {
 	require.Equal(t, want, lanesOf(t, l.Store, l.subscriber)[l.at.Lane])
 }
 
-// requireOrders requires that n orders of the lane's customer were counted.
-func (l *lane) requireOrders(t *testing.T, n int64) {
+// requireCount requires that the effects of n events were added to the sum of the lane's key.
+func (l *lane) requireCount(t *testing.T, n int64) {
 	t.Helper()
-	want := Total{Orders: n}
+	want := Sum{Count: n}
 	if n > 0 {
-		want.Amount = strconv.FormatInt(n*l.amount.Minor(), 10)
+		want.Amount = strconv.FormatInt(n*amount, 10)
 	}
-	require.Equal(t, want, l.Total(t, l.subscriber, l.customer, l.amount.Currency()))
+	require.Equal(t, want, l.Sum(t, l.subscriber, l.key))
 }
 
 // requireApplied requires that, among events, exactly those in want were applied.
@@ -261,4 +259,16 @@ func idsOf(events []inbox.Event) []string {
 // repeat returns the same result n times.
 func repeat(result inbox.Result, n int) []inbox.Result {
 	return slices.Repeat([]inbox.Result{result}, n)
+}
+
+// HandleEach begins a subscriber with one lane, and applies new events in batches of the given sizes. handle is the handler of each event.
+func HandleEach(t *testing.T, store Store, subscriber string, handle func(ctx context.Context, tx inbox.Tx) error, batches ...int) {
+	t.Helper()
+	l := newLane(store)
+	l.subscriber = subscriber
+	l.inHandler = func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error { return handle(ctx, tx) }
+	l.begin(t)
+	for _, n := range batches {
+		require.Equal(t, repeat(inbox.Applied, n), l.results(t, newEvents(l.at.Sequence, n, "a", "b")...))
+	}
 }

@@ -20,7 +20,7 @@ import (
 type StreamHarness interface {
 	Publisher() relay.StreamRepair
 	Reader(t *testing.T) inbox.Stream // each call returns the stream as another copy reads it
-	AppendForeign(t *testing.T)       // "hello" on orders.stray, without headers
+	AppendForeign(t *testing.T)       // "hello" on the subject stray of the suites, without headers
 	Delete(t *testing.T, sequence uint64)
 	Drop(t *testing.T) // the stream
 }
@@ -214,7 +214,7 @@ func readsForeignMessages(t *testing.T, h StreamHarness) {
 		require.NotEmpty(t, message.Event.ID)
 		id := message.Event.ID
 		message.Event.ID = ""
-		require.Equal(t, outbox.Entry{Message: outbox.Message{Subject: "orders.stray", Payload: []byte("hello")}}, message.Event.Entry)
+		require.Equal(t, outbox.Entry{Message: outbox.Message{Subject: relaytest.SubjectPrefix + "stray", Payload: []byte("hello")}}, message.Event.Entry)
 		message.Event.ID = id
 	}
 	require.NotEqual(t, messages[1].Event.ID, messages[2].Event.ID)

@@ -2,7 +2,6 @@ package inboxtest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 
@@ -10,13 +9,11 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
-	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestUnitOfWork checks what inbox.UnitOfWork and orders.Totals promise: an event takes effect once, together with its record and the
+// TestUnitOfWork checks what inbox.UnitOfWork promises: an event takes effect once, together with its record and the
 // checkpoint, and a failure keeps nothing. open returns an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
 	check := contracttest.Runner(t, func(t *testing.T) *lane { return newLane(open(t)) })
@@ -25,8 +22,6 @@ func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
 	check("a batch without events moves the lane", applyNothing)
 	check("each subscriber applies an event", applyForEach)
 	check("an event without an effect is applied as well", applyWithoutEffect)
-	check("totals are counted by customer and currency", applyTotals)
-	check("totals do not overflow", applyLargeTotals)
 	check("an error of an event keeps nothing", applyFailure)
 	check("an error of what was collected keeps nothing", applyCollected)
 	check("a panic is an error of its event", applyPanic)
@@ -81,7 +76,7 @@ func applyOnce(t *testing.T, l *lane) {
 				require.Equal(t, repeat(inbox.Duplicate, n), outcome.Results)
 				require.Empty(t, l.handled)
 			}
-			l.requireOrders(t, applied)
+			l.requireCount(t, applied)
 			l.requireApplied(t, events, events...)
 			for i := range events {
 				events[i].Sequence += uint64(n) // the same events come again
@@ -104,7 +99,7 @@ func applyTwice(t *testing.T, l *lane) {
 	events[2].Entry = events[0].Entry
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.Applied, inbox.Duplicate}, l.results(t, events...))
 	require.Equal(t, idsOf(events[:2]), l.handled)
-	l.requireOrders(t, 2)
+	l.requireCount(t, 2)
 }
 
 func applyNothing(t *testing.T, l *lane) {
@@ -125,7 +120,7 @@ func applyForEach(t *testing.T, l *lane) {
 		l.subscriber = name
 		l.begin(t)
 		require.Equal(t, []inbox.Result{inbox.Applied}, l.results(t, event))
-		l.requireOrders(t, 1)
+		l.requireCount(t, 1)
 		l.requireApplied(t, []inbox.Event{event}, event)
 	}
 }
@@ -148,38 +143,11 @@ func (nothing) External() bool                                       { return fa
 func (nothing) Handle(context.Context, inbox.Tx, outbox.Entry) error { return nil }
 func (nothing) Applied(context.Context, outbox.Entry)                {}
 
-func applyTotals(t *testing.T, l *lane) {
-	l.begin(t)
-	other := value.CustomerID(relaytest.NewMessage("", 1).ID)
-	l.inHandler = func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
-		return errors.Join(
-			l.Totals.Add(ctx, tx, l.customer, l.amount), l.Totals.Add(ctx, tx, other, value.NewMoney(7, "USD")),
-			l.Totals.Add(ctx, tx, l.customer, value.NewMoney(8, "JPY")))
-	}
-	for _, n := range []int{1, 4} {
-		require.Equal(t, repeat(inbox.Applied, n), l.results(t, newEvents(l.at.Sequence, n, "a", "b")...))
-	}
-	l.requireOrders(t, 10)
-	require.Equal(t, Total{"35", 5}, l.Total(t, subscriber, other, "USD"))
-	require.Equal(t, Total{"40", 5}, l.Total(t, subscriber, l.customer, "JPY"))
-	require.Zero(t, l.Total(t, subscriber, other, "JPY"))
-	require.Zero(t, l.Total(t, "another", other, "USD"))
-}
-
-func applyLargeTotals(t *testing.T, l *lane) {
-	l.begin(t)
-	l.amount = value.NewMoney(1<<63-1, "USD")
-	for _, n := range []int{1, 1, 3} {
-		require.Equal(t, repeat(inbox.Applied, n), l.results(t, newEvents(l.at.Sequence, n, "a")...))
-	}
-	require.Equal(t, Total{"46116860184273879035", 5}, l.Total(t, subscriber, l.customer, "USD"))
-}
-
 // requireNothingKept requires that nothing of the events was kept, and that they can be applied now.
 func (l *lane) requireNothingKept(t *testing.T, events ...inbox.Event) {
 	t.Helper()
 	l.requireAsKnown(t)
-	l.requireOrders(t, 0)
+	l.requireCount(t, 0)
 	l.requireApplied(t, events)
 	for _, event := range events {
 		_, err := l.Letters.Letter(t.Context(), l.subscriber, event.ID)
@@ -190,7 +158,7 @@ func (l *lane) requireNothingKept(t *testing.T, events ...inbox.Event) {
 	l.inHandler, l.handled = nil, nil
 	require.Equal(t, repeat(inbox.Applied, len(events)), l.results(t, events...))
 	require.Equal(t, idsOf(events), l.handled)
-	l.requireOrders(t, int64(len(events)))
+	l.requireCount(t, int64(len(events)))
 }
 
 func applyFailure(t *testing.T, l *lane) {
@@ -218,7 +186,7 @@ func applyCollected(t *testing.T, l *lane) {
 	events := newEvents(0, 3, "a", "b", "c")
 	l.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		if entry.ID == events[0].ID {
-			return l.Totals.Add(ctx, tx, unwritableCustomer, l.amount)
+			return l.Add(ctx, tx, unwritableKey, amount)
 		}
 		return nil
 	}
@@ -270,7 +238,7 @@ func applyEnded(t *testing.T, l *lane) {
 	l.requireNothingKept(t, events...)
 }
 
-// disturb makes the handler call a function when the handler gets an event. With early, the call comes before the order is counted, otherwise
+// disturb makes the handler call a function when the handler gets an event. With early, the call comes before the effect, otherwise
 // after it.
 func (l *lane) disturb(event inbox.Event, early bool, disturb func()) {
 	l.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
@@ -282,7 +250,7 @@ func (l *lane) disturb(event inbox.Event, early bool, disturb func()) {
 		} else {
 			defer disturb()
 		}
-		return l.Totals.Add(ctx, tx, l.customer, l.amount)
+		return l.Add(ctx, tx, l.key, amount)
 	}
 }
 
@@ -333,7 +301,7 @@ func applyDead(t *testing.T, l *lane) {
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.Applied, inbox.SetAside}, l.results(t, events[0], suspect(events[1]), suspect(events[2])))
 	require.Len(t, left, 6)
 	for i, tx := range left {
-		require.Error(t, l.Totals.Add(t.Context(), tx, l.customer, l.amount), fmt.Sprint(i))
+		require.Error(t, l.Add(t.Context(), tx, l.key, amount), fmt.Sprint(i))
 	}
-	l.requireOrders(t, 2)
+	l.requireCount(t, 2)
 }

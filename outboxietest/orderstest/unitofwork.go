@@ -100,7 +100,9 @@ func save(ctx context.Context, tx orders.Tx, o *order.Order) error {
 	var messages []outbox.Message
 	for _, event := range o.PullEvents() {
 		state := order.DataOf(event).Order
-		messages = append(messages, relaytest.NewMessage(string(state.ID), state.Version))
+		message := relaytest.NewMessage(string(state.ID), state.Version)
+		message.Key.Type = orders.AggregateType
+		messages = append(messages, message)
 	}
 	if err := tx.Orders.Save(ctx, o); err != nil {
 		return err
@@ -187,7 +189,7 @@ func commit(t *testing.T, h Harness) {
 	require.Equal(t, order.StatusPaid, stored.Status)
 	require.Equal(t, int64(2), stored.Version)
 	last := h.Entries(t)[2]
-	require.Equal(t, outbox.Key{Type: "order", ID: string(first.ID)}, last.Key)
+	require.Equal(t, outbox.Key{Type: orders.AggregateType, ID: string(first.ID)}, last.Key)
 	require.Equal(t, int64(2), last.Version)
 }
 
@@ -258,7 +260,9 @@ func aborted(t *testing.T, h Harness) {
 	kept, o := placed(t, h), newOrder(t)
 	err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 		require.NoError(t, save(ctx, tx, o))
-		require.Error(t, tx.Outbox.Append(ctx, relaytest.NewMessage(string(kept.ID), 1)))
+		taken := relaytest.NewMessage(string(kept.ID), 1)
+		taken.Key.Type = orders.AggregateType
+		require.Error(t, tx.Outbox.Append(ctx, taken))
 		return nil
 	})
 	require.Error(t, err)

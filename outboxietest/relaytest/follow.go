@@ -16,8 +16,12 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// EventType is the type of the events in the suites.
-const EventType = "outboxie.test.happened.v1"
+// The events of the suites. A stream under test has the subjects that begin with SubjectPrefix, and no others.
+const (
+	EventType     = "outboxie.test.happened.v1"
+	AggregateType = "thing"
+	SubjectPrefix = "things."
+)
 
 // NewMessage returns a valid message with a new id.
 func NewMessage(aggregateID string, version int64) outbox.Message {
@@ -27,8 +31,8 @@ func NewMessage(aggregateID string, version int64) outbox.Message {
 	return outbox.Message{
 		ID:      fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
 		Type:    EventType,
-		Subject: "orders.created",
-		Key:     outbox.Key{Type: "order", ID: aggregateID},
+		Subject: SubjectPrefix + "happened",
+		Key:     outbox.Key{Type: AggregateType, ID: aggregateID},
 		Version: version,
 		Payload: []byte(`{"test": true}`),
 	}

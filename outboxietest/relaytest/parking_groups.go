@@ -22,22 +22,37 @@ func (l *leader) walk(limit int) (all []operations.UndecidedEvent) {
 		require.NoError(l.t, err)
 		require.LessOrEqual(l.t, len(page), limit)
 		if len(page) == 0 {
-			slices.SortFunc(all, func(a, b operations.UndecidedEvent) int { return int(a.Position - b.Position) })
+			slices.SortFunc(all, byPosition)
 			return all
 		}
 		all, after = append(all, page...), page[len(page)-1].Key
 	}
 }
 
-// requireUndecided requires the first parked events, and how many are behind each.
+func byPosition(a, b operations.UndecidedEvent) int { return int(a.Position - b.Position) }
+
+// each returns all undecided events in order of position, as EachUndecided visits them.
+func (l *leader) each() (all []operations.UndecidedEvent) {
+	l.t.Helper()
+	require.NoError(l.t, l.ParkingAdmin().EachUndecided(l.t.Context(), func(u operations.UndecidedEvent) bool {
+		all = append(all, u)
+		return true
+	}))
+	slices.SortFunc(all, byPosition)
+	return all
+}
+
+// requireUndecided requires the first parked events, and how many are behind each. The pages have the same events.
 func (l *leader) requireUndecided(want map[outbox.Position]int) {
 	l.t.Helper()
+	all, behind := l.each(), make(map[outbox.Position]int)
+	for i, u := range all {
+		behind[u.Position] = u.EventsBehind
+		all[i].EventsBehind = 0
+	}
+	require.Equal(l.t, want, behind)
 	for _, limit := range []int{1, 2, 100} {
-		behind := make(map[outbox.Position]int)
-		for _, u := range l.walk(limit) {
-			behind[u.Position] = u.EventsBehind
-		}
-		require.Equal(l.t, want, behind)
+		require.Equal(l.t, all, l.walk(limit))
 	}
 }
 
@@ -54,7 +69,7 @@ func parkingUndecided(t *testing.T, h ParkingHarness) {
 	l.requireUndecided(map[outbox.Position]int{})
 	l.parkFor("too large: 7 bytes", log...)
 	l.requireUndecided(map[outbox.Position]int{1: 2, 2: 1, 4: 0, 6: 0, 7: 0})
-	first := l.walk(10)[0]
+	first := l.each()[0]
 	require.WithinDuration(t, time.Now(), first.First, time.Minute)
 	require.WithinDuration(t, time.Now(), first.Last, time.Minute)
 	first.First, first.Last = time.Time{}, time.Time{}
@@ -69,6 +84,9 @@ func parkingUndecided(t *testing.T, h ParkingHarness) {
 	none, err := h.ParkingAdmin().Undecided(t.Context(), outbox.Key{}, 0)
 	require.NoError(t, err)
 	require.Empty(t, none)
+	visited := 0
+	require.NoError(t, h.ParkingAdmin().EachUndecided(t.Context(), func(operations.UndecidedEvent) bool { visited++; return visited < 2 }))
+	require.Equal(t, 2, visited, "the visitor ends the reading")
 }
 
 func parkingRedriveChosen(t *testing.T, h ParkingHarness) {

@@ -349,6 +349,9 @@ func calls(h ParkingHarness, log []outbox.Entry, fence relay.WriteFence) map[str
 			_, err := h.ParkingAdmin().Undecided(ctx, outbox.Key{}, 1)
 			return err
 		},
+		"EachUndecided": func(ctx context.Context) error {
+			return h.ParkingAdmin().EachUndecided(ctx, func(operations.UndecidedEvent) bool { return true })
+		},
 		"RedriveChosen": func(ctx context.Context) error {
 			_, err := h.ParkingAdmin().RedriveChosen(ctx, positions(log...), operations.Choice{})
 			return err

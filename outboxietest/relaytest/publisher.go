@@ -66,7 +66,7 @@ func NewEntries(after outbox.Position, n int) []outbox.Entry {
 	for i := range entries {
 		position := after + outbox.Position(i) + 1
 		entries[i] = outbox.Entry{
-			Message: NewMessage(fmt.Sprintf("order-%d", i%10), int64(position)), Position: position, RecordedAt: recorded,
+			Message: NewMessage(fmt.Sprintf("thing-%d", i%10), int64(position)), Position: position, RecordedAt: recorded,
 		}
 	}
 	return entries

@@ -91,7 +91,7 @@ func controlMeta(t *testing.T, h StreamHarness) {
 	tail := uint64(1)
 	for _, control := range []relay.ControlMessage{
 		{Progress: entries[1].Progress(), Parked: "it takes 70000 bytes, and the broker takes at most 65536", LastOwnSequence: 1},
-		{Progress: redriveAt, Parked: "its subject \"a\\r\\nb\" is 100% füßen's,\n\tnot one of orders.>"},
+		{Progress: redriveAt, Parked: "its subject \"a\\r\\nb\" is 100% füßen's,\n\tnot one of things.>"},
 		{Progress: entries[11].Progress(), LastOwnSequence: 2}, // an adoption
 		{Progress: entries[11].Progress(), Confirms: true, LastOwnSequence: 3},
 		{Progress: outbox.Progress{Position: 12}},

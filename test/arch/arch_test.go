@@ -55,6 +55,8 @@ var plants = []struct {
 	{rule: engineKnowsNoOrder, folder: "internal/app/subscribing", source: module + "internal/ports/orders"},
 	{rule: engineKnowsNoOrder, folder: "internal/ports/operations", source: module + "internal/ports/orders"},
 	{rule: engineKnowsNoOrder, folder: "internal/app/operating", source: module + "internal/domain/order"},
+	{rule: engineKnowsNoOrder, folder: "internal/adapters/telemetry", source: module + "internal/ports/orders"},
+	{rule: engineKnowsNoOrder, folder: "outboxietest/inboxtest", source: module + "internal/ports/orders"},
 	{rule: noAliases, folder: "cmd/outboxie", alias: "ports", source: module + "internal/ports/relay"},
 	{rule: noAliases, folder: "internal/app/relaying", file: "planted_alias_test.go", alias: ".", source: module + "internal/ports/relay"},
 	{
@@ -64,6 +66,23 @@ var plants = []struct {
 	{
 		rule: portsSpeakPlainly, folder: "internal/ports/inbox", source: "fmt", code: "type Session struct{ PID int }",
 		file: "planted_name.go", caught: violation{importer: "internal/ports/inbox", file: "planted_name.go", imported: "PID"},
+	},
+	{
+		rule: engineNamesNoOrder, folder: "internal/app/relaying", source: "fmt", code: "// A relay publishes each event of the order.",
+		file: "planted_comment.go", caught: violation{importer: "internal/app/relaying", file: "planted_comment.go", imported: "event of the order"},
+	},
+	{
+		rule: engineNamesNoOrder, folder: "outboxietest/checker", source: "fmt", code: `const created = "orders.created"`,
+		file: "planted_text.go", caught: violation{importer: "outboxietest/checker", file: "planted_text.go", imported: "orders"},
+	},
+	{
+		rule: engineNamesNoOrder, folder: "internal/adapters/telemetry", source: "fmt", code: "var orderID int",
+		file: "planted_name.go", caught: violation{importer: "internal/adapters/telemetry", file: "planted_name.go", imported: "orderI"},
+	},
+	{
+		rule: decoratorsNameMethods, folder: "internal/adapters/telemetry/ordertrace", source: "fmt",
+		code: "import \"" + module + "internal/ports/orders\"\n\ntype lazy struct{ orders.Service }\n\nfunc (lazy) Place() {}", file: "planted_decorator.go",
+		caught: violation{importer: "internal/adapters/telemetry/ordertrace", file: "planted_decorator.go", imported: "lazy embeds Service"},
 	},
 	{rule: everyPackageIsKnown, folder: "outboxie", source: "fmt", caught: violation{importer: "outboxie"}},
 	{rule: outsidersSeeNothing, folder: "outboxietest/helpers", source: module + "internal/domain/order"},

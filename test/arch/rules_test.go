@@ -96,6 +96,11 @@ type pkg struct {
 	imports map[string][]string // by file, without tests
 	aliased map[string][]string // imports with an alias by file, tests included
 	words   map[string][]string // of a port: words of technology by file, without tests
+	orders  map[string][]string // of a generic package: words that name an order by file, without tests
+
+	interfaces []string    // of a port
+	embeddings []embedding // of a package that decorates ports
+	receivers  []string    // the same package's types with methods
 }
 
 // load lists the module's packages. overlay replaces or adds files, as `go build -overlay` does. load also reads IgnoredGoFiles, the files for
@@ -152,10 +157,11 @@ func writeOverlay(folder string, overlay map[string]string) (string, error) {
 }
 
 func (p *pkg) readImports(overlay map[string]string) error {
-	p.imports, p.aliased, p.words = make(map[string][]string), make(map[string][]string), make(map[string][]string)
+	p.imports, p.aliased = make(map[string][]string), make(map[string][]string)
+	p.words, p.orders = make(map[string][]string), make(map[string][]string)
 	mode := parser.ImportsOnly
-	if layerOf(p.ImportPath) == port {
-		mode = parser.SkipObjectResolution // all of it, without comments
+	if layerOf(p.ImportPath) == port || isGeneric(p.ImportPath) || decorates(p.ImportPath) {
+		mode = parser.SkipObjectResolution | parser.ParseComments // all of it
 	}
 	for _, name := range slices.Concat(p.GoFiles, p.CgoFiles, p.IgnoredGoFiles, p.TestGoFiles, p.XTestGoFiles) {
 		file := filepath.Join(p.Dir, name)
@@ -168,7 +174,7 @@ func (p *pkg) readImports(overlay map[string]string) error {
 			return err
 		}
 		if mode != parser.ImportsOnly && !strings.HasSuffix(name, "_test.go") {
-			p.words[name] = technicalWordsIn(parsed)
+			p.read(name, parsed)
 		}
 		for _, spec := range parsed.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
@@ -230,12 +236,15 @@ const (
 	noTechnologyInside    = "no driver or framework can be reached from domain, ports or app"
 	noAliases             = "no import of a package of this module has an alias"
 	portsSpeakPlainly     = "names and texts of ports contain no words of technology"
+	engineNamesNoOrder    = "names, texts and comments of the engine and its tools name no order"
+	decoratorsNameMethods = "a decorator names each method of its port, and embeds no port"
 )
 
 var rules = []string{
 	everyPackageIsKnown, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts,
-	adaptersAreStrangers, onlyCmdKnowsConfig, engineServesAnybody, onlyTheTopComposes, outsidersSeeNothing, nothingNeedsOutsiders, testsStayTests, fxStaysInModules,
-	theServiceIsAlone, noTechnologyInside, noAliases, portsSpeakPlainly,
+	adaptersAreStrangers, onlyCmdKnowsConfig, engineServesAnybody, onlyTheTopComposes, outsidersSeeNothing, nothingNeedsOutsiders,
+	testsStayTests, fxStaysInModules, theServiceIsAlone, noTechnologyInside, noAliases, portsSpeakPlainly, engineNamesNoOrder,
+	decoratorsNameMethods,
 }
 
 // show has the import path prefixes of the packages that demonstrate and test the service.
@@ -282,6 +291,10 @@ var (
 // check returns every violation of every rule.
 func check(packages []pkg) []violation {
 	var found []violation
+	interfaces := make(map[string][]string)
+	for _, p := range packages {
+		interfaces[p.ImportPath] = p.interfaces
+	}
 	for _, p := range packages {
 		from := layerOf(p.ImportPath)
 		if from == unknown {
@@ -306,6 +319,12 @@ func check(packages []pkg) []violation {
 				found = append(found, violation{portsSpeakPlainly, p.ImportPath, file, word})
 			}
 		}
+		for file, words := range p.orders {
+			for _, word := range words {
+				found = append(found, violation{engineNamesNoOrder, p.ImportPath, file, word})
+			}
+		}
+		found = append(found, silentlyPassedOn(p, interfaces)...)
 		for _, reached := range p.Deps {
 			if p.ImportPath == module+"cmd/outboxie" && matches(reached, show) {
 				found = append(found, violation{theServiceIsAlone, p.ImportPath, "", reached})
@@ -346,7 +365,7 @@ func broken(importer, file, imported string) string {
 	case matches(imported, []string{fx}) && from != cmd && importer != module+"outboxiefx" && (from != adapter || file != "module.go"):
 		return fxStaysInModules
 	}
-	if from != domain && slices.Contains(engine, importer) && slices.Contains(service, imported) {
+	if from != domain && isGeneric(importer) && slices.Contains(service, imported) {
 		return engineKnowsNoOrder
 	}
 	switch from {

@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/playground/ordercheck"
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -172,8 +173,9 @@ func (h *harness) judge(t *testing.T, recovery checker.Recovery) checker.Verdict
 	ctx := t.Context()
 	verdict, err := checker.Verify(checker.History{
 		Parked: checker.ReadParked(ctx, h.db), Log: checker.ReadLog(ctx, h.db), Stream: h.removed.with(ctx, js),
-		Effects: checker.ReadEffects(ctx, h.db), Letters: checker.ReadLetters(ctx, h.db), Totals: checker.ReadTotals(ctx, h.db),
-		Calls: h.receiver.calls(), Subscribers: h.subscribers, External: h.external(), Ledger: h.ledger, Recovery: recovery,
+		Effects: checker.ReadEffects(ctx, h.db), Letters: checker.ReadLetters(ctx, h.db), Calls: h.receiver.calls(),
+		Subscribers: h.subscribers, External: h.external(), Ledger: h.ledger.Ledger, Recovery: recovery,
+		Service: ordercheck.New(h.ledger, ordercheck.ReadTotals(ctx, h.db), h.counting()...),
 	})
 	require.NoError(t, err)
 	return verdict
@@ -187,6 +189,11 @@ func (h *harness) external() (ids []string) {
 		}
 	}
 	return ids
+}
+
+// counting returns the subscribers that count totals: all others.
+func (h *harness) counting() []string {
+	return slices.DeleteFunc(slices.Clone(h.subscribers), func(id string) bool { return slices.Contains(h.external(), id) })
 }
 
 // figures describes how many orders, events, retries and calls the run had.
@@ -207,7 +214,7 @@ func (h *harness) figures(t *testing.T, c *writerPool) string {
 	return fmt.Sprintf("%d events: %d orders acknowledged over HTTP, %d events by plain SQL, %d more rolled back\n"+
 		"%d requests tried again; %d orders not asked for because subscribers were far behind\n"+
 		"%d events parked, %d redriven, %d discarded\n%s\n%s",
-		events, h.ledger.Orders(), committed, rolledBack, retries, waited, parked["parked"], parked["redriven"], parked["discarded"],
+		events, h.ledger.Aggregates(), committed, rolledBack, retries, waited, parked["parked"], parked["redriven"], parked["discarded"],
 		h.receiver.figures(), h.lagsAndLetters(t))
 }
 

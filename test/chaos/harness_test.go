@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/playground/ordercheck"
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -66,7 +67,7 @@ type harness struct {
 	receiver             *receiver
 	subscribers          []string // their ids
 	lags                 []lag    // when the faults ended
-	ledger               *checker.Ledger
+	ledger               *ordercheck.Ledger
 	unused               int64 // the first position that leaveUnused skipped
 
 	oldProgram func() string // returns the program that does not know the new type
@@ -79,7 +80,7 @@ func newHarness(t *testing.T) *harness {
 	folder, err := os.MkdirTemp("", "outboxie-chaos-") //nolint:usetesting // it is kept when a check fails
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(folder, 0o755)) //nolint:gosec // for the person who runs the test
-	h := &harness{folder: folder, program: infra.Binary(t), oldNATS: infra.OldNATS(t), ledger: checker.NewLedger()}
+	h := &harness{folder: folder, program: infra.Binary(t), oldNATS: infra.OldNATS(t), ledger: ordercheck.NewLedger()}
 	t.Cleanup(func() {
 		if t.Failed() || *keep {
 			t.Logf("the logs of all processes are in %s", folder)

@@ -109,7 +109,7 @@ func (in *injector) run(t *testing.T, duration time.Duration) {
 		in.inject(t, next.faults)
 		if now := time.Now(); now.Sub(logged) > time.Minute && now.Before(end) {
 			logged = now
-			t.Logf("%s left; so far %d orders; problems: %q", end.Sub(now).Round(time.Second), in.ledger.Orders(), in.text())
+			t.Logf("%s left; so far %d orders; problems: %q", end.Sub(now).Round(time.Second), in.ledger.Aggregates(), in.text())
 		}
 	}
 	if duration >= fullRun {

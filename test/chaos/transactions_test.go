@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/assylzhan-a/outboxie/internal/playground/ordercheck"
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
@@ -25,7 +26,7 @@ const sqlCustomer = "00000000-0000-4000-8000-000000000001"
 // out of order, and some roll back, completely or to a savepoint.
 type sqlWriter struct {
 	db     *sql.DB
-	ledger *checker.Ledger
+	ledger *ordercheck.Ledger
 	random *rand.Rand
 	every  time.Duration
 	wait   *atomic.Bool // true: write nothing now
@@ -152,7 +153,7 @@ func appendEvent(ctx context.Context, tx *sql.Tx, order uuid.UUID, what special)
 var oversized = strings.Repeat("x", 1_200_000)
 
 // commitEvent appends one event in a transaction of its own, and records the outcome in the ledger.
-func commitEvent(ctx context.Context, db *sql.DB, ledger *checker.Ledger, order uuid.UUID, what special) (checker.ID, error) {
+func commitEvent(ctx context.Context, db *sql.DB, ledger *ordercheck.Ledger, order uuid.UUID, what special) (checker.ID, error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return checker.ID{}, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/assylzhan-a/outboxie/internal/playground/ordercheck"
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
@@ -27,7 +28,7 @@ type writer struct {
 	number        int
 	instances     []string
 	client        *http.Client
-	ledger        *checker.Ledger
+	ledger        *ordercheck.Ledger
 	random        *rand.Rand
 	every         time.Duration // the mean time between two orders
 	wait          *atomic.Bool  // true: place no order now
@@ -100,7 +101,7 @@ func (w *writer) plan() []string {
 // place places an order, with the same key for every try.
 func (w *writer) place(ctx context.Context) (string, bool) {
 	w.orders++
-	placement := checker.Placement{Customer: checker.ID(w.customer), Minor: w.orders}
+	placement := ordercheck.Placement{Customer: checker.ID(w.customer), Minor: w.orders}
 	w.ledger.OrderRequested(placement)
 	headers := map[string]string{keyHeader: uuid.NewString(), "Content-Type": "application/json"}
 	body := fmt.Sprintf(`{"customer_id": %q, "amount": %d.%02d}`, w.customer, w.orders/100, w.orders%100)
@@ -114,7 +115,7 @@ func (w *writer) place(ctx context.Context) (string, bool) {
 		return "", false
 	}
 	w.ledger.OrderAnswered(placement, id)
-	w.ledger.Acknowledged(id, 1)
+	w.ledger.OrderAcknowledged(id, 1)
 	return got.ID, true
 }
 
@@ -134,7 +135,7 @@ func (w *writer) change(ctx context.Context, order, verb string, version int64) 
 		w.reportProblem("writer %d: %s %s at version %d was answered with %d and %+v", w.number, verb, order, version, status, got)
 		return 0, false
 	}
-	w.ledger.Acknowledged(id, got.Version)
+	w.ledger.OrderAcknowledged(id, got.Version)
 	return got.Version, true
 }
 

@@ -64,7 +64,7 @@ func newInbox(db *bun.DB) any { return postgres.NewInbox(db, postgres.InboxOptio
 var reads = []string{
 	"relay.CursorStore.Load",
 	"relay.Parking.Due",
-	"operations.ParkingAdmin.Undecided", "operations.ParkingAdmin.Waiting",
+	"operations.ParkingAdmin.EachUndecided", "operations.ParkingAdmin.Undecided", "operations.ParkingAdmin.Waiting",
 	"relay.Log.After", "relay.Log.Verify",
 	"operations.RelayInspector.List", "operations.RelayInspector.Measure", "operations.RelayInspector.Status",
 	"operations.RelayRepair.At", "operations.RelayRepair.CountAfter", "operations.RelayRepair.Cursor", "operations.RelayRepair.CheckSequence", "operations.RelayRepair.HasEvents",
@@ -72,7 +72,7 @@ var reads = []string{
 	"orders.OrderReader.Get", "orders.OrderReader.List",
 	"inbox.Checkpoints.Marks",
 	"operations.DeadLetterAdmin.CountDead", "operations.DeadLetterAdmin.Letter", "operations.DeadLetterAdmin.Letters", "operations.DeadLetterAdmin.Subscribers",
-	"operations.DeadLetterAdmin.Undecided",
+	"operations.DeadLetterAdmin.EachUndecided", "operations.DeadLetterAdmin.Undecided",
 	"inbox.Operator.Overviews",
 	"operations.EffectReader.Effects", "operations.ConnectedProcesses.Processes",
 	"inbox.Sweeper.Candidates",

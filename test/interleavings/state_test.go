@@ -75,6 +75,7 @@ func at(position int) outbox.Entry { return log[position-1] }
 // normal has a leader, whose lease has run out and was not taken.
 var normal = state{name: "normal", rows: orderRows() + relayRows("NULL") + sweptRows(), stream: func() *memory.Stream {
 	s := memory.NewStream()
+	s.LimitSubjects("orders.")
 	ctx := context.Background()
 	must(s.Open(ctx, 1))
 	must(s.Publish(ctx, 0, log[:1]))
@@ -89,6 +90,7 @@ var normal = state{name: "normal", rows: orderRows() + relayRows("NULL") + swept
 // halted has no stream any more. A new stream differs from the one that the cursor knows.
 var halted = state{name: "halted", rows: orderRows() + relayRows("'stream_missing'") + sweptRows(), stream: func() *memory.Stream {
 	s := memory.NewStream()
+	s.LimitSubjects("orders.")
 	former := must(s.Open(context.Background(), 1))
 	if former.Created != knownStream {
 		panic("the cursor knows stream " + knownStream + ", not " + former.Created)

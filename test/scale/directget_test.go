@@ -83,7 +83,11 @@ func TestReplicasShowAPrefix(t *testing.T) {
 func (r *replicaReads) publish(ctx context.Context, publisher *jetstream.Publisher) {
 	tail := uint64(0)
 	for ctx.Err() == nil {
-		last, err := publisher.Publish(ctx, tail, relaytest.NewEntries(outbox.Position(tail), 10)) //nolint:gosec // small
+		entries := relaytest.NewEntries(outbox.Position(tail), 10) //nolint:gosec // small
+		for i := range entries {
+			entries[i].Subject = "orders.created"
+		}
+		last, err := publisher.Publish(ctx, tail, entries)
 		if err != nil {
 			info, err := publisher.Open(ctx, 0)
 			if err == nil {

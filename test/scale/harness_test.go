@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/playground/ordercheck"
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -73,8 +74,9 @@ func (h *harness) finish(t *testing.T) {
 	defer cancel()
 	verdict, err := checker.Verify(checker.History{
 		Parked: checker.ReadParked(ctx, h.db), Log: checker.ReadLog(ctx, h.db), Stream: checker.ReadStream(ctx, h.js, "ORDERS"),
-		Effects: checker.ReadEffects(ctx, h.db), Letters: checker.ReadLetters(ctx, h.db), Totals: checker.ReadTotals(ctx, h.db),
-		Subscribers: h.subscribers, Ledger: h.ledger, Recovery: recovery,
+		Effects: checker.ReadEffects(ctx, h.db), Letters: checker.ReadLetters(ctx, h.db),
+		Subscribers: h.subscribers, Ledger: h.ledger.Ledger, Recovery: recovery,
+		Service: ordercheck.New(h.ledger, ordercheck.ReadTotals(ctx, h.db), h.subscribers...),
 	})
 	require.NoError(t, err)
 	t.Logf("%d events, %d requests tried again\n%s", events, h.retries.Load(), verdict)

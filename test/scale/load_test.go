@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/assylzhan-a/outboxie/internal/playground/ordercheck"
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
@@ -22,7 +23,7 @@ import (
 type load struct {
 	t       *testing.T
 	apis    []string
-	ledger  *checker.Ledger
+	ledger  *ordercheck.Ledger
 	client  *http.Client
 	ended   chan struct{}
 	once    sync.Once
@@ -38,7 +39,7 @@ const (
 
 func startLoad(t *testing.T, apis ...string) *load {
 	l := &load{
-		t: t, apis: apis, ledger: checker.NewLedger(), ended: make(chan struct{}),
+		t: t, apis: apis, ledger: ordercheck.NewLedger(), ended: make(chan struct{}),
 		client: &http.Client{Timeout: answerIn, Transport: &http.Transport{MaxIdleConnsPerHost: writers}},
 	}
 	for writer := range writers {
@@ -62,7 +63,7 @@ func (l *load) write(writer int) {
 			return
 		case <-time.After(orderEvery):
 		}
-		placement := checker.Placement{Customer: checker.ID(customer), Minor: n}
+		placement := ordercheck.Placement{Customer: checker.ID(customer), Minor: n}
 		l.ledger.OrderRequested(placement)
 		body := fmt.Sprintf(`{"customer_id": %q, "amount": %d.%02d}`, customer, n/100, n%100)
 		placed, ok := l.ask(writer, "/orders", body, http.StatusCreated)
@@ -75,12 +76,12 @@ func (l *load) write(writer int) {
 			return
 		}
 		l.ledger.OrderAnswered(placement, id)
-		l.ledger.Acknowledged(id, placed.Version)
+		l.ledger.OrderAcknowledged(id, placed.Version)
 		if n%2 == 0 {
 			continue
 		}
 		if paid, ok := l.ask(writer, "/orders/"+placed.ID+"/pay", "", http.StatusOK); ok {
-			l.ledger.Acknowledged(id, paid.Version)
+			l.ledger.OrderAcknowledged(id, paid.Version)
 		}
 	}
 }

@@ -96,6 +96,7 @@ func inShop(t *testing.T, test func(s *shop)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &shop{t: t, stream: memory.NewStream(), database: memory.NewInbox()}
+		s.stream.LimitSubjects("orders.")
 		_, err := s.stream.Open(t.Context(), 1)
 		require.NoError(t, err)
 		test(s)
@@ -196,7 +197,7 @@ func TestRollingDeploymentOfANewVersion(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		s.place(10, next)
 		require.Equal(t, s.placed-10, s.counted())
-		dead, err := s.database.CountDead(t.Context(), subscriber)
+		dead, err := s.database.CountDead(s.t.Context(), subscriber)
 		require.NoError(t, err)
 		require.Equal(t, 10, dead, "each order waits for a program that reads version 2")
 		stopE := s.start("e", true)
@@ -222,14 +223,14 @@ func TestWritersBeforeReaders(t *testing.T) {
 		stopB := s.start("b", true)
 		s.place(10, newNextCodec())
 		require.EqualValues(t, 10, s.counted())
-		letters, err := s.database.Letters(t.Context(), subscriber, 10)
+		letters, err := s.database.Letters(s.t.Context(), subscriber, 10)
 		require.NoError(t, err)
 		require.Empty(t, letters, "nobody is told")
 
 		operator := memory.NewOperator(s.database)
-		known, err := operator.Overviews(t.Context())
+		known, err := operator.Overviews(s.t.Context())
 		require.NoError(t, err)
-		_, err = operator.Move(t.Context(), subscriber, inbox.Move{Stream: known[0].Lanes[0].Stream},
+		_, err = operator.Move(s.t.Context(), subscriber, inbox.Move{Stream: known[0].Lanes[0].Stream},
 			func(context.Context, []inbox.Checkpoint) error { return nil })
 		require.NoError(t, err)
 		time.Sleep(10 * time.Second)

@@ -84,7 +84,9 @@ func (l *eventLog) park(index int, reason string) {
 }
 
 func eventOf(aggregate string, version int64) outbox.Message {
-	return relaytest.NewMessage(aggregate, version)
+	message := relaytest.NewMessage(aggregate, version)
+	message.Key.Type = orders.AggregateType
+	return message
 }
 
 // TestEvents checks that the list shows the newest events first with their states, chooses by each field of the form, and reads no payload.

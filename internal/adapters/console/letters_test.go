@@ -127,7 +127,7 @@ func TestRetryLetters(t *testing.T) {
 	}{
 		"event": {
 			[]string{"event", first},
-			"Chosen: event " + first + " (" + relaytest.EventType + ", version 1 of order/1, dead: no address for customer 1), behind which 1 event waits.",
+			"Chosen: event " + first + " (" + relaytest.EventType + ", version 1 of thing/1, dead: no address for customer 1), behind which 1 event waits.",
 			"Subscriber &#34;e mails/&lt;b&gt;&#34; retries event " + first + " when it runs.",
 			[]inbox.LetterState{retrying, waits, dead, dead, dead},
 		},
@@ -137,7 +137,7 @@ func TestRetryLetters(t *testing.T) {
 			[]inbox.LetterState{retrying, waits, retrying, dead, dead},
 		},
 		"type":      {[]string{"type", strangeText}, "Chosen: 1 dead letter.", "retries 1 dead letter when it runs.", []inbox.LetterState{dead, waits, dead, retrying, dead}},
-		"aggregate": {[]string{"aggregate", "order/2"}, "Chosen: 1 dead letter.", "retries 1 dead letter when it runs.", []inbox.LetterState{dead, waits, retrying, dead, dead}},
+		"aggregate": {[]string{"aggregate", "thing/2"}, "Chosen: 1 dead letter.", "retries 1 dead letter when it runs.", []inbox.LetterState{dead, waits, retrying, dead, dead}},
 		"all": {
 			[]string{"all", "true"},
 			"Left out: 1 unreadable message, because nobody can retry a message that is not an event.", "retries 3 dead letters when it runs.",
@@ -184,7 +184,7 @@ func TestDiscardLetters(t *testing.T) {
 			[]inbox.LetterState{discarded, retrying, discarded, dead, dead},
 		},
 		"type and aggregate": {
-			[]string{"type", relaytest.EventType, "aggregate", "order/2"}, "Chosen: 1 dead letter.", ": 1 dead letter.", []inbox.LetterState{dead, waits, discarded, dead, dead},
+			[]string{"type", relaytest.EventType, "aggregate", "thing/2"}, "Chosen: 1 dead letter.", ": 1 dead letter.", []inbox.LetterState{dead, waits, discarded, dead, dead},
 		},
 		"all": {
 			[]string{"all", "true"}, "Of these: 1 unreadable message.", ": 4 dead letters.", []inbox.LetterState{discarded, retrying, discarded, discarded, discarded},

@@ -65,6 +65,7 @@ func openShop(t *testing.T) *shop {
 	log := memory.NewLog()
 	work := memory.NewUnitOfWork(log)
 	s := &shop{log: log, lease: memory.NewLease(time.Minute), stream: memory.NewStream(), inbox: memory.NewInbox()}
+	s.stream.LimitSubjects("orders.")
 	s.inbox.UseLog(log)
 	s.cursors = memory.NewCursorStore(s.lease, log)
 	newID := func() order.ID { return order.ID(uuid.Must(uuid.NewV7()).String()) }

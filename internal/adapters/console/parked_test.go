@@ -24,7 +24,7 @@ func TestParkedPage(t *testing.T) {
 	for _, part := range []string{
 		"3 events in 2 groups.", refused, "the broker refuses &lt;n&gt; bytes", "100000 events of 70000 aggregates waiting in all.",
 		"Not shown: 99995.", `href="/console/events/1"`, `href="/console/events/5"`, `aria-label="Redrive group ` + refused + `"`,
-		`aria-label="Discard the event at position 3"`, "&lt;script&gt;alert(1)&lt;/script&gt;", "order/b",
+		`aria-label="Discard the event at position 3"`, "&lt;script&gt;alert(1)&lt;/script&gt;", "thing/b",
 	} {
 		require.Contains(t, body, part)
 	}
@@ -50,7 +50,7 @@ func TestRedrive(t *testing.T) {
 			[]outbox.Position{1, 2, 3, 4},
 		},
 		"aggregate": {
-			[]string{"aggregate", "order/a"},
+			[]string{"aggregate", "thing/a"},
 			"Chosen: 1 parked event. Events of the same aggregates that wait behind: 2.",
 			"To be redriven: 3 events. The leader does it within a second.",
 			[]outbox.Position{1, 2, 3},
@@ -62,7 +62,7 @@ func TestRedrive(t *testing.T) {
 			[]outbox.Position{5},
 		},
 		"aggregate and type": {
-			[]string{"aggregate", "order/b", "type", relaytest.EventType},
+			[]string{"aggregate", "thing/b", "type", relaytest.EventType},
 			"Chosen: 1 parked event. Events of the same aggregates that wait behind: 0.",
 			"To be redriven: 1 event, and the events behind. The leader does it within a second.",
 			[]outbox.Position{4},
@@ -106,7 +106,7 @@ func TestDiscardParked(t *testing.T) {
 	}{
 		"position": {
 			[]string{"position", "2"},
-			"If it is discarded, version 2 of order/a never reaches any subscriber.",
+			"If it is discarded, version 2 of thing/a never reaches any subscriber.",
 			"Done. The event at position 2 is discarded.",
 			[]outbox.Position{2},
 		},
@@ -118,7 +118,7 @@ func TestDiscardParked(t *testing.T) {
 			[]outbox.Position{1, 4},
 		},
 		"aggregate": {
-			[]string{"aggregate", "order/a", "position", ""},
+			[]string{"aggregate", "thing/a", "position", ""},
 			"Chosen: 1 parked event. Events of the same aggregates that wait behind: 2.",
 			"Done. Discarded: 1 event. The events behind are still parked.",
 			[]outbox.Position{1},

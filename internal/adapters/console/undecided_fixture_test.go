@@ -54,7 +54,7 @@ func (i undecidedInspector) List(ctx context.Context, filter operations.EventFil
 	return i.log.List(ctx, filter)
 }
 
-// parkingLot is a console with parked events. Positions 1, 2 and 3 belong to the aggregate order/a, position 4 to order/b. Position 5 has hostile
+// parkingLot is a console with parked events. Positions 1, 2 and 3 belong to the aggregate thing/a, position 4 to order/b. Position 5 has hostile
 // texts.
 type parkingLot struct {
 	*browser
@@ -108,9 +108,9 @@ func (l parkingLot) in(state relay.ParkedState) (positions []outbox.Position) {
 
 // The events of a letterBox.
 const (
-	first     = "11111111-1111-4111-8111-111111111111" // order/1, dead
-	behind    = "22222222-2222-4222-8222-222222222222" // order/1, waits
-	second    = "33333333-3333-4333-8333-333333333333" // order/2, dead for the same reason
+	first     = "11111111-1111-4111-8111-111111111111" // thing/1, dead
+	behind    = "22222222-2222-4222-8222-222222222222" // thing/1, waits
+	second    = "33333333-3333-4333-8333-333333333333" // thing/2, dead for the same reason
 	evil      = "44444444-4444-4444-8444-444444444444" // hostile texts, dead
 	odd       = "odd/id?<i>"                           // not an event
 	wordy     = "55555555-5555-4555-8555-555555555555" // its error is long, and a letterBox does not have it

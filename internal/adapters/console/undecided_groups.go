@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// groupsKept is how long viewers share groups. It takes seconds to group 100,000 events.
+	// groupsKept is how long viewers share groups. It takes some tenths of a second to group 100,000 events.
 	groupsKept = 5 * time.Second
 	// groupsTimeout bounds how long the events are grouped.
 	groupsTimeout = 30 * time.Second

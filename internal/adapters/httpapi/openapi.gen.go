@@ -217,6 +217,7 @@ const (
 	ProblemCodeNotErased             ProblemCode = "not_erased"
 	ProblemCodeNotForgotten          ProblemCode = "not_forgotten"
 	ProblemCodeNotParked             ProblemCode = "not_parked"
+	ProblemCodeNotUnique             ProblemCode = "not_unique"
 	ProblemCodeNothingToMove         ProblemCode = "nothing_to_move"
 	ProblemCodeOrderChangeDiffers    ProblemCode = "order_change_differs"
 	ProblemCodeOrderChanged          ProblemCode = "order_changed"
@@ -294,6 +295,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeNotForgotten:
 		return true
 	case ProblemCodeNotParked:
+		return true
+	case ProblemCodeNotUnique:
 		return true
 	case ProblemCodeNothingToMove:
 		return true

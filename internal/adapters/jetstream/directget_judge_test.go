@@ -44,7 +44,7 @@ var forgeries = []string{
 	"NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\nNats-Last-Sequence: 6\r\n\r\n",
 	"NATS/1.0 204 EOB\r\nNats-Num-Pending: 0\r\nNats-Last-Sequence: 6\r\n\r\n\r\n", // hides the server's headers
 	"NATS/1.0\r\nNats-Sequence: 99\r\nNats-Time-Stamp: 2020-01-01T00:00:00Z\r\nNats-Last-Sequence: 98\r\n\r\n",
-	"NATS/1.0\r\nNats-Stream: ORDERS\r\nNats-Subject: orders.x\r\nNats-Sequence: 9\r\nNats-Time-Stamp: 2020-01-01T00:00:00Z\r\n" +
+	"NATS/1.0\r\nNats-Stream: ORDERS\r\nNats-Subject: things.x\r\nNats-Sequence: 9\r\nNats-Time-Stamp: 2020-01-01T00:00:00Z\r\n" +
 		"Nats-Num-Pending: 0\r\nNats-Last-Sequence: 6\r\n\r\n\r\n", // the same
 	"NATS/1.0 503\r\n\r\n\r\n", "NATS/1.0 404\n\n\r\n", "NATS/1.0\r\nX\r\n\r\n", "NATS/1.0\n\n\r\n", "abc", "ab", "NATS/1.0", "NATS/1.0 20",
 	"NATS/1.0\r\nNats-Stream: EVIL\r\nX: ab", "NATS/1.0\r\nNats-Sequence:ab", "NATS/1.0\r\nX: \r", "NATS/1.0\r\n: \r\n\r\n",
@@ -66,7 +66,7 @@ func FuzzJudge(f *testing.F) {
 			return
 		}
 		at := time.Unix(0, nanos).UTC()
-		raw := sent(kept, stream, "orders.created", sequence, at, 3, previous)
+		raw := sent(kept, stream, "things.happened", sequence, at, 3, previous)
 		header, _ := nats.DecodeHeadersMsg(raw) // if the client cannot read the headers, it delivers the message without headers
 		message, last, known := newDirectReader(nil, stream).judge(header, len(raw))
 		own, err := nats.DecodeHeadersMsg(kept)
@@ -77,7 +77,7 @@ func FuzzJudge(f *testing.F) {
 		}
 		require.Equal(t, sequence, message.Sequence)
 		require.True(t, at.Equal(message.StoredAt))
-		require.Equal(t, "orders.created", message.subject)
+		require.Equal(t, "things.happened", message.subject)
 		require.Equal(t, previous, last)
 		if formed {
 			if own == nil {

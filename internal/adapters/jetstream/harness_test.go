@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
 const (
 	stream    = "ORDERS"
-	subjects  = "orders.>"
+	subjects  = "things.>"
 	source    = "/outboxie/orders"
 	maxSize   = 64 << 10 // of a message, for the broker
 	patience  = 30 * time.Second
@@ -123,7 +123,7 @@ func (b *broker) settled(t *testing.T) {
 
 func (b *broker) AppendForeign(t *testing.T) {
 	t.Helper()
-	_, err := b.admin.Publish(t.Context(), "orders.stray", []byte("hello"))
+	_, err := b.admin.Publish(t.Context(), "things.stray", []byte("hello"))
 	require.NoError(t, err)
 }
 
@@ -144,7 +144,7 @@ func (b *broker) Misconfigure(t *testing.T) (repair func()) {
 	t.Helper()
 	before := b.info().Config
 	config := before
-	config.NoAck, config.SubjectTransform = true, &natsjs.SubjectTransformConfig{Source: "orders.*", Destination: "elsewhere.{{wildcard(1)}}"}
+	config.NoAck, config.SubjectTransform = true, &natsjs.SubjectTransformConfig{Source: "things.*", Destination: "elsewhere.{{wildcard(1)}}"}
 	_, err := b.admin.UpdateStream(t.Context(), config)
 	require.NoError(t, err)
 	return func() {
@@ -203,6 +203,11 @@ func (b *broker) reader(t *testing.T) *jetstream.Reader {
 }
 
 func newReader(t *testing.T, nc *nats.Conn, logger *slog.Logger) *jetstream.Reader {
+	t.Helper()
+	return newReaderOf(t, nc, subjects, logger)
+}
+
+func newReaderOf(t *testing.T, nc *nats.Conn, subjects string, logger *slog.Logger) *jetstream.Reader {
 	t.Helper()
 	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: stream, Subjects: subjects, Subscriber: subscribe, Logger: logger})
 	require.NoError(t, err)

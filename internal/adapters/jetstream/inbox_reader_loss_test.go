@@ -33,7 +33,7 @@ func (a answer) message(to string) *nats.Msg {
 		header["Status"] = []string{a.status}
 		return &nats.Msg{Subject: to, Header: header}
 	}
-	header["Nats-Stream"], header["Nats-Subject"] = []string{stream}, []string{"orders.created"}
+	header["Nats-Stream"], header["Nats-Subject"] = []string{stream}, []string{"things.happened"}
 	header["Nats-Sequence"] = []string{strconv.FormatUint(a.sequence, 10)}
 	header["Nats-Time-Stamp"] = []string{"2026-11-29T10:00:00.000000001Z"}
 	return &nats.Msg{Subject: to, Header: header, Data: []byte("x")}
@@ -93,7 +93,7 @@ func TestMirrorShowsNoHoles(t *testing.T) {
 		r.AppendForeign(t)
 	}
 	_, err := r.admin.CreateStream(t.Context(), natsjs.StreamConfig{
-		Name: "COPY", MirrorDirect: true, Mirror: &natsjs.StreamSource{Name: stream, FilterSubject: "orders.stray"},
+		Name: "COPY", MirrorDirect: true, Mirror: &natsjs.StreamSource{Name: stream, FilterSubject: "things.stray"},
 	})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
@@ -125,7 +125,7 @@ authorization { users = [
   {user: admin, password: secret}
   {user: blind, password: secret, permissions: {publish = ["$JS.API.STREAM.INFO.ORDERS"], subscribe = ["_INBOX.>", "outboxie.ORDERS.stored"]}}
   {user: deaf, password: secret, permissions: {publish = ["$JS.API.>"], subscribe = ["outboxie.ORDERS.stored"]}}
-  {user: mute, password: secret, permissions: {publish = ["$JS.API.>", "orders.>", "outboxie.ORDERS.notices"], subscribe = [">"]}}
+  {user: mute, password: secret, permissions: {publish = ["$JS.API.>", "things.>", "outboxie.ORDERS.notices"], subscribe = [">"]}}
 ] }`
 
 // TestDenied checks that a reader soon reports which right its user lacks. It also checks that a reader starts without the

@@ -36,14 +36,14 @@ func TestSubscriberIDs(t *testing.T) {
 func TestUnreadableIDs(t *testing.T) {
 	r := newReading(t)
 	r.AppendForeign(t)
-	message := &nats.Msg{Subject: "orders.stray", Header: nats.Header{"A": {"1", "2"}, "Nats-Sequence": {"9"}}, Data: []byte("hello")}
+	message := &nats.Msg{Subject: "things.stray", Header: nats.Header{"A": {"1", "2"}, "Nats-Sequence": {"9"}}, Data: []byte("hello")}
 	_, err := r.admin.PublishMsg(t.Context(), message)
 	require.NoError(t, err)
 	messages, err := r.reader(t).Read(t.Context(), 1, everything)
 	require.NoError(t, err)
 	require.Len(t, messages, 2)
-	require.Equal(t, "unreadable-1-16020f95760b", messages[0].Event.ID)
-	require.Equal(t, "unreadable-2-39d118208156", messages[1].Event.ID)
+	require.Equal(t, "unreadable-1-0bce6265fa39", messages[0].Event.ID)
+	require.Equal(t, "unreadable-2-4354b650efb8", messages[1].Event.ID)
 	require.Equal(t, map[string]string{"A": "1\n2", "Nats-Sequence": "9"}, messages[1].Event.Headers)
 }
 
@@ -330,5 +330,5 @@ func (w *rawWire) send(t *testing.T, text string) {
 // publish sends bytes as headers, valid or not, and waits until the server has accepted them.
 func (w *rawWire) publish(t *testing.T, header, body string) {
 	t.Helper()
-	w.send(t, fmt.Sprintf("HPUB orders.stray %d %d\r\n%s%s\r\n", len(header), len(header)+len(body), header, body))
+	w.send(t, fmt.Sprintf("HPUB things.stray %d %d\r\n%s%s\r\n", len(header), len(header)+len(body), header, body))
 }

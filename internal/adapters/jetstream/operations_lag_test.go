@@ -18,7 +18,7 @@ import (
 func (b *broker) former(t *testing.T) natsjs.Consumer {
 	t.Helper()
 	consumer, err := b.admin.CreateConsumer(t.Context(), stream, natsjs.ConsumerConfig{
-		Durable: subscribe, FilterSubject: "orders.>", AckPolicy: natsjs.AckExplicitPolicy, MaxAckPending: 1, AckWait: time.Minute,
+		Durable: subscribe, FilterSubject: "things.>", AckPolicy: natsjs.AckExplicitPolicy, MaxAckPending: 1, AckWait: time.Minute,
 	})
 	require.NoError(t, err)
 	return consumer
@@ -52,9 +52,9 @@ func TestLags(t *testing.T) {
 	_, err = r.publisher.PublishControl(t.Context(), 3, relay.ControlMessage{Progress: entries[2].Progress()})
 	require.NoError(t, err)
 	require.Empty(t, lags(t, consumers), "nobody has subscribed yet")
-	_, err = b.admin.CreateConsumer(t.Context(), stream, natsjs.ConsumerConfig{Durable: "strange", FilterSubject: "orders.paid"})
+	_, err = b.admin.CreateConsumer(t.Context(), stream, natsjs.ConsumerConfig{Durable: "strange", FilterSubject: "things.paid"})
 	require.NoError(t, err)
-	_, err = b.admin.CreateConsumer(t.Context(), stream, natsjs.ConsumerConfig{FilterSubject: "orders.>"})
+	_, err = b.admin.CreateConsumer(t.Context(), stream, natsjs.ConsumerConfig{FilterSubject: "things.>"})
 	require.NoError(t, err)
 
 	former := b.former(t)

@@ -20,6 +20,9 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
+// permittedSubjects are the subjects that docker/nats-permissions.conf permits: those of the order service.
+const permittedSubjects = "orders.>"
+
 // permitted is a server with the permissions of docker/nats-permissions.conf, and an administrator.
 type permitted struct {
 	port    int
@@ -52,9 +55,9 @@ func (p *permitted) as(t *testing.T, user string) *nats.Conn {
 func TestSubscribersRights(t *testing.T) {
 	p := newPermitted(t)
 	relay := p.as(t, "relay")
-	publisher, err := jetstream.NewPublisher(relay, jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Logger: silent})
+	publisher, err := jetstream.NewPublisher(relay, jetstream.PublisherOptions{Stream: stream, Subjects: permittedSubjects, Source: source, Logger: silent})
 	require.NoError(t, err)
-	reader := newReader(t, p.as(t, "subscriber"), silent)
+	reader := newReaderOf(t, p.as(t, "subscriber"), permittedSubjects, silent)
 
 	start := time.Now()
 	_, err = reader.Read(t.Context(), 1, everything)
@@ -64,7 +67,11 @@ func TestSubscribersRights(t *testing.T) {
 
 	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
-	_, err = publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, 1000))
+	entries := relaytest.NewEntries(0, 1000)
+	for i := range entries {
+		entries[i].Subject = "orders.created"
+	}
+	_, err = publisher.Publish(t.Context(), 0, entries)
 	require.NoError(t, err)
 	select {
 	case <-reader.Stored():
@@ -93,7 +100,7 @@ func TestSubscribersRights(t *testing.T) {
 	require.Len(t, messages, 3)
 	require.Len(t, messages[2].Event.Headers, 200)
 
-	consumers, err := jetstream.NewSubscriberLags(relay, stream, subjects)
+	consumers, err := jetstream.NewSubscriberLags(relay, stream, permittedSubjects)
 	require.NoError(t, err)
 	events, _, err := consumers.LagOf(t.Context(), 999)
 	require.NoError(t, err)

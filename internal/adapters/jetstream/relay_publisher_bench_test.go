@@ -109,7 +109,7 @@ func BenchmarkLoneEvent(b *testing.B) {
 	b.Run("ordered consumer", func(b *testing.B) {
 		js, err := connect().JetStream()
 		require.NoError(b, err)
-		pushed, err := js.SubscribeSync("orders.>", nats.OrderedConsumer(), nats.DeliverNew())
+		pushed, err := js.SubscribeSync("things.>", nats.OrderedConsumer(), nats.DeliverNew())
 		require.NoError(b, err)
 		measure(b, func() error { _, err := pushed.NextMsg(patience); return err })
 	})
@@ -143,7 +143,7 @@ func BenchmarkPublish(b *testing.B) {
 				messages := make([]*nats.Msg, n)
 				for i := range messages {
 					messages[i] = &nats.Msg{
-						Subject: "orders.created", Header: nats.Header{"ce-id": {entries[i].ID}}, Data: entries[i].Payload,
+						Subject: "things.happened", Header: nats.Header{"ce-id": {entries[i].ID}}, Data: entries[i].Payload,
 					}
 				}
 				ack, err := jetstreamext.PublishMsgBatch(b.Context(), js, messages)

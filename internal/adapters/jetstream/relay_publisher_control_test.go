@@ -42,11 +42,11 @@ func TestControlMessagesOnTheWire(t *testing.T) {
 		header  map[string]string
 	}{
 		{
-			relay.ControlMessage{Progress: outbox.Progress{Position: 46, EventID: "ü-1"}, Parked: "100% of orders.> is\nü", LastOwnSequence: 45},
-			`{"position":46,"event_id":"ü-1","reason":"100% of orders.> is\nü"}`,
+			relay.ControlMessage{Progress: outbox.Progress{Position: 46, EventID: "ü-1"}, Parked: "100% of things.> is\nü", LastOwnSequence: 45},
+			`{"position":46,"event_id":"ü-1","reason":"100% of things.> is\nü"}`,
 			map[string]string{
 				"ce-id": "%C3%BC-1", "ce-type": "outboxie.event.parked.v1",
-				"Outbox-Progress": "46/%C3%BC-1", "Outbox-Kept": "45", "Outbox-Parked": "100%25%20of%20orders.>%20is%0A%C3%BC",
+				"Outbox-Progress": "46/%C3%BC-1", "Outbox-Kept": "45", "Outbox-Parked": "100%25%20of%20things.>%20is%0A%C3%BC",
 			},
 		},
 		{

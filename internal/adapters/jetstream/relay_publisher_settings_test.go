@@ -46,11 +46,11 @@ type oddStream = odd[natsjs.StreamConfig]
 var oddStreams = []oddStream{
 	{"name", nil, jetstream.SetByRelay},
 	{"description", func(c *natsjs.StreamConfig) { c.Description = "mine" }, jetstream.Harmless},
-	{"subjects", func(c *natsjs.StreamConfig) { c.Subjects = []string{"orders.created"} }, jetstream.SetByRelay},
+	{"subjects", func(c *natsjs.StreamConfig) { c.Subjects = []string{"things.happened"} }, jetstream.SetByRelay},
 	{"subjects", func(c *natsjs.StreamConfig) { c.Subjects = append(c.Subjects, "vouchers.>") }, jetstream.Harmless},
-	{"subjects", func(c *natsjs.StreamConfig) { c.Subjects = []string{"orders.>", "outboxie.ORDERS.*"} }, jetstream.Warned},
+	{"subjects", func(c *natsjs.StreamConfig) { c.Subjects = []string{"things.>", "outboxie.ORDERS.*"} }, jetstream.Warned},
 	{"subjects", func(c *natsjs.StreamConfig) {
-		c.Subjects = []string{"orders.>", "outboxie.ORDERS.notices", "outboxie.ORDERS.leader.*"}
+		c.Subjects = []string{"things.>", "outboxie.ORDERS.notices", "outboxie.ORDERS.leader.*"}
 	}, jetstream.Warned},
 	{"retention", func(c *natsjs.StreamConfig) { c.Retention = natsjs.InterestPolicy }, jetstream.Refused},
 	{"retention", func(c *natsjs.StreamConfig) { c.Retention = natsjs.WorkQueuePolicy }, jetstream.Refused},
@@ -80,7 +80,7 @@ var oddStreams = []oddStream{
 	{"compression", func(c *natsjs.StreamConfig) { c.Compression = natsjs.S2Compression }, jetstream.Harmless},
 	{"first_seq", func(c *natsjs.StreamConfig) { c.FirstSeq = 1000 }, jetstream.Harmless},
 	{"subject_transform", func(c *natsjs.StreamConfig) {
-		c.SubjectTransform = &natsjs.SubjectTransformConfig{Source: "orders.*", Destination: "elsewhere.{{wildcard(1)}}"}
+		c.SubjectTransform = &natsjs.SubjectTransformConfig{Source: "things.*", Destination: "elsewhere.{{wildcard(1)}}"}
 	}, jetstream.Refused},
 	{"subject_transform", func(c *natsjs.StreamConfig) {
 		c.SubjectTransform = &natsjs.SubjectTransformConfig{Source: ">", Destination: "all.>"}
@@ -203,7 +203,7 @@ func requireReadable(t *testing.T, b *broker, last outbox.Position) {
 
 // TestStreamRules checks the rules that depend on a cluster or on the program's own settings.
 func TestStreamRules(t *testing.T) {
-	good := natsjs.StreamConfig{AllowDirect: true, Subjects: []string{"orders.>"}, Replicas: 3, MaxBytes: 1000, MaxAge: time.Hour}
+	good := natsjs.StreamConfig{AllowDirect: true, Subjects: []string{"things.>"}, Replicas: 3, MaxBytes: 1000, MaxAge: time.Hour}
 	options := jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Replicas: 3, MaxBytes: 1000, MaxAge: time.Hour}
 	require.Empty(t, jetstream.Broken(good, options))
 	fewer := options

@@ -17,7 +17,7 @@ import (
 func TestStreamIsNeverShrunk(t *testing.T) {
 	b := newBroker(t)
 	_, err := b.admin.CreateStream(t.Context(), natsjs.StreamConfig{
-		Name: stream, Subjects: []string{"orders.created", "vouchers.>"}, MaxBytes: 64 << 20, MaxAge: 48 * time.Hour,
+		Name: stream, Subjects: []string{"things.happened", "vouchers.>"}, MaxBytes: 64 << 20, MaxAge: 48 * time.Hour,
 		MaxMsgSize: 4096, Duplicates: time.Hour, MaxMsgs: 5_000_000,
 	})
 	require.NoError(t, err)
@@ -32,7 +32,7 @@ func TestStreamIsNeverShrunk(t *testing.T) {
 		require.NoError(t, err)
 	}
 	config := b.info().Config
-	require.ElementsMatch(t, []string{"vouchers.>", "orders.>", "outboxie.ORDERS.notices"}, config.Subjects)
+	require.ElementsMatch(t, []string{"vouchers.>", "things.>", "outboxie.ORDERS.notices"}, config.Subjects)
 	require.True(t, config.AllowAtomicPublish)
 	require.Equal(t, int64(64<<20), config.MaxBytes)
 	require.Equal(t, 48*time.Hour, config.MaxAge)
@@ -61,7 +61,7 @@ func TestStreamIsCreatedAsConfigured(t *testing.T) {
 	require.Equal(t, stored.Created.UTC().Format(time.RFC3339Nano), info.Created)
 	config := stored.Config
 	require.Equal(t, natsjs.FileStorage, config.Storage)
-	require.Equal(t, []string{"orders.>", "outboxie.ORDERS.notices"}, config.Subjects)
+	require.Equal(t, []string{"things.>", "outboxie.ORDERS.notices"}, config.Subjects)
 	require.True(t, config.AllowAtomicPublish)
 	require.Equal(t, int64(64<<20), config.MaxBytes)
 	require.Equal(t, 48*time.Hour, config.MaxAge)

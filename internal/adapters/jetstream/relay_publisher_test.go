@@ -216,13 +216,13 @@ func TestEntriesThatCanNeverBeSent(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
 	for name, spoil := range map[string]func(*outbox.Entry){
-		"wildcard":        func(e *outbox.Entry) { e.Subject = "orders.*" },
-		"wildcards":       func(e *outbox.Entry) { e.Subject = "orders.>" },
-		"empty token":     func(e *outbox.Entry) { e.Subject = "orders..created" },
+		"wildcard":        func(e *outbox.Entry) { e.Subject = "things.*" },
+		"wildcards":       func(e *outbox.Entry) { e.Subject = "things.>" },
+		"empty token":     func(e *outbox.Entry) { e.Subject = "things..created" },
 		"no token":        func(e *outbox.Entry) { e.Subject = "orders" },
-		"white space":     func(e *outbox.Entry) { e.Subject = "orders.cre ated" },
-		"line break":      func(e *outbox.Entry) { e.Subject = "orders.cre\r\nated" },
-		"endless":         func(e *outbox.Entry) { e.Subject = "orders." + strings.Repeat("x", 8000) },
+		"white space":     func(e *outbox.Entry) { e.Subject = "things.cre ated" },
+		"line break":      func(e *outbox.Entry) { e.Subject = "things.cre\r\nated" },
+		"endless":         func(e *outbox.Entry) { e.Subject = "things." + strings.Repeat("x", 8000) },
 		"header name":     func(e *outbox.Entry) { e.Headers = map[string]string{"X(Y": "z"} },
 		"endless headers": func(e *outbox.Entry) { e.Headers = map[string]string{"X": strings.Repeat("x", 65400)} },
 	} {
@@ -257,7 +257,7 @@ func TestHeadersOnTheWire(t *testing.T) {
 		}
 		tail = last
 		message := b.kept(sequence)
-		require.Equal(t, "orders.created", message.Subject)
+		require.Equal(t, "things.happened", message.Subject)
 		require.Equal(t, entry.Payload, message.Data)
 		header := map[string]string{}
 		for name, values := range message.headers(t) {
@@ -275,7 +275,7 @@ func TestHeadersOnTheWire(t *testing.T) {
 			"ce-subject": entry.Key.ID, "ce-time": "2026-11-23T12:05:07.12Z",
 			"ce-datacontenttype": "application/json", "content-type": "application/json", "ce-dataschema": "urn:outboxie:schema:" + entry.Type,
 			"traceparent": entry.Headers["traceparent"], "tracestate": "a=1",
-			"Outbox-Aggregate-Type": "order", "Outbox-Aggregate-Version": "46", "Outbox-Position": "46",
+			"Outbox-Aggregate-Type": "thing", "Outbox-Aggregate-Version": "46", "Outbox-Position": "46",
 		}, header)
 	}
 }

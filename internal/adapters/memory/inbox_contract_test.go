@@ -1,6 +1,7 @@
 package memory_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 	"github.com/assylzhan-a/outboxie/outboxietest/operationstest"
+	"github.com/assylzhan-a/outboxie/outboxietest/orderstest"
 )
 
 func TestCheckpoints(t *testing.T) {
@@ -57,7 +59,7 @@ func (c connections) Reconnect(*testing.T)  { c.Inbox.Reconnect() }
 
 func newStore(kept *memory.Inbox) inboxtest.Store {
 	return inboxtest.Store{
-		Connection: connections{kept}, Checkpoints: kept, UnitOfWork: kept, Letters: kept, Totals: memory.NewTotals(),
+		Connection: connections{kept}, Checkpoints: kept, UnitOfWork: kept, Letters: kept,
 		WasApplied: func(_ *testing.T, subscriber string, ids ...string) (applied []string) {
 			for _, id := range ids {
 				if kept.Applied(subscriber, id) {
@@ -66,15 +68,34 @@ func newStore(kept *memory.Inbox) inboxtest.Store {
 			}
 			return applied
 		},
-		Total: func(_ *testing.T, subscriber string, customer value.CustomerID, currency value.Currency) inboxtest.Total {
-			total := kept.Total(subscriber, customer, currency)
-			if total.Orders == 0 {
-				return inboxtest.Total{}
-			}
-			return inboxtest.Total{Amount: total.AmountMinor.String(), Orders: total.Orders}
+		Add: func(ctx context.Context, tx inbox.Tx, key string, amount int64) error {
+			return memory.NewTotals().Add(ctx, tx, order.CustomerID(key), order.NewMoney(amount, "USD"))
+		},
+		Sum: func(t *testing.T, subscriber, key string) inboxtest.Sum {
+			t.Helper()
+			total := totalOf(kept)(t, subscriber, order.CustomerID(key), "USD")
+			return inboxtest.Sum{Amount: total.Amount, Count: total.Orders}
 		},
 		FailNextCommit: func(*testing.T) { kept.FailNextCommit() },
 	}
+}
+
+func totalOf(kept *memory.Inbox) func(*testing.T, string, order.CustomerID, order.Currency) orderstest.Total {
+	return func(_ *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) orderstest.Total {
+		total := kept.Total(subscriber, customer, currency)
+		if total.Orders == 0 {
+			return orderstest.Total{}
+		}
+		return orderstest.Total{Amount: total.AmountMinor.String(), Orders: total.Orders}
+	}
+}
+
+// TestTotals runs the contract of the totals.
+func TestTotals(t *testing.T) {
+	orderstest.TestTotals(t, func(*testing.T) orderstest.TotalsStore {
+		kept := memory.NewInbox()
+		return orderstest.TotalsStore{Inbox: newStore(kept), Totals: memory.NewTotals(), Total: totalOf(kept)}
+	})
 }
 
 func TestSweeper(t *testing.T) {

@@ -74,13 +74,13 @@ func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) (
 		if bytes > limit.Bytes && len(messages) > 0 {
 			break
 		}
-		messages = append(messages, stored.as(sequence))
+		messages = append(messages, stored.as(sequence, s.prefix))
 	}
 	return messages, nil
 }
 
 // as returns the message as subscribers get it. A message that another program wrote has the payload hello.
-func (m *streamed) as(sequence uint64) inbox.Message {
+func (m *streamed) as(sequence uint64, prefix string) inbox.Message {
 	at := inbox.StreamPosition{Sequence: sequence, StoredAt: m.at, Progress: m.meta.Progress.Position}
 	message := inbox.Message{StreamPosition: at, Parks: m.meta.Parked != ""}
 	switch {

@@ -41,6 +41,20 @@ func beginning(reason string) string {
 	return string(runes[:min(len(runes), fault.LongestReason)])
 }
 
+// EachUndecided visits the letters after it has read all of them.
+func (i *Inbox) EachUndecided(ctx context.Context, subscriber string, visit func(operations.UndecidedEvent) bool) error {
+	var found []operations.UndecidedEvent
+	err := i.once(ctx, "each undecided", func(*session) error {
+		for _, key := range i.dead(subscriber) {
+			found = append(found, i.undecided(key))
+		}
+		return nil
+	})
+	for n := 0; err == nil && n < len(found) && visit(found[n]); n++ {
+	}
+	return err
+}
+
 // Undecided runs as one statement.
 func (i *Inbox) Undecided(
 	ctx context.Context, subscriber string, after operations.DeadLetterCursor, limit int,
@@ -59,7 +73,9 @@ func (i *Inbox) Undecided(
 		})
 		slices.SortFunc(dead, byDueTime)
 		for _, key := range dead[:min(len(dead), max(limit, 0))] {
-			found = append(found, i.undecided(key))
+			listed := i.undecided(key)
+			listed.EventsBehind = 0
+			found = append(found, listed)
 			mark.DueAt, mark.ID = i.letters[key].due, key.id
 		}
 		return nil

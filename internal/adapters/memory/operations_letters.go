@@ -18,7 +18,9 @@ func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]in
 	err := i.once(ctx, "letters", func(*session) error {
 		for key := range i.letters {
 			if state := i.state(key); key.subscriber == subscriber && state != inbox.Waiting && state != inbox.Discarded {
-				found = append(found, i.shown(key))
+				listed := i.shown(key)
+				listed.Payload, listed.Headers = nil, nil
+				found = append(found, listed)
 			}
 		}
 		return nil

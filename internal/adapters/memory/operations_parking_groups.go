@@ -21,22 +21,47 @@ func (l lot) undecided(event *relay.ParkedEvent) operations.UndecidedEvent {
 	}
 }
 
+// EachUndecided visits the events after it has read all of them.
+func (p *Parking) EachUndecided(ctx context.Context, visit func(operations.UndecidedEvent) bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, event := range p.undecided() {
+		if !visit(event) {
+			break
+		}
+	}
+	return nil
+}
+
+func byKey(a, b outbox.Key) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.ID, b.ID)) }
+
+// undecided returns the first parked event of each aggregate.
+func (p *Parking) undecided() (found []operations.UndecidedEvent) {
+	p.log.mu.Lock()
+	defer p.log.mu.Unlock()
+	first := make(map[outbox.Key]bool)
+	for _, event := range p.log.lot.inOrder(func(e *relay.ParkedEvent) bool { return e.State == relay.Parked }) {
+		if !first[event.Key] {
+			found = append(found, p.log.lot.undecided(event))
+		}
+		first[event.Key] = true
+	}
+	slices.SortFunc(found, func(a, b operations.UndecidedEvent) int { return byKey(a.Key, b.Key) })
+	return found
+}
+
 // Undecided returns events sorted by the type and the id of their aggregate.
 func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (found []operations.UndecidedEvent, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	p.log.mu.Lock()
-	defer p.log.mu.Unlock()
-	compare := func(a, b outbox.Key) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.ID, b.ID)) }
-	first := make(map[outbox.Key]bool)
-	for _, event := range p.log.lot.inOrder(func(e *relay.ParkedEvent) bool { return e.State == relay.Parked }) {
-		if !first[event.Key] && compare(event.Key, after) > 0 {
-			found = append(found, p.log.lot.undecided(event))
+	for _, event := range p.undecided() {
+		if byKey(event.Key, after) > 0 {
+			event.EventsBehind = 0
+			found = append(found, event)
 		}
-		first[event.Key] = true
 	}
-	slices.SortFunc(found, func(a, b operations.UndecidedEvent) int { return compare(a.Key, b.Key) })
 	return found[:min(len(found), max(limit, 0))], nil
 }
 

@@ -217,6 +217,10 @@ func (l line) Undecided(ctx context.Context, after outbox.Key, limit int) ([]ope
 	})
 }
 
+func (l line) EachUndecided(ctx context.Context, visit func(operations.UndecidedEvent) bool) error {
+	return l.do(ctx, func(ctx context.Context) error { return l.e.parking.EachUndecided(ctx, visit) })
+}
+
 func (l line) RedriveChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return through(ctx, l.e, func(ctx context.Context) (int, error) { return l.e.parking.RedriveChosen(ctx, positions, choice) })
 }

@@ -26,6 +26,7 @@ type Stream struct {
 	storedAt        time.Time                       // when the last message was stored
 	restarts        int
 
+	prefix     string // with which every subject begins
 	maxPayload int
 	unfit      string // why the relay cannot publish correctly; empty: it can
 	unreadable string // why subscribers cannot read; empty: they can
@@ -49,12 +50,10 @@ var (
 	_ relay.Finder       = (*Stream)(nil)
 )
 
-// prefix is the beginning of every subject of the stream.
-const prefix = "orders."
-
-// NewStream returns a broker without the stream; Open creates it. It takes payloads up to 1 MiB, under subjects that begin with prefix.
+// NewStream returns a broker without the stream; Open creates it. It takes payloads up to 1 MiB, under subjects that begin with "things.",
+// as the contract suites have them. LimitSubjects changes that.
 func NewStream() *Stream {
-	return &Stream{maxPayload: 1 << 20, legacyConsumers: make(map[string]inbox.LegacyConsumer)}
+	return &Stream{prefix: "things.", maxPayload: 1 << 20, legacyConsumers: make(map[string]inbox.LegacyConsumer)}
 }
 
 // NewOtherStream returns another broker without the stream. Its streams have other identities than those of the first broker.
@@ -262,10 +261,17 @@ func (s *Stream) refuses(entry outbox.Entry) string {
 	if len(entry.Payload) > s.maxPayload {
 		return "it is larger than " + strconv.Itoa(s.maxPayload) + " bytes"
 	}
-	if !strings.HasPrefix(entry.Subject, prefix) {
+	if !strings.HasPrefix(entry.Subject, s.prefix) {
 		return "its subject " + entry.Subject + " is not the stream's"
 	}
 	return ""
+}
+
+// LimitSubjects changes with what every subject of the stream begins.
+func (s *Stream) LimitSubjects(prefix string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.prefix = prefix
 }
 
 // LimitPayload changes how many bytes the largest payload may have.

@@ -85,6 +85,8 @@ func transientCode(code string) bool {
 	return false
 }
 
+const uniqueViolation = "23505" // a SQLSTATE
+
 // sqlState returns the SQLSTATE that Postgres reported about a statement, or "".
 func sqlState(err error) string {
 	var connect *pgconn.ConnectError

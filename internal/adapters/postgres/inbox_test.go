@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"slices"
@@ -11,7 +12,9 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/value"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/orderstest"
 )
 
 // TestCheckpoints runs the cases of the contract one after the other. In parallel, the statements of a case could wait so long
@@ -28,12 +31,26 @@ func TestInbox(t *testing.T) {
 func (h *harness) store() inboxtest.Store {
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
 	return inboxtest.Store{
-		Totals:     postgres.NewTotals(),
 		Connection: h, Checkpoints: in, UnitOfWork: in, Letters: in,
 		FailNextCommit: func(t *testing.T) { failNextCommit(t, h.others, "inbox") },
 		WasApplied:     h.wasApplied,
-		Total:          h.total,
+		Add: func(ctx context.Context, tx inbox.Tx, key string, amount int64) error {
+			return postgres.NewTotals().Add(ctx, tx, value.CustomerID(key), value.NewMoney(amount, "USD"))
+		},
+		Sum: func(t *testing.T, subscriber, key string) inboxtest.Sum {
+			t.Helper()
+			total := h.total(t, subscriber, value.CustomerID(key), "USD")
+			return inboxtest.Sum{Amount: total.Amount, Count: total.Orders}
+		},
 	}
+}
+
+// TestTotals runs the contract of the totals.
+func TestTotals(t *testing.T) {
+	orderstest.TestTotals(t, func(t *testing.T) orderstest.TotalsStore {
+		h := newHarness(t)
+		return orderstest.TotalsStore{Inbox: h.store(), Totals: postgres.NewTotals(), Total: h.total}
+	})
 }
 
 func (h *harness) wasApplied(t *testing.T, subscriber string, ids ...string) []string {
@@ -44,7 +61,7 @@ func (h *harness) wasApplied(t *testing.T, subscriber string, ids ...string) []s
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !slices.Contains(found, id) })
 }
 
-func (h *harness) total(t *testing.T, subscriber string, customer value.CustomerID, currency value.Currency) (total inboxtest.Total) {
+func (h *harness) total(t *testing.T, subscriber string, customer value.CustomerID, currency value.Currency) (total orderstest.Total) {
 	t.Helper()
 	err := h.others.QueryRowContext(t.Context(), `SELECT (amount_minor + amount)::text, orders FROM customer_totals
 		WHERE subscriber = ? AND customer_id = ? AND currency = ?`, subscriber, string(customer), string(currency)).

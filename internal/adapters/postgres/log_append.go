@@ -99,5 +99,5 @@ const (
 // violates reports whether err is a violation of this unique constraint.
 func violates(err error, constraint string) bool {
 	var reported *pgconn.PgError
-	return errors.As(err, &reported) && reported.Code == "23505" && reported.ConstraintName == constraint
+	return errors.As(err, &reported) && reported.Code == uniqueViolation && reported.ConstraintName == constraint
 }

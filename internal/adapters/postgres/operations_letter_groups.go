@@ -37,29 +37,59 @@ func (r undecidedRow) undecided() operations.UndecidedEvent {
 
 const undecidedColumns = `letter.event_id, coalesce(letter.aggregate_type, '') AS aggregate_type, coalesce(letter.aggregate_id, '') AS aggregate_id,
 	coalesce(letter.position, 0) AS position, coalesce(letter.event_type, '') AS event_type, left(letter.error, ?1) AS error,
-	letter.first_failed_at, coalesce(letter.dead_at, letter.changed_at) AS dead_at, letter.due_at`
+	letter.first_failed_at, coalesce(letter.dead_at, letter.changed_at) AS dead_at`
 
-// undecidedStatement continues in the order of the index dead_letters_due. A letter that waits behind several dead letters is counted for
-// the last of them.
+// eachUndecidedStatement reads all dead letters of a subscriber, and joins them to held: the dead letters behind which others wait. A letter
+// that waits behind several dead letters is counted for the last of them. held reads only the aggregates that have waiting letters. The
+// planner does not know how few these are, so held first counts the waiting letters by the index dead_letters_listed. GROUP BY tells the
+// planner that held has each letter once; otherwise the planner would make a hash table of all dead letters instead of held.
+const eachUndecidedStatement = `
+SELECT ` + undecidedColumns + `, coalesce(held.behind, 0)
+FROM dead_letters AS letter LEFT JOIN (
+	SELECT event_id, max(behind) AS behind FROM (
+		SELECT event_id, coalesce(lead(number) OVER (PARTITION BY aggregate_type, aggregate_id ORDER BY position), all_letters + 1) - number - 1 AS behind
+		FROM (
+			SELECT event_id, aggregate_type, aggregate_id, position, state,
+				row_number() OVER (PARTITION BY aggregate_type, aggregate_id ORDER BY position) AS number,
+				count(*) OVER (PARTITION BY aggregate_type, aggregate_id) AS all_letters
+			FROM dead_letters
+			WHERE subscriber = ?0 AND state IN ` + pendingStates + ` AND ` + letterAggregate + ` = ANY (ARRAY (
+				SELECT DISTINCT ` + letterAggregate + ` FROM dead_letters WHERE subscriber = ?0 AND state IN ('waiting', 'retrying')
+					AND (SELECT count(*) FROM dead_letters WHERE subscriber = ?0 AND state IN ('waiting', 'retrying')) > 0))
+		) AS pending
+		WHERE state = 'dead'
+	) AS counted GROUP BY event_id
+) AS held ON held.event_id = letter.event_id
+WHERE letter.subscriber = ?0 AND letter.state = 'dead'`
+
+// EachUndecided runs one statement, and reads its rows one by one.
+func (i *Inbox) EachUndecided(ctx context.Context, subscriber string, visit func(operations.UndecidedEvent) bool) error {
+	ctx = allow(ctx, operatorTime)
+	rows, err := i.db.QueryContext(ctx, eachUndecidedStatement, subscriber, fault.LongestReason)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var r undecidedRow
+		err := rows.Scan(&r.EventID, &r.AggregateType, &r.AggregateID, &r.Position, &r.EventType, &r.Error, &r.FirstFailedAt, &r.DeadAt, &r.Behind)
+		if err != nil {
+			return classify(ctx, err)
+		}
+		if !visit(r.undecided()) {
+			return nil
+		}
+	}
+	return classify(ctx, rows.Err())
+}
+
+// undecidedStatement continues in the order of the index dead_letters_due.
 const undecidedStatement = `
-WITH letter AS MATERIALIZED (
-	SELECT letter.* FROM dead_letters AS letter
-	WHERE letter.subscriber = ?0 AND letter.state = 'dead' AND letter.due_at >= ?3 AND (letter.due_at, letter.event_id) > (?3, ?4)
-		AND coalesce(letter.dead_at, letter.changed_at) <= coalesce(?5, statement_timestamp())
-	ORDER BY letter.due_at, letter.event_id LIMIT ?2
-)
-SELECT ` + undecidedColumns + `, coalesce(?5, statement_timestamp()) AS until, (
-	SELECT count(*) FROM dead_letters AS later
-	WHERE later.subscriber = ?0 AND ` + sameAggregate + ` AND later.position > letter.position AND later.state IN ('waiting', 'retrying')
-		AND later.position < coalesce((
-			SELECT later.position FROM dead_letters AS later
-			WHERE later.subscriber = ?0 AND ` + sameAggregate + ` AND later.position > letter.position AND later.state = 'dead'
-			ORDER BY later.position LIMIT 1), 9223372036854775807)) AS behind
-FROM letter ORDER BY letter.due_at, letter.event_id`
-
-const sameAggregate = `hashtextextended(later.aggregate_id, hashtextextended(later.aggregate_type, 0)) =
-			hashtextextended(letter.aggregate_id, hashtextextended(letter.aggregate_type, 0))
-		AND later.aggregate_type = letter.aggregate_type AND later.aggregate_id = letter.aggregate_id`
+SELECT ` + undecidedColumns + `, letter.due_at, coalesce(?5, statement_timestamp()) AS until
+FROM dead_letters AS letter
+WHERE letter.subscriber = ?0 AND letter.state = 'dead' AND letter.due_at >= ?3 AND (letter.due_at, letter.event_id) > (?3, ?4)
+	AND coalesce(letter.dead_at, letter.changed_at) <= coalesce(?5, statement_timestamp())
+ORDER BY letter.due_at, letter.event_id LIMIT ?2`
 
 // Undecided runs one statement.
 func (i *Inbox) Undecided(
@@ -96,8 +126,9 @@ func lockChosen(ctx context.Context, tx bun.Tx, subscriber string, ids []string,
 		return nil, classify(ctx, err)
 	}
 	var chosen []operations.UndecidedEvent
+	included := choice.Matcher()
 	for _, row := range rows {
-		if letter := row.undecided(); choice.Has(letter) {
+		if letter := row.undecided(); included(letter) {
 			chosen = append(chosen, letter)
 		}
 	}

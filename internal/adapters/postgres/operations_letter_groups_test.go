@@ -68,6 +68,38 @@ func TestManyLettersAreChangedInChunks(t *testing.T) {
 	require.Equal(t, all, retrying())
 }
 
+// TestListsReadPages checks that a list of letters reads about as many letters as it shows, whether they are dead, retried or unreadable. If
+// many letters wait behind one, the list reads each of them twice, but their head only once.
+func TestListsReadPages(t *testing.T) {
+	h := newHarness(t)
+	deadLetters(t, h, 10_000)
+	exec(t, h.others, `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version,
+			position, subject, headers, payload, dead_at)
+		SELECT CASE WHEN n <= 5000 THEN 'retried' ELSE 'stray' END, 'letter ' || n, CASE WHEN n <= 5000 THEN 'retrying' ELSE 'dead' END, '', 1,
+			CASE WHEN n <= 5000 THEN 'order' END, CASE WHEN n <= 5000 THEN n::text END, CASE WHEN n <= 5000 THEN 1 END,
+			CASE WHEN n <= 5000 THEN n END, 's', '{}', 'x', now()
+		FROM generate_series(1, 10000) AS n`)
+	exec(t, h.others, `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version,
+			position, subject, headers, payload, dead_at)
+		SELECT 'waiting', 'letter ' || n, CASE WHEN n = 1 THEN 'dead' ELSE 'waiting' END, '', 1, 'order', 'hot', n, n, 's', '{}', 'x', now()
+		FROM generate_series(1, 10000) AS n`)
+	exec(t, h.others, "VACUUM ANALYZE dead_letters")
+	const limit = 101
+	for subscriber, want := range map[string]int{emails: limit, "retried": limit, "stray": limit, "waiting": 1} {
+		sent := &statements{}
+		listed, err := newInbox(h.db.WithQueryHook(sent)).Letters(t.Context(), subscriber, limit)
+		require.NoError(t, err)
+		require.Len(t, listed, want, subscriber)
+		require.Len(t, sent.queries, 1)
+		plan := analyzed(t, h, sent.queries[0])
+		if subscriber == "waiting" {
+			require.Less(t, plan.read(), 25_000.0, "%+v", plan)
+			continue
+		}
+		require.Less(t, plan.read(), 20.0*limit, "%s: %+v", subscriber, plan)
+	}
+}
+
 // TestWalksReadPages checks that a page of dead letters is read from an index, however many letters there are.
 func TestWalksReadPages(t *testing.T) {
 	h := newHarness(t)

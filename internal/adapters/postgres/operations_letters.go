@@ -30,24 +30,6 @@ const (
 		AND later.position > letter.position AND later.state IN ('waiting', 'retrying')) AS behind`
 )
 
-// Letters looks up, for each letter that may wait, whether an earlier letter is pending.
-func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]inbox.Letter, error) {
-	ctx = allow(ctx, operatorTime)
-	var rows []letterRow
-	err := i.db.NewSelect().Model(&rows).ColumnExpr(letterColumns).ColumnExpr(shownState).ColumnExpr(behind).
-		Where("subscriber = ?", subscriber).
-		Where("(state IN ('dead', 'failing') OR state IN ('retrying', 'waiting') AND " + earlier + " IS NULL)").
-		OrderExpr("position NULLS FIRST, first_failed_at").Limit(int64(limit)).Scan(ctx)
-	if err != nil {
-		return nil, classify(ctx, err)
-	}
-	letters := make([]inbox.Letter, 0, len(rows))
-	for _, row := range rows {
-		letters = append(letters, row.letter())
-	}
-	return letters, nil
-}
-
 // Letter runs one statement.
 func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (inbox.Letter, error) {
 	row, err := readLetter(ctx, i.db.NewSelect(), subscriber, id)
@@ -154,7 +136,7 @@ func changeLetter(
 	return dead.Time, classify(ctx, err)
 }
 
-// CountDead uses the index dead_letters_due.
+// CountDead uses the index dead_letters_listed.
 func (i *Inbox) CountDead(ctx context.Context, subscriber string) (int, error) {
 	dead := 0
 	err := i.db.QueryRowContext(ctx, "SELECT count(*) FROM dead_letters WHERE subscriber = ? AND state = 'dead'", subscriber).Scan(&dead)

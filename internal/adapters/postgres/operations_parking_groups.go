@@ -36,6 +36,39 @@ func (r firstParkedRow) undecided() operations.UndecidedEvent {
 var firstParkedColumns = `p.position, p.event_id, p.aggregate_type, p.aggregate_id, ` + shortened("p.event_type") + ` AS event_type,
 	left(p.reason, ?0) AS reason, p.parked_at, p.changed_at`
 
+// eachParkedStatement finds the first event of each aggregate with the index outbox_parked_parked_of alone.
+var eachParkedStatement = `
+SELECT ` + firstParkedColumns + `, first.behind
+FROM (SELECT min(position) AS position, count(*) - 1 AS behind FROM outbox_parked WHERE state = 'parked' GROUP BY aggregate_type, aggregate_id) AS first
+JOIN outbox_parked AS p ON p.position = first.position`
+
+// EachUndecided runs one statement, and reads its rows one by one.
+func (p *Parking) EachUndecided(ctx context.Context, visit func(operations.UndecidedEvent) bool) error {
+	ctx = allow(ctx, operatorTime)
+	fails := func(err error) error {
+		if err == nil {
+			return nil
+		}
+		return classify(ctx, fmt.Errorf("read the first parked events: %w", err))
+	}
+	rows, err := p.db.QueryContext(ctx, eachParkedStatement, fault.LongestReason)
+	if err != nil {
+		return fails(err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var r firstParkedRow
+		err := rows.Scan(&r.Position, &r.EventID, &r.AggregateType, &r.AggregateID, &r.EventType, &r.Reason, &r.ParkedAt, &r.ChangedAt, &r.Behind)
+		if err != nil {
+			return fails(err)
+		}
+		if !visit(r.undecided()) {
+			return nil
+		}
+	}
+	return fails(rows.Err())
+}
+
 // firstParkedStatement jumps from aggregate to aggregate by the index outbox_parked_parked_of, however many events each aggregate has.
 var firstParkedStatement = `
 WITH RECURSIVE first AS (
@@ -49,10 +82,7 @@ WITH RECURSIVE first AS (
 		ORDER BY aggregate_type, aggregate_id, position LIMIT 1) AS next
 	WHERE first.number < ?1
 )
-SELECT ` + firstParkedColumns + `, (
-	SELECT count(*) FROM outbox_parked AS later WHERE later.state = 'parked' AND later.aggregate_type = p.aggregate_type
-		AND later.aggregate_id = p.aggregate_id AND later.position > p.position) AS behind
-FROM first JOIN outbox_parked AS p USING (position) ORDER BY first.number LIMIT ?1`
+SELECT ` + firstParkedColumns + ` FROM first JOIN outbox_parked AS p USING (position) ORDER BY first.number LIMIT ?1`
 
 // Undecided runs one statement.
 func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) ([]operations.UndecidedEvent, error) {
@@ -83,8 +113,9 @@ func lockParked(ctx context.Context, tx bun.Tx, asked []outbox.Position, choice 
 	if err != nil {
 		return nil, classify(ctx, fmt.Errorf("lock parked events: %w", err))
 	}
+	included := choice.Matcher()
 	for _, row := range rows {
-		if choice.Has(row.undecided()) {
+		if included(row.undecided()) {
 			chosen = append(chosen, row.Position)
 		}
 	}

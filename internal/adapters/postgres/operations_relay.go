@@ -64,8 +64,8 @@ FROM (SELECT) AS always
 LEFT JOIN leases AS l ON l.name = ?0 AND l.expires_at > clock_timestamp()
 LEFT JOIN outbox_cursor AS c ON c.relay = ?0
 CROSS JOIN (
-	SELECT count(*) AS events, count(DISTINCT (aggregate_type, aggregate_id)) AS aggregates
-	FROM outbox_parked WHERE state IN ('parked', 'redrive')
+	SELECT coalesce(sum(events), 0) AS events, count(*) AS aggregates
+	FROM (SELECT count(*) AS events FROM outbox_parked WHERE state IN ('parked', 'redrive') GROUP BY aggregate_type, aggregate_id) AS waiting
 ) AS parked`
 
 // relayStatus reads the whole status, except the backlog and the writers.
@@ -198,6 +198,7 @@ const (
 	boundOfMisplaced   = "o.position = ANY (ARRAY(" +
 		"SELECT o.position FROM outbox_cursor AS c, outbox AS o WHERE c.relay = ?0 AND " + belowPurged + " UNION ALL " +
 		"SELECT o.position FROM outbox_cursor AS c, outbox AS o WHERE c.relay = ?0 AND " + recordedLater + "))"
+	boundOfParkingLot = "o.position = ANY (ARRAY (SELECT position FROM outbox_parked WHERE state = ?))"
 )
 
 // inState excludes the rows that are in another state. An empty state excludes nothing.
@@ -212,7 +213,7 @@ func (a *RelayAdmin) inState(listed *bun.SelectQuery, state string) *bun.SelectQ
 	case operations.Misplaced:
 		listed = listed.Where(boundOfMisplaced, a.relay)
 	default:
-		listed = listed.Where("p.state = ?", state)
+		listed = listed.Where(boundOfParkingLot, state).Where("p.state = ?", state)
 	}
 	return listed.Where(eventState+" = ?", state)
 }

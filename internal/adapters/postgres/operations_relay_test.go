@@ -198,11 +198,11 @@ func TestListChooses(t *testing.T) {
 		"none":                  {operations.EventFilter{}, nil},
 		"a position":            {operations.EventFilter{Position: 3, Limit: 10}, []outbox.Position{3}},
 		"a position not there":  {operations.EventFilter{Position: 6, Limit: 10}, nil},
-		"an aggregate":          {operations.EventFilter{Aggregate: outbox.Key{Type: "order", ID: "a"}, Limit: 10}, []outbox.Position{2, 1}},
+		"an aggregate":          {operations.EventFilter{Aggregate: outbox.Key{Type: relaytest.AggregateType, ID: "a"}, Limit: 10}, []outbox.Position{2, 1}},
 		"a type":                {operations.EventFilter{Type: "it's ?", Limit: 10}, []outbox.Position{5, 2}},
 		"recorded lately":       {operations.EventFilter{Since: time.Now().Add(-30 * time.Minute), Limit: 10}, []outbox.Position{7, 5, 4, 3}},
-		"all of it":             {operations.EventFilter{Aggregate: outbox.Key{Type: "order", ID: "a"}, Type: "it's ?", Limit: 10}, []outbox.Position{2}},
-		"an aggregate's newest": {operations.EventFilter{Aggregate: outbox.Key{Type: "order", ID: "b"}, Limit: 1}, []outbox.Position{5}},
+		"all of it":             {operations.EventFilter{Aggregate: outbox.Key{Type: relaytest.AggregateType, ID: "a"}, Type: "it's ?", Limit: 10}, []outbox.Position{2}},
+		"an aggregate's newest": {operations.EventFilter{Aggregate: outbox.Key{Type: relaytest.AggregateType, ID: "b"}, Limit: 1}, []outbox.Position{5}},
 	} {
 		listed, err := h.relayAdmin().List(t.Context(), c.filter)
 		require.NoError(t, err, name)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
@@ -93,7 +94,7 @@ func (s *orderRepository) insert(ctx context.Context, row *orderRow) error {
 	if violates(err, orderConstraint) {
 		return orders.ErrOrderExists.With("there is an order %s already", row.ID).Wrap(err)
 	}
-	return classify(ctx, err)
+	return classify(ctx, notUnique(err))
 }
 
 // update waits for a transaction that changes the row at the same time. If that transaction commits, update finds another version.
@@ -101,7 +102,7 @@ func (s *orderRepository) update(ctx context.Context, row *orderRow, stored int6
 	result, err := s.tx.NewUpdate().Model(row).Column("status", "version", "payment_reference", "carrier", "tracking", "cancel_reason").
 		Set("updated_at = clock_timestamp()").WherePK().Where("version = ?", stored).Exec(ctx)
 	if err != nil {
-		return classify(ctx, err)
+		return classify(ctx, notUnique(err))
 	}
 	changed, err := result.RowsAffected()
 	if err != nil {
@@ -111,6 +112,15 @@ func (s *orderRepository) update(ctx context.Context, row *orderRow, stored int6
 		return orders.ErrOrderChanged.With("order %s is not at version %d any more", row.ID, stored)
 	}
 	return nil
+}
+
+// notUnique returns an ErrNotUnique if err is the violation of a unique constraint. Any other error stays as it is.
+func notUnique(err error) error {
+	var reported *pgconn.PgError
+	if sqlState(err) != uniqueViolation || !errors.As(err, &reported) {
+		return err
+	}
+	return orders.ErrNotUnique.With("another order has a value that the constraint %s allows only once", reported.ConstraintName).Wrap(err)
 }
 
 // OrderReader reads orders, each call with one statement.

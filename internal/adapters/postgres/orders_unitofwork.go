@@ -3,11 +3,13 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/uptrace/bun"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -35,15 +37,21 @@ func NewUnitOfWork(db *bun.DB) *UnitOfWork {
 	return &UnitOfWork{db: db, abandonedAfter: abandonedAfter, beginTimeout: beginTimeout}
 }
 
-// Do sends BEGIN, the statements of fn, and COMMIT. If it gets no connection in time, it returns ErrBusy.
+// Do sends BEGIN, the statements of fn, and COMMIT. If it gets no connection in time, it returns ErrBusy. A deferred constraint is checked by
+// the COMMIT, so Do can fail with ErrNotUnique.
 func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
-	return transact(limitPoolWait(ctx, u.beginTimeout), u.db, func(ctx context.Context, tx bun.Tx) error {
+	err := transact(limitPoolWait(ctx, u.beginTimeout), u.db, func(ctx context.Context, tx bun.Tx) error {
 		return fn(ctx, orders.Tx{
 			Keys:   &keys{tx: tx, abandonedAfter: u.abandonedAfter},
 			Orders: &orderRepository{tx: tx},
 			Outbox: &appender{tx: tx, abandonedAfter: u.abandonedAfter},
 		})
 	})
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return notUnique(err)
 }
 
 // transact runs fn in a transaction. It returns the error of fn unchanged, and classifies errors of BEGIN and COMMIT. If the connection

@@ -24,7 +24,8 @@ const subscriber = "billing"
 // longer are the calls whose statements get four times the usual time limit, because they count or search.
 var longer = map[string]bool{
 	"operations.ParkingAdmin.Redrive": true, "operations.RelayInspector.List": true, "operations.RelayInspector.Status": true, "operations.RelayRepair.CountAfter": true,
-	"inbox.Log.ReadHole": true, "operations.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
+	"inbox.Log.ReadHole": true, "operations.ParkingAdmin.EachUndecided": true, "operations.DeadLetterAdmin.EachUndecided": true,
+	"operations.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
 }
 
 type dbCall = func(ctx context.Context, db *bun.DB) error
@@ -83,6 +84,9 @@ func relayCalls() map[string]dbCall {
 		},
 		"operations.ParkingAdmin.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
 		"operations.ParkingAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
+		"operations.ParkingAdmin.EachUndecided": func(ctx context.Context, db *bun.DB) error {
+			return parking(db).EachUndecided(ctx, func(operations.UndecidedEvent) bool { return true })
+		},
 		"operations.ParkingAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]operations.UndecidedEvent, error) {
 			return parking(db).Undecided(ctx, outbox.Key{}, 1)
 		}),
@@ -210,6 +214,9 @@ func letterCalls() map[string]dbCall {
 		}),
 		"operations.DeadLetterAdmin.Retry":   func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
 		"operations.DeadLetterAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
+		"operations.DeadLetterAdmin.EachUndecided": func(ctx context.Context, db *bun.DB) error {
+			return newInbox(db).EachUndecided(ctx, subscriber, func(operations.UndecidedEvent) bool { return true })
+		},
 		"operations.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]operations.UndecidedEvent, error) {
 			found, _, err := newInbox(db).Undecided(ctx, subscriber, operations.DeadLetterCursor{}, 1)
 			return found, err

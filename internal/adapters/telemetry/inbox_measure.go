@@ -261,7 +261,7 @@ func (l *measuredLetters) Redeliver(
 
 // measuredHandler is the handler of one transaction.
 type measuredHandler struct {
-	inbox.Handler
+	next inbox.Handler
 	*inboxMeasures
 	// record records one duration, in the context of the transaction. It does not use the handler's context, because the handler's context
 	// has a span. The span would become an exemplar for each event.
@@ -269,9 +269,20 @@ type measuredHandler struct {
 }
 
 func (i *inboxMeasures) measured(ctx context.Context, next inbox.Handler) inbox.Handler {
-	return &measuredHandler{Handler: next, inboxMeasures: i, record: func(took time.Duration, how ...metric.RecordOption) {
+	return &measuredHandler{next: next, inboxMeasures: i, record: func(took time.Duration, how ...metric.RecordOption) {
 		i.handling.Record(ctx, took.Seconds(), how...)
 	}}
+}
+
+// Name, Types, External and Applied are not measured.
+func (h *measuredHandler) Name() string { return h.next.Name() }
+
+func (h *measuredHandler) Types() []string { return h.next.Types() }
+
+func (h *measuredHandler) External() bool { return h.next.External() }
+
+func (h *measuredHandler) Applied(ctx context.Context, entry outbox.Entry) {
+	h.next.Applied(ctx, entry)
 }
 
 func (h *measuredHandler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
@@ -282,7 +293,7 @@ func (h *measuredHandler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.
 			h.record(time.Since(began), h.failed("panic"))
 		}
 	}()
-	err := h.Handler.Handle(ctx, tx, entry)
+	err := h.next.Handle(ctx, tx, entry)
 	panicked = false
 	if err != nil {
 		h.record(time.Since(began), h.failed(errorType(err)))
@@ -294,32 +305,4 @@ func (h *measuredHandler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.
 
 func (i *inboxMeasures) failed(errorType string) metric.RecordOption {
 	return set(append(slices.Clone(i.process), semconv.ErrorTypeKey.String(errorType))...)
-}
-
-// measureCheckpoints returns next with a counter of checkpoints that went back.
-func measureCheckpoints(mp metric.MeterProvider, subscriber string, next inbox.Checkpoints) inbox.Checkpoints {
-	c := &measuredCheckpoints{
-		Checkpoints: next,
-		rewinds: orReport(meter(mp).Int64Counter("outboxie.subscriber.rewinds", metric.WithUnit("{rewind}"),
-			metric.WithDescription("Checkpoints of lanes that went back because the stream had lost messages, or is another one."))),
-		whose: set(semconv.MessagingConsumerGroupName(subscriber)),
-	}
-	c.rewinds.Add(context.Background(), 0, c.whose)
-	return c
-}
-
-type measuredCheckpoints struct {
-	inbox.Checkpoints
-	rewinds metric.Int64Counter
-	whose   metric.MeasurementOption
-}
-
-func (c *measuredCheckpoints) Rewind(
-	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.StreamPosition,
-) (inbox.Checkpoint, error) {
-	moved, err := c.Checkpoints.Rewind(ctx, subscriber, from, stream, to)
-	if err == nil {
-		c.rewinds.Add(ctx, 1, c.whose)
-	}
-	return moved, err
 }

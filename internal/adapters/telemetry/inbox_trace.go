@@ -23,12 +23,12 @@ type InboxPorts struct {
 
 // TraceInbox returns next with spans around the transactions of a subscriber.
 //
-// A transaction with one event is a CONSUMER span, "process orders.created", in the trace of the order and linked to the creation of the
+// A transaction with one event is a CONSUMER span, "process <subject>", in the trace of the event and linked to the creation of the
 // message. The statements of the transaction are below it.
 //
 // A transaction with several events is a batch. If one or more of its events are sampled, the batch is a trace of its own: "process
-// ORDERS", linked to at most 128 of the sampled events. The statements of the transaction are below that span. Each sampled event has a
-// span "process orders.created" in the trace of its order, linked to the batch. That span lasts from the call of the handler to the end of
+// <stream>", linked to at most 128 of the sampled events. The statements of the transaction are below that span. Each sampled event has a
+// span "process <subject>" in its own trace, linked to the batch. That span lasts from the call of the handler to the end of
 // the transaction. An event that is not sampled costs one look at a header, and no allocation.
 //
 // Dead letters that are tried again are always a batch, even a single one. The batch's span starts with its first sampled event, so earlier
@@ -54,7 +54,7 @@ type inboxTracer struct {
 	subscriber, stream string
 }
 
-// startEvent starts the span of one event in the trace of its order.
+// startEvent starts the span of one event, in the trace of the event.
 func (t *inboxTracer) startEvent(ctx context.Context, entry *outbox.Entry, more ...trace.SpanStartOption) (context.Context, trace.Span) {
 	ctx, created := inCreationContext(ctx, entry.Headers)
 	return t.tracer.Start(ctx, "process "+entry.Subject, append(more, trace.WithSpanKind(trace.SpanKindConsumer), created,
@@ -92,7 +92,7 @@ func (w *tracedWork) Apply(
 	if len(links) == 0 {
 		return w.next.Apply(ctx, subscriber, batch, handler, judge)
 	}
-	t := &tracedBatch{Handler: handler, inboxTracer: w.inboxTracer, judge: judge}
+	t := &tracedBatch{next: handler, inboxTracer: w.inboxTracer, judge: judge}
 	ctx, t.span = w.startBatch(ctx, time.Now(), links,
 		semconv.MessagingBatchMessageCount(len(batch.Events)), laneKey.Int(batch.From.Lane))
 	outcome, err := w.next.Apply(ctx, subscriber, batch, t, t.judged)
@@ -132,7 +132,7 @@ type tracedLetters struct {
 func (l *tracedLetters) Redeliver(
 	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Redelivered, bool, error) {
-	t := &tracedBatch{Handler: handler, inboxTracer: l.inboxTracer, judge: judge, began: time.Now()}
+	t := &tracedBatch{next: handler, inboxTracer: l.inboxTracer, judge: judge, began: time.Now()}
 	done, found, err := l.next.Redeliver(ctx, subscriber, r, t, t.judged)
 	if t.span != nil {
 		t.span.SetAttributes(semconv.MessagingBatchMessageCount(t.handled))
@@ -143,7 +143,7 @@ func (l *tracedLetters) Redeliver(
 
 // tracedBatch is the handler of one batch. It traces the sampled events.
 type tracedBatch struct {
-	inbox.Handler
+	next inbox.Handler
 	*inboxTracer
 	judge inbox.FailurePolicy
 
@@ -159,6 +159,15 @@ type tracedEvent struct {
 	err  error // of the event itself, not of the transaction
 }
 
+// Name, Types, External and Applied are passed on.
+func (b *tracedBatch) Name() string { return b.next.Name() }
+
+func (b *tracedBatch) Types() []string { return b.next.Types() }
+
+func (b *tracedBatch) External() bool { return b.next.External() }
+
+func (b *tracedBatch) Applied(ctx context.Context, entry outbox.Entry) { b.next.Applied(ctx, entry) }
+
 func (b *tracedBatch) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	b.handled++
 	created := sampledContext(ctx, entry.Headers)
@@ -166,7 +175,7 @@ func (b *tracedBatch) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entr
 	if b.sampled {
 		ctx = b.start(ctx, &entry, trace.Link{SpanContext: created})
 	}
-	return b.Handler.Handle(ctx, tx, entry)
+	return b.next.Handle(ctx, tx, entry)
 }
 
 // start starts the span of a sampled event. A batch of letters gets its span and its links here, because the letters are not known earlier.

@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TraceEmitter returns next with a PRODUCER span for each message, "create orders.fulfillment". The span is in the trace of the event that
+// TraceEmitter returns next with a PRODUCER span for each message, "create <subject>". The span is in the trace of the event that
 // caused the message. The event's id is the span's messaging.message.conversation_id. The message's headers store the span's context, so
 // later spans of the message belong to the same trace.
 //

@@ -27,7 +27,7 @@ func MeasureRelay(mp metric.MeterProvider, stream string, next RelayPorts) Relay
 func measurePublisher(mp metric.MeterProvider, stream string, next relay.Publisher) relay.Publisher {
 	m := meter(mp)
 	p := &measuredPublisher{
-		Publisher: next, stream: stream,
+		next: next, stream: stream,
 		duration: orReport(messagingconv.NewClientOperationDuration(m, callBoundaries)),
 		sent:     orReport(messagingconv.NewClientSentMessages(m)),
 		size: orReport(m.Int64Histogram("outboxie.relay.batch.size", metric.WithUnit("{event}"), sizeBoundaries,
@@ -43,18 +43,31 @@ func measurePublisher(mp metric.MeterProvider, stream string, next relay.Publish
 }
 
 type measuredPublisher struct {
-	relay.Publisher // Open, Look and At are passed through
-	stream          string
-	duration        messagingconv.ClientOperationDuration
-	sent            messagingconv.ClientSentMessages
-	size            metric.Int64Histogram
-	wait            metric.Float64Histogram
-	conflicts       metric.Int64Counter
+	next      relay.Publisher
+	stream    string
+	duration  messagingconv.ClientOperationDuration
+	sent      messagingconv.ClientSentMessages
+	size      metric.Int64Histogram
+	wait      metric.Float64Histogram
+	conflicts metric.Int64Counter
+}
+
+// Open, Look and At are not measured.
+func (p *measuredPublisher) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
+	return p.next.Open(ctx, first)
+}
+
+func (p *measuredPublisher) Look(ctx context.Context) (relay.StreamInfo, error) {
+	return p.next.Look(ctx)
+}
+
+func (p *measuredPublisher) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
+	return p.next.At(ctx, sequence)
 }
 
 func (p *measuredPublisher) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	began := time.Now()
-	last, err := p.Publisher.Publish(ctx, after, batch)
+	last, err := p.next.Publish(ctx, after, batch)
 	acknowledged := time.Now()
 	stored := storedOf(batch, after, last)
 	p.called(ctx, "send", acknowledged.Sub(began), err)
@@ -68,7 +81,7 @@ func (p *measuredPublisher) Publish(ctx context.Context, after uint64, batch []o
 
 func (p *measuredPublisher) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
 	began := time.Now()
-	last, err := p.Publisher.Redrive(ctx, after, at, batch)
+	last, err := p.next.Redrive(ctx, after, at, batch)
 	p.called(ctx, "redrive", time.Since(began), err)
 	p.appended(ctx, "redrive", len(batch), storedOf(batch, after, last), err)
 	return last, err
@@ -76,7 +89,7 @@ func (p *measuredPublisher) Redrive(ctx context.Context, after uint64, at outbox
 
 func (p *measuredPublisher) PublishControl(ctx context.Context, after uint64, message relay.ControlMessage) (uint64, error) {
 	began := time.Now()
-	last, err := p.Publisher.PublishControl(ctx, after, message)
+	last, err := p.next.PublishControl(ctx, after, message)
 	p.called(ctx, "notify", time.Since(began), err)
 	return last, err
 }

@@ -44,7 +44,7 @@ type RelayPorts struct {
 
 // TraceRelay returns next with spans around what the relay does. Type publisher says which spans messages get. Each change of
 // leadership in which the instance takes part, each halt and each end of a halt is a trace of its own. An incident that delayed a
-// message, or ended its delay, is an event on the message's "outbox relay" span, in the trace of its order. Polling, followers and
+// message, or ended its delay, is an event on the message's "outbox relay" span, in the trace of its aggregate. Polling, followers and
 // idle leaders leave no trace. Retention is not traced. If the provider records nothing, TraceRelay returns next itself.
 func TraceRelay(tp trace.TracerProvider, relay string, next RelayPorts) RelayPorts {
 	if _, off := tp.(noop.TracerProvider); off {
@@ -53,7 +53,7 @@ func TraceRelay(tp trace.TracerProvider, relay string, next RelayPorts) RelayPor
 	tracer, shared := Tracer(tp), &incidents{}
 	return RelayPorts{
 		Log:       &log{next: next.Log, incidents: shared},
-		Cursors:   &cursors{CursorStore: next.Cursors, tracer: tracer, relay: relay, incidents: shared},
+		Cursors:   &cursors{next: next.Cursors, tracer: tracer, relay: relay, incidents: shared},
 		Publisher: &publisher{next: next.Publisher, tracer: tracer, stream: relay, incidents: shared},
 		Elector:   &elector{next: next.Elector, tracer: tracer, relay: relay, incidents: shared},
 		Retention: next.Retention,
@@ -120,7 +120,7 @@ func (e *elector) recordChange(ctx context.Context, name, detail string, began t
 // cursors traces halts. Report and Load show a halt: a loaded cursor shows that a halt goes on, or that an operator has ended the halt. One
 // relay uses cursors, so calls do not overlap.
 type cursors struct {
-	relay.CursorStore
+	next      relay.CursorStore
 	tracer    trace.Tracer
 	relay     string
 	incidents *incidents
@@ -129,7 +129,7 @@ type cursors struct {
 
 func (c *cursors) Load(ctx context.Context) (relay.Cursor, error) {
 	began := time.Now()
-	cursor, err := c.CursorStore.Load(ctx)
+	cursor, err := c.next.Load(ctx)
 	c.incidents.addFailure(ctx, cursorFailed, err, began)
 	if err == nil {
 		c.observe(ctx, cursor.Halt, began)
@@ -139,7 +139,7 @@ func (c *cursors) Load(ctx context.Context) (relay.Cursor, error) {
 
 func (c *cursors) Save(ctx context.Context, fence relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	began := time.Now()
-	saved, err := c.CursorStore.Save(ctx, fence, cursor)
+	saved, err := c.next.Save(ctx, fence, cursor)
 	if !errors.Is(err, relay.ErrSequenceBehind) { // the relay halts for this error
 		c.incidents.addFailure(ctx, cursorFailed, err, began)
 	}
@@ -148,7 +148,7 @@ func (c *cursors) Save(ctx context.Context, fence relay.WriteFence, cursor relay
 
 func (c *cursors) Report(ctx context.Context, fence relay.WriteFence, halt *relay.Halt) error {
 	began := time.Now()
-	err := c.CursorStore.Report(ctx, fence, halt)
+	err := c.next.Report(ctx, fence, halt)
 	if err == nil {
 		c.observe(ctx, halt, began)
 	}
@@ -178,7 +178,7 @@ func (c *cursors) observe(ctx context.Context, halt *relay.Halt, began time.Time
 	span.End()
 }
 
-// log adds long and failed reads as incidents. It starts no span, because a read belongs to no order.
+// log adds long and failed reads as incidents. It starts no span, because a read belongs to no single aggregate.
 type log struct {
 	next      relay.Log
 	incidents *incidents

@@ -21,11 +21,11 @@ const longBatch = 100
 // maxLinks is how many links a span has at most; OpenTelemetry drops more.
 const maxLinks = 128
 
-// publisher traces messages. A published or redriven batch with a sampled message is a trace of its own, "send ORDERS". It links to at most
-// 128 of the sampled messages. Each sampled message that was stored gets a span "outbox relay" in the trace of its order. That span lasts
+// publisher traces messages. A published or redriven batch with a sampled message is a trace of its own, "send <stream>". It links to at most
+// 128 of the sampled messages. Each sampled message that was stored gets a span "outbox relay" in its own trace. That span lasts
 // from the recording of the message to the acknowledgement of the stream, and shows the wait in the outbox. Its events are the incidents
 // during the wait. A message that the broker refuses gets such a span with an error. A message that is not sampled costs nothing. publisher
-// does not change messages. A control message is a trace of its own, "notify ORDERS".
+// does not change messages. A control message is a trace of its own, "notify <stream>".
 type publisher struct {
 	next      relay.Publisher
 	tracer    trace.Tracer
@@ -165,7 +165,7 @@ func (p *publisher) failed(ctx context.Context, err error, began time.Time) {
 	}
 }
 
-// startWait starts the span that shows, in the trace of the order, how long the message waited in the outbox and why.
+// startWait starts the span that shows, in the trace of the message, how long the message waited in the outbox and why.
 func (p *publisher) startWait(ctx context.Context, entry *outbox.Entry, outcome batchOutcome, more ...attribute.KeyValue) trace.Span {
 	created := creationContext(ctx, entry.Headers)
 	if !created.IsValid() {

@@ -12,7 +12,7 @@ import (
 // Without these variables, a span with a parent is sampled if the parent is. A span without a parent is sampled only if spans are exported.
 //
 // If the sampler is based on the parent, a batch is sampled if one of its messages is sampled. A batch has no parent, so a ratio alone would
-// leave out the batch of almost every sampled order.
+// leave out the batch of almost every sampled request.
 //
 // If clients are not trusted, the parents and the trace ids that clients send decide nothing, with any sampler. So a ratio then follows the
 // parent, also without parentbased_: below a request, a decision by the id would be the client's.

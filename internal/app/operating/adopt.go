@@ -63,7 +63,7 @@ type Adoption struct {
 }
 
 // Version returns a text that changes if the plan changes in a way that a person who has seen it must see again. It does not change because the
-// log grows: while the relay is halted, new orders go on to be written, so Events, Sequence.Misplaced and the figures in Halt.Detail grow with
+// log grows: while the relay is halted, new events go on to be written, so Events, Sequence.Misplaced and the figures in Halt.Detail grow with
 // each of them. Such an event is published after all others in any case.
 func (p Adoption) Version() string {
 	sum := sha256.New()

@@ -17,9 +17,6 @@ const (
 	// undecidedBatch is how many events one read returns, and how many one transaction changes.
 	undecidedBatch = 500
 
-	// maxKnownReasons is how many fingerprints Groups remembers. Most letters with one cause have the same reason.
-	maxKnownReasons = 1000
-
 	// If the database is not available, a call is tried so many times, with this pause in between.
 	tries = 5
 	pause = 200 * time.Millisecond
@@ -50,11 +47,13 @@ func (l LetterFinder) ForSubscriber(ctx context.Context, subscriber string) (ope
 
 // Undecided holds the events that wait for an operator's decision. They are either the dead letters of a subscriber, or parked events.
 type Undecided struct {
+	visit          visitFunc
 	walk           func() pageFunc
 	retry, discard changeFunc
 }
 
 type (
+	visitFunc  func(ctx context.Context, visit func(operations.UndecidedEvent) bool) error
 	pageFunc   func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error)
 	changeFunc func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error)
 )
@@ -71,6 +70,9 @@ func UndecidedDeadLetters(admin operations.DeadLetterAdmin, subscriber string) U
 		}
 	}
 	return Undecided{
+		visit: func(ctx context.Context, visit func(operations.UndecidedEvent) bool) error {
+			return admin.EachUndecided(ctx, subscriber, visit)
+		},
 		retry: asChange(admin.RetryChosen), discard: asChange(admin.DiscardChosen),
 		walk: func() pageFunc {
 			var mark operations.DeadLetterCursor
@@ -97,6 +99,7 @@ func UndecidedParked(parking operations.ParkingAdmin) Undecided {
 		}
 	}
 	return Undecided{
+		visit: parking.EachUndecided,
 		retry: asChange(parking.RedriveChosen), discard: asChange(parking.DiscardChosen),
 		walk: func() pageFunc {
 			var after outbox.Key
@@ -111,29 +114,30 @@ func UndecidedParked(parking operations.ParkingAdmin) Undecided {
 	}
 }
 
-// Groups reads dead letters in the order in which they died, and parked events in the order of their aggregates.
-func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
+// Groups reads all undecided events with one statement.
+func (u Undecided) Groups(ctx context.Context) (found operations.Groups, err error) {
+	err = retryUnavailable(ctx, func() (err error) {
+		found, err = u.group(ctx)
+		return err
+	})
+	return found, err
+}
+
+func (u Undecided) group(ctx context.Context) (operations.Groups, error) {
 	groups := make(map[string]*operations.Group)
-	found, known := operations.Groups{}, make(map[string]fault.Fingerprint)
-	err := u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
-		if found.More = found.Events+len(events) > operations.MaxGroupedEvents; found.More {
-			events = events[:operations.MaxGroupedEvents-found.Events]
+	var found operations.Groups
+	var prints fault.Fingerprints
+	err := u.visit(ctx, func(event operations.UndecidedEvent) bool {
+		if found.More = found.Events == operations.MaxGroupedEvents; found.More {
+			return false
 		}
-		found.Events += len(events)
-		for _, event := range events {
-			print, has := known[event.Reason]
-			if !has {
-				print = fault.NewFingerprint(event.Reason)
-				if len(known) < maxKnownReasons {
-					known[event.Reason] = print
-				}
-			}
-			if groups[print.ID] == nil {
-				groups[print.ID] = &operations.Group{Fingerprint: print, First: event.First, Example: event}
-			}
-			add(groups[print.ID], event)
+		found.Events++
+		print := prints.Of(event.Reason)
+		if groups[print.ID] == nil {
+			groups[print.ID] = &operations.Group{Fingerprint: print, First: event.First, Example: event}
 		}
-		return !found.More, nil
+		add(groups[print.ID], event)
+		return true
 	})
 	if err != nil {
 		return operations.Groups{}, err
@@ -163,19 +167,26 @@ func add(g *operations.Group, event operations.UndecidedEvent) {
 	}
 }
 
-// Count reads all undecided events.
+// Count reads all undecided events with one statement.
 func (u Undecided) Count(ctx context.Context, choice operations.Choice) (chosen operations.ChoiceCount, err error) {
-	err = u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
-		for _, event := range chosenOf(choice, events) {
-			chosen.Events++
-			chosen.EventsBehind += event.EventsBehind
-			if event.Position == 0 {
-				chosen.Unreadable++
+	err = retryUnavailable(ctx, func() error {
+		chosen = operations.ChoiceCount{}
+		included := choice.Matcher()
+		return u.visit(ctx, func(event operations.UndecidedEvent) bool {
+			if included(event) {
+				chosen.Events++
+				chosen.EventsBehind += event.EventsBehind
+				if event.Position == 0 {
+					chosen.Unreadable++
+				}
 			}
-		}
-		return true, nil
+			return true
+		})
 	})
-	return chosen, err
+	if err != nil {
+		return operations.ChoiceCount{}, err
+	}
+	return chosen, nil
 }
 
 // Retry reads all undecided events, and retries the chosen ones.
@@ -189,12 +200,13 @@ func (u Undecided) Discard(ctx context.Context, choice operations.Choice) (int, 
 }
 
 func (u Undecided) change(ctx context.Context, choice operations.Choice, change changeFunc) (changed int, err error) {
-	err = u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
-		chosen := chosenOf(choice, events)
+	included := choice.Matcher()
+	err = u.each(ctx, func(events []operations.UndecidedEvent) error {
+		chosen := slices.DeleteFunc(slices.Clone(events), func(event operations.UndecidedEvent) bool { return !included(event) })
 		if len(chosen) == 0 {
-			return true, nil
+			return nil
 		}
-		return true, retryUnavailable(ctx, func() error {
+		return retryUnavailable(ctx, func() error {
 			n, err := change(ctx, chosen, choice)
 			changed += n
 			return err
@@ -206,12 +218,8 @@ func (u Undecided) change(ctx context.Context, choice operations.Choice, change 
 	return changed, err
 }
 
-func chosenOf(choice operations.Choice, events []operations.UndecidedEvent) []operations.UndecidedEvent {
-	return slices.DeleteFunc(slices.Clone(events), func(u operations.UndecidedEvent) bool { return !choice.Has(u) })
-}
-
-// each calls do with each page, until do returns false or there are no more.
-func (u Undecided) each(ctx context.Context, do func(events []operations.UndecidedEvent) (bool, error)) error {
+// each calls do with each page of undecided events.
+func (u Undecided) each(ctx context.Context, do func(events []operations.UndecidedEvent) error) error {
 	next := u.walk()
 	for {
 		var events []operations.UndecidedEvent
@@ -222,7 +230,7 @@ func (u Undecided) each(ctx context.Context, do func(events []operations.Undecid
 		if err != nil || len(events) == 0 {
 			return err
 		}
-		if more, err := do(events); err != nil || !more {
+		if err := do(events); err != nil {
 			return err
 		}
 	}

@@ -71,6 +71,28 @@ func (l letters) Undecided(
 	return page, after, nil
 }
 
+func (l letters) EachUndecided(_ context.Context, subscriber string, visit func(operations.UndecidedEvent) bool) error {
+	if subscriber != "emails" {
+		return nil
+	}
+	return l.each(visit)
+}
+
+// each visits the events. The failure that comes next ends the visit half-way.
+func (d *undecidedStore) each(visit func(operations.UndecidedEvent) bool) error {
+	for i, event := range d.events {
+		if i == len(d.events)/2 {
+			if err := d.fails(); err != nil {
+				return err
+			}
+		}
+		if !visit(event) {
+			break
+		}
+	}
+	return nil
+}
+
 func (l letters) RetryChosen(_ context.Context, subscriber string, ids []string, choice operations.Choice) (int, error) {
 	if err := l.fails(); err != nil || subscriber != "emails" {
 		return 0, err
@@ -100,6 +122,10 @@ func (l lot) Undecided(_ context.Context, after outbox.Key, limit int) ([]operat
 	return l.events[from:min(len(l.events), from+limit)], nil
 }
 
+func (l lot) EachUndecided(_ context.Context, visit func(operations.UndecidedEvent) bool) error {
+	return l.each(visit)
+}
+
 func (l lot) RedriveChosen(_ context.Context, positions []outbox.Position, _ operations.Choice) (int, error) {
 	l.changed = append(l.changed, positions)
 	return len(positions), nil
@@ -114,7 +140,7 @@ var start = time.Date(2026, 11, 29, 16, 0, 0, 0, time.UTC)
 func events(n int, reason func(i int) string) (all []operations.UndecidedEvent) {
 	for i := range n {
 		all = append(all, operations.UndecidedEvent{
-			Position: outbox.Position(i + 1), EventID: fmt.Sprint("event ", i+1), Key: outbox.Key{Type: "order", ID: fmt.Sprint(i + 1)},
+			Position: outbox.Position(i + 1), EventID: fmt.Sprint("event ", i+1), Key: outbox.Key{Type: "thing", ID: fmt.Sprint(i + 1)},
 			Type: fmt.Sprintf("type %d", i%3), Reason: reason(i), First: start.Add(time.Duration(n-i) * time.Second),
 			Last: start.Add(time.Duration(i) * time.Minute), EventsBehind: i % 2,
 		})
@@ -213,6 +239,14 @@ func TestOutagesAreSatOut(t *testing.T) {
 		d.failing = []error{wrong}
 		_, err = undecided.Count(t.Context(), operations.Choice{})
 		require.ErrorIs(t, err, wrong)
+		d.failing = []error{away, away}
+		chosen, err := undecided.Count(t.Context(), operations.Choice{})
+		require.NoError(t, err)
+		require.Equal(t, 501, chosen.Events, "each try counts from the beginning")
+		d.failing = []error{away}
+		groups, err := undecided.Groups(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 501, groups.Events)
 		d.failing = []error{away, away}
 		ended, end := context.WithTimeout(t.Context(), time.Millisecond)
 		defer end()

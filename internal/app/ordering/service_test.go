@@ -78,6 +78,7 @@ func newFixtureOver(log *memory.Log, uow *memory.UnitOfWork, decorated orders.Un
 	var last atomic.Int64
 	newID := func() order.ID { return order.ID(fmt.Sprintf("00000000-0000-7000-8000-%012d", last.Add(1))) }
 	s := &fixture{log: log, uow: uow, notifier: &notifications{log: log}, lease: memory.NewLease(time.Minute), stream: memory.NewStream()}
+	s.stream.LimitSubjects("orders.")
 	s.cursors = memory.NewCursorStore(s.lease, log)
 	s.Service = ordering.New(ordering.Ports{
 		Work: decorated, Orders: memory.NewOrderReader(uow), Encoder: encoder, Notifier: s.notifier, Log: s.cursors, Finder: s.stream,

@@ -28,8 +28,8 @@ func Example() {
 	ctx, stop := context.WithCancel(context.Background())
 	tx := log.Begin()
 	err := tx.Append(ctx, outbox.Message{
-		ID: "event-1", Type: "order.created.v1", Subject: "orders.created",
-		Key: outbox.Key{Type: "order", ID: "7"}, Version: 1, Payload: []byte(`{"customer": "Ann"}`),
+		ID: "event-1", Type: "thing.happened.v1", Subject: "things.happened",
+		Key: outbox.Key{Type: "thing", ID: "7"}, Version: 1, Payload: []byte(`{"customer": "Ann"}`),
 	})
 	if err == nil {
 		err = tx.Commit()
@@ -52,5 +52,5 @@ func Example() {
 		fmt.Printf("%s at position %d: %s %s\n", event.Key, event.Position, event.Subject, event.Payload)
 	}
 	// Output:
-	// order/7 at position 1: orders.created {"customer": "Ann"}
+	// thing/7 at position 1: things.happened {"customer": "Ann"}
 }

@@ -178,7 +178,7 @@ func (h *harness) begin(choice, count int) (transaction, bool) {
 }
 
 func (h *harness) beginWith(choice, count int, payload string) (transaction, bool) {
-	aggregate := fmt.Sprintf("order-%d", choice%5)
+	aggregate := fmt.Sprintf("thing-%d", choice%5)
 	if slices.ContainsFunc(h.open, func(t transaction) bool { return t.aggregate == aggregate }) {
 		return transaction{}, false
 	}
@@ -187,8 +187,8 @@ func (h *harness) beginWith(choice, count int, payload string) (transaction, boo
 		h.versions[aggregate]++
 		h.events++
 		message := outbox.Message{
-			ID: fmt.Sprintf("event-%d", h.events), Type: "test.v1", Subject: "orders.created",
-			Key: outbox.Key{Type: "order", ID: aggregate}, Version: h.versions[aggregate], Payload: []byte(payload),
+			ID: fmt.Sprintf("event-%d", h.events), Type: "test.v1", Subject: "things.happened",
+			Key: outbox.Key{Type: "thing", ID: aggregate}, Version: h.versions[aggregate], Payload: []byte(payload),
 		}
 		if err := t.writer.Append(h.context(), message); err != nil {
 			h.complain("append: %v", err)

@@ -114,7 +114,7 @@ func TestRedrives(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)
 		h.stream.LimitPayload(100)
-		n, err := h.parking.Redrive(t.Context(), &outbox.Key{Type: "order", ID: "order-1"})
+		n, err := h.parking.Redrive(t.Context(), &outbox.Key{Type: "thing", ID: "thing-1"})
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
 		time.Sleep(time.Second)

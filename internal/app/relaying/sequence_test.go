@@ -73,7 +73,7 @@ var setBacks = map[string]struct {
 	"the rows are kept": {func(t *testing.T, h *harness) {
 		h.log.SetSequence(2)
 		message := outbox.Message{
-			ID: "refused", Type: "test.v1", Subject: "orders.created", Key: outbox.Key{Type: "order", ID: "other"}, Version: 1, Payload: []byte(`{}`),
+			ID: "refused", Type: "test.v1", Subject: "things.happened", Key: outbox.Key{Type: "thing", ID: "other"}, Version: 1, Payload: []byte(`{}`),
 		}
 		writer := h.log.Begin()
 		require.ErrorIs(t, writer.Append(t.Context(), message), relay.ErrSequenceBehind)

@@ -44,7 +44,7 @@ func Example() {
 
 	fmt.Println(opened, published, publishedMore, subscriber.Run(ctx))
 	// Output:
-	// an email about order/order-0
-	// an email about order/order-1
+	// an email about thing/thing-0
+	// an email about thing/thing-1
 	// <nil> <nil> <nil> <nil>
 }

@@ -79,7 +79,7 @@ func (s *service) publishTo(aggregates, count int) []outbox.Entry {
 	s.t.Helper()
 	entries := relaytest.NewEntries(outbox.Position(s.stream.LastSequence()), count)
 	for i := range entries {
-		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", i%aggregates), int64(i/aggregates)+1
+		entries[i].Key.ID, entries[i].Version = fmt.Sprint("thing-", i%aggregates), int64(i/aggregates)+1
 	}
 	_, err := s.stream.Publish(s.t.Context(), s.stream.LastSequence(), entries)
 	require.NoError(s.t, err)
@@ -143,7 +143,7 @@ func (c counting) Apply(
 func TestHungCallHoldsItsAggregateOnly(t *testing.T) {
 	inCalls(t, subscribing.Options{MaxAttempts: 4, Transactions: 4}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
 		s.handle = func(ctx context.Context, entry outbox.Entry) error {
-			if entry.Key.ID == "order-0" && entry.Version == 1 && time.Since(s.began) < time.Minute {
+			if entry.Key.ID == "thing-0" && entry.Version == 1 && time.Since(s.began) < time.Minute {
 				<-ctx.Done()
 				return ctx.Err()
 			}

@@ -68,7 +68,7 @@ func (l *lossyService) write(count int) []outbox.Entry {
 	l.t.Helper()
 	entries := relaytest.NewEntries(l.cursor, count)
 	for i := range entries {
-		entries[i].Key.ID, entries[i].Version = "order-unpublished", int64(entries[i].Position)
+		entries[i].Key.ID, entries[i].Version = "thing-unpublished", int64(entries[i].Position)
 		writer := l.rows.Begin()
 		require.NoError(l.t, writer.Append(l.t.Context(), entries[i].Message))
 		require.NoError(l.t, writer.Commit())

@@ -54,7 +54,7 @@ func (l *lossyService) addType(count int, eventType string) []outbox.Entry {
 	entries := relaytest.NewEntries(l.cursor, count)
 	for i := range entries {
 		entries[i].Type = eventType
-		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", entries[i].Position%3), int64(entries[i].Position)
+		entries[i].Key.ID, entries[i].Version = fmt.Sprint("thing-", entries[i].Position%3), int64(entries[i].Position)
 		writer := l.rows.Begin()
 		require.NoError(l.t, writer.Append(l.t.Context(), entries[i].Message))
 		require.NoError(l.t, writer.Commit())

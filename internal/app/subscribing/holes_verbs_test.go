@@ -79,7 +79,7 @@ func killDuringFill(t *testing.T, l *lossyService) {
 	l.requireApplied(upTo(5)...)
 	var handled atomic.Int64
 	l.handle = func(_ context.Context, entry outbox.Entry) error {
-		if entry.Key.ID == "order-0" && handled.Add(1) < 700 {
+		if entry.Key.ID == "thing-0" && handled.Add(1) < 700 {
 			return nil
 		}
 		return fault.New(fault.Unavailable, "away", "what the handler works on is away")

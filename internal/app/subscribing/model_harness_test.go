@@ -103,7 +103,7 @@ func newHarness(t *testing.T, seed uint64, broken mutant) *harness {
 	h.log = relaytest.NewEntries(0, runEvents)
 	versions := make(map[string]int64)
 	for i := range h.log {
-		key := fmt.Sprint("order-", h.below(aggregates))
+		key := fmt.Sprint("thing-", h.below(aggregates))
 		versions[key]++
 		h.log[i].Key.ID, h.log[i].Version = key, versions[key]
 		if h.below(8) == 0 {

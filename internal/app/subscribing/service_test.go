@@ -157,7 +157,7 @@ func (s *service) publish(count int) []outbox.Entry {
 	s.t.Helper()
 	entries := relaytest.NewEntries(outbox.Position(s.stream.LastSequence()), count)
 	for i := range entries {
-		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", entries[i].Position), 1
+		entries[i].Key.ID, entries[i].Version = fmt.Sprint("thing-", entries[i].Position), 1
 	}
 	_, err := s.stream.Publish(s.t.Context(), s.stream.LastSequence(), entries)
 	require.NoError(s.t, err)

@@ -34,7 +34,7 @@ func (s *service) publishTypes(versions map[string]int64, aggregates int, types 
 	s.t.Helper()
 	entries := relaytest.NewEntries(outbox.Position(s.stream.LastSequence()), len(types))
 	for i := range entries {
-		key := fmt.Sprint("order-", i%aggregates)
+		key := fmt.Sprint("thing-", i%aggregates)
 		versions[key]++
 		entries[i].Key.ID, entries[i].Version, entries[i].Type = key, versions[key], types[i]
 	}
@@ -96,7 +96,7 @@ func TestRollingDeploymentWithANewType(t *testing.T) {
 		held := s.publishTypes(versions, 10, mixed...)
 		pass(5 * time.Second)
 		for _, entry := range held {
-			blocked := entry.Key.ID == "order-1" || entry.Key.ID == "order-6"
+			blocked := entry.Key.ID == "thing-1" || entry.Key.ID == "thing-6"
 			require.Equal(t, !blocked, s.inbox.Applied(subscriber, entry.ID), "%s of %s", entry.Type, entry.Key)
 		}
 		dead, err := s.inbox.CountDead(t.Context(), subscriber)

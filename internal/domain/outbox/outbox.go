@@ -1,5 +1,5 @@
 // Package outbox has the types that a service needs to use the outbox: the Message that the service appends, the Entry that the log
-// keeps of a message, and the Position that orders entries. A service builds a Message for each event of an aggregate; the relay
+// keeps of a message, and the Position that sorts entries. A service builds a Message for each event of an aggregate; the relay
 // reads Entries.
 package outbox
 
@@ -23,8 +23,8 @@ func (k Key) String() string { return k.Type + "/" + k.ID }
 // Message is an event in the form in which a service appends it to the log, in the transaction that changes the aggregate.
 type Message struct {
 	ID      string // UUID; the CloudEvents id, by which subscribers recognize a repeated event
-	Type    string // CloudEvents type, versioned: outboxie.order.created.v1
-	Subject string // the subject to which the relay publishes the message: orders.created
+	Type    string // CloudEvents type, versioned: outboxie.invoice.sent.v1
+	Subject string // the subject to which the relay publishes the message: invoices.sent
 	Key     Key
 	Version int64 // the aggregate's version after the event: 1, 2, 3 … without a gap
 	Headers map[string]string
@@ -44,7 +44,7 @@ func (m Message) Schema() string {
 	return schemaPrefix + url.PathEscape(m.Type)
 }
 
-// Position orders the entries of the log. Within an aggregate, positions rise in the order of commits. Transactions that roll back
+// Position sorts the entries of the log. Within an aggregate, positions rise in the order of commits. Transactions that roll back
 // leave gaps. The first position is 1; 0 is before everything.
 type Position int64
 

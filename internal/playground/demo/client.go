@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/assylzhan-a/outboxie/internal/playground/ordercheck"
 	"github.com/assylzhan-a/outboxie/internal/playground/processes"
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
@@ -26,7 +27,7 @@ const (
 // order again, to the next instance, with the same Idempotency-Key. It gives up after processes.WaitTimeout.
 type client struct {
 	api    func(instance string) string
-	ledger *checker.Ledger
+	ledger *ordercheck.Ledger
 	http   http.Client
 
 	accepted atomic.Int64 // orders
@@ -35,7 +36,7 @@ type client struct {
 
 func newClient(api func(instance string) string) *client {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
-	return &client{api: api, ledger: checker.NewLedger(), http: http.Client{Transport: transport, Timeout: requestTimeout}}
+	return &client{api: api, ledger: ordercheck.NewLedger(), http: http.Client{Transport: transport, Timeout: requestTimeout}}
 }
 
 // customer places orders. All orders of one customer have different amounts, so each order can be recognized.
@@ -48,13 +49,13 @@ func newCustomer() *customer { return &customer{id: uuid.New()} }
 
 // placement is an order to be placed, with the idempotency key that every try uses.
 type placement struct {
-	checker.Placement
+	ordercheck.Placement
 	key string
 }
 
 func (c *customer) next() placement {
 	c.orders++
-	return placement{checker.Placement{Customer: checker.ID(c.id), Minor: c.orders}, uuid.NewString()}
+	return placement{ordercheck.Placement{Customer: checker.ID(c.id), Minor: c.orders}, uuid.NewString()}
 }
 
 func (p placement) body() string {
@@ -80,7 +81,7 @@ func (c *client) place(ctx context.Context, p placement, instances ...string) (p
 		return placed{}, fmt.Errorf("%s accepted an order without an id: %w", order.instance, err)
 	}
 	c.ledger.OrderAnswered(p.Placement, id)
-	c.ledger.Acknowledged(id, 1)
+	c.ledger.OrderAcknowledged(id, 1)
 	c.accepted.Add(1)
 	return order, nil
 }

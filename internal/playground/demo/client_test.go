@@ -72,7 +72,7 @@ func TestClient(t *testing.T) {
 	require.Len(t, made, 1)
 	require.EqualValues(t, 1, c.accepted.Load())
 	require.EqualValues(t, 2, c.again.Load())
-	require.Equal(t, 1, c.ledger.Orders())
+	require.Equal(t, 1, c.ledger.Aggregates())
 
 	require.NoError(t, c.confirm(t.Context(), p, order, "good"))
 	err = c.confirm(t.Context(), p, order, "forgets")
@@ -82,6 +82,6 @@ func TestClient(t *testing.T) {
 	require.ErrorIs(t, err, errRefused)
 	require.ErrorContains(t, err, "refuses answered 422")
 	require.NotEqual(t, bodies[0], bodies[len(bodies)-1], "no two orders of a customer cost the same")
-	require.Equal(t, 1, c.ledger.Orders())
+	require.Equal(t, 1, c.ledger.Aggregates())
 	require.NotEqual(t, checker.ID{}, p.Customer)
 }

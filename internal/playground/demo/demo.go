@@ -68,13 +68,13 @@ func (c *console) runAll(ctx context.Context, steps []Step) (int, error) {
 
 // summary returns the table at the end of the demo.
 func (s *scenario) summary(took time.Duration) string {
-	found := func(check checker.Check) int { return s.verdict[check].Count }
+	found := func(check checker.Check) int { return s.verdict.Result(check).Count }
 	first, second := s.failovers[0], s.failovers[1]
 	rows := [][2]string{
 		{"orders", fmt.Sprintf("%d accepted; %d requests sent again, with their key", s.client.accepted.Load(), s.client.again.Load())},
 		{"stream", fmt.Sprintf("%d messages: %d lost, %d doubled, %d reordered",
-			s.verdict[checker.Duplicates].Of, found(checker.Loss), found(checker.Duplicates), found(checker.Order))},
-		{"subscribers", fmt.Sprintf("%d: each event took effect once for each, %d in all", len(Subscribers), s.verdict[checker.Effects].Of)},
+			s.verdict.Result(checker.Duplicates).Of, found(checker.Loss), found(checker.Duplicates), found(checker.Sequence))},
+		{"subscribers", fmt.Sprintf("%d: each event took effect once for each, %d in all", len(Subscribers), s.verdict.Result(checker.Effects).Of)},
 		{"leaders", fmt.Sprintf("%s, then %s, then %s", first.killed.holder, first.successor.holder, second.successor.holder)},
 		{"pauses", fmt.Sprintf("%s and %s without delivery, after a kill -9", seconds(first.pause), seconds(second.pause))},
 		{"first trace", s.fleet.Traces().link(s.first.traceID)},

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/assylzhan-a/outboxie/internal/playground/ordercheck"
 	"github.com/assylzhan-a/outboxie/internal/playground/processes"
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
@@ -19,8 +20,8 @@ func (s *scenario) prove(ctx context.Context, note Note) (string, error) {
 	verdict, err := checker.Verify(checker.History{
 		Parked: checker.ReadParked(ctx, s.db), Log: checker.ReadLog(ctx, s.db),
 		Stream:  checker.ReadStream(ctx, s.stream.js, streamName),
-		Effects: checker.ReadEffects(ctx, s.db), Totals: checker.ReadTotals(ctx, s.db),
-		Subscribers: Subscribers, Ledger: s.client.ledger, Recovery: recovery,
+		Effects: checker.ReadEffects(ctx, s.db), Subscribers: Subscribers, Ledger: s.client.ledger.Ledger, Recovery: recovery,
+		Service: ordercheck.New(s.client.ledger, ordercheck.ReadTotals(ctx, s.db), Subscribers...),
 	})
 	if err != nil {
 		return "", err

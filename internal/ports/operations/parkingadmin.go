@@ -17,8 +17,12 @@ type ParkingAdmin interface {
 	Discard(ctx context.Context, position outbox.Position) error
 	// Waiting lists the events that wait, in order of position, at most limit.
 	Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, error)
-	// Undecided returns the first Parked event of each aggregate after a key, at most limit. The adapter chooses the order of keys.
-	// The other Parked events of the aggregate are behind the first one.
+	// EachUndecided calls visit once for the first Parked event of each aggregate, in any order, until visit returns false. The other
+	// Parked events of the aggregate are behind the first one. EachUndecided reads the events in one snapshot. Visit must be quick, and
+	// must not call the adapter. If EachUndecided fails, it may have visited some events.
+	EachUndecided(ctx context.Context, visit func(UndecidedEvent) bool) error
+	// Undecided returns the first Parked event of each aggregate after a key, at most limit. It does not count EventsBehind. The adapter
+	// chooses the order of keys.
 	Undecided(ctx context.Context, after outbox.Key, limit int) ([]UndecidedEvent, error)
 	// RedriveChosen asks the leader to redrive the events at positions that are Parked and that choice includes, and the Parked events
 	// behind each of them in its aggregate, all of them or none. It returns how many events it chose, without those behind them.

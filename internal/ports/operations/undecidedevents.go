@@ -49,7 +49,7 @@ type UndecidedEvent struct {
 	Reason       string // the beginning of the reason, long enough for its fault.Fingerprint
 	First        time.Time
 	Last         time.Time
-	EventsBehind int // events of its aggregate that wait behind it. Each of them counts in the Behind of only one undecided event
+	EventsBehind int // events of its aggregate that wait behind it, if they were counted. Each of them counts for only one undecided event
 }
 
 // Choice chooses undecided events. A field with its zero value excludes no event.
@@ -60,9 +60,15 @@ type Choice struct {
 }
 
 // Has reports whether c includes u.
-func (c Choice) Has(u UndecidedEvent) bool {
-	return (c.Type == "" || c.Type == u.Type) && (c.Aggregate == outbox.Key{} || c.Aggregate == u.Key) &&
-		(c.Group == "" || c.Group == fault.NewFingerprint(u.Reason).ID)
+func (c Choice) Has(u UndecidedEvent) bool { return c.Matcher()(u) }
+
+// Matcher returns a function that is Has for many events. It remembers fingerprints, so it is not safe for concurrent use.
+func (c Choice) Matcher() func(UndecidedEvent) bool {
+	var known fault.Fingerprints
+	return func(u UndecidedEvent) bool {
+		return (c.Type == "" || c.Type == u.Type) && (c.Aggregate == outbox.Key{} || c.Aggregate == u.Key) &&
+			(c.Group == "" || c.Group == known.Of(u.Reason).ID)
+	}
 }
 
 // ChoiceCount is how many events a choice includes.

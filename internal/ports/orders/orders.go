@@ -21,6 +21,9 @@ var (
 	ErrOrderNotFound = fault.New(fault.NotFound, "order_not_found", "there is no such order")
 	// ErrOrderExists reports that a new order has the id of another one.
 	ErrOrderExists = fault.New(fault.Conflict, "order_exists", "an order with this id exists already")
+	// ErrNotUnique reports that another order has a value that only one order may have, other than the id. The detail names the constraint,
+	// and not the value.
+	ErrNotUnique = fault.New(fault.Conflict, "not_unique", "another order has a value that only one order may have")
 	// ErrOrderVersion reports that the order is not at a version that the request allows.
 	ErrOrderVersion = fault.New(fault.Conflict, "order_version", "the order is at a version that the request does not allow")
 	// ErrOrderChanged reports that the order was changed since the caller read it. The caller reads the order again.
@@ -128,6 +131,7 @@ type Orders interface {
 	// Save stores a new or changed order and locks it until the transaction ends. The caller first pulls the order's events, then calls
 	// Save, and then appends the events. It calls Save at most once for an order in a transaction. If the order has events that were not
 	// pulled, Save fails with ErrEventsNotPulled. If the stored version is not the version that was read, Save fails with ErrOrderChanged.
+	// If another order has a value that the store keeps unique, Save or the commit fails with ErrNotUnique.
 	Save(ctx context.Context, o *order.Order) error
 }
 
