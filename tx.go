@@ -58,7 +58,7 @@ func (t *Tx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error
 	if err != nil {
 		return nil, err
 	}
-	return tx.Tx.PrepareContext(ctx, query)
+	return tx.PrepareContext(ctx, query)
 }
 
 // Bun returns the transaction for bun. Do not commit it.

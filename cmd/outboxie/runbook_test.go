@@ -82,8 +82,8 @@ func TestWhatTheDocumentsNameExists(t *testing.T) {
 	for _, document := range []string{"docs/runbook.md", "docs/metrics.md"} {
 		text := read(t, document)
 		for _, named := range regexp.MustCompile("`(TestAlerts|TestRepairs)` \\(\"([^\"]+)\"\\)").FindAllStringSubmatch(text, -1) {
-			file := map[string]string{"TestAlerts": "incidents_test.go", "TestRepairs": "repairs_test.go"}[named[1]]
-			require.Regexp(t, `(?m)^\t"`+regexp.QuoteMeta(named[2])+`": +\{`, read(t, "test/e2e/"+file), document)
+			file := map[string]string{"TestAlerts": "test/e2e/incidents_test.go", "TestRepairs": "test/damage/kinds.go"}[named[1]]
+			require.Regexp(t, `(?m)^\t+"`+regexp.QuoteMeta(named[2])+`": +\{`, read(t, file), document)
 		}
 		for _, name := range regexp.MustCompile("`((?:outboxie|messaging|db|http|go)_[a-z_]+)`").FindAllStringSubmatch(text, -1) {
 			require.True(t, metrics[name[1]], "%s names the metric %s, which does not exist", document, name[1])

@@ -27,6 +27,7 @@ func TestDeadLetterAdmin(t *testing.T, open func(t *testing.T) LetterStore) {
 	check("what is not dead is not retried", adminNotDead)
 	check("a message that cannot be read is only given up", adminUnreadable)
 	check("a discarded event never takes effect", adminDiscard)
+	check("a heartbeat shows whether there are letters", adminHeartbeat)
 	check("everything dead is retried at once", adminRetryAll)
 	check("operators who retry everything at once", adminRetryAllTogether)
 	check("a long id is kept", adminLongID)
@@ -177,6 +178,27 @@ func adminDiscard(t *testing.T, l *letters) {
 		events = l.retried(t, l.at.Sequence, 3, "b")
 	}
 	l.requireCount(t, 4)
+}
+
+func adminHeartbeat(t *testing.T, l *letters) {
+	has := func() bool {
+		t.Helper()
+		view, err := l.Checkpoints.Heartbeat(t.Context(), subscriber, "copy")
+		require.NoError(t, err)
+		return view.HasLetters
+	}
+	l.begin(t)
+	require.False(t, has())
+	events := l.prepare(t, 0, 2, "a")
+	require.True(t, has())
+	l.discard(t, events[0])
+	require.True(t, has(), "a letter waited behind the discarded one")
+	l.discard(t, events[1])
+	require.False(t, has(), "discarded letters do not count")
+	retried := l.retried(t, 10, 1, "b")
+	require.True(t, has())
+	l.redeliver(t, all, retried...)
+	require.False(t, has())
 }
 
 func adminRetryAll(t *testing.T, l *letters) {

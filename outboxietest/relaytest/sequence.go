@@ -18,6 +18,7 @@ import (
 func TestSequence(t *testing.T, open func(t *testing.T) ParkingHarness) {
 	check := contracttest.Runner(t, func(t *testing.T) *leader { return lead(t, open(t)) })
 	check("a log that grows at its end is sound", sequenceSound)
+	check("Verify reports whether the log has more", sequenceMore)
 	check("a sequence below the log is found", sequenceBelowLog)
 	check("a sequence below the cursor is found", sequenceBelowCursor)
 	check("a sequence below the progress is found", sequenceBelowProgress)
@@ -72,7 +73,7 @@ func (l *leader) saveAt(entry outbox.Entry, sequence uint64) error {
 // requireBehind requires that both Verify and Save return ErrSequenceBehind, and that Save writes nothing.
 func (l *leader) requireBehind(reached outbox.Entry, sequence uint64) {
 	l.t.Helper()
-	require.ErrorIs(l.t, l.Log().Verify(l.t.Context(), reached.Progress(), sequence), relay.ErrSequenceBehind)
+	require.ErrorIs(l.t, verify(l.t.Context(), l.Log(), reached.Progress(), sequence), relay.ErrSequenceBehind)
 	l.requireUnsaved(reached, sequence)
 }
 
@@ -85,24 +86,45 @@ func (l *leader) requireUnsaved(reached outbox.Entry, sequence uint64) {
 
 func (l *leader) requireSound(reached outbox.Entry, sequence uint64) {
 	l.t.Helper()
-	require.NoError(l.t, l.Log().Verify(l.t.Context(), reached.Progress(), sequence))
+	require.NoError(l.t, verify(l.t.Context(), l.Log(), reached.Progress(), sequence))
 	require.NoError(l.t, l.saveAt(reached, sequence))
-	require.NoError(l.t, l.Log().Verify(l.t.Context(), reached.Progress(), sequence))
+	require.NoError(l.t, verify(l.t.Context(), l.Log(), reached.Progress(), sequence))
+}
+
+// sequenceMore checks that Verify reports whether the log has entries after the position, of committed transactions only.
+func sequenceMore(t *testing.T, l *leader) {
+	more := func(after outbox.Progress, sequence uint64) bool {
+		t.Helper()
+		more, err := l.Log().Verify(t.Context(), after, sequence)
+		require.NoError(t, err)
+		return more
+	}
+	require.False(t, more(outbox.Progress{}, 0), "an empty log")
+	log := withGap(t, l)
+	require.True(t, more(outbox.Progress{}, 0))
+	require.True(t, more(log[0].Progress(), 1))
+	last := log[len(log)-1].Progress()
+	require.False(t, more(last, uint64(len(log))))
+	open := begin(t, l)
+	require.NoError(t, open.Append(t.Context(), NewMessage("more", 1)))
+	require.False(t, more(last, uint64(len(log))), "the entry is not committed")
+	require.NoError(t, open.Commit())
+	require.True(t, more(last, uint64(len(log))))
 }
 
 func sequenceSound(t *testing.T, l *leader) {
-	require.NoError(t, l.Log().Verify(t.Context(), outbox.Progress{}, 0), "an empty log")
+	require.NoError(t, verify(t.Context(), l.Log(), outbox.Progress{}, 0), "an empty log")
 	log := withGap(t, l)
-	require.NoError(t, l.Log().Verify(t.Context(), outbox.Progress{}, 0), "nothing was published")
+	require.NoError(t, verify(t.Context(), l.Log(), outbox.Progress{}, 0), "nothing was published")
 	l.requireSound(log[0], 1)
 	l.requireSound(log[1], 2)
 	l.Purge(t, log[1].Position)
-	require.NoError(t, l.Log().Verify(t.Context(), log[1].Progress(), 2), "everything was purged")
+	require.NoError(t, verify(t.Context(), l.Log(), log[1].Progress(), 2), "everything was purged")
 	appendCommitted(t, l, NewMessage("a", 2))
-	require.NoError(t, l.Log().Verify(t.Context(), log[1].Progress(), 2))
+	require.NoError(t, verify(t.Context(), l.Log(), log[1].Progress(), 2))
 	open := begin(t, l)
 	require.NoError(t, open.Append(t.Context(), NewMessage("a", 3)))
-	require.NoError(t, l.Log().Verify(t.Context(), log[1].Progress(), 2), "somebody is writing")
+	require.NoError(t, verify(t.Context(), l.Log(), log[1].Progress(), 2), "somebody is writing")
 	open.Rollback()
 	last, err := l.Log().After(t.Context(), log[1].Progress(), plenty)
 	require.NoError(t, err)
@@ -154,14 +176,14 @@ func sequencePurged(t *testing.T, l *leader) {
 	l.requireSound(log[2], 3)
 	l.Purge(t, 2)
 	l.recordAt("new", 1, 4)
-	require.ErrorIs(t, l.Log().Verify(t.Context(), log[2].Progress(), 3), relay.ErrSequenceBehind)
+	require.ErrorIs(t, verify(t.Context(), l.Log(), log[2].Progress(), 3), relay.ErrSequenceBehind)
 }
 
 func sequenceGap(t *testing.T, l *leader) {
 	log := withGap(t, l)
 	l.requireSound(log[1], 2)
 	recorded := l.recordAt("new", 2, 4)
-	require.ErrorIs(t, l.Log().Verify(t.Context(), log[1].Progress(), 2), relay.ErrSequenceBehind)
+	require.ErrorIs(t, verify(t.Context(), l.Log(), log[1].Progress(), 2), relay.ErrSequenceBehind)
 	require.NoError(t, l.saveAt(log[1], 2), "RecordedTo stays below the event, so the event is not hidden")
 	appendCommitted(t, l, NewMessage("later", 1))
 	page, err := l.Log().After(t.Context(), log[1].Progress(), plenty)
@@ -176,7 +198,7 @@ func sequenceLateGap(t *testing.T, l *leader) {
 	l.requireSound(log[0], 1)
 	l.recordAt("new", 2, 3)
 	l.requireBehind(log[1], 2)
-	require.NoError(t, l.Log().Verify(t.Context(), log[1].Progress(), 3), "the stream has a message for each event")
+	require.NoError(t, verify(t.Context(), l.Log(), log[1].Progress(), 3), "the stream has a message for each event")
 	require.NoError(t, l.saveAt(log[1], 3))
 }
 
@@ -197,7 +219,7 @@ func sequenceClock(t *testing.T, l *leader) {
 func sequenceParked(t *testing.T, l *leader) {
 	log := events(t, l, "a", "b", "c")
 	l.requireSound(log[0], 1)
-	require.ErrorIs(t, l.Log().Verify(t.Context(), log[2].Progress(), 2), relay.ErrSequenceBehind)
+	require.ErrorIs(t, verify(t.Context(), l.Log(), log[2].Progress(), 2), relay.ErrSequenceBehind)
 	l.park(log[1])
 	l.requireSound(log[2], 2)
 	l.Purge(t, 1)
@@ -208,9 +230,9 @@ func sequenceHistory(t *testing.T, l *leader) {
 	log := events(t, l, "a", "b")
 	l.requireSound(log[0], 1)
 	other := outbox.Progress{Position: log[1].Position, EventID: log[0].ID}
-	require.ErrorIs(t, l.Log().Verify(t.Context(), other, 2), relay.ErrHistoryLost)
+	require.ErrorIs(t, verify(t.Context(), l.Log(), other, 2), relay.ErrHistoryLost)
 	beyond := outbox.Progress{Position: log[1].Position + 1, EventID: log[0].ID}
-	require.ErrorIs(t, l.Log().Verify(t.Context(), beyond, 2), relay.ErrHistoryLost)
+	require.ErrorIs(t, verify(t.Context(), l.Log(), beyond, 2), relay.ErrHistoryLost)
 }
 
 func sequenceRecordedTo(t *testing.T, l *leader) {
@@ -256,11 +278,17 @@ func sequenceRevision(t *testing.T, l *leader) {
 func sequenceOutage(t *testing.T, l *leader) {
 	ended, end := context.WithCancel(t.Context())
 	end()
-	require.ErrorIs(t, l.Log().Verify(ended, outbox.Progress{}, 0), context.Canceled)
+	require.ErrorIs(t, verify(ended, l.Log(), outbox.Progress{}, 0), context.Canceled)
 	l.Disconnect(t)
-	err := l.Log().Verify(t.Context(), outbox.Progress{}, 0)
+	err := verify(t.Context(), l.Log(), outbox.Progress{}, 0)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	require.NotErrorIs(t, err, relay.ErrSequenceBehind)
 	l.Reconnect(t)
-	require.NoError(t, l.Log().Verify(t.Context(), outbox.Progress{}, 0))
+	require.NoError(t, verify(t.Context(), l.Log(), outbox.Progress{}, 0))
+}
+
+// verify calls Verify, and returns only its error.
+func verify(ctx context.Context, log relay.Log, reached outbox.Progress, sequence uint64) error {
+	_, err := log.Verify(ctx, reached, sequence)
+	return err
 }

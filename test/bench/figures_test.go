@@ -45,6 +45,8 @@ type scale struct {
 	flood       time.Duration // of 32 clients, while a subscriber applies what they post
 	memory      int           // events that are drained while the heap is watched
 	idle        time.Duration // how long an idle leader is watched
+	pauses      int           // before single events of plain SQL
+	pause       time.Duration // each of them
 	rounds      int           // of each comparison
 	slowEvents  int           // in the stream when slow handlers are measured
 	tracedTurns int           // in each round, with tracing and without
@@ -56,11 +58,13 @@ func TestFigures(t *testing.T) {
 	size := scale{
 		events: 3_000, singles: 100, orders: 20, lone: 15, warmUp: 10, load: 500 * time.Millisecond, memory: 20_000, idle: 3 * time.Second, rounds: 3,
 		effects: 3_000, singly: 20, slow: time.Second, settle: 4 * time.Second, slowEvents: 100_000, tracedTurns: 1, flood: time.Second,
+		pauses: 2, pause: time.Second,
 	}
 	if *full {
 		size = scale{
 			events: 100_000, singles: 3_000, orders: 400, lone: 200, warmUp: 50, load: 5 * time.Second, memory: 1_000_000, idle: 20 * time.Second, rounds: 5,
 			effects: 50_000, singly: 200, slow: 5 * time.Second, settle: 10 * time.Second, slowEvents: 200_000, tracedTurns: 3, flood: 30 * time.Second, complete: true,
+			pauses: 12, pause: 10 * time.Second,
 		}
 	}
 	var table table
@@ -71,6 +75,7 @@ func TestFigures(t *testing.T) {
 	}{
 		{"drain", measureDrain},
 		{"latency", measureLatency},
+		{"plain", measurePlain},
 		{"subscriber", measureSubscriber},
 		{"throughput", measureThroughput},
 		{"memory", measureMemory},

@@ -104,6 +104,9 @@ func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (vie
 		row := i.subscribers[subscriber]
 		view.Subscription, view.FilledEvents, view.MissedMessages = row.subscription(), row.filled, row.missed
 		view.OperatorWaits = row.yieldsUntil.After(time.Now())
+		for key, l := range i.letters {
+			view.HasLetters = view.HasLetters || key.subscriber == subscriber && l.State != inbox.Discarded
+		}
 		return nil
 	})
 	return view, err

@@ -67,21 +67,23 @@ func (l *Log) excess(place outbox.Position, sequence uint64) int {
 }
 
 // Verify looks at every row, each time.
-func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
+func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) (more bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if reached.Position > l.purgedTo {
 		if err := l.verify(reached); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if came := len(l.allMisplaced()) + max(0, l.excess(reached.Position, sequence)); came > 0 {
-		return relay.ErrSequenceBehind.With("%d events came at positions up to %d after the relay", came, reached.Position)
+		return false, relay.ErrSequenceBehind.With("%d events came at positions up to %d after the relay", came, reached.Position)
 	}
-	return l.behind(reached.Position)
+	after := l.rows[min(reached.Position, outbox.Position(len(l.rows))):]
+	more = slices.ContainsFunc(after, func(r *row) bool { return r != nil && r.committed })
+	return more, l.behind(reached.Position)
 }
 
 func (l *Log) behind(reached outbox.Position) error {

@@ -155,8 +155,8 @@ func (l line) After(ctx context.Context, from outbox.Progress, limit relay.ReadL
 	return through(ctx, l.e, func(ctx context.Context) (relay.Page, error) { return l.e.log.After(ctx, from, limit) })
 }
 
-func (l line) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
-	return l.do(ctx, func(ctx context.Context) error { return l.e.log.Verify(ctx, reached, sequence) })
+func (l line) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) (bool, error) {
+	return through(ctx, l.e, func(ctx context.Context) (bool, error) { return l.e.log.Verify(ctx, reached, sequence) })
 }
 
 func (l line) Find(ctx context.Context, event outbox.Progress, sequence uint64) (time.Time, error) {

@@ -62,7 +62,8 @@ WITH announced AS (
 )
 SELECT others.names, others.silent, types.names, s.handler, s.paused_at IS NOT NULL, coalesce(s.yields_until > clock_timestamp(), false), s.forgotten_at, s.filled, s.missed,
 	l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.progress, l.revision,
-	(extract(epoch FROM clock_timestamp() - l.moved_at) * 1000000)::bigint
+	(extract(epoch FROM clock_timestamp() - l.moved_at) * 1000000)::bigint,
+	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded')
 FROM (
 	SELECT array_agg(instance ORDER BY instance) AS names,
 		array_agg(instance ORDER BY instance) FILTER (WHERE seen_at <= clock_timestamp() - ` + strconv.FormatInt(inbox.CopySilentAfter.Milliseconds(), 10) + ` * interval '1 millisecond') AS silent
@@ -88,7 +89,8 @@ func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (vie
 		var forgotten sql.NullTime
 		var others, silent, types []string
 		if err := rows.Scan(pgdialect.Array(&others), pgdialect.Array(&silent), pgdialect.Array(&types), &handler, &view.Paused, &view.OperatorWaits, &forgotten, &filled, &missed,
-			&lane, &lanes, &stream, &sequence, &storedAt, &progress, &revision, &idle); err != nil {
+			&lane, &lanes, &stream, &sequence, &storedAt, &progress, &revision, &idle,
+			&view.HasLetters); err != nil {
 			return inbox.View{}, classify(ctx, err)
 		}
 		view.Copies, view.SilentCopies = others, silent

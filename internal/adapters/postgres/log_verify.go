@@ -59,7 +59,8 @@ var verifyStatement = `
 SELECT pg_is_in_recovery(), log.next, greatest(` + highestPosition + `, ?1), coalesce(c.purged_to, 0),
 	(SELECT event_id::text FROM outbox WHERE position = ?1),
 	CASE WHEN log.next = ?3 THEN 0 ELSE coalesce(` + misplacedCount + `, 0) END,
-	CASE WHEN log.next = ?3 THEN 0 ELSE coalesce(` + excess("?1", "?2") + `, 0) END
+	CASE WHEN log.next = ?3 THEN 0 ELSE coalesce(` + excess("?1", "?2") + `, 0) END,
+	coalesce((SELECT max(position) FROM outbox) > ?1, false)
 FROM (SELECT ` + nextPosition + ` AS next) AS log LEFT JOIN outbox_cursor AS c ON c.relay = ?0`
 
 // verification is the last result of Verify. While the next position is the same, no row has come, so Verify does not look at all rows
@@ -83,7 +84,7 @@ func (s verification) nextIfRecent(reached outbox.Progress, sequence uint64) out
 }
 
 // Verify and After must not be called concurrently.
-func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
+func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
 	known := l.verification.nextIfRecent(reached, sequence)
@@ -92,27 +93,27 @@ func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint
 	var standby bool
 	var next, highest, purgedTo outbox.Position
 	var id sql.NullString
-	var misplaced, more int64
-	err := l.db.QueryRowContext(ctx, verifyStatement, l.relay, int64(reached.Position), int64(sequence), int64(known)).
-		Scan(&standby, &next, &highest, &purgedTo, &id, &misplaced, &more)
+	var misplaced, excess int64
+	err = l.db.QueryRowContext(ctx, verifyStatement, l.relay, int64(reached.Position), int64(sequence), int64(known)).
+		Scan(&standby, &next, &highest, &purgedTo, &id, &misplaced, &excess, &more)
 	switch {
 	case err != nil:
-		return classify(ctx, fmt.Errorf("verify the outbox up to %d: %w", reached.Position, err))
+		return false, classify(ctx, fmt.Errorf("verify the outbox up to %d: %w", reached.Position, err))
 	case standby:
-		return errStandby
+		return false, errStandby
 	case reached.Position > purgedTo && id.String != reached.EventID:
-		return fmt.Errorf("read the outbox after %d: %w", reached.Position, historyLost(reached, id)) // the same text as After's
-	case misplaced+more > 0:
-		return relay.ErrSequenceBehind.With("%s", misplacedEvents(misplaced+more, reached.Position))
+		return false, fmt.Errorf("read the outbox after %d: %w", reached.Position, historyLost(reached, id)) // the same text as After's
+	case misplaced+excess > 0:
+		return false, relay.ErrSequenceBehind.With("%s", misplacedEvents(misplaced+excess, reached.Position))
 	case next <= highest:
-		return sequenceBehind(next, highest)
+		return false, sequenceBehind(next, highest)
 	}
 	if known != next {
 		verified.at = time.Now()
 	}
 	verified.next = next
 	l.verification = verified
-	return nil
+	return more, nil
 }
 
 func misplacedEvents(count int64, upTo outbox.Position) string {

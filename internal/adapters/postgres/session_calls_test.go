@@ -62,7 +62,8 @@ func relayCalls() map[string]dbCall {
 			return postgres.NewLog(db, relayName, quiet).After(ctx, outbox.Progress{}, plenty)
 		}),
 		"relay.Log.Verify": func(ctx context.Context, db *bun.DB) error {
-			return postgres.NewLog(db, relayName, quiet).Verify(ctx, outbox.Progress{}, 0)
+			_, err := postgres.NewLog(db, relayName, quiet).Verify(ctx, outbox.Progress{}, 0)
+			return err
 		},
 		"relay.CursorStore.Load": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return cursors(db).Load(ctx) }),
 		"relay.CursorStore.Save": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) {

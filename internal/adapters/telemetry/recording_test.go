@@ -21,10 +21,7 @@ const (
 	storedSpan      = "b7ad6b7169203331"
 )
 
-var (
-	errDown     = fault.New(fault.Unavailable, "database_down", "the database does not answer")
-	errConflict = fault.New(fault.Conflict, "order_changed", "somebody was first")
-)
+var errDown = fault.New(fault.Unavailable, "database_down", "the database does not answer")
 
 // recorded has the spans that ended, in the order of their ends.
 type recorded struct{ *tracetest.SpanRecorder }

@@ -194,13 +194,13 @@ func (l *log) After(ctx context.Context, from outbox.Progress, limit relay.ReadL
 	return page, err
 }
 
-func (l *log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
+func (l *log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) (bool, error) {
 	began := time.Now()
-	err := l.next.Verify(ctx, reached, sequence)
+	more, err := l.next.Verify(ctx, reached, sequence)
 	if !errors.Is(err, relay.ErrSequenceBehind) { // the relay halts for this error
 		l.incidents.addFailure(ctx, logFailed, err, began)
 	}
-	return err
+	return more, err
 }
 
 func errorTypeOf(err error) attribute.KeyValue { return semconv.ErrorTypeKey.String(errorType(err)) }

@@ -26,7 +26,7 @@ type driven struct {
 	gone   int64 // the token with which Acquire was called last
 }
 
-func (d *driven) Verify(context.Context, outbox.Progress, uint64) error { return d.err }
+func (d *driven) Verify(context.Context, outbox.Progress, uint64) (bool, error) { return false, d.err }
 
 func (d *driven) After(context.Context, outbox.Progress, relay.ReadLimit) (relay.Page, error) {
 	time.Sleep(d.takes)

@@ -139,7 +139,7 @@ func (p trustingParking) Reconcile(
 // uncountedLog and uncountedCursors do not check whether each event above the saved cursor has a message in the stream.
 type uncountedLog struct{ relay.Log }
 
-func (l uncountedLog) Verify(ctx context.Context, reached outbox.Progress, _ uint64) error {
+func (l uncountedLog) Verify(ctx context.Context, reached outbox.Progress, _ uint64) (bool, error) {
 	return l.Log.Verify(ctx, reached, math.MaxUint64)
 }
 

@@ -29,6 +29,13 @@ func (r *Relay) startRead(ctx context.Context, pos *streamPosition, after outbox
 	return ahead
 }
 
+// emptyRead returns a read that has ended without entries, for a leader that knows that it would find none.
+func emptyRead() *logRead {
+	done := make(chan struct{})
+	close(done)
+	return &logRead{done: done, cancel: func() {}}
+}
+
 // stop cancels the read and waits until it has ended.
 func (a *logRead) stop() {
 	a.cancel()
@@ -48,7 +55,7 @@ const streamCheckInterval = time.Second
 // Between two batches it redrives the events for which operators asked. When drain returns, pos includes everything that the stream has
 // acknowledged.
 func (r *Relay) drain(ctx context.Context, l *leadership, pos *streamPosition, logger *slog.Logger, retry *backoff) error {
-	idle := backoff{shortest: r.opts.Poll / 16, longest: r.opts.Poll}
+	polling, announced := newPolling(r.opts.Poll), true
 	ahead := r.startRead(l.ctx, pos, pos.progress)
 	defer func() { ahead.stop() }()
 	for {
@@ -63,9 +70,9 @@ func (r *Relay) drain(ctx context.Context, l *leadership, pos *streamPosition, l
 		if l.expired() {
 			return errLeaseExpired
 		}
+		polling.noteRead(len(entries) > 0, announced)
 		whole := true
 		if len(entries) > 0 {
-			idle.reset()
 			if len(entries) > smallBatch {
 				ahead = r.startRead(l.ctx, pos, entries[len(entries)-1].Progress())
 			}
@@ -81,20 +88,22 @@ func (r *Relay) drain(ctx context.Context, l *leadership, pos *streamPosition, l
 			return err
 		}
 		retry.reset()
-		woken := true
 		if len(entries) <= smallBatch && whole && !more && !redriven {
-			if woken, err = r.waitIdle(ctx, l, pos, idle.next()); err != nil {
+			if announced, err = r.waitIdle(ctx, l, pos, polling.next()); err != nil {
 				return err
 			}
 		}
-		if !woken || time.Since(pos.tailSeenAt) >= r.opts.Poll || time.Since(pos.checkedAt) >= streamCheckInterval {
-			if err := r.checkStream(l, pos); err != nil {
+		mayFind := true
+		if time.Since(pos.tailSeenAt) >= r.opts.Poll || time.Since(pos.checkedAt) >= streamCheckInterval {
+			if mayFind, err = r.checkStream(l, pos); err != nil {
 				return err
 			}
 		}
 		if len(entries) <= smallBatch || !whole {
 			ahead.stop()
-			ahead = r.startRead(l.ctx, pos, pos.progress)
+			if ahead = emptyRead(); mayFind {
+				ahead = r.startRead(l.ctx, pos, pos.progress)
+			}
 		}
 	}
 }
@@ -119,7 +128,7 @@ func (r *Relay) awaitRead(ctx context.Context, l *leadership, pos *streamPositio
 		if l.expired() {
 			return errLeaseExpired
 		}
-		if err := r.checkStream(l, pos); err != nil {
+		if _, err := r.checkStream(l, pos); err != nil {
 			return err
 		}
 		if _, err := r.redriveDue(l, pos, logger); err != nil {
@@ -131,21 +140,23 @@ func (r *Relay) awaitRead(ctx context.Context, l *leadership, pos *streamPositio
 // checkStream checks that the stream is still the same and still ends at pos. If not, it returns an error, and the leader takes over
 // again. A leader calls checkStream at least once a poll, so that it notices a loss before the next event. After a lost connection the
 // leader always takes over again: meanwhile another leader may have appended messages, and the stream may have lost these messages.
-func (r *Relay) checkStream(l *leadership, pos *streamPosition) error {
+//
+// Once a second checkStream also verifies the log. It returns false if the log had no entries after pos then, so that a read is not needed.
+func (r *Relay) checkStream(l *leadership, pos *streamPosition) (mayFind bool, err error) {
 	info, err := r.Publisher.Look(l.ctx)
 	switch {
 	case err != nil:
-		return err
+		return false, err
 	case info.Session != pos.session:
-		return relay.ErrTailMoved.With("the connection was lost")
+		return false, relay.ErrTailMoved.With("the connection was lost")
 	case info.Unreadable:
-		return relay.ErrTailMoved.With("subscribers cannot read the stream as it is set now")
+		return false, relay.ErrTailMoved.With("subscribers cannot read the stream as it is set now")
 	case info.Created != pos.created || info.LastSequence != pos.sequence:
-		return relay.ErrTailMoved.With("the stream ends at sequence %d, not at %d", info.LastSequence, pos.sequence)
+		return false, relay.ErrTailMoved.With("the stream ends at sequence %d, not at %d", info.LastSequence, pos.sequence)
 	}
 	pos.tailSeenAt, pos.checkedAt, pos.largest = time.Now(), time.Now(), info.Largest
 	if time.Since(pos.verifiedAt) < cursorInterval {
-		return nil
+		return true, nil
 	}
 	return r.verify(l.ctx, pos, relay.MessageMeta{Event: pos.progress.Position})
 }

@@ -91,3 +91,57 @@ func TestIdleLeaderIsQuiet(t *testing.T) {
 		require.LessOrEqual(t, statements()-before, 500)
 	})
 }
+
+// TestUnannouncedEventsAreFoundSoon checks that events which come steadily without a notification are published within a few milliseconds,
+// rare ones within a twentieth of their pauses, and that a leader becomes quiet again afterwards.
+func TestUnannouncedEventsAreFoundSoon(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		h.run("leader")
+		time.Sleep(time.Minute)
+		published := 0
+		write := func(every, within time.Duration) {
+			t.Helper()
+			tx, _ := h.begin(0, 1)
+			h.end(tx, true) // without a notification
+			published++
+			time.Sleep(within)
+			synctest.Wait()
+			require.Len(t, h.stream.Entries(), published)
+			time.Sleep(every - within)
+		}
+		for _, every := range []time.Duration{50 * time.Millisecond, 10 * time.Millisecond, 73 * time.Millisecond} {
+			write(time.Second, 500*time.Millisecond) // the first event after a pause waits for a poll
+			write(every+time.Second/20, every+time.Second/20)
+			for range 100 {
+				write(every, 6*time.Millisecond)
+			}
+		}
+		for range 20 {
+			write(2*time.Second, 110*time.Millisecond)
+		}
+		reads := h.times("After: fine")
+		time.Sleep(20 * time.Second)
+		require.Less(t, h.times("After: fine")-reads, 200)
+		reads = h.times("After: fine") + h.times("Verify: fine")
+		time.Sleep(100 * time.Second)
+		require.InDelta(t, 200, h.times("After: fine")+h.times("Verify: fine")-reads, 5)
+	})
+}
+
+// TestAnnouncedEventsCauseNoPolls checks that a poll which comes between a commit and its notification does not make the leader poll more
+// often.
+func TestAnnouncedEventsCauseNoPolls(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		h.run("leader")
+		time.Sleep(time.Minute)
+		tx, _ := h.begin(0, 1)
+		h.end(tx, true)
+		time.Sleep(500 * time.Millisecond) // a poll finds the event
+		require.Len(t, h.stream.Entries(), 1)
+		h.wakeSome(0)
+		synctest.Wait()
+		reads := h.times("After: fine")
+		time.Sleep(10 * time.Second)
+		require.LessOrEqual(t, h.times("After: fine")-reads, 15)
+	})
+}

@@ -14,11 +14,8 @@ func (i *instance) After(ctx context.Context, p outbox.Progress, s relay.ReadLim
 	return call(ctx, i, "After", func(ctx context.Context) (relay.Page, error) { return i.inner.Log.After(ctx, p, s) })
 }
 
-func (i *instance) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
-	_, err := call(ctx, i, "Verify", func(ctx context.Context) (nothing, error) {
-		return nothing{}, i.inner.Log.Verify(ctx, reached, sequence)
-	})
-	return err
+func (i *instance) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) (bool, error) {
+	return call(ctx, i, "Verify", func(ctx context.Context) (bool, error) { return i.inner.Log.Verify(ctx, reached, sequence) })
 }
 
 func (i *instance) Load(ctx context.Context) (relay.Cursor, error) {

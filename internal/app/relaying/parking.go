@@ -69,7 +69,7 @@ func (r *Relay) park(l *leadership, pos *streamPosition, refused *relay.RefusedE
 // must do so if the broker accepts another size now: the read of the log may have left out a payload that is not too large any more.
 func (r *Relay) limitChanged(l *leadership, pos *streamPosition, refused outbox.Entry) (bool, error) {
 	before := pos.largest
-	err := r.checkStream(l, pos)
+	_, err := r.checkStream(l, pos)
 	return refused.Invalid != "" && pos.largest != before, err
 }
 

@@ -86,7 +86,8 @@ func (r *Relay) findPosition(
 	if err := haltIfPurged(pos, cursor); err != nil {
 		return nil, tail, err
 	}
-	return pos, tail, r.verify(ctx, pos, tail)
+	_, err = r.verify(ctx, pos, tail)
+	return pos, tail, err
 }
 
 // redriveAgain marks the redriven events that the stream has lost, so that the relay redrives them again. First it appends a control

@@ -118,6 +118,9 @@ func (l *lane) changedElsewhere() bool { return l.seenRevision > l.checkpoint.Re
 // canRead reports whether the lane takes messages after readTo.
 func (l *lane) canRead() bool { return !l.full && !l.mismatch && !l.released && l.hole == nil }
 
+// rests reports whether the lane has nothing to do.
+func (l *lane) rests() bool { return len(l.queue) == 0 && l.canRead() }
+
 // runsLow reports whether the lane soon has nothing to do.
 func (l *lane) runsLow() bool { return len(l.queue) < 2*l.batchSize }
 

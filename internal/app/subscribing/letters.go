@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// letterPoll is how often a copy looks for dead letters that are due.
+// letterPoll is how often a copy looks for dead letters that are due, while the subscriber has letters. The heartbeats tell whether it has.
 const letterPoll = time.Second
 
 // redeliver tries dead letters that are due, while the lanes go on, until ctx ends. All copies share the letters of a subscriber, and so do
@@ -18,7 +18,7 @@ const letterPoll = time.Second
 func (s *Subscriber) redeliver(ctx context.Context) {
 	failures, savepoints := 0, false
 	for ctx.Err() == nil {
-		if s.isSuspended() {
+		if s.isSuspended() || !s.mayHaveLetters() {
 			sleep(ctx, letterPoll)
 			continue
 		}
@@ -43,6 +43,20 @@ func (s *Subscriber) redeliver(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// mayHaveLetters reports whether the subscriber may have letters that are not discarded.
+func (s *Subscriber) mayHaveLetters() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.letterViews > 0
+}
+
+// noteLetters records that this copy has made letters. The next heartbeat may not show them, because it may have been sent before.
+func (s *Subscriber) noteLetters() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.letterViews = 2
 }
 
 // tryLetters tries the letters of one aggregate. If the handler is external, the transaction counts among those of Options.Transactions.

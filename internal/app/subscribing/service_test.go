@@ -39,6 +39,8 @@ type service struct {
 	logger   *slog.Logger // of all copies, which writes to log
 	read     atomic.Int64 // how many messages all copies have read
 
+	redeliveries atomic.Int64 // how often all copies have looked for letters
+
 	mu      sync.Mutex
 	applied map[string]time.Duration // when each event was applied, from the start of the test, by event id
 	by      map[string]int           // events handled, by copy
@@ -129,6 +131,19 @@ func (c countedStream) Read(ctx context.Context, from uint64, limit inbox.ReadLi
 	return messages, err
 }
 
+// countedLetters counts how often a copy looks for letters.
+type countedLetters struct {
+	inbox.DeadLetters
+	redeliveries *atomic.Int64
+}
+
+func (c countedLetters) Redeliver(
+	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
+) (inbox.Redelivered, bool, error) {
+	c.redeliveries.Add(1)
+	return c.DeadLetters.Redeliver(ctx, subscriber, r, handler, judge)
+}
+
 // start starts a copy, and returns a function that kills it.
 func (s *service) start(name string) (kill func()) {
 	return s.startHandling(name, copyHandler{s, name})
@@ -146,7 +161,7 @@ func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Chec
 	running = subscribing.New(subscriber, name, subscribing.Ports{
 		Stream: countedStream{memory.NewReader(s.stream, subscriber), &s.read}, Checkpoints: killable{checkpoints},
 		Work:    slowDatabase{s.work, s.latency},
-		Letters: s.inbox, Sweeper: s.inbox, Log: s.inbox, Handlers: onlyHandler(handler), Notifier: s.notifier,
+		Letters: countedLetters{s.inbox, &s.redeliveries}, Sweeper: s.inbox, Log: s.inbox, Handlers: onlyHandler(handler), Notifier: s.notifier,
 	}, s.opts, s.logger)
 	s.running.Go(func() { s.ended <- running.Run(ctx) })
 	return running, cancel

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
@@ -41,10 +42,25 @@ func (s *Subscriber) shareLanes(ctx context.Context, work *sync.WaitGroup) error
 		}
 		sleep(ctx, heartbeatPause)
 		if !view.OperatorWaits {
-			await(ctx, heartbeatEvery-heartbeatPause, s.heartbeatNow)
+			await(ctx, s.heartbeatInterval(view)-heartbeatPause, s.heartbeatNow)
 		}
 	}
 	return nil
+}
+
+// heartbeatInterval returns the time until the next heartbeat, after a heartbeat that returned view.
+func (s *Subscriber) heartbeatInterval(view inbox.View) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(view.Copies) != 1 || s.suspended {
+		return heartbeatEvery
+	}
+	for _, checkpoint := range view.Lanes {
+		if l := s.lanes[checkpoint.Lane]; l == nil || !l.rests() || checkpoint.Idle < loneHeartbeatEvery {
+			return heartbeatEvery
+		}
+	}
+	return loneHeartbeatEvery
 }
 
 var errPaused = errors.New("an operator paused the subscriber")
@@ -54,6 +70,10 @@ func (s *Subscriber) followDecisions(ctx context.Context, view inbox.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.suspended = view.Paused || view.OperatorWaits
+	s.letterViews = max(s.letterViews-1, 0)
+	if view.HasLetters {
+		s.letterViews = 1
+	}
 	if view.Paused {
 		s.troubles.begin(ctx, s.logger, troublePaused, "paused", errPaused)
 	} else {

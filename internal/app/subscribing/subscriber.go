@@ -26,6 +26,9 @@ import (
 const (
 	// heartbeatEvery is how often a copy announces itself, and looks at the checkpoints, the other copies and the end of the stream.
 	heartbeatEvery = 300 * time.Millisecond
+	// loneHeartbeatEvery takes the place of heartbeatEvery while there is no other copy and nothing to do. Nobody then waits for an
+	// announcement of this copy. It is less than a second, because after a second the driver sends a ping before the next statement.
+	loneHeartbeatEvery = 900 * time.Millisecond
 	// heartbeatPause is the shortest time between two heartbeats.
 	heartbeatPause = 50 * time.Millisecond
 	// A copy takes a lane of another copy if the lane has events and has not moved for a while. If the other copy is silent, the copy waits
@@ -75,6 +78,7 @@ type Subscriber struct {
 	behind        bool          // lanes have nothing to do because the reader does not keep up
 	lanes         map[int]*lane // that this copy works on, by number
 	laneCount     int           // lanes of the subscriber
+	letterViews   int           // so many heartbeats have to find no letters before this copy stops looking for due ones
 	suspended     bool          // the subscriber is paused, or an operator's change waits
 	// wanted has each type of event that the subscriber wants, and whether the handler can handle it. wanted is from the last heartbeat. If
 	// the types have changed since then, the lanes have new revisions, and no batch commits.
@@ -91,6 +95,7 @@ func New(id, instance string, ports Ports, opts Options, logger *slog.Logger) *S
 		roomFreed:    make(chan struct{}, 1),
 		heartbeatNow: make(chan struct{}, 1),
 		lanes:        make(map[int]*lane),
+		letterViews:  1,
 		newest:       make(map[int]uint64),
 	}
 }

@@ -112,6 +112,9 @@ func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) erro
 	outcome, err := s.ports.Work.Apply(ctx, s.id, batch, handler, s.laneFailures(ctx))
 	if err == nil {
 		s.notifyRelay(outcome.Emitted)
+		if len(outcome.Letters) > 0 {
+			s.noteLetters()
+		}
 		s.applied(l, batch, outcome, handler.took)
 		s.report(ctx, batch, outcome)
 		return nil

@@ -15,7 +15,7 @@ import (
 
 const (
 	// IdleEvery is the time between two readings while nobody watches.
-	IdleEvery = 10 * time.Second
+	IdleEvery = 30 * time.Second
 	// WatchedEvery is the time between two readings while somebody watches. If a reading takes long, the next one comes later.
 	WatchedEvery = time.Second
 	// History is how long readings are kept.

@@ -41,6 +41,7 @@ type View struct {
 	// OperatorWaits reports that an operator's change waits until the open batches have ended. The copy releases its lanes, and calls
 	// Heartbeat again soon.
 	OperatorWaits bool
+	HasLetters    bool // the subscriber has letters that are not discarded
 }
 
 // Subscription is what a subscriber wants, and what operators decided about it. Each change gives every lane a new revision. So a batch

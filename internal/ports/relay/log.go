@@ -39,7 +39,8 @@ type Log interface {
 
 	// Verify checks that no event can appear, or has appeared, where the relay does not read again. The relay has dealt with
 	// the log up to reached. sequence is the sequence of the last message in the stream that carries or parks an event up to reached.
-	// Verify changes nothing.
+	// Verify changes nothing. If it succeeds, it also reports whether the log has entries after reached: if not, After would have returned
+	// no entries at that moment.
 	//
 	// Verify returns ErrSequenceBehind
 	//   - if the next position is not above reached and above everything in the log and the parking lot;
@@ -49,7 +50,7 @@ type Log interface {
 	//
 	// If the sequence of the database went back and forth, Verify may take half a minute to find the event. If the row at
 	// reached is missing or has another id, Verify returns ErrHistoryLost, as After does.
-	Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error
+	Verify(ctx context.Context, reached outbox.Progress, sequence uint64) (more bool, err error)
 }
 
 // ReadLimit bounds one read of the log. A read returns at least one entry, whatever its size.
