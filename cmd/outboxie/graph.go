@@ -103,9 +103,8 @@ func serving(c config.Config) fx.Option {
 // administering adds the admin listener.
 func administering() fx.Option {
 	return fx.Options(
-		fx.Provide(newAccess, newSubscriberAdmin, newOperating, adminOptions),
-		fx.Provide(newWatcher), fx.Invoke(runWatcher), // for the console
-		fx.Invoke(func(*httpapi.Admin) {}),
+		fx.Provide(newAccess, newSubscriberAdmin, newWatcher, newOperating, adminOptions),
+		fx.Invoke(runWatcher, func(*httpapi.Admin) {}),
 	)
 }
 

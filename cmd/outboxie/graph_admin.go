@@ -45,6 +45,14 @@ func newSubscriberAdmin(parts subscriberAdminParts) operations.SubscriberAdmin {
 	return engine.NewSubscriberAdmin(parts.Config, parts.Operator, parts.Log, parts.NATS, parts.Lags, parts.Logger)
 }
 
+func newWatcher(inspector operations.RelayInspector, subscribers operations.SubscriberAdmin, processes operations.ConnectedProcesses) *watching.Watcher {
+	return watching.New(watching.Ports{Relay: inspector, Subscribers: subscribers, Processes: processes})
+}
+
+func runWatcher(background background, watcher *watching.Watcher) {
+	background.run("watcher", watcher.Run)
+}
+
 // operatingParts are what the admin listener and its console drive.
 type operatingParts struct {
 	fx.In

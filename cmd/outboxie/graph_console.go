@@ -7,20 +7,10 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
-	"github.com/assylzhan-a/outboxie/internal/app/watching"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/engine"
-	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
-
-func newWatcher(inspector operations.RelayInspector, subscribers operations.SubscriberAdmin, processes operations.ConnectedProcesses) *watching.Watcher {
-	return watching.New(watching.Ports{Relay: inspector, Subscribers: subscribers, Processes: processes})
-}
-
-func runWatcher(background background, watcher *watching.Watcher) {
-	background.run("watcher", watcher.Run)
-}
 
 // servedOrders is the order service of a process that serves the API.
 type servedOrders struct{ orders.Service }

@@ -72,8 +72,8 @@ var plants = []struct {
 		file: "planted_comment.go", caught: violation{importer: "internal/app/relaying", file: "planted_comment.go", imported: "event of the order"},
 	},
 	{
-		rule: engineNamesNoOrder, folder: "outboxietest/checker", source: "fmt", code: `const created = "orders.created"`,
-		file: "planted_text.go", caught: violation{importer: "outboxietest/checker", file: "planted_text.go", imported: "orders"},
+		rule: engineNamesNoOrder, folder: "outboxietest/embedded", source: "fmt", code: `const created = "orders.created"`,
+		file: "planted_text.go", caught: violation{importer: "outboxietest/embedded", file: "planted_text.go", imported: "orders"},
 	},
 	{
 		rule: engineNamesNoOrder, folder: "internal/adapters/telemetry", source: "fmt", code: "var orderID int",
