@@ -19,6 +19,20 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// TestShortened checks that a line that names several tests loses only those that are gone.
+func TestShortened(t *testing.T) {
+	tests := map[string]bool{"TestHere": true}
+	for line, want := range map[string]string{
+		"by `TestHere`, `x.TestGone` (\"a\"); `make demo` (b).": "by `TestHere`.",
+		"by `TestGone` and `make demo`":                         "by `TestGone` and `make demo`",
+		"by `TestHere` and `make other`":                        "by `TestHere` and `make other`",
+	} {
+		if got := shortened(line, tests, []string{"demo"}); got != want {
+			t.Errorf("%q became %q", line, got)
+		}
+	}
+}
+
 // TestForgetModules checks that a table keeps the modules that are required.
 func TestForgetModules(t *testing.T) {
 	text := "| module | why |\n|---|---|\n| `a`, `b` | x |\n| `c` | y |\n| `a` | z |\n"

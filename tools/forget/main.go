@@ -99,6 +99,10 @@ func forget(text, folder string, tests map[string]bool, targets []string) (kept 
 		if fence.MatchString(line) {
 			inFence = !inFence
 		}
+		if short := shortened(line, tests, targets); !inFence && short != line {
+			forgotten = append(forgotten, strings.TrimSpace(line))
+			line = short
+		}
 		if !inFence && isAboutNothing(line, folder, tests) || namesTarget(line, targets) {
 			forgotten = append(forgotten, strings.TrimSpace(line))
 			continue
@@ -173,6 +177,25 @@ func isAboutNothing(line, folder string, tests map[string]bool) bool {
 		}
 	}
 	return false
+}
+
+// mention is a test or a target of make in a list, with what is said about it in parentheses.
+var mention = regexp.MustCompile("(?:[;,] (?:and )?)?`((?:[a-z]+\\.)?(?:Test|Benchmark|Fuzz)[A-Z]\\w+|make [a-z-]+)`(?: \\([^)]*\\))?")
+
+// shortened returns a line without the tests and targets that are gone, if it still names a test then. Otherwise it returns the line.
+func shortened(line string, tests map[string]bool, targets []string) string {
+	short := mention.ReplaceAllStringFunc(line, func(found string) string {
+		name := mention.FindStringSubmatch(found)[1]
+		target, isTarget := strings.CutPrefix(name, "make ")
+		if isTarget && slices.Contains(targets, target) || !isTarget && !tests[name[strings.LastIndex(name, ".")+1:]] {
+			return ""
+		}
+		return found
+	})
+	if !test.MatchString(short) {
+		return line
+	}
+	return strings.Replace(short, "** , ", "** ", 1)
 }
 
 func namesTarget(line string, targets []string) bool {
