@@ -74,7 +74,8 @@ func TestServiceAndEngine(t *testing.T) {
 		`"outboxie." + stream, outboxie.ORDERS.wake, outboxie.{s}.x`: `"outboxie." + stream, outboxie.ORDERS.wake, outboxie.{s}.x`,
 		"docker/grafana/outboxie.json and .outboxie/":                "docker/grafana/billing.json and .billing/",
 		"package outboxie; outboxie.NewRelay; infra.Outboxie(t)":     "package outboxie; outboxie.NewRelay; infra.Billing(t)",
-		"an Outboxie": "a Billing",
+		"cmd/outboxie/relay.go":                                      "cmd/billing/relay.go",
+		"an Outboxie":                                                "a Billing",
 	} {
 		if got := invoice.renameService(invoice.renameModule(text), r); got != want {
 			t.Errorf("%q became %q, not %q", text, got, want)
