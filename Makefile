@@ -114,6 +114,13 @@ QUICK = ./internal/domain/... ./internal/ports/... ./internal/app/... ./internal
 check: lint build ## before a push: lint, and the tests that start no server; some minutes. Then `make test`
 	$(GO) test $(ARGS) $(QUICK)
 
+.PHONY: test-examples
+test-examples: ## examples/billing, a module of its own: tidy, vet, lint, and its tests with a short chaos run; under two minutes
+	$(GO) -C examples/billing mod tidy -diff
+	$(GO) -C examples/billing vet ./...
+	$(GO) -C examples/billing test $(RACE) -timeout 10m $(ARGS) ./...
+	cd examples/billing && $(GO) tool -modfile=../../tools/go.mod golangci-lint run --config ../../.golangci.yml
+
 .PHONY: test-alerts
 test-alerts: ## alerts, each provoked and repaired, and the dashboard, in a real Prometheus (Debian: prometheus); two minutes
 	$(GO) test ./test/e2e -run '^Test(Alerts|Dashboard)' -count=1 -parallel 8 -timeout 10m -prometheus $(ARGS)
@@ -171,7 +178,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s); a finding ends it, and is kept in 
 
 .PHONY: lint
 lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy, known vulnerabilities (govulncheck)
-	$(GO) vet -tags jaeger,scale ./...
+	$(GO) vet -tags jaeger,rename,scale ./...
 	$(LINT) run
 	@stamp() { find . -name '*.gen.go' ! -path './.*' | sort | xargs cksum; }; \
 	before=$$(stamp) && $(GO) generate ./... && \
@@ -220,6 +227,10 @@ docs-page: ## fetch the files of the page at /docs again, with npm; refused if t
 console-assets: ## fetch the script of the console again, with npm; refused if it has another checksum
 	$(call vendor,$(HTMX),dist/htmx.min.js,internal/adapters/console,static,htmx)
 
+.PHONY: sidecar-clients
+sidecar-clients: ## install what the TypeScript of docs/sidecar.md needs for its test, with npm; refused if a package has another checksum
+	npm ci --prefix test/sidecar --no-audit --no-fund --loglevel=error
+
 .PHONY: axe
 axe: ## fetch the script that checks accessibility in tests again, with npm; refused if it has another checksum
 	$(call vendor,$(AXE),axe.min.js,test/pages,testdata,axe)
@@ -244,9 +255,27 @@ screenshots: ## the pictures of the console in docs/images, from a real run; nee
 	@mkdir -p docs/images
 	$(GO) test -count=1 ./test/pages -run '^(TestConsoleShowsWhoLeads|TestConsoleShowsTheJourney)$$' -screenshots $(CURDIR)/docs/images
 
+# rename:cut-begin
+.PHONY: rename
+rename: ## make a service of your own: MODULE=example.com/acme/billing NAME=billing AGGREGATE=invoice; see docs/your-own-service.md
+	@$(GO) -C tools run ./rename -root .. -module '$(MODULE)' -name '$(NAME)' -aggregate '$(AGGREGATE)' -plural '$(PLURAL)' -activity '$(ACTIVITY)'
+
+.PHONY: test-rename
+test-rename: ## rename a copy, run lint, every test and the demo there, and try each deletion of docs/your-own-service.md; two hours
+	$(GO) -C tools test -count=1 ./rename ./forget
+	$(GO) test -tags rename ./test/rename -count=1 -timeout 4h -v -all $(ARGS)
+
+.PHONY: test-rename-short
+test-rename-short: ## rename a copy, build and vet it, and run some tests there; two to three minutes
+	$(GO) -C tools test -count=1 ./rename ./forget
+	$(GO) test -tags rename ./test/rename -count=1 -timeout 20m -v $(ARGS)
+# rename:cut-end
+
 .PHONY: ci
-ci: lint build test ## lint, build, every test, alerts, scale, models, pauses, bench-short, chaos: what continuous integration runs
+ci: lint build test ## lint, build, every test, alerts, scale, models, examples, pauses, bench-short, chaos: what continuous integration runs
 	@$(MAKE) --no-print-directory --jobs=3 test-alerts test-scale test-models
+	@$(MAKE) --no-print-directory test-examples
+	@$(MAKE) --no-print-directory test-rename-short
 	@$(MAKE) --no-print-directory test-pauses bench-short chaos
 
 .PHONY: clean

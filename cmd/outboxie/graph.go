@@ -98,7 +98,7 @@ func serving(c config.Config) fx.Option {
 		graph = fx.Options(graph, fx.Invoke(observeRelay, observeShared, runRelay))
 	}
 	if c.Roles.API {
-		graph = fx.Options(graph, fx.Provide(serveOrders), fx.Invoke(runSweep, func(*httpapi.API) {}))
+		graph = fx.Options(graph, fx.Invoke(runSweep, func(*httpapi.API) {}), fx.Provide(serveOrders))
 	}
 	return graph
 }

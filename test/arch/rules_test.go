@@ -218,7 +218,7 @@ func (v violation) String() string {
 // The rules.
 const (
 	everyPackageIsKnown   = "every package belongs to a layer"
-	domainIsPure          = "domain imports only the standard library and fault"
+	domainIsPure          = "domain imports only the standard library and fault, and aggregates import value"
 	portsArePure          = "ports import only domain and other ports"
 	suitesArePlain        = "contract suites import only domain, ports and test libraries"
 	engineKnowsNoOrder    = "the engine knows nothing of orders"
@@ -231,6 +231,7 @@ const (
 	outsidersSeeNothing   = "the playground and outboxietest know the program from outside: they import only each other"
 	nothingNeedsOutsiders = "the playground and outboxietest are imported by cmd/playground and tests only"
 	theServiceIsAlone     = "cmd/outboxie reaches no playground, no nats-server and no embedded Postgres"
+	theLibraryIsAlone     = "the library reaches no playground, no outboxietest, no nats-server and no embedded Postgres"
 	testsStayTests        = "test code is imported by tests only"
 	fxStaysInModules      = "fx appears only in adapters/*/module.go, outboxiefx and cmd"
 	noTechnologyInside    = "no driver or framework can be reached from domain, ports or app"
@@ -241,10 +242,9 @@ const (
 )
 
 var rules = []string{
-	everyPackageIsKnown, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts,
-	adaptersAreStrangers, onlyCmdKnowsConfig, engineServesAnybody, onlyTheTopComposes, outsidersSeeNothing, nothingNeedsOutsiders,
-	testsStayTests, fxStaysInModules, theServiceIsAlone, noTechnologyInside, noAliases, portsSpeakPlainly, engineNamesNoOrder,
-	decoratorsNameMethods,
+	everyPackageIsKnown, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts, adaptersAreStrangers,
+	onlyCmdKnowsConfig, engineServesAnybody, onlyTheTopComposes, outsidersSeeNothing, nothingNeedsOutsiders, testsStayTests, fxStaysInModules,
+	theServiceIsAlone, theLibraryIsAlone, noTechnologyInside, noAliases, portsSpeakPlainly, engineNamesNoOrder, decoratorsNameMethods,
 }
 
 // show has the import path prefixes of the packages that demonstrate and test the service.
@@ -270,6 +270,9 @@ var testLibraries = []string{"github.com/stretchr/testify", "pgregory.net/rapid"
 
 const fx = "go.uber.org/fx"
 
+// valueTypes has the types that every aggregate may have. An aggregate imports no other aggregate.
+const valueTypes = module + "internal/domain/value"
+
 // engine has the packages that work with the events of any service. service has the packages of the order service: all other packages of domain,
 // ports and app.
 var (
@@ -280,7 +283,7 @@ var (
 		module + "internal/app/watching",
 	}
 	service = []string{
-		module + "internal/domain/fulfillment", module + "internal/domain/order", module + "internal/ports/orders",
+		module + "internal/domain/fulfillment", module + "internal/domain/order", valueTypes, module + "internal/ports/orders",
 		module + "internal/app/fulfilling", module + "internal/app/ordering", module + "internal/app/totals",
 	}
 )
@@ -323,8 +326,8 @@ func check(packages []pkg) []violation {
 		}
 		found = append(found, silentlyPassedOn(p, interfaces)...)
 		for _, reached := range p.Deps {
-			if p.ImportPath == module+"cmd/outboxie" && matches(reached, show) {
-				found = append(found, violation{theServiceIsAlone, p.ImportPath, "", reached})
+			if rule := aloneRule(p.ImportPath); rule != "" && matches(reached, show) {
+				found = append(found, violation{rule, p.ImportPath, "", reached})
 			}
 		}
 		if from != domain && from != port && from != app {
@@ -367,7 +370,7 @@ func broken(importer, file, imported string) string {
 	}
 	switch from {
 	case domain:
-		if foreign || ours && imported != module+"internal/domain/fault" {
+		if foreign || ours && imported != module+"internal/domain/fault" && (imported != valueTypes || slices.Contains(engine, importer)) {
 			return domainIsPure
 		}
 	case port:

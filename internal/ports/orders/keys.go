@@ -7,6 +7,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
 
 // KeyLifetime is how long Keys remembers a claim.
@@ -25,7 +26,7 @@ type Key string
 type Scope string
 
 // ScopeOf returns the scope of a customer's requests: every request that places or changes an order of the customer.
-func ScopeOf(customer order.CustomerID) Scope { return Scope(customer) }
+func ScopeOf(customer value.CustomerID) Scope { return Scope(customer) }
 
 // Digest is a hash of a request. Requests with the same meaning have the same digest, and a digest does not reveal the request.
 type Digest [sha256.Size]byte

@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -38,13 +39,13 @@ const AggregateType = "order"
 type Service interface {
 	// Place places a new order. If key was used for the same request before, Place changes nothing and returns the first answer. If key
 	// was used for another request, Place fails with ErrKeyReused.
-	Place(ctx context.Context, customer order.CustomerID, amount order.Money, key Key) (order.Snapshot, error)
+	Place(ctx context.Context, customer value.CustomerID, amount value.Money, key Key) (order.Snapshot, error)
 
 	// Pay, Ship and Cancel change an order, and return the order as it is right after the change. If the same change was made before,
 	// they change nothing and return the first answer.
-	Pay(ctx context.Context, id order.ID, reference order.Note, condition Precondition) (order.Snapshot, error)
-	Ship(ctx context.Context, id order.ID, carrier, tracking order.Note, condition Precondition) (order.Snapshot, error)
-	Cancel(ctx context.Context, id order.ID, reason order.Note, condition Precondition) (order.Snapshot, error)
+	Pay(ctx context.Context, id order.ID, reference value.Note, condition Precondition) (order.Snapshot, error)
+	Ship(ctx context.Context, id order.ID, carrier, tracking value.Note, condition Precondition) (order.Snapshot, error)
+	Cancel(ctx context.Context, id order.ID, reason value.Note, condition Precondition) (order.Snapshot, error)
 
 	Get(ctx context.Context, id order.ID) (order.Snapshot, error)
 	// List returns the orders that match, the newest first. New orders do not shift later pages.
@@ -61,7 +62,7 @@ type Precondition struct {
 
 // Filter chooses orders. A field with its zero value, except Limit, excludes no order.
 type Filter struct {
-	Customer      order.CustomerID
+	Customer      value.CustomerID
 	Status        order.Status
 	CreatedFrom   time.Time   // only orders placed at this time or later
 	CreatedBefore time.Time   // only orders placed before this time
