@@ -127,7 +127,7 @@ test-jaeger: ## deliveries in a real Jaeger: that of JAEGER_BIN, else from its i
 	@JAEGER_BIN=$$(test/jaeger/build.sh) && export JAEGER_BIN && set -x && $(GO) test -tags jaeger ./test/jaeger -count=1 -timeout 10m -v $(ARGS)
 
 .PHONY: test-scale
-test-scale: ## a cluster of NATS, a standby of Postgres, PgBouncer, TLS, least privilege; needs PgBouncer (Debian: pgbouncer); three minutes
+test-scale: ## a cluster of NATS, a standby of Postgres, PgBouncer, TLS, least privilege, HAProxy; needs PgBouncer and HAProxy (Debian: pgbouncer, haproxy); four minutes
 	$(GO) test -tags scale ./test/scale -count=1 -parallel 4 -timeout 10m $(ARGS)
 
 DURATION ?= 60s

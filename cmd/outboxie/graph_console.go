@@ -100,7 +100,7 @@ type pagesParts struct {
 }
 
 // adminOptions returns the options of the admin listener. Its console has the pages of orders if the process serves orders.
-func adminOptions(c config.Config, o engine.Operating, parts pagesParts) httpapi.AdminOptions {
+func adminOptions(c config.Config, o engine.Operating, parts pagesParts, d *draining) httpapi.AdminOptions {
 	pages := o.Console()
 	if c.Given(config.JaegerURL) {
 		pages.Traces = traceAddress(string(c.Jaeger.URL))
@@ -108,7 +108,9 @@ func adminOptions(c config.Config, o engine.Operating, parts pagesParts) httpapi
 	if parts.Orders.Service != nil {
 		pages.Orders = parts.Orders
 	}
-	return o.Admin(console.New(pages))
+	options := o.Admin(console.New(pages))
+	options.Drain = &d.http
+	return options
 }
 
 // traceAddress returns the address of Jaeger for links. It has no credentials and no query, because they may be secret.

@@ -25,6 +25,7 @@ const (
 	NATSInboxPrefix  Name = "NATS_INBOX_PREFIX"
 	HTTPAddr         Name = "HTTP_ADDR"
 	HTTPMaxConns     Name = "HTTP_MAX_CONNECTIONS"
+	HTTPDrain        Name = "HTTP_DRAIN"
 	AdminAddr        Name = "ADMIN_ADDR"
 	AdminToken       Name = "ADMIN_TOKEN"
 	AdminTokenFile   Name = "ADMIN_TOKEN_FILE"
@@ -141,6 +142,10 @@ var settings = []setting{
 	{
 		name: HTTPMaxConns, accepts: "a whole number from 16 to 100000",
 		ok: func(c Config) bool { return within(c.HTTP.MaxConnections, 16, 100_000) },
+	},
+	{
+		name: HTTPDrain, accepts: "a duration from 0s to 5m, longer than a load balancer needs to notice that /readyz answers 503",
+		ok: func(c Config) bool { return within(c.HTTP.Drain, 0, 5*time.Minute) },
 	},
 	{
 		name: AdminAddr, flag: "admin-addr", kind: "host:port",

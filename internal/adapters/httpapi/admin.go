@@ -50,6 +50,7 @@ type AdminOptions struct {
 	MeterProvider  metric.MeterProvider // counts refusals; requests are not measured
 	Propagator     propagation.TextMapPropagator
 	Timeouts       Timeouts
+	Drain          *Drain // nil: the process never drains
 }
 
 // Console serves pages below ConsolePath. It asks for the token itself, and refuses foreign pages itself.
@@ -72,7 +73,7 @@ func NewAdmin(options AdminOptions) *Admin {
 	refused := newRefusals("admin listener", options.Logger, options.MeterProvider, refusedHost, refusedOrigin, refusedNoToken, refusedToken)
 	who := newAccess(options.Token, options.Open)
 	engine.Use(requireHost(allowed, "ADMIN_ALLOWED_HOSTS", refused), requireOwnPage(refused), who.require(refused), readParameters)
-	probes := &probes{checks: options.Checks, access: who, refused: refused, logger: options.Logger, failed: make(map[string]bool)}
+	probes := &probes{checks: options.Checks, access: who, refused: refused, drain: options.Drain, logger: options.Logger, failed: make(map[string]bool)}
 	engine.GET("/healthz", handle(func(c *gin.Context) error { return answer(c, http.StatusOK, Health{Status: HealthStatusOk}) }))
 	engine.GET("/readyz", handle(probes.ready))
 	if options.Metrics != nil {

@@ -34,7 +34,8 @@ type Options struct {
 	MeterProvider  metric.MeterProvider
 	Propagator     propagation.TextMapPropagator
 	Timeouts       Timeouts
-	MaxConnections int // at a time; 0 is 512
+	MaxConnections int    // at a time; 0 is 512
+	Drain          *Drain // nil: the process never drains
 }
 
 // API is the order service's server.
@@ -46,6 +47,7 @@ func NewAPI(options Options) *API {
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.MeterProvider, options.Propagator))
 	allowed := newHosts(options.Addr, options.AllowedHosts, onLoopback(options.Addr))
 	refused := newRefusals("API", options.Logger, options.MeterProvider, refusedHost, refusedOrigin)
+	engine.Use(options.Drain.closeConnections)
 	engine.Use(requireHost(allowed, "HTTP_ALLOWED_HOSTS", refused), requireSameOrigin(options.TrustedOrigins, refused))
 	engine.Use(readParameters, newBodies(options.Logger).read, endAfter(timeouts.Handle))
 	orderRoutes{options.Service}.serve(engine)
