@@ -206,6 +206,10 @@ define vendor
 	sums=$$PWD/$(5).sha256 && (cd $$folder && $(SHA256) -c $$sums) && cp $$folder/$(4)/* $(4)
 endef
 
+.PHONY: cli-docs
+cli-docs: ## write docs/cli.md again, from the commands and flags of the program
+	$(GO) test ./cmd/outboxie -run '^TestCLIDocIsCurrent$$' -count=1 -write-cli
+
 .PHONY: docs-page
 docs-page: ## fetch the files of the page at /docs again, with npm; refused if they have other checksums
 	$(call vendor,$(EXPLORER),dist/browser/openapi-explorer.min.js,internal/adapters/httpapi,docs,openapi-explorer)
