@@ -154,7 +154,7 @@ func apiOptions(
 ) httpapi.Options {
 	return httpapi.Options{
 		Addr: c.HTTP.Addr, Listener: listeners.api(), Service: service, MaxConnections: c.HTTP.MaxConnections,
-		AllowedHosts: c.HTTP.AllowedHosts, TrustedOrigins: c.HTTP.TrustedOrigins,
+		AllowedHosts: c.HTTP.AllowedHosts, TrustedOrigins: c.HTTP.TrustedOrigins, CORSOrigins: c.HTTP.CORSOrigins,
 		Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator, Drain: &d.http,
 	}
 }

@@ -159,7 +159,7 @@ func TestOutboxList(t *testing.T) {
 		Payload: list[1].Payload,
 	}, list[1])
 	require.Equal(t, "too large", *list[1].Reason)
-	require.JSONEq(t, `{"b": 1.50, "a": 2}`, string(*list[1].Payload))
+	require.JSONEq(t, `{"b": 1.50, "a": 2}`, string(list[1].Payload))
 	require.Equal(t, time.UTC, list[1].RecordedAt.Location())
 }
 

@@ -79,6 +79,7 @@ type HTTP struct {
 	AllowedHosts      List `env:"HTTP_ALLOWED_HOSTS"`   // host names that requests to the API may name
 	AdminAllowedHosts List `env:"ADMIN_ALLOWED_HOSTS"`  // host names that requests to the admin listener may name
 	TrustedOrigins    List `env:"HTTP_TRUSTED_ORIGINS"` // origins whose pages may change orders, beside the API's own
+	CORSOrigins       List `env:"HTTP_CORS_ORIGINS"`    // origins whose scripts may call the API
 	TrustTraceparent  bool `env:"HTTP_TRUST_TRACEPARENT"`
 }
 

@@ -53,7 +53,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
 		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "HTTP_DRAIN=5s", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "CONSOLE_PAYLOADS=off", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
-		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_TRUST_TRACEPARENT=true", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_SUBJECTS=shop.orders.>", "EVENT_SOURCE=/shop/orders",
+		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_CORS_ORIGINS=https://app.example.com", "HTTP_TRUST_TRACEPARENT=true", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_SUBJECTS=shop.orders.>", "EVENT_SOURCE=/shop/orders",
 		"STREAM_MAX_BYTES=1073741824", "STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
 		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_HANDLER=emails", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
 		"SUBSCRIBER_LANES=64", "SUBSCRIBER_BATCH_TIME=50ms", "SUBSCRIBER_IDLE_TIMEOUT=1m", "SUBSCRIBER_READ_AHEAD=1048576", "SUBSCRIBER_ON_LOSS=continue",
@@ -68,7 +68,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	}, c.NATS)
 	require.Equal(t, config.HTTP{
 		Addr: ":80", MaxConnections: 100, Drain: 5 * time.Second, AdminAddr: ":0", AdminTokenFile: "/run/token", AllowedHosts: config.List{"shop.example.com", "app"},
-		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true, ConsolePayloads: config.HidePayloads,
+		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true, CORSOrigins: config.List{"https://app.example.com"}, ConsolePayloads: config.HidePayloads,
 	}, c.HTTP)
 	require.Equal(t, "one", c.InstanceID)
 	require.Equal(t, config.Stream{Name: "ORDERS-2", Subjects: "shop.orders.>", Source: "/shop/orders", MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, Replicas: 3}, c.Stream)
@@ -202,6 +202,7 @@ var wrongValues = []struct{ variable, problem string }{
 	{"ADMIN_ALLOWED_HOSTS=app,", `ADMIN_ALLOWED_HOSTS is "app,"; it must be ` + acceptedHosts},
 	{"HTTP_TRUSTED_ORIGINS=shop.example.com", `HTTP_TRUSTED_ORIGINS is "shop.example.com"; it must be ` + acceptedOrigins},
 	{"HTTP_TRUSTED_ORIGINS=https://shop.example.com/", `HTTP_TRUSTED_ORIGINS is "https://shop.example.com/"; it must be ` + acceptedOrigins},
+	{"HTTP_CORS_ORIGINS=*", `HTTP_CORS_ORIGINS is "*"; it must be ` + acceptedOrigins},
 	{"HTTP_TRUST_TRACEPARENT=maybe", `HTTP_TRUST_TRACEPARENT is "maybe"; it must be true or false`},
 	{"INSTANCE_ID=a b", `INSTANCE_ID is "a b"; it must be 1 to 200 visible characters without spaces`},
 	{"OUTBOXIE_ROLES=api,web", `OUTBOXIE_ROLES is "api,web"; it must be a list of api and relay, such as api,relay`},

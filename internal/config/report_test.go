@@ -102,6 +102,7 @@ CONSOLE_PAYLOADS         on                             default
 HTTP_ALLOWED_HOSTS                                      default
 ADMIN_ALLOWED_HOSTS                                     default
 HTTP_TRUSTED_ORIGINS                                    default
+HTTP_CORS_ORIGINS                                       default
 HTTP_TRUST_TRACEPARENT   false                          default
 INSTANCE_ID              one                            environment
 OUTBOXIE_ROLES           api,relay                      default

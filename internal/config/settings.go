@@ -33,6 +33,7 @@ const (
 	HTTPHosts        Name = "HTTP_ALLOWED_HOSTS"
 	AdminHosts       Name = "ADMIN_ALLOWED_HOSTS"
 	HTTPOrigins      Name = "HTTP_TRUSTED_ORIGINS"
+	CORSOrigins      Name = "HTTP_CORS_ORIGINS"
 	TrustTraceparent Name = "HTTP_TRUST_TRACEPARENT"
 	InstanceID       Name = "INSTANCE_ID"
 	RolesList        Name = "OUTBOXIE_ROLES"
@@ -178,6 +179,10 @@ var settings = []setting{
 	{
 		name: HTTPOrigins, accepts: "origins without a path, separated by commas, such as https://shop.example.com,http://localhost:3000",
 		ok: func(c Config) bool { return areOrigins(c.HTTP.TrustedOrigins) },
+	},
+	{
+		name: CORSOrigins, accepts: "origins without a path, separated by commas, such as https://shop.example.com,http://localhost:3000",
+		ok: func(c Config) bool { return areOrigins(c.HTTP.CORSOrigins) },
 	},
 	{name: TrustTraceparent, accepts: "true or false"},
 	{

@@ -86,6 +86,7 @@ func NewAdmin(options AdminOptions) *Admin {
 		subscriberRoutes{options.Subscribers, bodies}.serve(engine)
 	}
 	engine.GET("/debug/pprof/*profile", profile)
+	serveDocs(engine, adminPage)
 	answerHead(engine)
 	if options.Console != nil {
 		serveConsole(engine, options.Console)
@@ -93,7 +94,7 @@ func NewAdmin(options AdminOptions) *Admin {
 	admin := &Admin{newServer(serverOptions{
 		name: AdminName, addr: options.Addr, bound: options.Listener, maxConnections: maxAdminConnections,
 		console: options.Console != nil, timeouts: options.Timeouts.orDefault(), logger: options.Logger,
-	}, engine)}
+	}, engine, compressesItself)}
 	if options.Console != nil {
 		admin.http.RegisterOnShutdown(options.Console.Close)
 	}
@@ -106,6 +107,12 @@ func serveConsole(engine *gin.Engine, console Console) {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		engine.Handle(method, "/", func(c *gin.Context) { c.Redirect(http.StatusSeeOther, ConsolePath) })
 	}
+}
+
+// compressesItself reports whether the answers of a path are not compressed by the server: the console sends events one by one, and metrics and
+// profiles have a compression of their own.
+func compressesItself(path string) bool {
+	return path == "/metrics" || path == ConsolePath || strings.HasPrefix(path, ConsolePath+"/") || strings.HasPrefix(path, "/debug/")
 }
 
 func notMetrics(r *http.Request) bool { return r.URL.Path != "/metrics" }
