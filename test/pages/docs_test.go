@@ -27,6 +27,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/test/contract"
+	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 var screenshots = flag.String("screenshots", "", "folder for what the browser shows")
@@ -119,14 +120,18 @@ func (b *browser) lacks(text string) {
 	require.NotContains(b.t, evaluate[string](b, inside), text)
 }
 
-// enter types into the field with an id, and presses the button beside it.
-func (b *browser) enter(id, text string) {
+// authenticate enters a token where the page asks for it.
+func (b *browser) authenticate(token string) {
 	b.t.Helper()
 	script := fmt.Sprintf(`(function find(node) {
-		const found = node.querySelector("input[id*=%q], input.%s")
-		if (found) { found.value = %q; found.dispatchEvent(new Event("input")); found.dispatchEvent(new Event("change")); return true }
-		return [...node.querySelectorAll("*")].some(n => n.shadowRoot && find(n.shadowRoot)) })(document)`, id, id, text)
-	require.Eventually(b.t, func() bool { return evaluate[bool](b, script) }, 20*time.Second, 50*time.Millisecond, "there is no field %q", id)
+		const field = node.querySelector("input.api-key-input")
+		if (field) {
+			field.value = %q
+			field.closest("form").querySelector("button").click()
+			return true
+		}
+		return [...node.querySelectorAll("*")].some(n => n.shadowRoot && find(n.shadowRoot)) })(document)`, token)
+	require.Eventually(b.t, func() bool { return evaluate[bool](b, script) }, 20*time.Second, 50*time.Millisecond, "the page asks for no token")
 }
 
 // click clicks the element whose text is exactly text.
@@ -206,12 +211,7 @@ func TestDocs(t *testing.T) {
 // TestDocsOfTheAdminListener checks that the page of the admin listener shows every operation of that listener, and can call one that needs the
 // token, at the address of the page.
 func TestDocsOfTheAdminListener(t *testing.T) {
-	const token = "0123456789abcdef"
-	relay := memory.NewCursorStore(memory.NewLease(time.Minute), memory.NewLog())
-	server := httpapi.NewAdmin(httpapi.AdminOptions{
-		Addr: "127.0.0.1:0", Token: token, Inspector: relay, Logger: slog.New(slog.DiscardHandler),
-	})
-	base := serve(t, server.Server)
+	base := "http://" + deploy(t).instance.Admin()
 	b := open(t)
 	b.do(chromedp.Navigate(base + "/docs"))
 	elsewhere, shown := summaries(t)
@@ -224,7 +224,8 @@ func TestDocsOfTheAdminListener(t *testing.T) {
 	b.click("Check that the process is alive")
 	b.click("EXECUTE")
 	b.shows("OK (200)")
-	b.enter("api-token", token)
+	b.click("Authentication")
+	b.authenticate(infra.AdminToken)
 	b.click("Show whether the relay publishes, and if not, why")
 	b.click("EXECUTE")
 	b.shows("oldest_unpublished_at")
@@ -239,8 +240,10 @@ func TestDocsOnAPhone(t *testing.T) {
 	b.shows("Place orders")
 	b.screenshot("phone")
 	require.LessOrEqual(t, evaluate[int](b, `document.scrollingElement.scrollWidth`), 390, "the page is wider than the phone")
-	b.do(chromedp.Navigate(base + "/docs#post-/orders"))
+	b.click("Place an order")
 	b.shows("REQUEST BODY")
+	b.click("EXECUTE")
+	b.shows("Created (201)")
 	b.screenshot("phone-place")
 	require.LessOrEqual(t, evaluate[int](b, `document.scrollingElement.scrollWidth`), 390, "an operation is wider than the phone")
 }
