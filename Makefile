@@ -130,6 +130,17 @@ test-jaeger: ## deliveries in a real Jaeger: that of JAEGER_BIN, else from its i
 test-scale: ## a cluster of NATS, a standby of Postgres, PgBouncer, TLS, least privilege, HAProxy; needs PgBouncer and HAProxy (Debian: pgbouncer, haproxy); four minutes
 	$(GO) test -tags scale ./test/scale -count=1 -parallel 4 -timeout 10m $(ARGS)
 
+# The packages are in a folder whose name begins with a dot, so that the tools of Go do not look into it.
+.node/package-lock.json: test/node/package.json test/node/package-lock.json
+	@command -v npm >/dev/null || { echo "There is no npm: install Node.js 20 or later (Debian: nodejs, npm)." >&2; exit 1; }
+	@mkdir -p .node && cp test/node/package.json .node/
+	@cp test/node/package-lock.json .node/new-lock.json && mv .node/new-lock.json .node/package-lock.json
+	npm --prefix .node ci --ignore-scripts --no-audit --no-fund --loglevel=error || { rm .node/package-lock.json; exit 1; }
+
+.PHONY: test-node
+test-node: .node/package-lock.json ## openapi.yaml by Spectral and Redocly, and a TypeScript client of it against an instance; needs npm; a minute
+	$(GO) test -tags node ./test/node -count=1 -timeout 10m $(ARGS)
+
 DURATION ?= 60s
 SEED     ?= 0
 
@@ -166,7 +177,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s); a finding ends it, and is kept in 
 
 .PHONY: lint
 lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy, known vulnerabilities (govulncheck)
-	$(GO) vet -tags jaeger,scale ./...
+	$(GO) vet -tags jaeger,node,scale ./...
 	$(LINT) run
 	@stamp() { find . -name '*.gen.go' ! -path './.*' | sort | xargs cksum; }; \
 	before=$$(stamp) && $(GO) generate ./... && \
@@ -228,8 +239,8 @@ screenshots: ## the pictures of the console in docs/images, from a real run; nee
 	$(GO) test -count=1 ./test/pages -run '^(TestConsoleShowsWhoLeads|TestConsoleShowsTheJourney)$$' -screenshots $(CURDIR)/docs/images
 
 .PHONY: ci
-ci: lint build test ## lint, build, every test, alerts, scale, models, pauses, bench-short, chaos: what continuous integration runs
-	@$(MAKE) --no-print-directory --jobs=3 test-alerts test-scale test-models
+ci: lint build test ## lint, build, every test, alerts, scale, models, contract in Node.js, pauses, bench-short, chaos: what continuous integration runs
+	@$(MAKE) --no-print-directory --jobs=3 test-alerts test-scale test-models test-node
 	@$(MAKE) --no-print-directory test-pauses bench-short chaos
 
 .PHONY: clean

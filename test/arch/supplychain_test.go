@@ -93,6 +93,8 @@ func TestDependabotKnowsEverything(t *testing.T) {
 		switch {
 		case entry.Name() == "go.mod":
 			wanted = "gomod " + folder
+		case entry.Name() == "package-lock.json":
+			wanted = "npm " + folder
 		case entry.Name() == "Dockerfile":
 			wanted = "docker " + folder
 		case strings.HasPrefix(entry.Name(), "compose.") && strings.HasSuffix(entry.Name(), "yaml"):
@@ -106,5 +108,5 @@ func TestDependabotKnowsEverything(t *testing.T) {
 		require.True(t, known[wanted], "%s: dependabot.yml has no %q", name, wanted)
 		return nil
 	}))
-	require.GreaterOrEqual(t, found, 7)
+	require.GreaterOrEqual(t, found, 8)
 }
