@@ -48,7 +48,7 @@ var parameter = regexp.MustCompile(`\{(\w+)\}`)
 type Operation struct {
 	ID, Method, Path string
 	Admin            bool // on the admin listener
-	TakesNoInput     bool // it has neither parameters nor a body, so a request cannot be invalid
+	TakesNoInput     bool // it has neither a body nor a parameter that can be wrong, so a request cannot be invalid
 	Parameters       []*openapi3.Parameter
 	Body             *openapi3.Schema // nil: it has none
 }
@@ -71,13 +71,16 @@ func Operations() ([]Operation, error) {
 			if described.RequestBody != nil {
 				operation.Body = described.RequestBody.Value.Content["application/json"].Schema.Value
 			}
-			operation.TakesNoInput = len(operation.Parameters) == 0 && operation.Body == nil
+			operation.TakesNoInput = operation.Body == nil && !slices.ContainsFunc(operation.Parameters, canBeWrong)
 			all = append(all, operation)
 		}
 	}
 	slices.SortFunc(all, func(a, b Operation) int { return strings.Compare(a.ID, b.ID) })
 	return all, nil
 }
+
+// canBeWrong reports whether some value of a parameter is refused. An If-None-Match that is no tag matches nothing.
+func canBeWrong(parameter *openapi3.Parameter) bool { return parameter.Name != "If-None-Match" }
 
 // operation returns the operation of the contract for a request, or nil if the contract does not have the path or the method.
 func operation(request *http.Request) (*openapi3filter.RequestValidationInput, error) {
