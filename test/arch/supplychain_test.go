@@ -82,6 +82,9 @@ func TestDependabotKnowsEverything(t *testing.T) {
 	found := 0
 	require.NoError(t, filepath.WalkDir("../..", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
+			if entry != nil && entry.Name() == "node_modules" {
+				return fs.SkipDir
+			}
 			hidden := strings.HasPrefix(entry.Name(), ".") && strings.Trim(entry.Name(), ".") != ""
 			if hidden && entry.Name() != ".github" && entry.Name() != ".devcontainer" {
 				return fs.SkipDir
@@ -93,7 +96,7 @@ func TestDependabotKnowsEverything(t *testing.T) {
 		switch {
 		case entry.Name() == "go.mod":
 			wanted = "gomod " + folder
-		case entry.Name() == "package-lock.json":
+		case entry.Name() == "package.json":
 			wanted = "npm " + folder
 		case entry.Name() == "Dockerfile":
 			wanted = "docker " + folder
