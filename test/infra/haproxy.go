@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// haproxyConfig asks every server every 100 ms whether it is ready. HAProxy repeats no request by itself, so a request that a server loses is
+// haproxyConfig asks every server every 100 ms whether it is ready. On a busy machine an answer may take longer than that, and the server is not
+// down for it. HAProxy repeats no request by itself, so a request that a server loses is
 // lost for the client too.
 const haproxyConfig = `
 defaults
@@ -20,6 +21,7 @@ defaults
 	timeout connect 2s
 	timeout client 30s
 	timeout server 30s
+	timeout check 2s
 	http-reuse always
 frontend api
 	bind %s

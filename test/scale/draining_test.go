@@ -22,7 +22,7 @@ import (
 // requests a second. The proxy repeats no request. The log has the figures.
 func TestRollingRestartBehindAProxy(t *testing.T) {
 	server, broker := infra.Postgres(t), infra.NATS(t).URL
-	environment := []string{"DATABASE_URL=" + server.URL, "NATS_URL=" + broker, "HTTP_DRAIN=1s"}
+	environment := []string{"DATABASE_URL=" + server.URL, "NATS_URL=" + broker, "HTTP_DRAIN=3s"}
 	var backends []infra.Backend
 	for range 3 {
 		backends = append(backends, infra.Backend{
