@@ -139,8 +139,19 @@ test-jaeger: ## deliveries in a real Jaeger: that of JAEGER_BIN, else from its i
 	@JAEGER_BIN=$$(test/jaeger/build.sh) && export JAEGER_BIN && set -x && $(GO) test -tags jaeger ./test/jaeger -count=1 -timeout 10m -v $(ARGS)
 
 .PHONY: test-scale
-test-scale: ## a cluster of NATS, a standby of Postgres, PgBouncer, TLS, least privilege; needs PgBouncer (Debian: pgbouncer); three minutes
+test-scale: ## a cluster of NATS, a standby of Postgres, PgBouncer, TLS, least privilege, HAProxy; needs PgBouncer and HAProxy (Debian: pgbouncer, haproxy); four minutes
 	$(GO) test -tags scale ./test/scale -count=1 -parallel 4 -timeout 10m $(ARGS)
+
+# The packages are in a folder whose name begins with a dot, so that the tools of Go do not look into it.
+.node/package-lock.json: test/node/package.json test/node/package-lock.json
+	@command -v npm >/dev/null || { echo "There is no npm: install Node.js 20 or later (Debian: nodejs, npm)." >&2; exit 1; }
+	@mkdir -p .node && cp test/node/package.json .node/
+	@cp test/node/package-lock.json .node/new-lock.json && mv .node/new-lock.json .node/package-lock.json
+	npm --prefix .node ci --ignore-scripts --no-audit --no-fund --loglevel=error || { rm .node/package-lock.json; exit 1; }
+
+.PHONY: test-node
+test-node: .node/package-lock.json ## openapi.yaml by Spectral and Redocly, and a TypeScript client of it against an instance; needs npm; a minute
+	$(GO) test -tags node ./test/node -count=1 -timeout 10m $(ARGS)
 
 DURATION ?= 60s
 SEED     ?= 0
@@ -178,7 +189,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s); a finding ends it, and is kept in 
 
 .PHONY: lint
 lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy, known vulnerabilities (govulncheck)
-	$(GO) vet -tags jaeger,rename,scale ./...
+	$(GO) vet -tags jaeger,node,rename,scale ./...
 	$(LINT) run
 	@stamp() { find . -name '*.gen.go' ! -path './.*' | sort | xargs cksum; }; \
 	before=$$(stamp) && $(GO) generate ./... && \
@@ -218,6 +229,10 @@ define vendor
 	cp $$folder/package/LICENSE $$folder/$(4)/$(5).LICENSE && cd $(3) && \
 	sums=$$PWD/$(5).sha256 && (cd $$folder && $(SHA256) -c $$sums) && cp $$folder/$(4)/* $(4)
 endef
+
+.PHONY: cli-docs
+cli-docs: ## write docs/cli.md again, from the commands and flags of the program
+	$(GO) test ./cmd/outboxie -run '^TestCLIDocIsCurrent$$' -count=1 -write-cli
 
 .PHONY: docs-page
 docs-page: ## fetch the files of the page at /docs again, with npm; refused if they have other checksums
@@ -272,10 +287,9 @@ test-rename-short: ## rename a copy, build and vet it, and run some tests there;
 # rename:cut-end
 
 .PHONY: ci
-ci: lint build test ## lint, build, every test, alerts, scale, models, examples, pauses, bench-short, chaos: what continuous integration runs
+ci: lint build test ## lint, build, every test, alerts, scale, models, examples, contract in Node.js, pauses, bench-short, chaos: what continuous integration runs
 	@$(MAKE) --no-print-directory --jobs=3 test-alerts test-scale test-models
-	@$(MAKE) --no-print-directory test-examples
-	@$(MAKE) --no-print-directory test-rename-short
+	@$(MAKE) --no-print-directory --jobs=3 test-examples test-rename-short test-node
 	@$(MAKE) --no-print-directory test-pauses bench-short chaos
 
 .PHONY: clean

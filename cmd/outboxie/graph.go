@@ -45,7 +45,7 @@ func telemetryOptions(c config.Config, service string, logger *slog.Logger) tele
 
 // serveGraph is an instance: the API and the relay, or one of them, and the admin listener.
 func serveGraph(c config.Config, logger *slog.Logger) fx.Option {
-	return fx.Options(foundation(c, serviceName, logger), serving(c), administering(), traceLinks(c, logger))
+	return fx.Options(foundation(c, serviceName, logger), serving(c), administering(), traceLinks(c, logger), fx.Invoke(runDraining))
 }
 
 // subscribeGraph is a copy of a subscriber, with an admin listener if one is configured.
@@ -66,14 +66,14 @@ func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
 // fx constructs only the values that a constructor or an Invoke asks for.
 func foundation(c config.Config, service string, logger *slog.Logger) fx.Option {
 	return fx.Options(
-		fx.Supply(c, logger),
+		fx.Supply(c, logger, new(draining)),
 		fx.WithLogger(func() fxevent.Logger {
 			events := &fxevent.SlogLogger{Logger: logger}
 			events.UseLogLevel(slog.LevelDebug)
 			events.UseErrorLevel(slog.LevelDebug) // errors too: the program prints the errors of start and stop itself
 			return events
 		}),
-		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
+		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second+c.HTTP.Drain),
 		fx.Supply(
 			telemetryOptions(c, service, logger),
 			engine.Broker(c, logger),
@@ -153,12 +153,12 @@ func newRelay(parts relayParts, c config.Config, logger *slog.Logger) *relaying.
 
 func apiOptions(
 	c config.Config, listeners listenerParts, service orders.Service, tp trace.TracerProvider, mp metric.MeterProvider,
-	propagator propagation.TextMapPropagator, logger *slog.Logger,
+	propagator propagation.TextMapPropagator, d *draining, logger *slog.Logger,
 ) httpapi.Options {
 	return httpapi.Options{
 		Addr: c.HTTP.Addr, Listener: listeners.api(), Service: service, MaxConnections: c.HTTP.MaxConnections,
-		AllowedHosts: c.HTTP.AllowedHosts, TrustedOrigins: c.HTTP.TrustedOrigins,
-		Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
+		AllowedHosts: c.HTTP.AllowedHosts, TrustedOrigins: c.HTTP.TrustedOrigins, CORSOrigins: c.HTTP.CORSOrigins,
+		Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator, Drain: &d.http,
 	}
 }
 
@@ -170,7 +170,9 @@ func runSweep(background background, s *ordering.Sweep) {
 	background.run("sweep of idempotency keys", s.Run)
 }
 
-func runRelay(background background, r *relaying.Relay) { background.run("relay", r.Run) }
+func runRelay(background background, r *relaying.Relay, d *draining) {
+	d.resign = background.run("relay", r.Run)
+}
 
 // servingChecks returns the checks of an instance. Only the database is required: without the broker, or while the relay is halted,
 // orders are accepted and their events wait in the outbox.
