@@ -76,7 +76,7 @@ func TestLargeAnswersAreCompressed(t *testing.T) {
 
 func usd(t *testing.T, text string) value.Money {
 	t.Helper()
-	amount, err := value.ParseMoney(text, order.DefaultCurrency)
+	amount, err := value.ParseMoney(text, value.DefaultCurrency)
 	require.NoError(t, err)
 	return amount
 }
