@@ -84,8 +84,10 @@ func newShop(t *testing.T, version string) *shop {
 // old starts the earlier program.
 func (s *shop) old(name string, args ...string) *infra.Process {
 	cmd := exec.Command(s.former, args...) //nolint:gosec // built from this repository
-	cmd.Env = slices.Concat(os.Environ(), s.environment, []string{"INSTANCE_ID=" + name, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",
-		"OUTBOXIE_DATA_DIR=" + filepath.Dir(s.former)})
+	cmd.Env = slices.Concat(os.Environ(), s.environment, []string{
+		"INSTANCE_ID=" + name, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",
+		"OUTBOXIE_DATA_DIR=" + filepath.Dir(s.former),
+	})
 	return infra.Start(s.t, cmd)
 }
 
