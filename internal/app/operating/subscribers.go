@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
@@ -87,17 +88,37 @@ func (s *Subscribers) measure(ctx context.Context, all []operations.SubscriberSt
 
 // Pause stops a subscriber.
 func (s *Subscribers) Pause(ctx context.Context, subscriber string) error {
+	if err := named(subscriber); err != nil {
+		return err
+	}
 	return s.Operator.Pause(ctx, subscriber)
 }
 
 // Resume lets a subscriber go on.
 func (s *Subscribers) Resume(ctx context.Context, subscriber string) error {
+	if err := named(subscriber); err != nil {
+		return err
+	}
 	return s.Operator.Resume(ctx, subscriber)
 }
 
 // Ignore makes a subscriber pass over a type from now on.
 func (s *Subscribers) Ignore(ctx context.Context, subscriber, eventType string) (int, error) {
+	if err := named(subscriber); err != nil {
+		return 0, err
+	}
+	if !outbox.IsText(eventType) {
+		return 0, inbox.ErrNotWanted.With("subscriber %s does not want the type %q", subscriber, eventType)
+	}
 	return s.Operator.Ignore(ctx, subscriber, eventType)
+}
+
+// named returns an error for a name that no subscriber can have, because no database stores it.
+func named(subscriber string) error {
+	if !outbox.IsText(subscriber) {
+		return inbox.ErrNoSubscriber.With("there is no subscriber %q", subscriber)
+	}
+	return nil
 }
 
 // overview returns a subscriber that has lanes.
@@ -196,6 +217,9 @@ func (s *Subscribers) SetLanes(ctx context.Context, subscriber string, lanes int
 		reason := fmt.Sprintf("must be from 1 to %d", inbox.MaxLanes)
 		return 0, 0, operations.ErrLaneCount.With("%d lanes: the number %s", lanes, reason).On("lanes", reason)
 	}
+	if err := named(subscriber); err != nil {
+		return 0, 0, err
+	}
 	present, err := s.Operator.SetLanes(ctx, subscriber, lanes, s.verifyLanes)
 	if err != nil {
 		return 0, 0, err
@@ -208,6 +232,9 @@ const eraseBatch = 5000
 
 // Forget first leaves the tombstone. From then on the subscriber does nothing, even if its rows are not erased yet.
 func (s *Subscribers) Forget(ctx context.Context, subscriber string) (erased int, err error) {
+	if err := named(subscriber); err != nil {
+		return 0, err
+	}
 	if err := s.Operator.Forget(ctx, subscriber); err != nil {
 		return 0, err
 	}
@@ -226,6 +253,9 @@ func (s *Subscribers) erase(ctx context.Context, subscriber string) (erased int,
 
 // RemoveTombstone first erases the rows that an interrupted Forget has left.
 func (s *Subscribers) RemoveTombstone(ctx context.Context, subscriber string) error {
+	if err := named(subscriber); err != nil {
+		return err
+	}
 	if _, err := s.erase(ctx, subscriber); err != nil {
 		return err
 	}

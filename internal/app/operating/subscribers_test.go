@@ -140,6 +140,24 @@ func requireFound(t *testing.T, o *subscriberHarness, target operations.MoveTarg
 	require.Equal(t, want, plan.To, "%+v", target)
 }
 
+// TestNamesThatNoDatabaseStores checks that no verb asks the database about a name or a type that the database could not store: a statement with it
+// would be wrong.
+func TestNamesThatNoDatabaseStores(t *testing.T) {
+	admin := operating.NewSubscribers(operating.SubscriberPorts{}) // a call of a port would panic
+	const name = "emails\x00"
+	require.ErrorIs(t, admin.Pause(t.Context(), name), inbox.ErrNoSubscriber)
+	require.ErrorIs(t, admin.Resume(t.Context(), name), inbox.ErrNoSubscriber)
+	require.ErrorIs(t, admin.RemoveTombstone(t.Context(), name), inbox.ErrNoSubscriber)
+	_, err := admin.Forget(t.Context(), name)
+	require.ErrorIs(t, err, inbox.ErrNoSubscriber)
+	_, _, err = admin.SetLanes(t.Context(), name, 1)
+	require.ErrorIs(t, err, inbox.ErrNoSubscriber)
+	_, err = admin.Ignore(t.Context(), name, "a")
+	require.ErrorIs(t, err, inbox.ErrNoSubscriber)
+	_, err = admin.Ignore(t.Context(), subscriber, "a\xff")
+	require.ErrorIs(t, err, inbox.ErrNotWanted)
+}
+
 // TestMoves checks what Plan returns before a move, and what Move does.
 func TestMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
