@@ -33,6 +33,13 @@ const (
 	AdminHosts       Name = "ADMIN_ALLOWED_HOSTS"
 	HTTPOrigins      Name = "HTTP_TRUSTED_ORIGINS"
 	TrustTraceparent Name = "HTTP_TRUST_TRACEPARENT"
+	HTTPRateLimit    Name = "HTTP_RATE_LIMIT"
+	AuthMode         Name = "AUTH"
+	AuthIssuer       Name = "AUTH_ISSUER"
+	AuthAudience     Name = "AUTH_AUDIENCE"
+	AuthKeysURL      Name = "AUTH_JWKS_URL"
+	AuthKeysFile     Name = "AUTH_JWKS_FILE"
+	AuthCustomer     Name = "AUTH_CUSTOMER_CLAIM"
 	InstanceID       Name = "INSTANCE_ID"
 	RolesList        Name = "OUTBOXIE_ROLES"
 	SubscriberID     Name = "SUBSCRIBER_ID"
@@ -175,6 +182,16 @@ var settings = []setting{
 		ok: func(c Config) bool { return areOrigins(c.HTTP.TrustedOrigins) },
 	},
 	{name: TrustTraceparent, accepts: "true or false"},
+	{
+		name: HTTPRateLimit, accepts: "a whole number of requests a second from 1 to 1000000, or 0 (any number)",
+		ok: func(c Config) bool { return within(c.HTTP.RateLimit, 0, 1_000_000) },
+	},
+	authSetting(AuthMode, "off, without any other setting of AUTH_…, or not set", Auth.modeOK),
+	authSetting(AuthIssuer, "the iss of accepted tokens, given together with AUTH_AUDIENCE and one of AUTH_JWKS_URL and AUTH_JWKS_FILE", Auth.issuerOK),
+	authSetting(AuthAudience, "the aud of accepted tokens, given together with AUTH_ISSUER", Auth.audienceOK),
+	authSetting(AuthKeysURL, "an http or https URL of the issuer's JSON Web Key Set, and not given together with AUTH_JWKS_FILE", Auth.keysURLOK),
+	authSetting(AuthKeysFile, "a file with the issuer's JSON Web Key Set, and not given together with AUTH_JWKS_URL", Auth.keysFileOK),
+	authSetting(AuthCustomer, "the name of the claim that has the customer's id, such as sub", Auth.customerClaimOK),
 	{
 		name: InstanceID, accepts: "1 to 200 visible characters without spaces",
 		ok: func(c Config) bool { return identifier(c.InstanceID) },

@@ -78,7 +78,7 @@ func openShop(t *testing.T) *shop {
 // place places an order without the console.
 func (s *shop) place(t *testing.T, customer order.CustomerID, minor int64) order.Snapshot {
 	t.Helper()
-	placed, err := s.Place(t.Context(), customer, order.NewMoney(minor, "USD"), "")
+	placed, err := s.Place(t.Context(), order.Anyone(), customer, order.NewMoney(minor, "USD"), "")
 	require.NoError(t, err)
 	return placed
 }

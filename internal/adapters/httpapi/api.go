@@ -27,8 +27,10 @@ type Options struct {
 	Addr           string       // port 0 takes a free one
 	Listener       net.Listener // returned by Bind, used instead of Addr; nil: none
 	Service        orders.Service
-	AllowedHosts   []string // hosts that requests may name, beside localhost and IP addresses. Empty: any, unless Addr is on loopback
-	TrustedOrigins []string // origins whose pages may change orders, beside the API's own
+	Authenticator  orders.Authenticator // nil: requests need no token, and everybody may do everything
+	RateLimit      int                  // requests a second of each principal, or address without a principal; 0: any number
+	AllowedHosts   []string             // hosts that requests may name, beside localhost and IP addresses. Empty: any, unless Addr is on loopback
+	TrustedOrigins []string             // origins whose pages may change orders, beside the API's own
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider
@@ -45,8 +47,9 @@ func NewAPI(options Options) *API {
 	timeouts := options.Timeouts.orDefault()
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.MeterProvider, options.Propagator))
 	allowed := newHosts(options.Addr, options.AllowedHosts, onLoopback(options.Addr))
-	refused := newRefusals("API", options.Logger, options.MeterProvider, refusedHost, refusedOrigin)
+	refused := newRefusals("API", options.Logger, options.MeterProvider, refusedHost, refusedOrigin, refusedAnonymous, refusedBearer)
 	engine.Use(requireHost(allowed, "HTTP_ALLOWED_HOSTS", refused), requireSameOrigin(options.TrustedOrigins, refused))
+	engine.Use(authenticate(options.Authenticator, newRateLimits(options.RateLimit), refused))
 	engine.Use(readParameters, newBodies(options.Logger).read, endAfter(timeouts.Handle))
 	orderRoutes{options.Service}.serve(engine)
 	serveDocs(engine)
