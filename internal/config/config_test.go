@@ -53,7 +53,9 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
 		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "CONSOLE_PAYLOADS=off", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
-		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_TRUST_TRACEPARENT=true", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_SUBJECTS=shop.orders.>", "EVENT_SOURCE=/shop/orders",
+		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_TRUST_TRACEPARENT=true", "HTTP_RATE_LIMIT=100", "INSTANCE_ID=one",
+		"AUTH_ISSUER=https://id.example.com", "AUTH_AUDIENCE=orders", "AUTH_JWKS_URL=https://id.example.com/keys", "AUTH_CUSTOMER_CLAIM=customer_id",
+		"STREAM_NAME=ORDERS-2", "STREAM_SUBJECTS=shop.orders.>", "EVENT_SOURCE=/shop/orders",
 		"STREAM_MAX_BYTES=1073741824", "STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
 		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_HANDLER=emails", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
 		"SUBSCRIBER_LANES=64", "SUBSCRIBER_BATCH_TIME=50ms", "SUBSCRIBER_IDLE_TIMEOUT=1m", "SUBSCRIBER_READ_AHEAD=1048576", "SUBSCRIBER_ON_LOSS=continue",
@@ -68,8 +70,11 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	}, c.NATS)
 	require.Equal(t, config.HTTP{
 		Addr: ":80", MaxConnections: 100, AdminAddr: ":0", AdminTokenFile: "/run/token", AllowedHosts: config.List{"shop.example.com", "app"},
-		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true, ConsolePayloads: config.HidePayloads,
+		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true, ConsolePayloads: config.HidePayloads, RateLimit: 100,
 	}, c.HTTP)
+	require.Equal(t, config.Auth{
+		Issuer: "https://id.example.com", Audience: "orders", KeysURL: "https://id.example.com/keys", CustomerClaim: "customer_id",
+	}, c.Auth)
 	require.Equal(t, "one", c.InstanceID)
 	require.Equal(t, config.Stream{Name: "ORDERS-2", Subjects: "shop.orders.>", Source: "/shop/orders", MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, Replicas: 3}, c.Stream)
 	require.Equal(t, config.Outbox{
@@ -85,8 +90,9 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	}, c.Subscriber)
 	require.Equal(t, config.Roles{Relay: true}, c.Roles)
 	for _, s := range c.Settings() {
-		if s.Name == config.AdminToken {
-			continue // the test sets ADMIN_TOKEN_FILE instead
+		switch s.Name {
+		case config.AdminToken, config.AuthMode, config.AuthKeysFile:
+			continue // the test sets others instead
 		}
 		require.Contains(t, []config.Source{config.FromEnvironment, config.FromFlag}, s.Source, "%s: nothing is left out above", s.Name)
 	}

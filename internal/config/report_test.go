@@ -102,6 +102,13 @@ HTTP_ALLOWED_HOSTS                                      default
 ADMIN_ALLOWED_HOSTS                                     default
 HTTP_TRUSTED_ORIGINS                                    default
 HTTP_TRUST_TRACEPARENT   false                          default
+HTTP_RATE_LIMIT          0                              default
+AUTH                                                    default
+AUTH_ISSUER                                             default
+AUTH_AUDIENCE                                           default
+AUTH_JWKS_URL                                           default
+AUTH_JWKS_FILE                                          default
+AUTH_CUSTOMER_CLAIM      sub                            default
 INSTANCE_ID              one                            environment
 OUTBOXIE_ROLES           api,relay                      default
 SUBSCRIBER_ID                                           default

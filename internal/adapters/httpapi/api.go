@@ -47,7 +47,7 @@ func NewAPI(options Options) *API {
 	timeouts := options.Timeouts.orDefault()
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.MeterProvider, options.Propagator))
 	allowed := newHosts(options.Addr, options.AllowedHosts, onLoopback(options.Addr))
-	refused := newRefusals("API", options.Logger, options.MeterProvider, refusedHost, refusedOrigin, refusedAnonymous, refusedBearer)
+	refused := newRefusals("API", options.Logger, options.MeterProvider, apiRefusals(options)...)
 	engine.Use(requireHost(allowed, "HTTP_ALLOWED_HOSTS", refused), requireSameOrigin(options.TrustedOrigins, refused))
 	engine.Use(authenticate(options.Authenticator, newRateLimits(options.RateLimit), refused))
 	engine.Use(readParameters, newBodies(options.Logger).read, endAfter(timeouts.Handle))
@@ -59,6 +59,14 @@ func NewAPI(options Options) *API {
 		name: APIName, addr: options.Addr, bound: options.Listener, maxConnections: cmp.Or(options.MaxConnections, defaultMaxConnections),
 		timeouts: timeouts, logger: options.Logger,
 	}, engine)}
+}
+
+// apiRefusals returns the kinds of refusals of the API.
+func apiRefusals(options Options) []refusal {
+	if options.Authenticator == nil {
+		return []refusal{refusedHost, refusedOrigin}
+	}
+	return []refusal{refusedHost, refusedOrigin, refusedAnonymous, refusedBearer}
 }
 
 // traced starts a server span for each request that all filters accept. The span is a child of the caller's span. traced also measures how

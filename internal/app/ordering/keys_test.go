@@ -20,7 +20,7 @@ func TestAKeyGivesTheFirstAnswerAgain(t *testing.T) {
 	s := newFixture()
 	first, err := s.Place(t.Context(), order.Anyone(), customer, amount, "k")
 	require.NoError(t, err)
-	for _, change := range []func(context.Context, order.ID) (order.Snapshot, error){s.Get, s.pay, s.ship} {
+	for _, change := range []func(context.Context, order.ID) (order.Snapshot, error){s.get, s.pay, s.ship} {
 		changed, err := change(t.Context(), first.ID)
 		require.NoError(t, err)
 		again, err := s.Place(t.Context(), order.Anyone(), customer, amount, "k")
@@ -174,7 +174,7 @@ func TestConcurrentPlacesWithOneKeyAreOneOrder(t *testing.T) {
 	var placing sync.WaitGroup
 	for range clients {
 		placing.Go(func() {
-			placed, err := s.Place(context.Background(), customer, amount, "k")
+			placed, err := s.Place(context.Background(), order.Anyone(), customer, amount, "k")
 			if err != nil {
 				t.Error(err)
 			}

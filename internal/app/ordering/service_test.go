@@ -39,6 +39,10 @@ type fixture struct {
 	stream   *memory.Stream
 }
 
+func (s *fixture) get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return s.Get(ctx, order.Anyone(), id)
+}
+
 // pay, ship and cancel change an order, each with fixed notes.
 func (s *fixture) pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
 	return s.Pay(ctx, order.Anyone(), id, "P-1", orders.Precondition{})
@@ -155,7 +159,7 @@ func TestARefusedChangeLeavesNothing(t *testing.T) {
 	require.ErrorIs(t, err, order.ErrStatus)
 	_, err = s.Place(t.Context(), order.Anyone(), customer, order.NewMoney(0, "USD"), "")
 	require.ErrorIs(t, err, order.ErrMoney)
-	for _, verb := range []func(context.Context, order.ID) (order.Snapshot, error){s.pay, s.ship, s.cancel, s.Get} {
+	for _, verb := range []func(context.Context, order.ID) (order.Snapshot, error){s.pay, s.ship, s.cancel, s.get} {
 		_, err = verb(t.Context(), "00000000-0000-7000-8000-00000000dead")
 		require.ErrorIs(t, err, orders.ErrOrderNotFound)
 	}

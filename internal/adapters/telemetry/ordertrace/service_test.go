@@ -130,7 +130,7 @@ func TestErrorsAreRecordedByKind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tp, spans := record()
-			_, err := ordertrace.TraceService(tp, &fakeService{err: c.err}).Pay(context.Background(), "o1", "", orders.Precondition{})
+			_, err := ordertrace.TraceService(tp, &fakeService{err: c.err}).Pay(context.Background(), order.Anyone(), "o1", "", orders.Precondition{})
 
 			require.Equal(t, c.err, err)
 			span := spans.one(t, "order.pay")
