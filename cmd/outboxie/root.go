@@ -90,10 +90,12 @@ func (p *program) command() *cobra.Command {
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		PersistentPostRun: func(cmd *cobra.Command, _ []string) { auditCommand(cmd) },
 	}
 	root.AddCommand(
 		p.serveCommand(), p.subscribeCommand(), p.subscriberCommand(),
-		p.outboxCommand(), p.traceCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
+		p.outboxCommand(), p.traceCommand(), p.tokenCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
 	)
 	for former, present := range movedCommands {
 		root.AddCommand(movedCommand(former, present))

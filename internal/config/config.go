@@ -163,6 +163,7 @@ type Playground struct {
 	NATSPort     int    `env:"--nats-port"`       // on loopback; 0 picks a free one
 	Fresh        bool   `env:"--fresh"`           // by flag only: it deletes data
 	Subscribers  int    `env:"--subscribers"`
+	Auth         bool   `env:"--auth"` // the API asks for tokens, which `outboxie token` makes
 }
 
 // Default returns the configuration without any given setting. Its InstanceID differs with every call.

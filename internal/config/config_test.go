@@ -49,7 +49,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	certificate, key := authority.Client("me")
 	creds := filepath.Join(t.TempDir(), "me.creds")
 	require.NoError(t, os.WriteFile(creds, []byte(someCredentials), 0o600))
-	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--postgres-port=5432", "--nats-port=4222", "--id=billing", "--roles", "relay"}))
+	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--auth=false", "--postgres-port=5432", "--nats-port=4222", "--id=billing", "--roles", "relay"}))
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
 		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "CONSOLE_PAYLOADS=off", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
@@ -323,7 +323,7 @@ func newFlags(t *testing.T) *pflag.FlagSet {
 	t.Helper()
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	config.AddFlags(flags, config.HTTPAddr, config.AdminAddr, config.DataDir, config.PostgresPort, config.NATSPort,
-		config.Fresh, config.Subscribers,
+		config.Fresh, config.Subscribers, config.PlaygroundAuth,
 		config.RolesList, config.SubscriberID)
 	return flags
 }

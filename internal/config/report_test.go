@@ -140,6 +140,7 @@ OUTBOXIE_PG_HOME                                        default
 --nats-port              0                              default
 --fresh                  false                          default
 --subscribers            1                              default
+--auth                   false                          default
 OTEL_SERVICE_NAME        orders                         environment
 `, printed.String())
 	require.Error(t, c.Print(brokenWriter{}))

@@ -71,6 +71,7 @@ const (
 	NATSPort         Name = "--nats-port"
 	Fresh            Name = "--fresh"
 	Subscribers      Name = "--subscribers"
+	PlaygroundAuth   Name = "--auth"
 )
 
 // setting describes one setting. A test checks that the table has every struct tag of Config.
@@ -319,6 +320,11 @@ var settings = []setting{
 		name: Subscribers, flag: "subscribers", kind: "number", help: "how many subscribers to run",
 		accepts: "a whole number from 0 to 100",
 		ok:      func(c Config) bool { return within(c.Playground.Subscribers, 0, 100) },
+	},
+	{
+		name: PlaygroundAuth, flag: "auth", kind: "bool", help: "let the API ask for tokens, which `outboxie token` makes",
+		accepts: "true or false, and no AUTH_… with true",
+		ok:      func(c Config) bool { return !c.Playground.Auth || !c.Auth.On() && c.Auth.Mode == "" },
 	},
 }
 
