@@ -28,7 +28,9 @@ func TestDevelopmentKey(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, string(public), `"d"`, "the public file has no secret")
 
-	v := verifier(t, func(o *oidc.Options) { o.KeysFile, o.CustomerClaim = filepath.Join(folder, oidc.KeySetFile), "customer_id" })
+	v := verifier(t, func(o *oidc.Options) {
+		o.KeysFile, o.CustomerClaim = filepath.Join(folder, oidc.KeySetFile), "customer_id"
+	})
 	who := order.Principal{Kind: order.KindCustomer, ID: "me", Customer: customer, Permissions: []order.Permission{order.MayPlace, order.MayRead}}
 	request := oidc.TokenRequest{
 		Issuer: infra.IssuerName, Audience: infra.Audience, CustomerClaim: "customer_id", Principal: who, Lifetime: time.Hour,
