@@ -109,6 +109,13 @@ QUICK = ./internal/domain/... ./internal/ports/... ./internal/app/... ./internal
 check: lint build ## before a push: lint, and the tests that start no server; some minutes. Then `make test`
 	$(GO) test $(ARGS) $(QUICK)
 
+.PHONY: test-examples
+test-examples: ## examples/billing, a module of its own: tidy, vet, lint, and its tests with a short chaos run; under two minutes
+	$(GO) -C examples/billing mod tidy -diff
+	$(GO) -C examples/billing vet ./...
+	$(GO) -C examples/billing test $(RACE) -timeout 10m $(ARGS) ./...
+	cd examples/billing && $(GO) tool -modfile=../../tools/go.mod golangci-lint run --config ../../.golangci.yml
+
 .PHONY: test-alerts
 test-alerts: ## alerts, each provoked and repaired, and the dashboard, in a real Prometheus (Debian: prometheus); two minutes
 	$(GO) test ./test/e2e -run '^Test(Alerts|Dashboard)' -count=1 -parallel 8 -timeout 10m -prometheus $(ARGS)
@@ -214,6 +221,10 @@ docs-page: ## fetch the files of the page at /docs again, with npm; refused if t
 console-assets: ## fetch the script of the console again, with npm; refused if it has another checksum
 	$(call vendor,$(HTMX),dist/htmx.min.js,internal/adapters/console,static,htmx)
 
+.PHONY: sidecar-clients
+sidecar-clients: ## install what the TypeScript of docs/sidecar.md needs for its test, with npm; refused if a package has another checksum
+	npm ci --prefix test/sidecar --no-audit --no-fund --loglevel=error
+
 .PHONY: axe
 axe: ## fetch the script that checks accessibility in tests again, with npm; refused if it has another checksum
 	$(call vendor,$(AXE),axe.min.js,test/pages,testdata,axe)
@@ -224,8 +235,9 @@ screenshots: ## the pictures of the console in docs/images, from a real run; nee
 	$(GO) test -count=1 ./test/pages -run '^(TestConsoleShowsWhoLeads|TestConsoleShowsTheJourney)$$' -screenshots $(CURDIR)/docs/images
 
 .PHONY: ci
-ci: lint build test ## lint, build, every test, alerts, scale, models, pauses, bench-short, chaos: what continuous integration runs
+ci: lint build test ## lint, build, every test, alerts, scale, models, examples, pauses, bench-short, chaos: what continuous integration runs
 	@$(MAKE) --no-print-directory --jobs=3 test-alerts test-scale test-models
+	@$(MAKE) --no-print-directory test-examples
 	@$(MAKE) --no-print-directory test-pauses bench-short chaos
 
 .PHONY: clean

@@ -18,20 +18,35 @@ import (
 
 // AdminOptions configure Admin.
 type AdminOptions struct {
-	// Token is what operators send: Authorization: Bearer TOKEN, or on the sign-in page of the console. Empty: the one in ADMIN_TOKEN, which must be
-	// set then. Open says that no request needs a token.
+	// Token is what operators send: Authorization: Bearer TOKEN, or on the sign-in page of the console. It has 16 characters or more. Empty: the
+	// token in ADMIN_TOKEN counts.
 	Token        string
-	Open         bool
-	AllowedHosts []string     // host names that requests may name, beside localhost and IP addresses
+	Open         bool         // no request needs a token: only for an address that nobody else reaches
+	AllowedHosts []string     // host names that requests may name, beside localhost and IP addresses; nil: those in ADMIN_ALLOWED_HOSTS
 	Metrics      http.Handler // GET /metrics; nil: there is no such route
 	HidePayloads bool         // the console never shows a payload
 }
 
-// Admin returns a handler with /healthz, /readyz, /metrics, the operators' API and the console at /console. Its addresses begin at the root, so give
-// it a listener of its own. Run must run, and every part must be declared before Admin: readiness shows what was declared. Declare it once.
+// Admin returns a handler with /healthz, /readyz, /metrics, the operators' API and the console at /console. Its addresses begin at the root, so
+// give it a listener of its own. It works while Run runs. Declare it once, after every other part: readiness shows what was declared.
 func (e *Engine) Admin(options AdminOptions) (http.Handler, error) {
+	var handler http.Handler
+	err := e.declare(func() (err error) {
+		handler, err = e.newAdmin(options)
+		e.admin = err == nil
+		return err
+	})
+	return handler, err
+}
+
+func (e *Engine) newAdmin(options AdminOptions) (http.Handler, error) {
 	c := e.config
-	c.HTTP.AdminAllowedHosts = options.AllowedHosts
+	if options.Token != "" && options.Open {
+		return nil, errors.New("the admin handler has both a token and Open: set one of them")
+	}
+	if len(options.AllowedHosts) > 0 {
+		c.HTTP.AdminAllowedHosts = options.AllowedHosts
+	}
 	if options.HidePayloads {
 		c.HTTP.ConsolePayloads = config.HidePayloads
 	}
@@ -64,6 +79,11 @@ func (e *Engine) Admin(options AdminOptions) (http.Handler, error) {
 		Parking: postgres.NewParking(e.db, name.Name), DeadLetters: store, Subscribers: subscribers, Effects: postgres.NewEffectReader(e.db),
 		Watcher: watcher, Checks: e.checks, Metrics: options.Metrics, Logger: e.logger, Traces: e.traces, Meters: e.meters,
 		Propagator: propagation.TraceContext{},
+	}
+	if e.relay != nil {
+		parts.Relays = func() []httpapi.RelayState {
+			return []httpapi.RelayState{engine.ShownRelay(c.Stream.Name, c.Stream.Name, e.relay.relay)}
+		}
 	}
 	pages := console.New(parts.Console())
 	e.closers = append(e.closers, pages.Close)

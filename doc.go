@@ -1,6 +1,6 @@
 // Package outboxie is a transactional outbox for services with Postgres and NATS JetStream. A service appends events in the transaction that
-// changes its data. A relay publishes them once and in order, and subscribers apply each of them once, also after a crash, a failover, or an
-// outage of the database or of the broker.
+// changes its data. A relay publishes them once and in order, and subscribers apply each of them once, also after a crash, a failover, or
+// an outage of the database or of the broker.
 //
 //	engine, err := outboxie.Configure().
 //		Environment(os.Environ()). // DATABASE_URL, NATS_URL and so on
@@ -27,8 +27,15 @@
 // An aggregate's versions begin at 1 and have no gaps. Two events of one version cannot both commit. The caller saves the aggregate before it
 // appends, so that the aggregate's row is locked.
 //
+// # Several services
+//
+// An outbox belongs to one stream, and a stream to one outbox: Run refuses the relay of another stream on the same tables. Services that share a
+// database need a schema each, by the parameter search_path of the URL. To handle the events of another service, build a second Engine with that
+// stream and your own database, and declare only subscribers.
+//
 // # Errors
 //
 // Only the engine retries. Run returns an error if somebody has to change something first: a setting that could lose events, missing tables, a
-// subscriber that was forgotten. Outages do not end Run; they are logged, measured, and shown by Admin.
+// subscriber that was forgotten. Outages do not end Run; they are logged, measured, and shown by Admin. What cannot work is refused when it is
+// declared, or by Build.
 package outboxie

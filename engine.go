@@ -22,8 +22,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// Engine has what the parts of one service's outbox share: the configuration, and the connections to the database and the broker. Declare the parts
-// first, with Relay, Subscriber and Admin. Then call Run. Outbox and Migrate may be used at any time.
+// Engine has what the parts of one service's outbox share: the configuration, and the connections to the database and the broker. Declare the
+// parts first, with Relay and Subscriber, then Admin. Then call Run. Outbox and Migrate may be used at any time until Close. An Engine is safe
+// for concurrent use.
 type Engine struct {
 	config  config.Config
 	logger  *slog.Logger
@@ -35,7 +36,14 @@ type Engine struct {
 	emitter inbox.Emitter
 	closers []func()
 
+	mu      sync.Mutex // guards what follows, and closers
+	closed  bool
+	started bool
+	stop    context.CancelCauseFunc // ends Run
+	ended   chan struct{}           // closed when Run has returned
+
 	relay       *relayParts
+	admin       bool
 	subscribers map[string]bool
 	loops       []loop
 	checks      []httpapi.Check
@@ -54,7 +62,7 @@ func newEngine(c config.Config, b *Builder) (*Engine, error) {
 		return nil, err
 	}
 	if e.nats, err = jetstream.Connect(engine.Broker(c, b.logger)); err != nil {
-		e.Close()
+		e.closeAll()
 		return nil, err
 	}
 	e.closers = append(e.closers, e.nats.Close)
@@ -77,8 +85,23 @@ func (e *Engine) open(size int) (*bun.DB, error) {
 	return db, nil
 }
 
-// Close closes the connections. Nothing of the Engine may be used afterwards.
+// Close ends Run, waits until Run has returned, and closes the connections. Nothing of the Engine may be used afterwards. Do not call Close in a
+// handler: it would wait for itself. Further calls do nothing.
 func (e *Engine) Close() {
+	e.mu.Lock()
+	stop, ended := e.stop, e.ended
+	e.closed = true
+	e.mu.Unlock()
+	if stop != nil {
+		stop(ErrClosed)
+		<-ended
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closeAll()
+}
+
+func (e *Engine) closeAll() {
 	for len(e.closers) > 0 {
 		last := len(e.closers) - 1
 		e.closers[last]()
@@ -86,39 +109,111 @@ func (e *Engine) Close() {
 	}
 }
 
+// declare calls part, which declares a part, unless it is too late for that.
+func (e *Engine) declare(part func() error) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.closed:
+		return ErrClosed
+	case e.started:
+		return ErrStarted
+	case e.admin:
+		return errAfterAdmin
+	}
+	return part()
+}
+
+var errAfterAdmin = errors.New("declare every other part before the admin handler, which shows what was declared, and declare that once")
+
 // Outbox returns what appends events.
 func (e *Engine) Outbox() *Outbox { return e.outbox }
 
-// Migrate brings the engine's own tables up to date, and checks that the database cannot lose events. The tables' names are in
-// docs/your-own-service.md. Any number of processes may call it at once. The role needs the right to create tables. Migrate waits up to 30 seconds
-// for a database that cannot be used yet.
+// Migrate brings the engine's own tables up to date, and checks that the database cannot lose events. docs/library.md lists the tables. They
+// are in the first schema of search_path, so two services share a database only if each has a schema of its own. Any number of processes may
+// call Migrate at once. The role needs the right to create tables. Migrate waits up to 30 seconds for a database that cannot be used yet.
 func (e *Engine) Migrate(ctx context.Context) error {
+	e.mu.Lock()
+	closed := e.closed
+	e.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
 	return engine.Prepare(ctx, e.config, e.logger, postgres.EngineTables)
 }
 
-// Run runs what was declared until ctx ends, and then returns nil. It begins with the checks of Migrate, but changes no table. If a part cannot go
-// on, Run stops the others and returns the reason. Outages end no part. Call Run once.
+// Run runs what was declared until ctx ends, and then returns nil. It begins with the checks of Migrate, but changes no table. If a part cannot
+// go on, Run stops the others and returns the reason. Outages end no part. If Close ends Run, Run returns ErrClosed. Call Run once; only if its
+// checks have failed, it may be called again.
 func (e *Engine) Run(ctx context.Context) error {
-	if len(e.loops) == 0 {
-		return errors.New("the engine has nothing to run: declare a relay, a subscriber or an admin handler first")
+	ctx, err := e.start(ctx)
+	if err != nil {
+		return err
 	}
-	if err := engine.Check(ctx, e.config, e.logger); err != nil {
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // stopped while it waited for the database
+	checked := false
+	defer func() { e.finish(checked) }()
+	if err := e.check(ctx); err != nil {
+		if ctx.Err() != nil { // stopped while it waited for the database
+			return ended(ctx)
 		}
-		return fmt.Errorf("%w (Migrate brings the engine's tables up to date)", err)
+		return err
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	checked = true
 	var running sync.WaitGroup
 	for _, l := range e.loops {
 		running.Go(func() {
 			if err := l.run(ctx); ctx.Err() == nil {
-				stop(fmt.Errorf("%s: %w", l.name, cmp.Or(err, errEnded)))
+				e.stop(fmt.Errorf("%s: %w", l.name, cmp.Or(err, errEnded)))
 			}
 		})
 	}
 	running.Wait()
+	return ended(ctx)
+}
+
+// start returns the context of Run, which Close can end.
+func (e *Engine) start(ctx context.Context) (context.Context, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.closed:
+		return nil, ErrClosed
+	case e.started:
+		return nil, ErrStarted
+	case len(e.loops) == 0:
+		return nil, errors.New("the engine has nothing to run: declare a relay, a subscriber or an admin handler first")
+	}
+	e.started, e.ended = true, make(chan struct{})
+	ctx, e.stop = context.WithCancelCause(ctx)
+	return ctx, nil
+}
+
+// finish ends Run. If the checks have failed, Run may be called again.
+func (e *Engine) finish(checked bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stop(nil)
+	e.started = checked
+	close(e.ended)
+}
+
+// check checks the database before anything runs.
+func (e *Engine) check(ctx context.Context) error {
+	if err := engine.Check(ctx, e.config, e.logger); err != nil {
+		return fmt.Errorf("%w (Migrate brings the engine's tables up to date)", err)
+	}
+	if e.relay == nil {
+		return nil
+	}
+	_, err := postgres.CheckOnlyRelay(ctx, e.db, e.config.Stream.Name)
+	if !errors.Is(err, postgres.ErrOtherRelay) {
+		return nil //nolint:nilerr // an outage: checkOnlyRelay looks again
+	}
+	return err
+}
+
+// ended returns why ctx ended, or nil if the caller ended it.
+func ended(ctx context.Context) error {
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
 		return cause
 	}

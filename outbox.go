@@ -11,18 +11,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var (
-	// ErrVersionTaken reports that the aggregate already has an event of that version: another transaction was faster. Load the aggregate again.
-	ErrVersionTaken error = relay.ErrVersionTaken
-	// ErrInvalidEvent reports that an event can never be published. The error names the reason.
-	ErrInvalidEvent error = outbox.ErrInvalidMessage
-)
-
-// Outbox appends events. It is safe for concurrent use, as far as the transactions are.
+// Outbox appends events. It is safe for concurrent use; a transaction is for one goroutine at a time.
 type Outbox struct {
 	notifier *jetstream.RemoteNotifier
 	traces   trace.TracerProvider
@@ -34,11 +25,11 @@ type SQLTx interface {
 	Commit() error
 }
 
-// Append records events in tx, in this order: all of them, or none. It fails with ErrVersionTaken, or with ErrInvalidEvent; then roll back. Each
-// event gets the trace context of ctx.
+// Append records events in tx, in this order: all of them, or none. If it fails, roll back. It fails with ErrVersionTaken, with
+// ErrInvalidEvent, or with the error of the database. Each event carries the trace context of ctx. Append without events does nothing.
 //
-// Append last, and commit soon: the relay waits for every transaction that has appended. Postgres ends a transaction that is idle for ten seconds
-// after it has appended. The transaction should be READ COMMITTED, the default. Call Wake after the commit.
+// Append last, and commit soon: the relay waits for every transaction that has appended. Postgres ends a transaction that is idle for ten
+// seconds after it has appended. The transaction should be READ COMMITTED, the default. Call Wake after the commit.
 func (o *Outbox) Append(ctx context.Context, tx SQLTx, events ...Event) error {
 	return o.append(ctx, events, func(ctx context.Context, statement string, args ...any) ([]int64, error) {
 		if b, isBun := tx.(bun.Tx); isBun {
@@ -70,8 +61,8 @@ func (o *Outbox) append(ctx context.Context, events []Event, query postgres.Quer
 	return telemetry.TraceAppender(o.traces, postgres.NewForeignAppender(query)).Append(ctx, converted...)
 }
 
-// Wake wakes the relay, in whichever process it runs. Call it after a commit. It waits for nothing. Without it, the relay finds the events when it
-// looks at the outbox the next time.
+// Wake wakes the relay, in whichever process it runs. Call it after a commit. It waits for nothing. Without it, the relay finds the events when
+// it looks at the outbox the next time.
 func (o *Outbox) Wake() { o.notifier.Notify() }
 
 func positions(rows *sql.Rows, err error) ([]int64, error) {

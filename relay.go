@@ -1,7 +1,9 @@
 package outboxie
 
 import (
+	"context"
 	"errors"
+	"time"
 
 	"go.opentelemetry.io/otel/metric"
 
@@ -28,7 +30,11 @@ type RelayStatus struct {
 }
 
 // Relay declares that the process takes part in the relay: Run competes for the lease, and publishes while it has the lease. Declare it once.
-func (e *Engine) Relay() error {
+//
+// An outbox has one stream. If a relay of another stream uses the same tables, Run fails and says so.
+func (e *Engine) Relay() error { return e.declare(e.declareRelay) }
+
+func (e *Engine) declareRelay() error {
 	if e.relay != nil {
 		return errors.New("the engine has a relay already")
 	}
@@ -57,22 +63,47 @@ func (e *Engine) Relay() error {
 		return err
 	}
 	e.relay = parts
-	e.loops = append(e.loops, loop{"notifier", notifier.Run}, loop{"relay", parts.relay.Run})
+	e.loops = append(e.loops, loop{"notifier", notifier.Run}, loop{"relay", parts.relay.Run}, loop{"the check for other relays", e.checkOnlyRelay})
 	e.checks = append(e.checks, engine.RelayChecks(parts.relay, log, publisher)...)
 	return nil
 }
 
 // RelayStatus returns what the relay of this process is doing; the zero value if the process has no relay. It is safe for concurrent use.
 func (e *Engine) RelayStatus() RelayStatus {
-	if e.relay == nil {
+	e.mu.Lock()
+	parts := e.relay
+	e.mu.Unlock()
+	if parts == nil {
 		return RelayStatus{}
 	}
-	status := e.relay.relay.Status()
+	status := parts.relay.Status()
 	shown := RelayStatus{Leading: status.State == relaying.Leading, Position: int64(status.Position), Trouble: status.Trouble}
 	if status.Halt != nil {
 		shown.Halted = status.Halt.Error()
 	}
 	return shown
+}
+
+// checkOnlyRelay looks for relays of other streams again when this relay has its lease, because two relays that start at the same time do not
+// see each other before. Then it waits for ctx.
+func (e *Engine) checkOnlyRelay(ctx context.Context) error {
+	for tick := time.NewTicker(time.Second); ; {
+		known, err := postgres.CheckOnlyRelay(ctx, e.db, e.config.Stream.Name)
+		if errors.Is(err, postgres.ErrOtherRelay) {
+			return err
+		}
+		if known && err == nil {
+			tick.Stop()
+			<-ctx.Done()
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return nil
+		}
+	}
 }
 
 func (e *Engine) observeRelay(parts *relayParts, elector *postgres.Elector) error {

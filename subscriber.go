@@ -17,30 +17,42 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// SubscriberOptions change a subscriber. A zero field keeps the value of the environment, or the default.
+// SubscriberOptions change a subscriber. A zero field keeps the value of its variable, or the default.
 type SubscriberOptions struct {
-	Lanes          int           // lanes that a new subscriber begins with, 1 by default; events of different lanes are handled at the same time
+	Lanes          int           // of a new subscriber, 1 by default: lanes work at the same time, and each aggregate belongs to one of them
 	MaxAttempts    int           // failures after which an event is dead; 10 by default
-	BatchTime      time.Duration // how long handlers work in one transaction; 100 ms by default
-	IdleTimeout    time.Duration // Postgres ends a transaction after so long without a statement; longer than one call ever takes; 5 s by default
+	BatchTime      time.Duration // how long functions work in one transaction; 100 ms by default
+	IdleTimeout    time.Duration // longer than one function ever takes; 5 s by default. Postgres ends the transaction of a frozen process after it
 	Retention      time.Duration // how long applied events are remembered at least; 0 is for ever
 	ReadAhead      int           // bytes of events that wait in memory; 16 MiB by default
 	ContinueOnLoss bool          // go on without events that the stream and the outbox have lost; otherwise the subscriber stops before them
 }
 
-// Subscriber declares that the process runs a copy of the subscriber id: Run reads the stream from its beginning, or from where the subscriber has
-// come to, and calls the handler for each event. Copies in different processes share the work. An id has 1 to 64 letters, digits, - and _.
+// Subscriber declares that the process runs a copy of the subscriber id: Run reads the stream from its beginning, or from where the subscriber
+// has come to, and calls the handler for each event. Copies in different processes share the work. An id has 1 to 64 letters, digits, - and _.
+// It stays the same for ever: a new id is a new subscriber, which handles every event of the stream again. Afterwards the handler cannot be
+// changed.
+//
+// The stream may be that of another service, whose outbox is in another database.
 func (e *Engine) Subscriber(id string, handler AnyHandler, options SubscriberOptions) error {
+	return e.declare(func() error { return e.declareSubscriber(id, handler, options) })
+}
+
+func (e *Engine) declareSubscriber(id string, handler AnyHandler, options SubscriberOptions) error {
 	if e.subscribers[id] {
 		return fmt.Errorf("the engine has subscriber %s already: copies run in processes of their own", id)
 	}
-	made := telemetry.TraceHandler(handler.build(e))
+	if handler == nil {
+		return fmt.Errorf("subscriber %s has no handler", id)
+	}
+	built, err := handler.build(e)
+	if err != nil {
+		return fmt.Errorf("subscriber %s: %w", id, err)
+	}
+	made := telemetry.TraceHandler(built)
 	c, err := e.config.ForSubscriber(id, made.Name(), options.apply)
 	if err != nil {
 		return err
-	}
-	if len(made.Types()) == 0 {
-		return fmt.Errorf("the handler %s of subscriber %s has no function", made.Name(), id)
 	}
 	db, err := e.open(c.Database.MaxConns)
 	if err != nil {
@@ -68,6 +80,7 @@ func (e *Engine) Subscriber(id string, handler AnyHandler, options SubscriberOpt
 		return err
 	}
 	e.subscribers[id] = true
+	built.used.Store(true)
 	e.loops = append(e.loops, loop{"subscriber " + id, func(ctx context.Context) error { return engine.WithRemedy(subscriber.Run(ctx), id) }})
 	e.checks = append(e.checks, engine.SubscriberChecks(id, store, subscriber)...)
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 
 	"github.com/uptrace/bun"
 
@@ -12,12 +13,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// Tx is the transaction in which an event takes effect. It is READ COMMITTED, ends with the transaction, and must not be kept. A statement for each
-// event is a round trip for each event; a Batch is faster. Statements are not prepared: PrepareContext fails.
+// Tx is the transaction in which an event takes effect, at the isolation READ COMMITTED. The engine ends it: COMMIT, ROLLBACK and the like are
+// refused. Savepoints are allowed. A function uses its Tx in one goroutine at a time, returns the errors of its statements, closes its rows, and
+// does not keep the Tx: after the transaction each method fails with sql.ErrTxDone. A statement for each event is a round trip for each event; a
+// Batch is faster. Statements are not prepared: PrepareContext fails.
 type Tx struct {
-	tx     inbox.Tx
-	cause  outbox.Entry
-	engine *Engine // nil: the write of a batch
+	tx      inbox.Tx
+	cause   outbox.Entry
+	handler *Handler // nil: the write of a batch
+	engine  *Engine
 }
 
 // Subscriber returns the id of the subscriber.
@@ -61,16 +65,22 @@ func (t *Tx) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error
 	return tx.PrepareContext(ctx, query)
 }
 
-// Bun returns the transaction for bun. Do not commit it.
-func (t *Tx) Bun() (bun.IDB, error) { return postgres.Transaction(t.tx) }
+// Bun returns the transaction for bun.
+func (t *Tx) Bun() (bun.IDB, error) {
+	tx, err := postgres.Transaction(t.tx)
+	if err != nil {
+		return nil, err
+	}
+	return struct{ bun.IDB }{tx}, nil // without Commit and Rollback
+}
 
-// Append appends events that follow from the event that is being handled. They commit together with its effect, and the relay publishes them. Leave
-// their IDs empty: the engine derives them from the handled event, so that an event that is handled again does not append again.
+// Append appends events that follow from the event that is being handled. They commit together with its effect, and the relay publishes them.
+// Leave their IDs empty: the engine derives them from the handled event, so that an event that is handled again does not append again.
 //
 // The versions of an aggregate have to rise in the order of the commits. So either all events of the aggregate follow from events of one other
 // aggregate, or the handler locks a row of its own before it chooses the version.
 func (t *Tx) Append(ctx context.Context, events ...Event) error {
-	if t.engine == nil {
+	if t.handler == nil {
 		return errInBatch
 	}
 	converted := make([]outbox.Message, len(events))
@@ -85,19 +95,27 @@ var errInBatch = errors.New("the write of a batch cannot append events: append t
 // Batch collects items of the events that share a transaction, and writes them together. So the events have one round trip in all, and each
 // transaction takes its locks in the same order.
 type Batch[T any] struct {
-	number int
-	write  func(ctx context.Context, tx *Tx, items []T) error
+	handler *Handler
+	number  int
+	write   func(ctx context.Context, tx *Tx, items []T) error
 }
 
-// NewBatch returns a batch for the functions of h. write is called once in a transaction, at its end, with what was added, in the order of the
-// events. It should lock rows in an order that does not depend on the order of the items: for example, sort by key. Its tx cannot append events.
+// NewBatch returns a batch for the functions of h, and of no other handler. write is called once in a transaction, at its end, with what was
+// added, in the order of the events. If a handler has several batches, they are written in the order of the calls of NewBatch. write should
+// lock rows in an order that does not depend on the order of the items: for example, sort by key. Its tx cannot append events.
 func NewBatch[T any](h *Handler, write func(ctx context.Context, tx *Tx, items []T) error) *Batch[T] {
+	if write == nil {
+		h.refuse("a batch has no function")
+	}
 	h.batches++
-	return &Batch[T]{number: h.batches - 1, write: write}
+	return &Batch[T]{handler: h, number: h.batches - 1, write: write}
 }
 
-// Add adds an item. If the write fails, each event is tried again alone.
+// Add adds an item. If the write fails, each event is tried again alone. Add fails in a function of another handler.
 func (b *Batch[T]) Add(tx *Tx, item T) error {
+	if tx.handler != nil && tx.handler != b.handler {
+		return fmt.Errorf("the batch belongs to the handler %s: the functions of the handler %s need a batch of their own", b.handler.name, tx.handler.name)
+	}
 	return postgres.Defer(tx.tx, b.number, item, func(ctx context.Context, _ bun.Tx, items []any) error {
 		typed := make([]T, len(items))
 		for i, each := range items {

@@ -6,7 +6,7 @@
 -- by a certificate:
 --   outboxie_migrator    migrate
 --   outboxie_writer      serve --roles api: everything that changes orders, and any other writer of the outbox
---   outboxie_relay       serve --roles relay
+--   outboxie_relay       serve --roles relay, relay
 --   outboxie_subscriber  subscribe
 --   outboxie_emitter     the same, for a subscriber whose handler emits events: it may append to the outbox
 --   outboxie_operator    the commands of people who operate the relay and subscribers: outbox …, subscriber …

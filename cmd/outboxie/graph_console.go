@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/app/watching"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/engine"
@@ -78,6 +79,7 @@ type operatingParts struct {
 	Watcher     *watching.Watcher
 	Effects     operations.EffectReader
 	Checks      []httpapi.Check
+	Relay       *relaying.Relay `optional:"true"`
 	Traces      trace.TracerProvider
 	Meters      metric.MeterProvider
 	Propagator  propagation.TextMapPropagator
@@ -85,12 +87,18 @@ type operatingParts struct {
 }
 
 func newOperating(parts operatingParts) engine.Operating {
-	return engine.Operating{
+	operated := engine.Operating{
 		Config: parts.Config, Version: release(), Token: parts.Access.token, Open: parts.Access.open, Listener: parts.Listeners.admin(),
 		Inspector: parts.Inspector, Repair: parts.Repair, Publisher: parts.Publisher, Parking: parts.Parking, DeadLetters: parts.DeadLetters,
 		Subscribers: parts.Subscribers, Effects: parts.Effects, Watcher: parts.Watcher, Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(),
 		Logger: parts.Logger, Traces: parts.Traces, Meters: parts.Meters, Propagator: parts.Propagator,
 	}
+	if stream := parts.Config.Stream.Name; parts.Relay != nil && parts.Config.Roles.Relay {
+		operated.Relays = func() []httpapi.RelayState {
+			return []httpapi.RelayState{engine.ShownRelay(stream, stream, parts.Relay)}
+		}
+	}
+	return operated
 }
 
 // pagesParts are what the console has beside the engine's pages.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
 	"go.uber.org/fx"
 	"go.uber.org/goleak"
 
@@ -30,12 +32,15 @@ func everyGraph(c config.Config) map[string]fx.Option {
 	quiet := slog.New(slog.DiscardHandler)
 	onlyAPI, onlyRelay := c, c
 	onlyAPI.Roles, onlyRelay.Roles = config.Roles{API: true}, config.Roles{Relay: true}
+	one := &supervisedRelay{name: "one", config: c, logger: quiet, meters: metricnoop.NewMeterProvider(), traces: tracenoop.NewTracerProvider()}
 	c.Subscriber.ID = "graph"
 	return map[string]fx.Option{
 		"serve":       serveGraph(c, quiet),
 		"serve api":   serveGraph(onlyAPI, quiet),
 		"serve relay": serveGraph(onlyRelay, quiet),
 		"subscribe":   subscribeGraph(c, quiet),
+		"relay":       relaysGraph(c, []config.Relay{{Name: "one", Config: c}}, quiet),
+		"one relay":   relayGraph(one),
 	}
 }
 

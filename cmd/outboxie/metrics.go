@@ -34,9 +34,14 @@ func observeConnections(lifecycle fx.Lifecycle, mp metric.MeterProvider, db *bun
 	return observed(lifecycle)(telemetry.ObserveNATS(mp, nc))
 }
 
+// observeLease measures the connections of the elector.
+func observeLease(lifecycle fx.Lifecycle, mp metric.MeterProvider, elector *postgres.Elector) error {
+	return observed(lifecycle)(telemetry.ObservePool(mp, "lease", elector.Pool()))
+}
+
 // observeRelay measures the relay of an instance that takes part in elections.
 func observeRelay(lifecycle fx.Lifecycle, mp metric.MeterProvider, r *relaying.Relay, log *postgres.Log, elector *postgres.Elector) error {
-	if err := observed(lifecycle)(telemetry.ObservePool(mp, "lease", elector.Pool())); err != nil {
+	if err := observeLease(lifecycle, mp, elector); err != nil {
 		return err
 	}
 	return observed(lifecycle)(engine.ObserveRelay(mp, engine.Observed{Relay: r, Log: log}))

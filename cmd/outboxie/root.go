@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -94,9 +95,10 @@ func (p *program) command() *cobra.Command {
 		PersistentPostRun: func(cmd *cobra.Command, _ []string) { auditCommand(cmd) },
 	}
 	root.AddCommand(
-		p.serveCommand(), p.subscribeCommand(), p.subscriberCommand(),
+		p.serveCommand(), p.relayCommand(), p.subscribeCommand(), p.subscriberCommand(),
 		p.outboxCommand(), p.traceCommand(), p.tokenCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
 	)
+	root.PersistentFlags().String(envFile, "", "a `file` of settings, in lines NAME=value, which win over the environment")
 	for former, present := range movedCommands {
 		root.AddCommand(movedCommand(former, present))
 	}
@@ -117,7 +119,14 @@ func movedCommand(former, present string) *cobra.Command {
 
 // configure reads the command's configuration.
 func (p *program) configure(cmd *cobra.Command, required ...config.Name) (config.Config, error) {
-	c, err := config.NewBuilder().Environment(p.environment).Flags(cmd.Flags()).Require(required...).Build()
+	from, err := p.variables(cmd)
+	if err != nil {
+		return config.Config{}, err
+	}
+	c, err := config.NewBuilder().Environment(from.Variables).Flags(cmd.Flags()).Require(required...).Build()
+	if err != nil && from.Path != "" {
+		err = from.Locate(err)
+	}
 	if err != nil {
 		return c, err
 	}
@@ -128,6 +137,20 @@ func (p *program) configure(cmd *cobra.Command, required ...config.Name) (config
 		}
 	}
 	return c, nil
+}
+
+// envFile is the flag that names a file of settings.
+const envFile = "env-file"
+
+// variables returns the environment of the process, and after it the settings of the file that --env-file names.
+func (p *program) variables(cmd *cobra.Command) (config.File, error) {
+	path, err := cmd.Flags().GetString(envFile)
+	if err != nil || path == "" {
+		return config.File{Variables: p.environment}, err
+	}
+	file, err := config.ReadFile(path)
+	file.Variables = slices.Concat(p.environment, file.Variables)
+	return file, err
 }
 
 // logger returns a logger that writes to standard output.

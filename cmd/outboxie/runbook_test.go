@@ -79,6 +79,9 @@ func TestWhatTheDocumentsNameExists(t *testing.T) {
 	for _, role := range regexp.MustCompile(`TO (outboxie_[a-z]+);`).FindAllStringSubmatch(read(t, "docker/roles.sql"), -1) {
 		metrics[role[1]] = true
 	}
+	for _, label := range []string{"outboxie_relay", "outboxie_stream"} { // of the relays of a process: TestForRelay
+		metrics[label] = true
+	}
 	for _, document := range []string{"docs/runbook.md", "docs/metrics.md"} {
 		text := read(t, document)
 		for _, named := range regexp.MustCompile("`(TestAlerts|TestRepairs)` \\(\"([^\"]+)\"\\)").FindAllStringSubmatch(text, -1) {
@@ -160,7 +163,7 @@ func metricNames(t *testing.T) map[string]bool {
 // placeholders replaces each placeholder of a command with an example, as an operator would.
 var placeholders = strings.NewReplacer(
 	"sequence:N", "sequence:1", "position:N", "position:1", "TYPE/ID", "order/1", "order/ID", "order/1", "ORDER_ID", "order/1",
-	"NAME", "emails", "GROUP", "5917eeb97442", "TYPE", "outboxie.order.paid.v1", "PLACE", "end", "ID", "an-id", "N", "1",
+	"FILE", "billing.env", "NAME", "emails", "GROUP", "5917eeb97442", "TYPE", "outboxie.order.paid.v1", "PLACE", "end", "ID", "an-id", "N", "1",
 )
 
 // requireCommand checks that the program accepts a command of a document when its placeholders, in capital letters, are replaced.

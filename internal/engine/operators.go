@@ -55,6 +55,7 @@ type Operating struct {
 	Version     string
 	Token       string // needed by operators; empty: they are refused, unless Open is set
 	Open        bool
+	Relays      func() []httpapi.RelayState // the relays of the process; nil: it has none
 	Inspector   operations.RelayInspector
 	Repair      operations.RelayRepair
 	Publisher   relay.StreamRepair
@@ -93,7 +94,7 @@ func (o Operating) Console() console.Options {
 func (o Operating) Admin(pages *console.Console) httpapi.AdminOptions {
 	return httpapi.AdminOptions{
 		Addr: o.Config.HTTP.AdminAddr, Listener: o.Listener, Token: o.Token, Open: o.Open, AllowedHosts: o.Config.HTTP.AdminAllowedHosts,
-		Checks: o.Checks, Metrics: o.Metrics, Inspector: o.Inspector, ParkingAdmin: o.Parking,
+		Checks: o.Checks, Metrics: o.Metrics, Relays: o.Relays, Inspector: o.Inspector, ParkingAdmin: o.Parking,
 		Parked: operating.UndecidedParked(o.Parking), DeadLetters: operating.NewDeadLetters(o.DeadLetters),
 		Subscribers: o.Subscribers, Console: pages,
 		Logger: o.Logger, TracerProvider: o.Traces, MeterProvider: o.Meters, Propagator: o.Propagator,

@@ -35,6 +35,20 @@ func Check(ctx context.Context, c config.Config, logger *slog.Logger) error {
 	})
 }
 
+// PrepareRelay does what Prepare does for the tables of the engine, and waits for nothing: a caller who wants to wait tries again.
+func PrepareRelay(ctx context.Context, c config.Config, logger *slog.Logger) error {
+	err := WithDatabase(c, func(db *bun.DB) error {
+		if err := postgres.MigrateUp(ctx, db, logger, postgres.EngineTables); err != nil {
+			return err
+		}
+		return postgres.NewLog(db, c.Stream.Name, logger).Check(ctx, postgres.EngineTables)
+	})
+	if err != nil {
+		return fmt.Errorf("prepare the database %s: %w", c.Database.URL, err)
+	}
+	return nil
+}
+
 // untilReady calls use until it succeeds, or fails for another reason than that the database cannot be used yet.
 func untilReady(ctx context.Context, c config.Config, logger *slog.Logger, use func(*bun.DB) error) error {
 	return WithDatabase(c, func(db *bun.DB) error {

@@ -76,18 +76,37 @@ type Observed struct {
 
 // ObserveRelay measures a relay that takes part in elections.
 func ObserveRelay(mp metric.MeterProvider, from Observed) (metric.Registration, error) {
-	return telemetry.ObserveRelay(mp, func() telemetry.RelayState {
-		status := from.Relay.Status()
-		state := telemetry.RelayState{
-			Leads: status.State == relaying.Leading, Term: status.Token,
-			Elections: status.Elections, TakeOvers: status.TakeOvers, Heals: status.Heals,
-		}
-		if status.Halt != nil {
-			state.Halt = status.Halt.Reason
-		}
-		state.GapWaits, state.GapWaited = from.Log.Waits()
-		return state
-	})
+	return telemetry.ObserveRelay(mp, func() telemetry.RelayState { return MeasuredState(from.Relay, from.Log) })
+}
+
+// MeasuredState returns what is measured of a relay.
+func MeasuredState(r *relaying.Relay, log *postgres.Log) telemetry.RelayState {
+	status := r.Status()
+	state := telemetry.RelayState{
+		Leads: status.State == relaying.Leading, Term: status.Token,
+		Elections: status.Elections, TakeOvers: status.TakeOvers, Heals: status.Heals,
+	}
+	if status.Halt != nil {
+		state.Halt = status.Halt.Reason
+	}
+	state.GapWaits, state.GapWaited = log.Waits()
+	return state
+}
+
+// ShownRelay returns what the admin listener shows of a relay of its process.
+func ShownRelay(name, stream string, r *relaying.Relay) httpapi.RelayState {
+	status := r.Status()
+	shown := httpapi.RelayState{
+		Name: name, Stream: stream, State: httpapi.RelayStateState(status.State), Position: int64(status.Position),
+	}
+	if status.Halt != nil {
+		halted := status.Halt.Error()
+		shown.State, shown.Halted = httpapi.RelayStateStateHalted, &halted
+	}
+	if status.Trouble != "" {
+		shown.Trouble = &status.Trouble
+	}
+	return shown
 }
 
 // ObserveShared measures outbox, parking lot and subscribers, which are the same for every instance.

@@ -231,6 +231,7 @@ const (
 	outsidersSeeNothing   = "the playground and outboxietest know the program from outside: they import only each other"
 	nothingNeedsOutsiders = "the playground and outboxietest are imported by cmd/playground and tests only"
 	theServiceIsAlone     = "cmd/outboxie reaches no playground, no nats-server and no embedded Postgres"
+	theLibraryIsAlone     = "the library reaches no playground, no outboxietest, no nats-server and no embedded Postgres"
 	testsStayTests        = "test code is imported by tests only"
 	fxStaysInModules      = "fx appears only in adapters/*/module.go, outboxiefx and cmd"
 	noTechnologyInside    = "no driver or framework can be reached from domain, ports or app"
@@ -241,10 +242,9 @@ const (
 )
 
 var rules = []string{
-	everyPackageIsKnown, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts,
-	adaptersAreStrangers, onlyCmdKnowsConfig, engineServesAnybody, onlyTheTopComposes, outsidersSeeNothing, nothingNeedsOutsiders,
-	testsStayTests, fxStaysInModules, theServiceIsAlone, noTechnologyInside, noAliases, portsSpeakPlainly, engineNamesNoOrder,
-	decoratorsNameMethods,
+	everyPackageIsKnown, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts, adaptersAreStrangers,
+	onlyCmdKnowsConfig, engineServesAnybody, onlyTheTopComposes, outsidersSeeNothing, nothingNeedsOutsiders, testsStayTests, fxStaysInModules,
+	theServiceIsAlone, theLibraryIsAlone, noTechnologyInside, noAliases, portsSpeakPlainly, engineNamesNoOrder, decoratorsNameMethods,
 }
 
 // show has the import path prefixes of the packages that demonstrate and test the service.
@@ -323,8 +323,8 @@ func check(packages []pkg) []violation {
 		}
 		found = append(found, silentlyPassedOn(p, interfaces)...)
 		for _, reached := range p.Deps {
-			if p.ImportPath == module+"cmd/outboxie" && matches(reached, show) {
-				found = append(found, violation{theServiceIsAlone, p.ImportPath, "", reached})
+			if rule := aloneRule(p.ImportPath); rule != "" && matches(reached, show) {
+				found = append(found, violation{rule, p.ImportPath, "", reached})
 			}
 		}
 		if from != domain && from != port && from != app {

@@ -82,6 +82,9 @@ func TestDependabotKnowsEverything(t *testing.T) {
 	found := 0
 	require.NoError(t, filepath.WalkDir("../..", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
+			if entry != nil && entry.Name() == "node_modules" {
+				return fs.SkipDir
+			}
 			hidden := strings.HasPrefix(entry.Name(), ".") && strings.Trim(entry.Name(), ".") != ""
 			if hidden && entry.Name() != ".github" && entry.Name() != ".devcontainer" {
 				return fs.SkipDir
@@ -93,6 +96,8 @@ func TestDependabotKnowsEverything(t *testing.T) {
 		switch {
 		case entry.Name() == "go.mod":
 			wanted = "gomod " + folder
+		case entry.Name() == "package.json":
+			wanted = "npm " + folder
 		case entry.Name() == "Dockerfile":
 			wanted = "docker " + folder
 		case strings.HasPrefix(entry.Name(), "compose.") && strings.HasSuffix(entry.Name(), "yaml"):

@@ -54,6 +54,7 @@ func TestDashboardIsComplete(t *testing.T) {
 	}
 	require.Equal(t, map[string]string{
 		"datasource": "datasource prometheus", "job": "query label_values(outboxie_nats_connected, job)",
+		"relay": `query label_values(outboxie_relay_leader{job=~"$job"}, outboxie_relay)`,
 	}, variables)
 	ids, titles, taken := make(map[int]bool), make(map[string]bool), make(map[[2]int]string)
 	for _, p := range read.Panels {
@@ -111,7 +112,7 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, len(expressions), len(rules(t)))
-	variables := strings.NewReplacer("$job", ".*", "$__rate_interval", "1m")
+	variables := strings.NewReplacer("$job", ".*", "$relay", ".*", "$__rate_interval", "1m")
 	for _, p := range readDashboard(t).Panels {
 		for _, target := range p.Targets {
 			expressions[p.Title+": "+target.Expr] = variables.Replace(target.Expr)

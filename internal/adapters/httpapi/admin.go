@@ -38,8 +38,9 @@ type AdminOptions struct {
 	Open           bool         // no request needs a token
 	AllowedHosts   []string     // as for the API. An Open listener checks the host too
 	Checks         []Check
-	Metrics        http.Handler // GET /metrics; nil: there is no such route
-	Inspector      operations.RelayInspector
+	Metrics        http.Handler              // GET /metrics; nil: there is no such route
+	Relays         func() []RelayState       // the relays of the process; nil: it has none
+	Inspector      operations.RelayInspector // nil: there are no routes for the outbox
 	ParkingAdmin   operations.ParkingAdmin
 	Parked         operations.UndecidedEventsAdmin // the parking lot; nil: there are no routes for its groups
 	DeadLetters    operations.DeadLetterFinder     // nil: there are no routes for dead letters
@@ -80,7 +81,10 @@ func NewAdmin(options AdminOptions) *Admin {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}
 	bodies := newBodies(options.Logger)
-	outboxRoutes{options.Inspector, options.ParkingAdmin, options.Subscribers, bodies, options.Logger}.serve(engine)
+	engine.GET("/relays", handle(relaysRoute(options.Relays)))
+	if options.Inspector != nil {
+		outboxRoutes{options.Inspector, options.ParkingAdmin, options.Subscribers, bodies, options.Logger}.serve(engine)
+	}
 	undecidedRoutes{options.Parked, options.DeadLetters, bodies}.serve(engine)
 	if options.Subscribers != nil {
 		subscriberRoutes{options.Subscribers, bodies}.serve(engine)

@@ -389,6 +389,30 @@ func (e RedriveAll) Valid() bool {
 	}
 }
 
+// Defines values for RelayStateState.
+const (
+	RelayStateStateFollowing RelayStateState = "following"
+	RelayStateStateHalted    RelayStateState = "halted"
+	RelayStateStateLeading   RelayStateState = "leading"
+	RelayStateStateStarting  RelayStateState = "starting"
+)
+
+// Valid indicates whether the value is a known member of the RelayStateState enum.
+func (e RelayStateState) Valid() bool {
+	switch e {
+	case RelayStateStateFollowing:
+		return true
+	case RelayStateStateHalted:
+		return true
+	case RelayStateStateLeading:
+		return true
+	case RelayStateStateStarting:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SubscriberChangeVerb.
 const (
 	SubscriberChangeVerbForget SubscriberChangeVerb = "forget"
@@ -958,6 +982,39 @@ type RedriveAll bool
 // Redriven defines model for Redriven.
 type Redriven struct {
 	Redriven int `json:"redriven"`
+}
+
+// RelayState defines model for RelayState.
+type RelayState struct {
+	// Name The name of its file, without the ending; that of the stream if there is no file.
+	//
+	// Example: billing
+	Name string `json:"name"`
+
+	// Stream Example: BILLING
+	Stream string `json:"stream"`
+
+	// State `starting`: the database, or its tables or settings, cannot be used yet; the process keeps trying. `following`: another
+	// process leads, or nobody can.
+	State RelayStateState `json:"state"`
+
+	// Position The last event of the log that was dealt with, while it leads; otherwise 0.
+	Position int64 `json:"position"`
+
+	// Halted Why nothing is published until an operator decides.
+	Halted *string `json:"halted"`
+
+	// Trouble The last failure; null once the relay works again.
+	Trouble *string `json:"trouble"`
+}
+
+// RelayStateState `starting`: the database, or its tables or settings, cannot be used yet; the process keeps trying. `following`: another
+// process leads, or nobody can.
+type RelayStateState string
+
+// Relays defines model for Relays.
+type Relays struct {
+	Relays []RelayState `json:"relays"`
 }
 
 // Shipment Details of the shipment.

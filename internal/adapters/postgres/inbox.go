@@ -48,7 +48,7 @@ func NewInbox(db *bun.DB, options InboxOptions) *Inbox {
 func (i *Inbox) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (outcome inbox.Outcome, err error) {
-	err = transact(withLateBegin(ctx), i.db, func(ctx context.Context, tx bun.Tx) error {
+	err = transact(guarded(withLateBegin(ctx)), i.db, func(ctx context.Context, tx bun.Tx) error {
 		a := &application{
 			tx: tx, subscriber: subscriber, batch: batch, handler: handler, judge: judge, effects: newEffects(tx, subscriber, handler),
 			idle: idleGuard{tx: tx, timeout: i.idleTimeout, lastStatement: time.Now()},

@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 
 	"github.com/uptrace/bun"
 
@@ -20,6 +22,7 @@ func Transaction(tx inbox.Tx) (bun.Tx, error) {
 	if effects.ended {
 		return bun.Tx{}, errEnded
 	}
+	effects.direct = true
 	return effects.tx, nil
 }
 
@@ -58,6 +61,12 @@ type deferred struct {
 
 func (d *deferred) rank() int { return rankDeferred + d.number }
 
-func (d *deferred) flush(ctx context.Context, tx bun.Tx, _ string) error {
+// flush turns a panic of the write into an error with the write's stack.
+func (d *deferred) flush(ctx context.Context, tx bun.Tx, _ string) (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("the write of a batch panicked: %v\n%s", reason, debug.Stack())
+		}
+	}()
 	return d.write(ctx, tx, d.items)
 }

@@ -29,6 +29,7 @@ type effects struct {
 
 	mu         sync.Mutex
 	ended      bool
+	direct     bool        // somebody has used the transaction itself, see Transaction
 	writing    bool        // flush writes what was collected
 	collectors []collector // since the last flush
 	emitted    int         // events that were written to the log
@@ -116,7 +117,11 @@ func (e *effects) flush(ctx context.Context) error {
 	slices.SortFunc(collectors, func(a, b collector) int { return cmp.Compare(a.rank(), b.rank()) })
 	for _, c := range collectors {
 		if err := c.flush(ctx, e.tx, e.subscriber); err != nil {
+			_ = e.inspect(ctx) // closes the rows that a failed write left open
 			return classifyEffect(ctx, err)
+		}
+		if err := e.inspect(ctx); err != nil {
+			return err
 		}
 		if events, found := c.(*emitted); found {
 			e.emitted += events.Len()

@@ -22,6 +22,9 @@ type idleGuard struct {
 func (a *idleGuard) handle(ctx context.Context, handler inbox.Handler, effects *effects, entry outbox.Entry) error {
 	began := time.Now()
 	err := handleSafely(ctx, handler, effects, entry)
+	if unusable := effects.inspect(ctx); err == nil {
+		err = unusable
+	}
 	if took := time.Since(began); took >= a.timeout {
 		return ErrUnavailable.With("the handler of event %s took %s, and Postgres ends a transaction that sends nothing for %s: "+
 			"let the handler take less, or raise the idle timeout", entry.ID, took.Round(time.Millisecond), a.timeout)

@@ -72,7 +72,7 @@ func (i *Inbox) Redeliver(
 func (i *Inbox) redeliver(
 	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (done inbox.Redelivered, found bool, err error) {
-	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) (err error) {
+	err = transact(guarded(ctx), i.db, func(ctx context.Context, tx bun.Tx) (err error) {
 		d := &redelivery{
 			tx: tx, subscriber: subscriber, handler: handler, judge: judge, idle: idleGuard{tx: tx, timeout: i.idleTimeout, lastStatement: time.Now()},
 		}

@@ -43,7 +43,7 @@ const undecidedColumns = `letter.event_id, coalesce(letter.aggregate_type, '') A
 // that waits behind several dead letters is counted for the last of them. held reads only the aggregates that have waiting letters. The
 // planner does not know how few these are, so held first counts the waiting letters by the index dead_letters_listed. GROUP BY tells the
 // planner that held has each letter once; otherwise the planner would make a hash table of all dead letters instead of held.
-const eachUndecidedStatement = `
+var eachUndecidedStatement = `
 SELECT ` + undecidedColumns + `, coalesce(held.behind, 0)
 FROM dead_letters AS letter LEFT JOIN (
 	SELECT event_id, max(behind) AS behind FROM (
@@ -55,12 +55,12 @@ FROM dead_letters AS letter LEFT JOIN (
 			FROM dead_letters
 			WHERE subscriber = ?0 AND state IN ` + pendingStates + ` AND ` + letterAggregate + ` = ANY (ARRAY (
 				SELECT DISTINCT ` + letterAggregate + ` FROM dead_letters WHERE subscriber = ?0 AND state IN ('waiting', 'retrying')
-					AND (SELECT count(*) FROM dead_letters WHERE subscriber = ?0 AND state IN ('waiting', 'retrying')) > 0))
+					AND (SELECT count(*) FROM dead_letters WHERE subscriber = ?0 AND state IN ('waiting', 'retrying') AND ` + listed + `) > 0))
 		) AS pending
 		WHERE state = 'dead'
 	) AS counted GROUP BY event_id
 ) AS held ON held.event_id = letter.event_id
-WHERE letter.subscriber = ?0 AND letter.state = 'dead'`
+WHERE letter.subscriber = ?0 AND letter.state = 'dead' AND letter.` + listed
 
 // EachUndecided runs one statement, and reads its rows one by one.
 func (i *Inbox) EachUndecided(ctx context.Context, subscriber string, visit func(operations.UndecidedEvent) bool) error {

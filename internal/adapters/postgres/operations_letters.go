@@ -139,7 +139,7 @@ func changeLetter(
 // CountDead uses the index dead_letters_listed.
 func (i *Inbox) CountDead(ctx context.Context, subscriber string) (int, error) {
 	dead := 0
-	err := i.db.QueryRowContext(ctx, "SELECT count(*) FROM dead_letters WHERE subscriber = ? AND state = 'dead'", subscriber).Scan(&dead)
+	err := i.db.QueryRowContext(ctx, "SELECT count(*) FROM dead_letters WHERE subscriber = ? AND state = 'dead' AND "+listed, subscriber).Scan(&dead)
 	return dead, classify(ctx, err)
 }
 

@@ -29,8 +29,8 @@ SELECT name, coalesce(s.handler, ''), s.paused_at IS NOT NULL,
 	ARRAY (SELECT event_type FROM subscriber_types WHERE subscriber = name ORDER BY event_type COLLATE "C"),
 	ARRAY (SELECT instance FROM subscriber_copies WHERE subscriber = name
 		AND seen_at > statement_timestamp() - ` + strconv.FormatInt(inbox.CopyTimeout.Milliseconds(), 10) + ` * interval '1 millisecond' ORDER BY instance COLLATE "C"),
-	(SELECT count(*) FROM dead_letters WHERE subscriber = name AND state = 'dead'),
-	(SELECT count(*) FROM dead_letters WHERE subscriber = name AND state IN ('waiting', 'retrying')),
+	(SELECT count(*) FROM dead_letters WHERE subscriber = name AND state = 'dead' AND ` + listed + `),
+	(SELECT count(*) FROM dead_letters WHERE subscriber = name AND state IN ('waiting', 'retrying') AND ` + listed + `),
 	(SELECT max(applied_at) FROM inbox WHERE subscriber = name AND applied_at IS NOT NULL),
 	recent.events, (extract(epoch FROM statement_timestamp() - recent.since) * 1000000)::bigint
 FROM names LEFT JOIN subscribers AS s ON s.subscriber = name, LATERAL (

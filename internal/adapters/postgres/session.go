@@ -22,7 +22,9 @@ type session struct {
 	opened     time.Time // when the opening began
 	taken      time.Time // when a user got the connection last
 	lateBegin  string    // BEGIN of a transaction that has sent nothing yet; see withLateBegin
+	guarded    bool      // in a transaction that no statement may end; see refuseEnd
 	unprepared bool      // prepared statements were lost
+	reading    *rows     // of the last query; they may be closed
 }
 
 // pingAfter is how long a connection may be idle before its next user pings it. It is less than the second after which stdlib pings, so
@@ -68,6 +70,12 @@ func (s *session) Ping(ctx context.Context) error {
 
 // ExecContext runs a statement that returns no rows.
 func (s *session) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if inspects, _ := ctx.Value(inspectKey{}).(bool); inspects {
+		return driver.RowsAffected(0), s.inspect()
+	}
+	if err := s.refuseEnd(query); err != nil {
+		return nil, err
+	}
 	call := s.statement(ctx)
 	if c := s.preparedIn(ctx); c != nil {
 		result, err := s.runPrepared(call.ctx, c) //nolint:contextcheck // call.ctx comes from ctx
@@ -85,6 +93,9 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 
 // QueryContext runs a statement. The statement's time ends when the rows are closed.
 func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := s.refuseEnd(query); err != nil {
+		return nil, err
+	}
 	call := s.statement(ctx)
 	if c := s.preparedIn(ctx); c != nil {
 		result, err := s.runPrepared(call.ctx, c) //nolint:contextcheck // call.ctx comes from ctx
@@ -108,7 +119,8 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 	if !ok {
 		return nil, call.end(errors.Join(fmt.Errorf("the driver's rows are %T, not pgx's", found), found.Close()))
 	}
-	return &rows{Rows: standard, call: call}, nil
+	s.reading = &rows{Rows: standard, call: call}
+	return s.reading, nil
 }
 
 // runPgx calls do with the pgx connection, for one statement. The statement must end with do's context.

@@ -53,11 +53,15 @@ func (s *session) sendLateBeginWith(ctx context.Context, statement string) (driv
 
 // Commit commits. If it fails, nobody knows whether the transaction took effect.
 func (t *lateTransaction) Commit() error {
+	t.session.guarded = false
 	if t.unsent() {
 		return nil
 	}
-	call := t.session.call(t.ctx, timeoutFor(t.ctx, t.session.pool.within))
 	conn := t.session.Conn.Conn()
+	if conn.PgConn().TxStatus() == 'I' {
+		return errEndedEarly
+	}
+	call := t.session.call(t.ctx, timeoutFor(t.ctx, t.session.pool.within))
 	tag, err := conn.Exec(call.ctx, "commit")
 	switch {
 	case err != nil && conn.PgConn().TxStatus() != 'I':
@@ -71,6 +75,7 @@ func (t *lateTransaction) Commit() error {
 // Rollback rolls back, even if the transaction's context has ended. If Postgres does not answer, the connection is closed, which also ends
 // the transaction.
 func (t *lateTransaction) Rollback() error {
+	t.session.guarded = false
 	if t.unsent() {
 		return nil
 	}

@@ -25,6 +25,7 @@ func (s *session) BeginTx(ctx context.Context, options driver.TxOptions) (driver
 	if s.Conn.Conn().IsClosed() {
 		return nil, driver.ErrBadConn
 	}
+	s.guarded, _ = ctx.Value(guardKey{}).(bool)
 	if late, _ := ctx.Value(lateBeginKey{}).(bool); late && level.IsoLevel == pgx.ReadCommitted {
 		return s.beginLate(ctx), s.statement(ctx).end(nil)
 	}
@@ -60,6 +61,10 @@ func isolation(options driver.TxOptions) (pgx.TxOptions, error) {
 
 // Commit commits. If it fails, nobody knows whether the transaction took effect.
 func (t *transaction) Commit() error {
+	t.session.guarded = false
+	if t.session.Conn.Conn().PgConn().TxStatus() == 'I' {
+		return errEndedEarly
+	}
 	call := t.session.call(t.ctx, timeoutFor(t.ctx, t.session.pool.within))
 	return call.end(t.tx.Commit(call.ctx))
 }
@@ -67,6 +72,7 @@ func (t *transaction) Commit() error {
 // Rollback rolls back, even if the transaction's context has ended. If Postgres does not answer, the connection is closed, which also ends
 // the transaction.
 func (t *transaction) Rollback() error {
+	t.session.guarded = false
 	call := t.session.call(context.WithoutCancel(t.ctx), min(t.session.pool.within, answerWithin))
 	return call.end(t.tx.Rollback(call.ctx))
 }

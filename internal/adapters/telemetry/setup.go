@@ -56,6 +56,7 @@ type Telemetry struct {
 	provider  trace.TracerProvider
 	meters    metric.MeterProvider
 	metrics   http.Handler
+	setup     *metricsSetup // nil if OpenTelemetry is disabled
 	logger    *slog.Logger
 	exporting bool
 	shutdown  func(context.Context) error
@@ -97,8 +98,8 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	}
 	provider := sdktrace.NewTracerProvider(settings...)
 	return &Telemetry{
-		provider: provider, meters: measured.provider, metrics: measured.handler, logger: logger, exporting: exporter != nil,
-		shutdown: shutdownOf(both{provider, measured.provider}, exporter),
+		provider: provider, meters: measured.provider, metrics: measured.handler, setup: measured, logger: logger, exporting: exporter != nil,
+		shutdown: shutdownOf(both{provider, measured}, exporter),
 	}, nil
 }
 

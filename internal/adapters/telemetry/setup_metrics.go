@@ -19,23 +19,45 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// metricsSetup makes instruments. They are read in two ways: a scraper asks the handler, and the provider pushes them if the environment says
+// metricsSetup makes instruments. They are read in two ways: a scraper asks the handler, and the providers push them if the environment says
 // so.
 type metricsSetup struct {
-	provider *sdkmetric.MeterProvider
+	registry *prometheus.Registry
+	resource *resource.Resource
+	provider *sdkmetric.MeterProvider   // of the process
+	relays   []*sdkmetric.MeterProvider // of its relays, if it has several
 	handler  http.Handler
 }
 
 // newMetricsSetup returns a metricsSetup, and starts to measure the Go runtime.
 func newMetricsSetup(ctx context.Context, from *resource.Resource) (*metricsSetup, error) {
-	registry := prometheus.NewRegistry()
+	m := &metricsSetup{registry: prometheus.NewRegistry(), resource: from}
+	var err error
+	if m.provider, err = m.newProvider(ctx, from); err != nil {
+		return nil, err
+	}
+	if err := runtime.Start(runtime.WithMeterProvider(m.provider)); err != nil {
+		return nil, err
+	}
+	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, ErrorLog: scrapeErrors{},
+	})
+	return m, nil
+}
+
+// newProvider returns a provider whose measurements the handler shows.
+func (m *metricsSetup) newProvider(ctx context.Context, from *resource.Resource) (*sdkmetric.MeterProvider, error) {
 	// The names in a scrape must be the same for every scraper, because rules and dashboards use them.
-	pull, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithoutScopeInfo(),
-		promexporter.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes))
+	pull, err := promexporter.New(promexporter.WithRegisterer(m.registry), promexporter.WithoutScopeInfo(),
+		promexporter.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes),
+		promexporter.WithResourceAsConstantLabels(isRelayLabel))
 	if err != nil {
 		return nil, err
 	}
 	settings := []sdkmetric.Option{sdkmetric.WithResource(from), sdkmetric.WithReader(pull), sdkmetric.WithView(views()...)}
+	if m.provider != nil && env("OTEL_METRICS_EXPORTER") == "prometheus" {
+		return sdkmetric.NewMeterProvider(settings...), nil // the listener of this exporter is that of the process
+	}
 	push, err := newPush(ctx)
 	if err != nil {
 		return nil, ErrSettings.Wrap(fmt.Errorf("metrics: %w", err))
@@ -43,13 +65,7 @@ func newMetricsSetup(ctx context.Context, from *resource.Resource) (*metricsSetu
 	if push != nil {
 		settings = append(settings, sdkmetric.WithReader(push))
 	}
-	provider := sdkmetric.NewMeterProvider(settings...)
-	if err := runtime.Start(runtime.WithMeterProvider(provider)); err != nil {
-		return nil, err
-	}
-	return &metricsSetup{provider: provider, handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, ErrorLog: scrapeErrors{},
-	})}, nil
+	return sdkmetric.NewMeterProvider(settings...), nil
 }
 
 // newPush returns a reader that pushes metrics, or nil if the environment does not ask for that. The general OTEL_EXPORTER_OTLP_ENDPOINT is

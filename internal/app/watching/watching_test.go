@@ -313,7 +313,7 @@ func TestMissingRight(t *testing.T) {
 	watched(t, func(t *testing.T, w *watching.Watcher, d *database) {
 		forbidden := operations.ErrNoRight.Wrap(errors.New("permission denied for table subscribers"))
 		d.set(func(d *database) { d.status.LastPosition, d.processes, d.summariesErr = 7, []string{"app1"}, forbidden })
-		sleep(10 * time.Second)
+		sleep(watching.IdleEvery)
 		view, _ := w.View()
 		require.NoError(t, view.Err)
 		require.Equal(t, forbidden, view.Unreadable)
@@ -322,7 +322,7 @@ func TestMissingRight(t *testing.T) {
 		d.set(func(d *database) {
 			d.summariesErr, d.subscribers = nil, []operations.SubscriberSummary{{Overview: inbox.Overview{Subscriber: "emails"}}}
 		})
-		sleep(10 * time.Second)
+		sleep(watching.IdleEvery)
 		view, _ = w.View()
 		require.NoError(t, view.Unreadable)
 		require.Len(t, view.Subscribers, 1)
