@@ -36,7 +36,7 @@ func TestOperatorsAreAudited(t *testing.T) {
 	const token = "0123456789abcdef"
 	logged := new(logged)
 	base := run(t, httpapi.NewAdmin(httpapi.AdminOptions{
-		Addr: "127.0.0.1:0", Token: token, ParkingAdmin: redriver{}, Console: signIns{}, Logger: slog.New(slog.NewTextHandler(logged, nil)),
+		Addr: "127.0.0.1:0", Token: token, Inspector: struct{ operations.RelayInspector }{}, ParkingAdmin: redriver{}, Console: signIns{}, Logger: slog.New(slog.NewTextHandler(logged, nil)),
 	}).Server)
 	send := func(method, path, token, body string) int {
 		request, err := http.NewRequestWithContext(t.Context(), method, base+path, strings.NewReader(body))
