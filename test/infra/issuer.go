@@ -28,7 +28,7 @@ const (
 
 // Issuer makes access tokens, and publishes its keys as a handler of HTTP and in files. It has a key for each algorithm.
 type Issuer struct {
-	t       *testing.T
+	t       testing.TB
 	methods map[string]jwt.SigningMethod
 	keys    map[string]any // by algorithm; also "HS256"
 
@@ -42,7 +42,7 @@ type Issuer struct {
 var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 
 // NewIssuer returns an issuer with one key for each of RS256, ES256 and EdDSA. The id of a key is its algorithm.
-func NewIssuer(t *testing.T) *Issuer {
+func NewIssuer(t testing.TB) *Issuer {
 	t.Helper()
 	i := &Issuer{t: t, keys: map[string]any{"HS256": []byte("a secret that everybody knows who knows the key set")}}
 	i.methods = map[string]jwt.SigningMethod{

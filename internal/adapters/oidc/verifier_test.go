@@ -28,7 +28,7 @@ const (
 	scope    = "openid orders:read orders:place"
 )
 
-func verifier(t *testing.T, change func(*oidc.Options)) *oidc.Verifier {
+func verifier(t testing.TB, change func(*oidc.Options)) *oidc.Verifier {
 	t.Helper()
 	options := oidc.Options{
 		Issuer: infra.IssuerName, Audience: infra.Audience, CustomerClaim: "sub", Logger: slog.New(slog.DiscardHandler),
@@ -207,5 +207,21 @@ func TestKeySets(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 		_, err := oidc.New(oidc.Options{Issuer: "i", Audience: "a", KeysFile: file, Logger: slog.New(slog.DiscardHandler)})
 		require.ErrorContains(t, err, "read the keys of the issuer", name)
+	}
+}
+
+// BenchmarkAuthenticate measures the check of a token with a known key, for each algorithm.
+func BenchmarkAuthenticate(b *testing.B) {
+	for _, algorithm := range []string{"RS256", "ES256", "EdDSA"} {
+		b.Run(algorithm, func(b *testing.B) {
+			issuer := infra.NewIssuer(b)
+			v := verifier(b, func(o *oidc.Options) { o.KeysFile = issuer.KeysFile() })
+			token := issuer.Sign(algorithm, algorithm, infra.Claims(customer, scope))
+			for b.Loop() {
+				if _, err := v.Authenticate(b.Context(), token); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
