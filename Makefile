@@ -173,7 +173,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s); a finding ends it, and is kept in 
 
 .PHONY: lint
 lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy, known vulnerabilities (govulncheck)
-	$(GO) vet -tags jaeger,scale ./...
+	$(GO) vet -tags jaeger,rename,scale ./...
 	$(LINT) run
 	@stamp() { find . -name '*.gen.go' ! -path './.*' | sort | xargs cksum; }; \
 	before=$$(stamp) && $(GO) generate ./... && \
@@ -234,10 +234,27 @@ screenshots: ## the pictures of the console in docs/images, from a real run; nee
 	@mkdir -p docs/images
 	$(GO) test -count=1 ./test/pages -run '^(TestConsoleShowsWhoLeads|TestConsoleShowsTheJourney)$$' -screenshots $(CURDIR)/docs/images
 
+# rename:cut-begin
+.PHONY: rename
+rename: ## make a service of your own: MODULE=example.com/acme/billing NAME=billing AGGREGATE=invoice; see docs/your-own-service.md
+	@$(GO) -C tools run ./rename -root .. -module '$(MODULE)' -name '$(NAME)' -aggregate '$(AGGREGATE)' -plural '$(PLURAL)' -activity '$(ACTIVITY)'
+
+.PHONY: test-rename
+test-rename: ## rename a copy, run lint, every test and the demo there, and try each deletion of docs/your-own-service.md; two hours
+	$(GO) -C tools test -count=1 ./rename ./forget
+	$(GO) test -tags rename ./test/rename -count=1 -timeout 4h -v -all $(ARGS)
+
+.PHONY: test-rename-short
+test-rename-short: ## rename a copy, build and vet it, and run some tests there; two to three minutes
+	$(GO) -C tools test -count=1 ./rename ./forget
+	$(GO) test -tags rename ./test/rename -count=1 -timeout 20m -v $(ARGS)
+# rename:cut-end
+
 .PHONY: ci
 ci: lint build test ## lint, build, every test, alerts, scale, models, examples, pauses, bench-short, chaos: what continuous integration runs
 	@$(MAKE) --no-print-directory --jobs=3 test-alerts test-scale test-models
 	@$(MAKE) --no-print-directory test-examples
+	@$(MAKE) --no-print-directory test-rename-short
 	@$(MAKE) --no-print-directory test-pauses bench-short chaos
 
 .PHONY: clean

@@ -87,7 +87,7 @@ func (e *Engine) newAdmin(options AdminOptions) (http.Handler, error) {
 	}
 	pages := console.New(parts.Console())
 	e.closers = append(e.closers, pages.Close)
-	e.loops = append(e.loops, loop{"watcher", watcher.Run})
+	e.loops = append(e.loops, loop{name: "watcher", run: watcher.Run})
 	return httpapi.NewAdmin(parts.Admin(pages)).Handler(), nil
 }
 

@@ -53,6 +53,7 @@ type Engine struct {
 type loop struct {
 	name string
 	run  func(ctx context.Context) error
+	last bool // it ends after the others have ended
 }
 
 func newEngine(c config.Config, b *Builder) (*Engine, error) {
@@ -159,15 +160,22 @@ func (e *Engine) Run(ctx context.Context) error {
 		return err
 	}
 	checked = true
-	var running sync.WaitGroup
+	var running, notifying sync.WaitGroup
+	later, stopNotifier := context.WithCancel(context.WithoutCancel(ctx)) // a relay that resigns notifies the others
 	for _, l := range e.loops {
-		running.Go(func() {
-			if err := l.run(ctx); ctx.Err() == nil {
+		within, group := ctx, &running
+		if l.last {
+			within, group = later, &notifying
+		}
+		group.Go(func() {
+			if err := l.run(within); ctx.Err() == nil {
 				e.stop(fmt.Errorf("%s: %w", l.name, cmp.Or(err, errEnded)))
 			}
 		})
 	}
 	running.Wait()
+	stopNotifier()
+	notifying.Wait()
 	return ended(ctx)
 }
 

@@ -63,7 +63,7 @@ func (e *Engine) declareRelay() error {
 		return err
 	}
 	e.relay = parts
-	e.loops = append(e.loops, loop{"notifier", notifier.Run}, loop{"relay", parts.relay.Run}, loop{"the check for other relays", e.checkOnlyRelay})
+	e.loops = append(e.loops, loop{name: "notifier", run: notifier.Run, last: true}, loop{name: "relay", run: parts.relay.Run}, loop{name: "the check for other relays", run: e.checkOnlyRelay})
 	e.checks = append(e.checks, engine.RelayChecks(parts.relay, log, publisher)...)
 	return nil
 }

@@ -81,7 +81,7 @@ func (e *Engine) declareSubscriber(id string, handler AnyHandler, options Subscr
 	}
 	e.subscribers[id] = true
 	built.used.Store(true)
-	e.loops = append(e.loops, loop{"subscriber " + id, func(ctx context.Context) error { return engine.WithRemedy(subscriber.Run(ctx), id) }})
+	e.loops = append(e.loops, loop{name: "subscriber " + id, run: func(ctx context.Context) error { return engine.WithRemedy(subscriber.Run(ctx), id) }})
 	e.checks = append(e.checks, engine.SubscriberChecks(id, store, subscriber)...)
 	return nil
 }

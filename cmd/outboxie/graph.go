@@ -95,7 +95,7 @@ func serving(c config.Config) fx.Option {
 		graph = fx.Options(graph, fx.Invoke(observeRelay, observeShared, runRelay))
 	}
 	if c.Roles.API {
-		graph = fx.Options(graph, fx.Provide(serveOrders, newAuthentication), fx.Invoke(runSweep, runAuthentication, func(*httpapi.API) {}))
+		graph = fx.Options(graph, fx.Provide(newAuthentication), fx.Invoke(runSweep, runAuthentication, func(*httpapi.API) {}), fx.Provide(serveOrders))
 	}
 	return graph
 }

@@ -1,105 +1,21 @@
 package main
 
 import (
-	"log/slog"
 	"net/url"
 	"strings"
 
-	"github.com/nats-io/nats.go"
-	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
-	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
-	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	"github.com/assylzhan-a/outboxie/internal/app/relaying"
-	"github.com/assylzhan-a/outboxie/internal/app/watching"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/engine"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
-
-// access says who may use the admin listener and the console.
-type access struct {
-	token string
-	open  bool
-}
-
-func newAccess(c config.Config, logger *slog.Logger) (access, error) {
-	token, open, err := adminToken(c, logger)
-	return access{token, open}, err
-}
-
-// subscriberAdminParts are the ports for operating subscribers.
-type subscriberAdminParts struct {
-	fx.In
-	Config   config.Config
-	Operator inbox.Operator
-	Log      inbox.Log
-	NATS     *nats.Conn
-	Lags     *jetstream.SubscriberLags
-	Logger   *slog.Logger
-}
-
-func newSubscriberAdmin(parts subscriberAdminParts) operations.SubscriberAdmin {
-	return engine.NewSubscriberAdmin(parts.Config, parts.Operator, parts.Log, parts.NATS, parts.Lags, parts.Logger)
-}
-
-func newWatcher(inspector operations.RelayInspector, subscribers operations.SubscriberAdmin, processes operations.ConnectedProcesses) *watching.Watcher {
-	return watching.New(watching.Ports{Relay: inspector, Subscribers: subscribers, Processes: processes})
-}
-
-func runWatcher(background background, watcher *watching.Watcher) {
-	background.run("watcher", watcher.Run)
-}
 
 // servedOrders is the order service of a process that serves the API.
 type servedOrders struct{ orders.Service }
 
 func serveOrders(service orders.Service) servedOrders { return servedOrders{service} }
-
-// operatingParts are what the admin listener and its console drive.
-type operatingParts struct {
-	fx.In
-	Config      config.Config
-	Access      access
-	Listeners   listenerParts
-	Telemetry   *telemetry.Telemetry
-	Inspector   operations.RelayInspector
-	Repair      operations.RelayRepair
-	Publisher   *jetstream.Publisher
-	Parking     operations.ParkingAdmin
-	DeadLetters operations.DeadLetterAdmin
-	Subscribers operations.SubscriberAdmin
-	Watcher     *watching.Watcher
-	Effects     operations.EffectReader
-	Checks      []httpapi.Check
-	Relay       *relaying.Relay `optional:"true"`
-	Traces      trace.TracerProvider
-	Meters      metric.MeterProvider
-	Propagator  propagation.TextMapPropagator
-	Logger      *slog.Logger
-}
-
-func newOperating(parts operatingParts) engine.Operating {
-	operated := engine.Operating{
-		Config: parts.Config, Version: release(), Token: parts.Access.token, Open: parts.Access.open, Listener: parts.Listeners.admin(),
-		Inspector: parts.Inspector, Repair: parts.Repair, Publisher: parts.Publisher, Parking: parts.Parking, DeadLetters: parts.DeadLetters,
-		Subscribers: parts.Subscribers, Effects: parts.Effects, Watcher: parts.Watcher, Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(),
-		Logger: parts.Logger, Traces: parts.Traces, Meters: parts.Meters, Propagator: parts.Propagator,
-	}
-	if stream := parts.Config.Stream.Name; parts.Relay != nil && parts.Config.Roles.Relay {
-		operated.Relays = func() []httpapi.RelayState {
-			return []httpapi.RelayState{engine.ShownRelay(stream, stream, parts.Relay)}
-		}
-	}
-	return operated
-}
 
 // pagesParts are what the console has beside the engine's pages.
 type pagesParts struct {
@@ -107,8 +23,8 @@ type pagesParts struct {
 	Orders servedOrders `optional:"true"`
 }
 
-// adminOptions returns the options of the admin listener. Its console has the pages of orders if the process serves orders.
-func adminOptions(c config.Config, o engine.Operating, parts pagesParts) httpapi.AdminOptions {
+// newPages returns the console. It has the pages of orders if the process serves orders.
+func newPages(c config.Config, o engine.Operating, parts pagesParts) *console.Console {
 	pages := o.Console()
 	if c.Given(config.JaegerURL) {
 		pages.Traces = traceAddress(string(c.Jaeger.URL))
@@ -116,7 +32,7 @@ func adminOptions(c config.Config, o engine.Operating, parts pagesParts) httpapi
 	if parts.Orders.Service != nil {
 		pages.Orders = parts.Orders
 	}
-	return o.Admin(console.New(pages))
+	return console.New(pages)
 }
 
 // traceAddress returns the address of Jaeger for links. It has no credentials and no query, because they may be secret.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -156,11 +155,6 @@ func TestAdoptionAndWritersAndTracesShowWhatOthersWrote(t *testing.T) {
 				requireHarmless(t, line+"\n", 1)
 			}
 		}
-
-		out.Reset()
-		span := jaeger.Span{ID: "1", TraceID: "1", Name: text, Instance: text, Start: time.Unix(0, 0)}
-		require.NoError(t, drawTrace(&out, jaeger.Trace{ID: "1", Spans: []jaeger.Span{span}}, nil, text))
-		requireHarmless(t, out.String(), 4)
 	}
 }
 

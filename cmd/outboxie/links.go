@@ -12,6 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -37,22 +38,22 @@ type linkLogger struct {
 	logger *slog.Logger
 }
 
-func (l linkLogger) Place(ctx context.Context, who order.Principal, customer order.CustomerID, amount order.Money, key orders.Key) (order.Snapshot, error) {
+func (l linkLogger) Place(ctx context.Context, who order.Principal, customer value.CustomerID, amount value.Money, key orders.Key) (order.Snapshot, error) {
 	placed, err := l.next.Place(ctx, who, customer, amount, key)
 	return l.log(ctx, placed, err)
 }
 
-func (l linkLogger) Pay(ctx context.Context, who order.Principal, id order.ID, reference order.Note, condition orders.Precondition) (order.Snapshot, error) {
+func (l linkLogger) Pay(ctx context.Context, who order.Principal, id order.ID, reference value.Note, condition orders.Precondition) (order.Snapshot, error) {
 	paid, err := l.next.Pay(ctx, who, id, reference, condition)
 	return l.log(ctx, paid, err)
 }
 
-func (l linkLogger) Ship(ctx context.Context, who order.Principal, id order.ID, carrier, tracking order.Note, condition orders.Precondition) (order.Snapshot, error) {
+func (l linkLogger) Ship(ctx context.Context, who order.Principal, id order.ID, carrier, tracking value.Note, condition orders.Precondition) (order.Snapshot, error) {
 	shipped, err := l.next.Ship(ctx, who, id, carrier, tracking, condition)
 	return l.log(ctx, shipped, err)
 }
 
-func (l linkLogger) Cancel(ctx context.Context, who order.Principal, id order.ID, reason order.Note, condition orders.Precondition) (order.Snapshot, error) {
+func (l linkLogger) Cancel(ctx context.Context, who order.Principal, id order.ID, reason value.Note, condition orders.Precondition) (order.Snapshot, error) {
 	cancelled, err := l.next.Cancel(ctx, who, id, reason, condition)
 	return l.log(ctx, cancelled, err)
 }

@@ -142,7 +142,7 @@ func TestOutboxList(t *testing.T) {
 	}
 	require.Equal(t, []int64{5, 4}, positions("--order", strings.ToUpper(orderB)))
 	require.Equal(t, []int64{5, 4}, positions("--order", "order/"+orderB))
-	require.Empty(t, positions("--order", "invoice/"+orderB))
+	require.Empty(t, positions("--order", "voucher/"+orderB))
 	require.Equal(t, []int64{3, 2, 1}, positions("--type", "outboxie.order.created.v1"))
 	require.Equal(t, []int64{5, 4, 3}, positions("--since", "1h"))
 	require.Equal(t, []int64{5, 4, 3}, positions("--since", time.Now().Add(-time.Hour).Format(time.RFC3339)))
@@ -200,7 +200,7 @@ func TestOutboxRedrive(t *testing.T) {
 	o.park(2, "too large")
 	o.park(3, "behind it")
 	o.park(4, "too large")
-	require.Contains(t, o.run(exitFailed, "redrive", "--aggregate", "invoice/7"), "no event of invoice/7 is parked; `outboxie outbox parked` lists")
+	require.Contains(t, o.run(exitFailed, "redrive", "--aggregate", "voucher/7"), "no event of voucher/7 is parked; `outboxie outbox parked` lists")
 	require.Contains(t, o.run(exitClean, "redrive", "--aggregate", orderA), "To be redriven: 2 events. The leader does it within a second")
 	require.Equal(t, []string{"redrive", "redrive", "parked"}, []string{o.state(2), o.state(3), o.state(4)})
 	require.Contains(t, o.run(exitFailed, "redrive", "--aggregate", "order/"+orderA), "no event of order/"+orderA+" is parked")

@@ -12,6 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/oidc"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
 
 // The names in a token for development, unless AUTH_ISSUER and AUTH_AUDIENCE say otherwise.
@@ -69,7 +70,7 @@ func (o tokenOptions) principal() (order.Principal, error) {
 	}
 	who := order.Principal{Kind: order.KindService, ID: o.service, Permissions: order.Permissions()}
 	if o.customer != "" {
-		customer, err := order.ParseCustomerID(o.customer)
+		customer, err := value.ParseCustomerID(o.customer)
 		if err != nil {
 			return order.Principal{}, errUsage.With("--customer must be a UUID such as 550e8400-e29b-41d4-a716-446655440000")
 		}

@@ -1,10 +1,24 @@
 package main
 
 import (
+	"bytes"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
 )
+
+// TestHostileTraces checks that a drawing has no control characters, whatever the names of spans and instances are.
+func TestHostileTraces(t *testing.T) {
+	for _, text := range hostile {
+		var out bytes.Buffer
+		span := jaeger.Span{ID: "1", TraceID: "1", Name: text, Instance: text, Start: time.Unix(0, 0)}
+		require.NoError(t, drawTrace(&out, jaeger.Trace{ID: "1", Spans: []jaeger.Span{span}}, nil, text))
+		requireHarmless(t, out.String(), 4)
+	}
+}
 
 // TestStatementsAreNamed checks how a drawing shortens a statement.
 func TestStatementsAreNamed(t *testing.T) {

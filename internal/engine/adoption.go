@@ -1,38 +1,15 @@
 package engine
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
-
-// adoptionPlanner returns the plans of an adopter in the words of `outboxie outbox adopt`.
-func adoptionPlanner(stream string, adopter *operating.Adopter) console.PlanAdoption {
-	return func(ctx context.Context, position *outbox.Position, acceptRepeats bool) (console.Adoption, error) {
-		plan, err := adopter.Plan(ctx, position)
-		if err != nil {
-			return console.Adoption{}, WithAdoptHint(err)
-		}
-		plan.AcceptRepeats = acceptRepeats
-		var text bytes.Buffer
-		if err := DescribeAdoption(&text, stream, plan); err != nil {
-			return console.Adoption{}, err
-		}
-		return console.Adoption{
-			Text: text.String(), Version: plan.Version(),
-			Do: func(ctx context.Context) error { return WithAdoptHint(adopter.Do(ctx, plan)) },
-		}, nil
-	}
-}
 
 // WithAdoptHint adds to the error of a refused adoption the option with which the adoption is possible.
 func WithAdoptHint(err error) error {

@@ -13,10 +13,8 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
-	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/watching"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -73,40 +71,13 @@ type Operating struct {
 	Propagator  propagation.TextMapPropagator
 }
 
-// Console returns the options of the console. The caller may add the pages of its own service.
-func (o Operating) Console() console.Options {
-	options := console.Options{
-		Token: o.Token, Open: o.Open, Instance: o.Config.InstanceID, Version: o.Version,
-		Relay: o.Inspector, Parking: o.Parking, Parked: operating.UndecidedParked(o.Parking),
-		DeadLetters: o.DeadLetters, DeadGroups: operating.NewDeadLetters(o.DeadLetters),
-		Subscribers: o.Subscribers, Watcher: o.Watcher,
-		Adopt:   adoptionPlanner(o.Config.Stream.Name, operating.NewAdopter(o.Repair, o.Publisher)),
-		Effects: o.Effects, Checks: consoleChecks(o.Checks), Logger: o.Logger,
-		HidePayload: o.Config.HTTP.ConsolePayloads == config.HidePayloads, Grant: postgres.OperatorGrant(string(o.Config.Database.URL)),
-	}
-	for _, setting := range o.Config.Settings() {
-		options.Settings = append(options.Settings, console.Setting{Name: string(setting.Name), Value: setting.Value, Source: string(setting.Source)})
-	}
-	return options
-}
-
-// Admin returns the options of the admin listener with this console.
-func (o Operating) Admin(pages *console.Console) httpapi.AdminOptions {
+// Admin returns the options of the admin listener with these pages, or without any if pages is nil.
+func (o Operating) Admin(pages httpapi.Console) httpapi.AdminOptions {
 	return httpapi.AdminOptions{
 		Addr: o.Config.HTTP.AdminAddr, Listener: o.Listener, Token: o.Token, Open: o.Open, AllowedHosts: o.Config.HTTP.AdminAllowedHosts,
 		Checks: o.Checks, Metrics: o.Metrics, Relays: o.Relays, Inspector: o.Inspector, ParkingAdmin: o.Parking,
 		Parked: operating.UndecidedParked(o.Parking), DeadLetters: operating.NewDeadLetters(o.DeadLetters),
 		Subscribers: o.Subscribers, Console: pages,
 		Logger: o.Logger, TracerProvider: o.Traces, MeterProvider: o.Meters, Propagator: o.Propagator,
-	}
-}
-
-func consoleChecks(checks []httpapi.Check) func(ctx context.Context) []console.Check {
-	return func(ctx context.Context) []console.Check {
-		shown := make([]console.Check, len(checks))
-		for i, err := range httpapi.RunChecks(ctx, checks) {
-			shown[i] = console.Check{Name: checks[i].Name, Required: checks[i].Required, Err: err}
-		}
-		return shown
 	}
 }

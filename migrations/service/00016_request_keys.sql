@@ -31,7 +31,7 @@ END $$;
 
 -- While this version claims keys here, a program of an earlier version still claims its keys in idempotency_keys. The trigger
 -- claims each of those keys here, too, and waits for a transaction that claims the same key. If a request of this version
--- already holds the key, the trigger writes the order of that request into idempotency_keys, where the earlier program reads
+-- already holds the key, the trigger writes that request's order into idempotency_keys, where the earlier program reads
 -- the order. If both requests are the same, the row gets their fingerprint, and the earlier program answers with the order.
 -- Otherwise the row gets an empty fingerprint, which matches no request.
 -- +goose StatementBegin

@@ -168,7 +168,7 @@ func setAsideHeld(t *testing.T, l *lane) {
 	l.begin(t)
 	events := newEvents(0, 8, "it's ?0", "b")
 	other := newEvent(0, "it's ?0")
-	other.Key.Type = "invoice"
+	other.Key.Type = "voucher"
 	events[7].Key = other.Key
 	events[2].Suspect = true
 	l.failing[events[2].ID] = errHandler

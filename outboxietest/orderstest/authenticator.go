@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 )
@@ -30,7 +31,7 @@ func TestAuthenticator(t *testing.T, open func(t *testing.T) TokenStore) {
 }
 
 func principals() []order.Principal {
-	customer := order.CustomerID(newUUID())
+	customer := value.CustomerID(newUUID())
 	return []order.Principal{
 		{Kind: order.KindCustomer, ID: string(customer), Customer: customer, Permissions: []order.Permission{order.MayPlace, order.MayRead, order.MayCancel}},
 		{Kind: order.KindCustomer, ID: newUUID()},
@@ -41,7 +42,7 @@ func principals() []order.Principal {
 func namePrincipals(t *testing.T, s TokenStore) {
 	for _, want := range principals() {
 		if want.Kind == order.KindCustomer {
-			want.Customer = order.CustomerID(want.ID)
+			want.Customer = value.CustomerID(want.ID)
 		}
 		got, err := s.Authenticator.Authenticate(t.Context(), s.Token(t, want))
 		require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -16,10 +17,10 @@ var morning = time.Date(2024, 2, 29, 8, 0, 0, 0, time.UTC)
 
 // placedAt commits an order of a customer, changes the order with verbs, and returns it.
 func placedAt(
-	t *testing.T, h Harness, customer order.CustomerID, at time.Time, verbs ...func(*order.Order, time.Time) error,
+	t *testing.T, h Harness, customer value.CustomerID, at time.Time, verbs ...func(*order.Order, time.Time) error,
 ) order.Snapshot {
 	t.Helper()
-	o, err := order.Place(order.ID(newUUID()), customer, order.NewMoney(100, "USD"), at)
+	o, err := order.Place(order.ID(newUUID()), customer, value.NewMoney(100, "USD"), at)
 	require.NoError(t, err)
 	do(t, h, saving(o))
 	for _, verb := range verbs {
@@ -39,8 +40,8 @@ func listed(t *testing.T, h Harness, filter orders.Filter) []order.Snapshot {
 // newestFirst sorts orders as List does.
 func newestFirst(orders []order.Snapshot) []order.Snapshot {
 	slices.SortFunc(orders, func(a, b order.Snapshot) int {
-		if order := b.CreatedAt.Compare(a.CreatedAt); order != 0 {
-			return order
+		if newer := b.CreatedAt.Compare(a.CreatedAt); newer != 0 {
+			return newer
 		}
 		if a.ID > b.ID {
 			return -1
@@ -52,7 +53,7 @@ func newestFirst(orders []order.Snapshot) []order.Snapshot {
 
 func listOrder(t *testing.T, h Harness) {
 	require.Empty(t, listed(t, h, orders.Filter{Limit: 10}))
-	customer := order.CustomerID(newUUID())
+	customer := value.CustomerID(newUUID())
 	var all []order.Snapshot
 	for _, minute := range []int{3, 1, 2, 1, 1, 5, 4} {
 		all = append(all, placedAt(t, h, customer, morning.Add(time.Duration(minute)*time.Minute)))
@@ -71,7 +72,7 @@ func listOrder(t *testing.T, h Harness) {
 }
 
 func listFilter(t *testing.T, h Harness) {
-	us, them := order.CustomerID(newUUID()), order.CustomerID(newUUID())
+	us, them := value.CustomerID(newUUID()), value.CustomerID(newUUID())
 	created := placedAt(t, h, us, morning)
 	paid := placedAt(t, h, us, morning.Add(time.Minute), pay)
 	shipped := placedAt(t, h, them, morning.Add(2*time.Minute), pay, ship)
@@ -81,7 +82,7 @@ func listFilter(t *testing.T, h Harness) {
 		want   []order.Snapshot
 	}{
 		"customer": {orders.Filter{Customer: us}, []order.Snapshot{cancelled, paid, created}},
-		"nobody":   {orders.Filter{Customer: order.CustomerID(newUUID())}, nil},
+		"nobody":   {orders.Filter{Customer: value.CustomerID(newUUID())}, nil},
 		"status":   {orders.Filter{Status: order.StatusShipped}, []order.Snapshot{shipped}},
 		"both":     {orders.Filter{Customer: us, Status: order.StatusCancelled}, []order.Snapshot{cancelled}},
 		"neither":  {orders.Filter{Customer: them, Status: order.StatusPaid}, nil},
@@ -117,7 +118,7 @@ func listFilter(t *testing.T, h Harness) {
 // listPages checks that pages neither repeat nor leave out an order while new orders are placed. Some of the new orders have the same time as
 // the newest order of the first page.
 func listPages(t *testing.T, h Harness) {
-	customer := order.CustomerID(newUUID())
+	customer := value.CustomerID(newUUID())
 	var all []order.Snapshot
 	for n := range 25 {
 		all = append(all, placedAt(t, h, customer, morning.Add(time.Duration(n/4)*time.Second))) // four orders have the same time

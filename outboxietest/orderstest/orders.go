@@ -12,6 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -30,11 +31,11 @@ func orderContent(t *testing.T, h Harness) {
 		require.NoError(t, err)
 		require.Equal(t, want, read)
 	}
-	for text, currency := range map[string]order.Currency{"0.001": "KWD", "7": "JPY", "9999999999.99": "USD"} {
-		amount, err := order.ParseMoney(text, currency)
+	for text, currency := range map[string]value.Currency{"0.001": "KWD", "7": "JPY", "9999999999.99": "USD"} {
+		amount, err := value.ParseMoney(text, currency)
 		require.NoError(t, err)
 		now := time.Date(2024, 2, 29, 23, 59, 59, 999_999_000, time.UTC)
-		o, err := order.Place(order.ID(newUUID()), order.CustomerID(newUUID()), amount, now)
+		o, err := order.Place(order.ID(newUUID()), value.CustomerID(newUUID()), amount, now)
 		require.NoError(t, err)
 		do(t, h, saving(o))
 		requireSame(o.Snapshot())

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
@@ -25,7 +25,7 @@ type TotalsStore struct {
 	Inbox  inboxtest.Store
 	Totals orders.Totals
 	// Total returns the committed total.
-	Total func(t *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) Total
+	Total func(t *testing.T, subscriber string, customer value.CustomerID, currency value.Currency) Total
 }
 
 const counting = "counting's ?0" // a subscriber
@@ -39,10 +39,10 @@ func TestTotals(t *testing.T, open func(t *testing.T) TotalsStore) {
 }
 
 func countTotals(t *testing.T, s TotalsStore) {
-	one, other := order.CustomerID(newUUID()), order.CustomerID(newUUID())
+	one, other := value.CustomerID(newUUID()), value.CustomerID(newUUID())
 	inboxtest.HandleEach(t, s.Inbox, counting, func(ctx context.Context, tx inbox.Tx) error {
-		return errors.Join(s.Totals.Add(ctx, tx, one, order.NewMoney(10050, "USD")), s.Totals.Add(ctx, tx, one, order.NewMoney(10050, "USD")),
-			s.Totals.Add(ctx, tx, other, order.NewMoney(7, "USD")), s.Totals.Add(ctx, tx, one, order.NewMoney(8, "JPY")))
+		return errors.Join(s.Totals.Add(ctx, tx, one, value.NewMoney(10050, "USD")), s.Totals.Add(ctx, tx, one, value.NewMoney(10050, "USD")),
+			s.Totals.Add(ctx, tx, other, value.NewMoney(7, "USD")), s.Totals.Add(ctx, tx, one, value.NewMoney(8, "JPY")))
 	}, 1, 4)
 	require.Equal(t, Total{"100500", 10}, s.Total(t, counting, one, "USD"))
 	require.Equal(t, Total{"35", 5}, s.Total(t, counting, other, "USD"))
@@ -52,9 +52,9 @@ func countTotals(t *testing.T, s TotalsStore) {
 }
 
 func countLargeTotals(t *testing.T, s TotalsStore) {
-	customer := order.CustomerID(newUUID())
+	customer := value.CustomerID(newUUID())
 	inboxtest.HandleEach(t, s.Inbox, counting, func(ctx context.Context, tx inbox.Tx) error {
-		return s.Totals.Add(ctx, tx, customer, order.NewMoney(1<<63-1, "USD"))
+		return s.Totals.Add(ctx, tx, customer, value.NewMoney(1<<63-1, "USD"))
 	}, 1, 1, 3)
 	require.Equal(t, Total{"46116860184273879035", 5}, s.Total(t, counting, customer, "USD"))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/outboxietest/contracttest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
@@ -86,10 +87,10 @@ func newUUID() string { return relaytest.NewMessage("", 1).ID }
 
 func newOrder(t *testing.T) *order.Order {
 	t.Helper()
-	amount, err := order.ParseMoney("100.50", "USD")
+	amount, err := value.ParseMoney("100.50", "USD")
 	require.NoError(t, err)
 	// A whole number of microseconds, which is what databases keep.
-	o, err := order.Place(order.ID(newUUID()), order.CustomerID(newUUID()), amount, time.Now().UTC().Truncate(time.Microsecond))
+	o, err := order.Place(order.ID(newUUID()), value.CustomerID(newUUID()), amount, time.Now().UTC().Truncate(time.Microsecond))
 	require.NoError(t, err)
 	return o
 }

@@ -218,7 +218,7 @@ func (v violation) String() string {
 // The rules.
 const (
 	everyPackageIsKnown   = "every package belongs to a layer"
-	domainIsPure          = "domain imports only the standard library and fault"
+	domainIsPure          = "domain imports only the standard library and fault, and aggregates import value"
 	portsArePure          = "ports import only domain and other ports"
 	suitesArePlain        = "contract suites import only domain, ports and test libraries"
 	engineKnowsNoOrder    = "the engine knows nothing of orders"
@@ -270,6 +270,9 @@ var testLibraries = []string{"github.com/stretchr/testify", "pgregory.net/rapid"
 
 const fx = "go.uber.org/fx"
 
+// valueTypes has the types that every aggregate may have. An aggregate imports no other aggregate.
+const valueTypes = module + "internal/domain/value"
+
 // engine has the packages that work with the events of any service. service has the packages of the order service: all other packages of domain,
 // ports and app.
 var (
@@ -280,7 +283,7 @@ var (
 		module + "internal/app/watching",
 	}
 	service = []string{
-		module + "internal/domain/fulfillment", module + "internal/domain/order", module + "internal/ports/orders",
+		module + "internal/domain/fulfillment", module + "internal/domain/order", valueTypes, module + "internal/ports/orders",
 		module + "internal/app/fulfilling", module + "internal/app/ordering", module + "internal/app/totals",
 	}
 )
@@ -367,7 +370,7 @@ func broken(importer, file, imported string) string {
 	}
 	switch from {
 	case domain:
-		if foreign || ours && imported != module+"internal/domain/fault" {
+		if foreign || ours && imported != module+"internal/domain/fault" && (imported != valueTypes || slices.Contains(engine, importer)) {
 			return domainIsPure
 		}
 	case port:

@@ -22,13 +22,25 @@ func isGeneric(importPath string) bool {
 	return slices.Contains(engine, importPath) || slices.Contains(generic, importPath)
 }
 
+// aggregate and aggregates name the aggregate of the order service. A renamed copy has other words here.
+const aggregate, aggregates = "order", "orders"
+
+// words compiles an expression in which {one} stands for the aggregate's name, {One} for the name with a capital letter, and {many}, {Many} and
+// {MANY} for the plural.
+func words(expression string) *regexp.Regexp {
+	capital := func(word string) string { return strings.ToUpper(word[:1]) + word[1:] }
+	return regexp.MustCompile(strings.NewReplacer(
+		"{one}", aggregate, "{One}", capital(aggregate), "{many}", aggregates, "{Many}", capital(aggregates), "{MANY}", strings.ToUpper(aggregates),
+	).Replace(expression))
+}
+
 // The word order is often a sequence: "in order", "the order of commits". These expressions find only the aggregate.
 var (
-	orderIDs = regexp.MustCompile(`^[oO]rders(?:[A-Z]|$)|[a-z]Orders(?:[A-Z]|$)|ORDERS|^[oO]rder[A-Z]|[a-z]Order[A-Z]|` +
-		`(?:[nN]ew|[pP]laced?|[pP]aid|[pP]ay|[sS]hip|[cC]ancel|[gG]et|[lL]oad|[sS]ave)Order$`)
-	orderTexts = regexp.MustCompile(`(?i)\borders\b|\border/|\border\.\w|\border's\b|\border[ -]\d|^"order"$|` +
-		`\b(?:an|no|new|every|each|sampled|paid|shipped) order\b|\b(?:trace|id|events?|state) of (?:the|an|its|their) order\b|` +
-		`\border (?:is|was) (?:placed|paid|shipped|cancelled|counted|created)\b`)
+	orderIDs = words(`^(?:{many}|{Many})(?:[A-Z]|$)|[a-z]{Many}(?:[A-Z]|$)|{MANY}|^(?:{one}|{One})[A-Z]|[a-z]{One}[A-Z]|` +
+		`(?:[nN]ew|[pP]laced?|[pP]aid|[pP]ay|[sS]hip|[cC]ancel|[gG]et|[lL]oad|[sS]ave){One}$`)
+	orderTexts = words(`(?i)\b{many}\b|\b{one}/|\b{one}\.\w|\b{one}'s\b|\b{one}[ -]\d|^"{one}"$|` +
+		`\b(?:an?|no|new|every|each|sampled|paid|shipped) {one}\b|\b(?:trace|id|events?|state) of (?:the|an?|its|their) {one}\b|` +
+		`\b{one} (?:is|was) (?:placed|paid|shipped|cancelled|counted|created)\b`)
 	sequences = regexp.MustCompile(`(?i)\bin (?:\w+ ){0,2}order\b`)
 )
 

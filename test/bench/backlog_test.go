@@ -16,6 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -56,7 +57,7 @@ func monitored(t *testing.T) (db *sql.DB, database string) {
 // turns. One order in a hundred has a sampled trace. The function returns the events that it publishes.
 func streamFiller(t *testing.T, broker string) (fillTo func(events int) []outbox.Entry) {
 	t.Helper()
-	amount, err := order.ParseMoney("100.50", order.DefaultCurrency)
+	amount, err := value.ParseMoney("100.50", value.DefaultCurrency)
 	require.NoError(t, err)
 	quiet := slog.New(slog.DiscardHandler)
 	nc, err := jetstream.Connect(jetstream.Options{URL: broker, Name: "bench", Logger: quiet})
@@ -81,10 +82,10 @@ func streamFiller(t *testing.T, broker string) (fillTo func(events int) []outbox
 	}
 }
 
-func encodeOrder(t *testing.T, encoder *codec.Codec, number int, amount order.Money, at time.Time) outbox.Message {
+func encodeOrder(t *testing.T, encoder *codec.Codec, number int, amount value.Money, at time.Time) outbox.Message {
 	t.Helper()
 	message, err := encoder.Encode(order.Created{EventData: order.EventData{At: at, Order: order.Snapshot{
-		ID: order.ID(uuid.Must(uuid.NewV7()).String()), CustomerID: order.CustomerID(customer(number)), Amount: amount,
+		ID: order.ID(uuid.Must(uuid.NewV7()).String()), CustomerID: value.CustomerID(customer(number)), Amount: amount,
 		Status: order.StatusCreated, Version: 1, CreatedAt: at,
 	}}}, order.Anyone())
 	require.NoError(t, err)

@@ -16,8 +16,8 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -185,7 +185,7 @@ type plainTx struct {
 // plainTotals writes in a plainTx.
 type plainTotals struct{}
 
-func (plainTotals) Add(ctx context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error {
+func (plainTotals) Add(ctx context.Context, tx inbox.Tx, customer value.CustomerID, amount value.Money) error {
 	_, err := tx.(plainTx).tx.ExecContext(ctx, `
 		INSERT INTO plain_totals AS total (subscriber, customer_id, currency, amount_minor, amount, orders) VALUES ('bench', ?, ?, 0, ?, 1)
 		ON CONFLICT (subscriber, customer_id, currency) DO UPDATE

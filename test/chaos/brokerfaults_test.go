@@ -62,7 +62,7 @@ var changes = []struct {
 	{"no_ack", func(c *jetstream.StreamConfig) { c.NoAck = true }},
 	{"allow_direct off", func(c *jetstream.StreamConfig) { c.AllowDirect = false }},
 	{"allow_atomic off", func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false }},
-	{"other subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"outboxie.ORDERS.notices", "invoices.>"} }},
+	{"other subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"outboxie.ORDERS.notices", "vouchers.>"} }},
 	{"discard_new_per_subject", func(c *jetstream.StreamConfig) {
 		c.DiscardNewPerSubject, c.Discard, c.MaxMsgsPerSubject = true, jetstream.DiscardNew, 1_000_000
 	}},

@@ -19,7 +19,7 @@ const (
 	newType = "outboxie.order.shipped.v1"
 	// deployedFirst is the subscriber whose copies do not know newType in the beginning. Before this subscriber wants the type, it rightly skips
 	// such events. So the writers wait until it does.
-	deployedFirst = "invoices-4-lanes"
+	deployedFirst = "vouchers-4-lanes"
 )
 
 // unhandledSchema records each event that became a dead letter because the program had no handler for it.

@@ -40,7 +40,7 @@ type group struct {
 func groups() []*group {
 	return []*group{
 		{id: "emails-1-lane", lanes: 1, copies: make([]*member, 3)},
-		{id: "invoices-4-lanes", lanes: 4, copies: make([]*member, 3)},
+		{id: "vouchers-4-lanes", lanes: 4, copies: make([]*member, 3)},
 		{id: "shop-8-lanes", lanes: 8, copies: make([]*member, 2), external: true},
 	}
 }

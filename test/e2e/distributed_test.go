@@ -32,7 +32,7 @@ func TestDistributed(t *testing.T) {
 	for _, id := range ids {
 		instances[id] = infra.Serve(t, id, environment)
 	}
-	subscribers := []string{"emails", "invoices", "search"}
+	subscribers := []string{"emails", "vouchers", "search"}
 	for _, id := range subscribers {
 		infra.Launch(t, environment, "subscribe", "--id", id)
 	}

@@ -14,7 +14,7 @@ func TestOneTrace(t *testing.T) {
 	collector := infra.Collector(t)
 	environment := append(collector.Environment(), "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.Broker(t))
 	instance := infra.Serve(t, "traced", environment)
-	subscribers := []string{"emails", "invoices"}
+	subscribers := []string{"emails", "vouchers"}
 	for _, id := range subscribers {
 		infra.Launch(t, environment, "subscribe", "--id", id).WaitFor("subscribed")
 	}

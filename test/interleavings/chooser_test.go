@@ -128,8 +128,8 @@ func (e *explorer) next() bool {
 
 func (e *explorer) again() { e.depth, e.asleep, e.redundant = 0, [2]bool{}, false }
 
-// order returns the side that made each step, one letter a step.
-func (hist *history) order() string {
+// sequence returns the side that made each step, one letter a step.
+func (hist *history) sequence() string {
 	var sides []byte
 	for _, step := range hist.steps {
 		sides = append(sides, step[0])

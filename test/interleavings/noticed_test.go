@@ -150,7 +150,7 @@ func TestEveryMergeIsRun(t *testing.T) {
 			hist, err := h.interleave(t.Context(), normal, p.operations, &e)
 			require.NoError(t, err)
 			require.Zero(t, hist.blocked)
-			seen[hist.order()] = true
+			seen[hist.sequence()] = true
 		}
 		require.Len(t, seen, c.want)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -32,11 +33,11 @@ func change(name string, do func(ctx context.Context, s orders.Service) (order.S
 
 func place(key orders.Key, minor int64) func(context.Context, orders.Service) (order.Snapshot, error) {
 	return func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
-		return s.Place(ctx, order.Anyone(), customer, order.NewMoney(minor, "EUR"), key)
+		return s.Place(ctx, order.Anyone(), customer, value.NewMoney(minor, "EUR"), key)
 	}
 }
 
-func pay(id string, reference order.Note, key orders.Key) func(context.Context, orders.Service) (order.Snapshot, error) {
+func pay(id string, reference value.Note, key orders.Key) func(context.Context, orders.Service) (order.Snapshot, error) {
 	return func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
 		return s.Pay(ctx, order.Anyone(), order.ID(id), reference, orders.Precondition{Key: key})
 	}

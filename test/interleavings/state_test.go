@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -44,7 +44,7 @@ var (
 	parked   = uuidOf(1, 12)
 	redriven = uuidOf(1, 13)
 	placed   = [2]string{uuidOf(1, 21), uuidOf(1, 22)}
-	customer = order.CustomerID(uuidOf(2, 1))
+	customer = value.CustomerID(uuidOf(2, 1))
 )
 
 // lastPosition is the last position in the log of every state. Events up to dealtWith are in the stream or in the parking lot.

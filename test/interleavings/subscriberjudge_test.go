@@ -8,12 +8,12 @@ import (
 
 	"github.com/uptrace/bun/dialect/pgdialect"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-func money(minor int64) order.Money { return order.NewMoney(minor, "EUR") }
+func money(minor int64) value.Money { return value.NewMoney(minor, "EUR") }
 
 // recordEarly records that a handler is called for an event although an earlier event of its aggregate was neither applied nor discarded.
 // calls are the earlier calls of the same transaction.

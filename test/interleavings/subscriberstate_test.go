@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
@@ -68,9 +68,9 @@ func numberOf(id string) int {
 
 // effectOf returns the customer of an event, and the amount that it adds to this customer's total. Each event has its own digit in the totals,
 // so that they show how often it took effect. Every second event belongs to the other customer.
-func effectOf(id string) (order.CustomerID, int64) {
+func effectOf(id string) (value.CustomerID, int64) {
 	number := numberOf(id)
-	return order.CustomerID(uuidOf(2, 1+number%2)), 1 << (2 * number)
+	return value.CustomerID(uuidOf(2, 1+number%2)), 1 << (2 * number)
 }
 
 // positionAt returns the stream position of a message.
@@ -116,7 +116,7 @@ func subscriberRows(letters ...letterSpec) string {
 		}
 	}
 	fmt.Fprintf(&script, "INSERT INTO subscriber_copies VALUES ('%[1]s', 'instance', '2020-01-01'), ('%[1]s', 'gone', '2020-01-01');", subscriber)
-	totals := make(map[order.CustomerID]int64)
+	totals := make(map[value.CustomerID]int64)
 	for _, event := range []inbox.Event{old, unmet, b1, a1, a2, a3, d1} {
 		if slices.ContainsFunc(letters, func(l letterSpec) bool { return l.event.ID == event.ID }) {
 			continue

@@ -24,7 +24,7 @@ type fleet struct {
 
 var (
 	instances   = []string{"app1", "app2", "app3"}
-	subscribers = []string{"emails", "invoices"}
+	subscribers = []string{"emails", "vouchers"}
 )
 
 func startFleet(t *testing.T) *fleet {
@@ -83,7 +83,7 @@ func TestDelivery(t *testing.T) {
 		require.Regexp(t, `(?m)^POST /orders +`+instances[i]+` `, said)
 		require.Regexp(t, `(?m)^        outbox relay +`+f.leader()+` .*━ +sequence \d+$`, said)
 		require.Regexp(t, `(?m)^          send ORDERS +`+f.leader()+` .*━ +a batch of 1 event, trace `+linked[0].TraceID+`$`, said)
-		require.Regexp(t, `(?m)^        process orders\.created \(invoices\) +invoices-1 `, said)
+		require.Regexp(t, `(?m)^        process orders\.created \(vouchers\) +vouchers-1 `, said)
 		require.Regexp(t, `(?m)^          INSERT INTO inbox +emails-1 `, said)
 		t.Logf("outboxie trace %s\n%s", order.ID, said)
 	}

@@ -93,7 +93,7 @@ func (p *program) parameter(t *rapid.T, parameter *openapi3.Parameter) string {
 		return rapid.SampledFrom([]string{"heap", "goroutine", "cmdline", "symbol", "none"}).Draw(t, name)
 	case name == "aggregate" && len(p.orders) > 0:
 		id := rapid.SampledFrom(p.orders).Draw(t, name)
-		return rapid.SampledFrom([]string{id, "order/" + id, "invoice/1"}).Draw(t, name)
+		return rapid.SampledFrom([]string{id, "order/" + id, "voucher/1"}).Draw(t, name)
 	}
 	value := conforming(t, parameter.Schema.Value)
 	if text, ok := value.(string); ok {

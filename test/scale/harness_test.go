@@ -33,7 +33,7 @@ type harness struct {
 // startHarness starts the instances, the subscribers and the load. It returns when every subscriber has applied an event.
 func startHarness(t *testing.T, database string, environment []string, js jetstream.JetStream) *harness {
 	t.Helper()
-	h := &harness{db: open(t, database), js: js, subscribers: []string{"emails", "invoices"}}
+	h := &harness{db: open(t, database), js: js, subscribers: []string{"emails", "vouchers"}}
 	var apis []string
 	for _, id := range []string{"app1", "app2"} {
 		instance := infra.Serve(t, id, environment)
@@ -42,7 +42,7 @@ func startHarness(t *testing.T, database string, environment []string, js jetstr
 	}
 	require.NoError(t, checker.Record(t.Context(), h.db))
 	h.copies = append(h.copies, subscribe(t, h.subscribers[0], environment))
-	for _, name := range []string{"invoices-a", "invoices-b"} {
+	for _, name := range []string{"vouchers-a", "vouchers-b"} {
 		h.copies = append(h.copies, subscribe(t, h.subscribers[1], append([]string{"SUBSCRIBER_LANES=4", "INSTANCE_ID=" + name}, environment...)))
 	}
 	h.load = startLoad(t, apis...)

@@ -145,7 +145,7 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 		},
 		"relay": {
 			"$JS.API.STREAM.DELETE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.MSG.DELETE.ORDERS", "$JS.API.STREAM.CREATE.OTHER",
-			"$JS.API.CONSUMER.CREATE.ORDERS.emails", "$JS.ACK.ORDERS.emails.1.1.1.1.1", "invoices.created", "_INBOX.somebody.else",
+			"$JS.API.CONSUMER.CREATE.ORDERS.emails", "$JS.ACK.ORDERS.emails.1.1.1.1.1", "vouchers.created", "_INBOX.somebody.else",
 			"$JS.API.DIRECT.GET.ORDERS.orders.created", "$JS.API.CONSUMER.MSG.NEXT.ORDERS.emails",
 		},
 	} {

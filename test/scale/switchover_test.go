@@ -38,7 +38,7 @@ func TestSwitchoverBehindALateName(t *testing.T) {
 	pooled := append([]string{"DATABASE_URL=" + infra.PgBouncer(t, direct, nil)}, environment...)
 	environment = append([]string{"DATABASE_URL=" + direct}, environment...)
 	app, behind := infra.Serve(t, "app", environment), infra.Serve(t, "behind", pooled)
-	emails, invoices := subscribe(t, "emails", environment), subscribe(t, "invoices", pooled)
+	emails, vouchers := subscribe(t, "emails", environment), subscribe(t, "vouchers", pooled)
 	placeMany(t, app.API(), 3)
 	placeMany(t, behind.API(), 3)
 	stored(t, js, 6)
@@ -48,10 +48,10 @@ func TestSwitchoverBehindALateName(t *testing.T) {
 			var n int
 			err := former.QueryRow("SELECT count(*) FROM inbox WHERE subscriber = $1 AND applied_at IS NOT NULL", subscriber).Scan(&n)
 			return err == nil && n >= events
-		}, waitTimeout, 10*time.Millisecond, "%s\n%s\n%s", subscriber, emails, invoices)
+		}, waitTimeout, 10*time.Millisecond, "%s\n%s\n%s", subscriber, emails, vouchers)
 	}
 	applied("emails", 6)
-	applied("invoices", 6)
+	applied("vouchers", 6)
 
 	p.failOver(p.primary.Stop)
 	p.primary.StartAsStandby()
@@ -70,7 +70,7 @@ func TestSwitchoverBehindALateName(t *testing.T) {
 	stored(t, js, 8)
 	t.Logf("the events were published %s after the name had moved", time.Since(moved).Round(time.Millisecond))
 	applied("emails", 8)
-	applied("invoices", 8)
+	applied("vouchers", 8)
 	t.Logf("they were applied %s after the name had moved", time.Since(moved).Round(time.Millisecond))
 	require.Less(t, time.Since(moved), writableWithin)
 	require.Contains(t, app.String(), "the server is a standby")

@@ -179,7 +179,7 @@ func received(t *testing.T, broker, stream string, want int) (messages []*nats.M
 	batch, err := consumer.Fetch(want, jetstream.FetchMaxWait(waitTimeout))
 	require.NoError(t, err)
 	for message := range batch.Messages() {
-		messages = append(messages, &nats.Msg{Subject: message.Subject(), Header: nats.Header(message.Headers()), Data: slices.Clone(message.Data())})
+		messages = append(messages, &nats.Msg{Subject: message.Subject(), Header: message.Headers(), Data: slices.Clone(message.Data())})
 	}
 	require.NoError(t, batch.Error())
 	require.Len(t, messages, want)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -26,7 +27,7 @@ type orderService struct {
 }
 
 func (s *orderService) Place(
-	ctx context.Context, who order.Principal, customer order.CustomerID, amount order.Money, key orders.Key,
+	ctx context.Context, who order.Principal, customer value.CustomerID, amount value.Money, key orders.Key,
 ) (order.Snapshot, error) {
 	placed, err := s.next.Place(ctx, who, customer, amount, key)
 	s.changed(ctx, who, "order.place", placed.ID, err)
@@ -34,7 +35,7 @@ func (s *orderService) Place(
 }
 
 func (s *orderService) Pay(
-	ctx context.Context, who order.Principal, id order.ID, reference order.Note, condition orders.Precondition,
+	ctx context.Context, who order.Principal, id order.ID, reference value.Note, condition orders.Precondition,
 ) (order.Snapshot, error) {
 	paid, err := s.next.Pay(ctx, who, id, reference, condition)
 	s.changed(ctx, who, "order.pay", id, err)
@@ -42,7 +43,7 @@ func (s *orderService) Pay(
 }
 
 func (s *orderService) Ship(
-	ctx context.Context, who order.Principal, id order.ID, carrier, tracking order.Note, condition orders.Precondition,
+	ctx context.Context, who order.Principal, id order.ID, carrier, tracking value.Note, condition orders.Precondition,
 ) (order.Snapshot, error) {
 	shipped, err := s.next.Ship(ctx, who, id, carrier, tracking, condition)
 	s.changed(ctx, who, "order.ship", id, err)
@@ -50,7 +51,7 @@ func (s *orderService) Ship(
 }
 
 func (s *orderService) Cancel(
-	ctx context.Context, who order.Principal, id order.ID, reason order.Note, condition orders.Precondition,
+	ctx context.Context, who order.Principal, id order.ID, reason value.Note, condition orders.Precondition,
 ) (order.Snapshot, error) {
 	cancelled, err := s.next.Cancel(ctx, who, id, reason, condition)
 	s.changed(ctx, who, "order.cancel", id, err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
@@ -61,10 +62,10 @@ type body struct {
 	ShippedAt   time.Time `json:"shipped_at,omitzero"`
 	CancelledAt time.Time `json:"cancelled_at,omitzero"`
 
-	PaymentReference order.Note `json:"payment_reference,omitempty"`
-	Carrier          order.Note `json:"carrier,omitempty"`
-	Tracking         order.Note `json:"tracking,omitempty"`
-	CancelReason     order.Note `json:"cancel_reason,omitempty"`
+	PaymentReference value.Note `json:"payment_reference,omitempty"`
+	Carrier          value.Note `json:"carrier,omitempty"`
+	Tracking         value.Note `json:"tracking,omitempty"`
+	CancelReason     value.Note `json:"cancel_reason,omitempty"`
 }
 
 // Encode returns the message for event, with a new id. Its headers name the principal, unless nobody checked who the principal is.
@@ -252,15 +253,15 @@ func (b body) snapshot() (order.Snapshot, error) {
 	if err != nil {
 		return order.Snapshot{}, fmt.Errorf("order_id: %w", err)
 	}
-	customer, err := order.ParseCustomerID(b.CustomerID)
+	customer, err := value.ParseCustomerID(b.CustomerID)
 	if err != nil {
 		return order.Snapshot{}, err
 	}
-	currency, err := order.ParseCurrency(b.Currency)
+	currency, err := value.ParseCurrency(b.Currency)
 	if err != nil {
 		return order.Snapshot{}, err
 	}
-	amount, err := order.ParseMoney(b.Amount, currency)
+	amount, err := value.ParseMoney(b.Amount, currency)
 	if err != nil {
 		return order.Snapshot{}, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/test/contract"
@@ -30,7 +31,7 @@ func fixed() *codec.Codec { return codec.New(func() string { return eventID }) }
 
 func snapshot(status order.Status, version int64) order.Snapshot {
 	return order.Snapshot{
-		ID: orderID, CustomerID: customerID, Amount: order.NewMoney(10050, "USD"), Status: status, Version: version,
+		ID: orderID, CustomerID: customerID, Amount: value.NewMoney(10050, "USD"), Status: status, Version: version,
 		CreatedAt: time.Date(2026, 11, 23, 14, 15, 16, 123456000, time.FixedZone("CET", 3600)),
 	}
 }
@@ -121,16 +122,16 @@ func events() *rapid.Generator[order.Event] {
 		return time.Unix(rapid.Int64Range(0, 1<<35).Draw(t, "s"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC()
 	})
 	return rapid.Custom(func(t *rapid.T) order.Event {
-		currency := rapid.SampledFrom([]order.Currency{"USD", "JPY", "KWD", "KZT"}).Draw(t, "currency")
+		currency := rapid.SampledFrom([]value.Currency{"USD", "JPY", "KWD", "KZT"}).Draw(t, "currency")
 		state := order.Snapshot{
 			ID:         order.ID(ids.Draw(t, "order")),
-			CustomerID: order.CustomerID(ids.Draw(t, "customer")),
-			Amount:     order.NewMoney(rapid.Int64Min(1).Draw(t, "amount"), currency),
+			CustomerID: value.CustomerID(ids.Draw(t, "customer")),
+			Amount:     value.NewMoney(rapid.Int64Min(1).Draw(t, "amount"), currency),
 			Version:    rapid.Int64Min(1).Draw(t, "version"),
 			CreatedAt:  times.Draw(t, "created"),
 		}
-		for _, text := range []*order.Note{&state.PaymentReference, &state.Carrier, &state.Tracking, &state.CancelReason} {
-			*text = order.Note(rapid.OneOf(rapid.Just(""), rapid.StringOfN(rapid.RuneFrom(nil, unicode.Letter, unicode.Punct), 0, 200, -1)).Draw(t, "text"))
+		for _, text := range []*value.Note{&state.PaymentReference, &state.Carrier, &state.Tracking, &state.CancelReason} {
+			*text = value.Note(rapid.OneOf(rapid.Just(""), rapid.StringOfN(rapid.RuneFrom(nil, unicode.Letter, unicode.Punct), 0, 200, -1)).Draw(t, "text"))
 		}
 		fact := func(status order.Status) order.EventData {
 			state.Status = status

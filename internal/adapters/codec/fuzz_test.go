@@ -14,6 +14,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
@@ -33,11 +34,11 @@ func (r *reader) text(name string) string {
 }
 
 // maybe reads a note. It returns an empty note if the member is absent or null.
-func (r *reader) maybe(name string) order.Note {
+func (r *reader) maybe(name string) value.Note {
 	if r.members[name] == nil {
 		return ""
 	}
-	return order.Note(r.text(name))
+	return value.Note(r.text(name))
 }
 
 func (r *reader) id(name string) string {
@@ -72,13 +73,13 @@ func said(kind string, payload []byte) order.Event {
 	number, _ := r.members["version"].(json.Number)
 	version, err := strconv.ParseInt(number.String(), 10, 64)
 	r.bad = err != nil || version < 1
-	currency, err := order.ParseCurrency(r.text("currency"))
+	currency, err := value.ParseCurrency(r.text("currency"))
 	r.bad = r.bad || err != nil
-	amount, err := order.ParseMoney(r.text("amount"), currency)
+	amount, err := value.ParseMoney(r.text("amount"), currency)
 	r.bad = r.bad || err != nil
 	created, paid, shipped, cancelled := r.time("created_at"), r.time("paid_at"), r.time("shipped_at"), r.time("cancelled_at")
 	fact := order.EventData{Order: order.Snapshot{
-		ID: order.ID(r.id("order_id")), CustomerID: order.CustomerID(r.id("customer_id")), Amount: amount,
+		ID: order.ID(r.id("order_id")), CustomerID: value.CustomerID(r.id("customer_id")), Amount: amount,
 		Status: order.Status(r.text("status")), Version: version, CreatedAt: created,
 		PaymentReference: r.maybe("payment_reference"), Carrier: r.maybe("carrier"), Tracking: r.maybe("tracking"),
 		CancelReason: r.maybe("cancel_reason"),

@@ -92,7 +92,7 @@ func eventOf(aggregate string, version int64) outbox.Message {
 // TestEvents checks that the list shows the newest events first with their states, chooses by each field of the form, and reads no payload.
 func TestEvents(t *testing.T) {
 	other := eventOf("7", 1)
-	other.Key.Type, other.Type = "invoice", "invoice.sent.v1"
+	other.Key.Type, other.Type = "voucher", "voucher.sent.v1"
 	l := newEventLog(t, eventOf(eventOrder, 1), eventOf(eventOrder, 2), other)
 	l.park(1, "too large")
 	b := open(t, console.Options{Relay: l.inspector})
@@ -114,8 +114,8 @@ func TestEvents(t *testing.T) {
 		"?aggregate=&type=&since=&state=":    {1, 2, 3},
 		"?aggregate=" + eventOrder:           {1, 2},
 		"?aggregate=order/" + eventOrder:     {1, 2},
-		"?aggregate=invoice/7":               {3},
-		"?type=invoice.sent.v1":              {3},
+		"?aggregate=voucher/7":               {3},
+		"?type=voucher.sent.v1":              {3},
 		"?type=none":                         nil,
 		"?state=published":                   {1},
 		"?state=parked":                      {2},

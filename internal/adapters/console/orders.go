@@ -12,6 +12,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -66,7 +67,7 @@ type orderList struct {
 	Filter     filterForm
 	Next       string // address of the next page; empty: there is none
 	First      string // address of the first page; empty: this is the first page
-	Currency   order.Currency
+	Currency   value.Currency
 	Customer   string // for the form that places an order
 	Key        string // of that form; a form that is sent twice makes one order
 	MaxPerPage int
@@ -93,7 +94,7 @@ func (o *orderPages) list(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	data := orderList{
-		Orders: page.Orders, Statuses: orderStatuses, Filter: shown, Currency: order.DefaultCurrency, Customer: newUUID(), Key: newUUID(), MaxPerPage: ordersPerPage,
+		Orders: page.Orders, Statuses: orderStatuses, Filter: shown, Currency: value.DefaultCurrency, Customer: newUUID(), Key: newUUID(), MaxPerPage: ordersPerPage,
 	}
 	if filter.After != nil {
 		data.First = listAddress(query, nil)
@@ -127,7 +128,7 @@ func listAddress(query url.Values, after *orders.PageCursor) string {
 func readFilter(query url.Values) (filter orders.Filter, shown filterForm, err error) {
 	filter.Limit = ordersPerPage
 	if text := strings.TrimSpace(query.Get("customer_id")); text != "" {
-		if filter.Customer, err = order.ParseCustomerID(text); err != nil {
+		if filter.Customer, err = value.ParseCustomerID(text); err != nil {
 			return filter, shown, err
 		}
 	}
@@ -219,15 +220,15 @@ func (o *orderPages) place(w http.ResponseWriter, r *http.Request) error {
 		return errForm.Wrap(err)
 	}
 	field := func(name string) string { return strings.TrimSpace(r.PostForm.Get(name)) }
-	customer, err := order.ParseCustomerID(field("customer_id"))
+	customer, err := value.ParseCustomerID(field("customer_id"))
 	if err != nil {
 		return err
 	}
-	currency, err := order.ParseCurrency(strings.ToUpper(field("currency")))
+	currency, err := value.ParseCurrency(strings.ToUpper(field("currency")))
 	if err != nil {
 		return err
 	}
-	amount, err := order.ParseMoney(field("amount"), currency)
+	amount, err := value.ParseMoney(field("amount"), currency)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -44,15 +45,15 @@ func changesOf(status order.Status) []orderChange {
 // changes returns what serves each form.
 func (o *orderPages) changes() map[string]func(w http.ResponseWriter, r *http.Request) error {
 	return map[string]func(w http.ResponseWriter, r *http.Request) error{
-		payForm.Verb: o.change(payForm, "The order is paid.", func(ctx context.Context, id order.ID, notes []order.Note, condition orders.Precondition) error {
+		payForm.Verb: o.change(payForm, "The order is paid.", func(ctx context.Context, id order.ID, notes []value.Note, condition orders.Precondition) error {
 			_, err := o.Orders.Pay(ctx, consoleUser, id, notes[0], condition)
 			return err
 		}),
-		shipForm.Verb: o.change(shipForm, "The order is shipped.", func(ctx context.Context, id order.ID, notes []order.Note, condition orders.Precondition) error {
+		shipForm.Verb: o.change(shipForm, "The order is shipped.", func(ctx context.Context, id order.ID, notes []value.Note, condition orders.Precondition) error {
 			_, err := o.Orders.Ship(ctx, consoleUser, id, notes[0], notes[1], condition)
 			return err
 		}),
-		endForm.Verb: o.change(endForm, "The order is cancelled.", func(ctx context.Context, id order.ID, notes []order.Note, condition orders.Precondition) error {
+		endForm.Verb: o.change(endForm, "The order is cancelled.", func(ctx context.Context, id order.ID, notes []value.Note, condition orders.Precondition) error {
 			_, err := o.Orders.Cancel(ctx, consoleUser, id, notes[0], condition)
 			return err
 		}),
@@ -62,7 +63,7 @@ func (o *orderPages) changes() map[string]func(w http.ResponseWriter, r *http.Re
 // change serves a form. The version that the page showed is the precondition, so that a page that is out of date changes nothing. A form that is
 // sent twice gets the first answer.
 func (o *orderPages) change(
-	form orderChange, done string, apply func(ctx context.Context, id order.ID, notes []order.Note, condition orders.Precondition) error,
+	form orderChange, done string, apply func(ctx context.Context, id order.ID, notes []value.Note, condition orders.Precondition) error,
 ) func(w http.ResponseWriter, r *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		id, err := order.ParseID(r.PathValue("id"))
@@ -88,7 +89,7 @@ func (o *orderPages) change(
 }
 
 // readChange reads the version that the page showed, and the notes of a form.
-func readChange(r *http.Request, form orderChange) (version int64, notes []order.Note, err error) {
+func readChange(r *http.Request, form orderChange) (version int64, notes []value.Note, err error) {
 	if err := r.ParseForm(); err != nil {
 		return 0, nil, errForm.Wrap(err)
 	}
@@ -96,10 +97,10 @@ func readChange(r *http.Request, form orderChange) (version int64, notes []order
 	if err != nil || version < 1 {
 		return 0, nil, errVersion
 	}
-	notes = make([]order.Note, len(form.Fields))
+	notes = make([]value.Note, len(form.Fields))
 	for n, field := range form.Fields {
 		if text := strings.TrimSpace(r.PostForm.Get(field.Name)); text != "" {
-			if notes[n], err = order.ParseNote(text, field.Name); err != nil {
+			if notes[n], err = value.ParseNote(text, field.Name); err != nil {
 				return 0, nil, err
 			}
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
@@ -76,9 +77,9 @@ func openShop(t *testing.T) *shop {
 }
 
 // place places an order without the console.
-func (s *shop) place(t *testing.T, customer order.CustomerID, minor int64) order.Snapshot {
+func (s *shop) place(t *testing.T, customer value.CustomerID, minor int64) order.Snapshot {
 	t.Helper()
-	placed, err := s.Place(t.Context(), order.Anyone(), customer, order.NewMoney(minor, "USD"), "")
+	placed, err := s.Place(t.Context(), order.Anyone(), customer, value.NewMoney(minor, "USD"), "")
 	require.NoError(t, err)
 	return placed
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -50,7 +51,7 @@ var (
 )
 
 func (s *shop) Place(
-	ctx context.Context, who order.Principal, customer order.CustomerID, amount order.Money, key orders.Key,
+	ctx context.Context, who order.Principal, customer value.CustomerID, amount value.Money, key orders.Key,
 ) (order.Snapshot, error) {
 	if err := s.interfere(ctx); err != nil {
 		return order.Snapshot{}, err
@@ -66,17 +67,17 @@ func (s *shop) Place(
 	return placed.Snapshot(), nil
 }
 
-func (s *shop) Pay(ctx context.Context, who order.Principal, id order.ID, reference order.Note, guard orders.Precondition) (order.Snapshot, error) {
+func (s *shop) Pay(ctx context.Context, who order.Principal, id order.ID, reference value.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Pay(reference, later) })
 }
 
 func (s *shop) Ship(
-	ctx context.Context, who order.Principal, id order.ID, carrier, tracking order.Note, guard orders.Precondition,
+	ctx context.Context, who order.Principal, id order.ID, carrier, tracking value.Note, guard orders.Precondition,
 ) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Ship(carrier, tracking, later) })
 }
 
-func (s *shop) Cancel(ctx context.Context, who order.Principal, id order.ID, reason order.Note, guard orders.Precondition) (order.Snapshot, error) {
+func (s *shop) Cancel(ctx context.Context, who order.Principal, id order.ID, reason value.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Cancel(reason, later) })
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -61,9 +62,9 @@ func wishOf(body []byte) *wish {
 	if number, is := members["amount"].(json.Number); is {
 		amount = number.String()
 	}
-	money, notMoney := order.ParseMoney(amount, order.Currency(currency))
-	_, notCurrency := order.ParseCurrency(currency)
-	if len(members) != 3 || !aUUID.MatchString(customer) || notCurrency != nil || notMoney != nil || money.Minor() > order.MaxAmount {
+	money, notMoney := value.ParseMoney(amount, value.Currency(currency))
+	_, notCurrency := value.ParseCurrency(currency)
+	if len(members) != 3 || !aUUID.MatchString(customer) || notCurrency != nil || notMoney != nil || money.Minor() > value.MaxAmount {
 		return nil
 	}
 	worth, _ := new(big.Rat).SetString(amount)

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -28,7 +29,7 @@ func (o orderRoutes) list(c *gin.Context) error {
 		CreatedFrom: in.time("created_from"), CreatedBefore: in.time("created_before"), Limit: in.limit(defaultPage, maxPage),
 	}
 	in.ifGiven("customer_id", func(text string) {
-		customer, err := order.ParseCustomerID(text)
+		customer, err := value.ParseCustomerID(text)
 		in.addParameterError(err)
 		filter.Customer = customer
 	})

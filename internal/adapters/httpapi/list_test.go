@@ -13,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -21,7 +22,7 @@ func TestListShowsAPage(t *testing.T) {
 	require.JSONEq(t, `{"orders":[]}`, s.send("GET", "/orders", "").body)
 	require.Equal(t, orders.Filter{Limit: 50}, s.shop.filter)
 
-	placed, err := order.Place(firstID, customer, order.NewMoney(10050, "USD"), noon)
+	placed, err := order.Place(firstID, customer, value.NewMoney(10050, "USD"), noon)
 	require.NoError(t, err)
 	s.shop.page = orders.Page{Orders: []order.Snapshot{placed.Snapshot()}, Next: &orders.PageCursor{CreatedAt: noon, ID: firstID}}
 	got := s.send("GET", "/orders", "")

@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -47,45 +48,45 @@ func (o orderRoutes) place(c *gin.Context) error {
 	return answerOrder(c, http.StatusCreated, placed)
 }
 
-func readCustomer(in *object) order.CustomerID {
+func readCustomer(in *object) value.CustomerID {
 	text, ok := in.text("customer_id")
 	if !ok {
 		return ""
 	}
-	customer, err := order.ParseCustomerID(text)
+	customer, err := value.ParseCustomerID(text)
 	in.addError(err)
 	return customer
 }
 
-func readAmount(in *object) order.Money {
-	currency := order.DefaultCurrency
+func readAmount(in *object) value.Money {
+	currency := value.DefaultCurrency
 	if _, given := in.members["currency"]; given {
 		code, ok := in.text("currency")
 		if !ok {
-			return order.Money{}
+			return value.Money{}
 		}
 		var err error
-		if currency, err = order.ParseCurrency(code); err != nil {
+		if currency, err = value.ParseCurrency(code); err != nil {
 			in.addError(err)
-			return order.Money{}
+			return value.Money{}
 		}
 	}
 	text, ok := in.number("amount")
 	if !ok {
-		return order.Money{}
+		return value.Money{}
 	}
-	amount, err := order.ParseMoney(text, currency)
+	amount, err := value.ParseMoney(text, currency)
 	in.addError(err)
 	return amount
 }
 
 // readNote reads an optional note about a change.
-func readNote(in *object, name string) order.Note {
+func readNote(in *object, name string) value.Note {
 	text, ok := in.text(name)
 	if !ok {
 		return ""
 	}
-	note, err := order.ParseNote(text, name)
+	note, err := value.ParseNote(text, name)
 	in.addError(err)
 	return note
 }
@@ -159,21 +160,21 @@ func readID(c *gin.Context, in *fieldErrors) order.ID {
 
 // pay pays the order, and answers with the order right after the payment.
 func (o orderRoutes) pay(c *gin.Context) error {
-	return change(c, []string{"reference"}, func(id order.ID, notes []order.Note, condition orders.Precondition) (order.Snapshot, error) {
+	return change(c, []string{"reference"}, func(id order.ID, notes []value.Note, condition orders.Precondition) (order.Snapshot, error) {
 		return o.service.Pay(c.Request.Context(), principalOf(c), id, notes[0], condition)
 	})
 }
 
 // ship ships the order, and answers with the order right after the shipment.
 func (o orderRoutes) ship(c *gin.Context) error {
-	return change(c, []string{"carrier", "tracking"}, func(id order.ID, notes []order.Note, condition orders.Precondition) (order.Snapshot, error) {
+	return change(c, []string{"carrier", "tracking"}, func(id order.ID, notes []value.Note, condition orders.Precondition) (order.Snapshot, error) {
 		return o.service.Ship(c.Request.Context(), principalOf(c), id, notes[0], notes[1], condition)
 	})
 }
 
 // cancel cancels the order, and answers with the order right after the cancellation.
 func (o orderRoutes) cancel(c *gin.Context) error {
-	return change(c, []string{"reason"}, func(id order.ID, notes []order.Note, condition orders.Precondition) (order.Snapshot, error) {
+	return change(c, []string{"reason"}, func(id order.ID, notes []value.Note, condition orders.Precondition) (order.Snapshot, error) {
 		return o.service.Cancel(c.Request.Context(), principalOf(c), id, notes[0], condition)
 	})
 }
@@ -181,14 +182,14 @@ func (o orderRoutes) cancel(c *gin.Context) error {
 // change reads a request to change an order, and answers with the order that apply returns. The members of the body are optional notes. All
 // errors of the request are in one answer.
 func change(
-	c *gin.Context, members []string, apply func(id order.ID, notes []order.Note, condition orders.Precondition) (order.Snapshot, error),
+	c *gin.Context, members []string, apply func(id order.ID, notes []value.Note, condition orders.Precondition) (order.Snapshot, error),
 ) error {
 	in, err := readOptionalObject(c)
 	if err != nil {
 		return err
 	}
 	in.allowOnly(members...)
-	notes := make([]order.Note, len(members))
+	notes := make([]value.Note, len(members))
 	for n, member := range members {
 		notes[n] = readNote(in, member)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -333,7 +333,7 @@ func TestEveryKindOfFailure(t *testing.T) {
 		code, detail string
 		level        string
 	}{
-		{order.ErrNote.With("it is odd"), 400, "invalid_text", "it is odd", "DEBUG"},
+		{value.ErrNote.With("it is odd"), 400, "invalid_text", "it is odd", "DEBUG"},
 		{orders.ErrOrderChanged.Wrap(cause), 409, "order_changed", orders.ErrOrderChanged.Detail, "DEBUG"},
 		{orders.ErrKeyReused, 422, "idempotency_key_reused", orders.ErrKeyReused.Detail, "DEBUG"},
 		{fmt.Errorf("place: %w", fault.New(fault.Unavailable, "database_busy", "it is busy").Wrap(cause)), 503, "database_busy", "it is busy", "WARN"},

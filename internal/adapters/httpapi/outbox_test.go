@@ -139,16 +139,16 @@ func TestOutboxEvents(t *testing.T) {
 			Headers: map[string]string{"a": "b"}, Payload: []byte(`{"x":1.50}`),
 		},
 	}}}
-	got := b.ask("GET", "/outbox/events?aggregate=invoice/7&type=t&since=2026-11-05T21:30:00%2B09:00&state=parked&limit=1000", "")
+	got := b.ask("GET", "/outbox/events?aggregate=voucher/7&type=t&since=2026-11-05T21:30:00%2B09:00&state=parked&limit=1000", "")
 	require.Equal(t, `[{"position":4,"event_id":"e","state":"parked","reason":"too large","aggregate_type":"order","aggregate_id":"o",`+
 		`"aggregate_version":2,"type":"t","subject":"s","recorded_at":"2026-11-05T12:30:00Z","headers":{"a":"b"},"payload":{"x":1.50}}]`, got.body)
 	require.True(t, b.filter.Since.Equal(noon))
 	require.Equal(t, "parked", b.filter.State)
 	deep := strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) // Postgres accepts such JSON, package json does not
 	b.listed[0].Payload = []byte(deep)
-	require.Contains(t, b.ask("GET", "/outbox/events?aggregate=invoice/7&type=t&limit=1000", "").body, `"payload":"`+deep+`"}]`)
+	require.Contains(t, b.ask("GET", "/outbox/events?aggregate=voucher/7&type=t&limit=1000", "").body, `"payload":"`+deep+`"}]`)
 	b.filter.Since = time.Time{}
-	require.Equal(t, operations.EventFilter{Aggregate: outbox.Key{Type: "invoice", ID: "7"}, Type: "t", Limit: 1000, Payloads: true}, b.filter)
+	require.Equal(t, operations.EventFilter{Aggregate: outbox.Key{Type: "voucher", ID: "7"}, Type: "t", Limit: 1000, Payloads: true}, b.filter)
 
 	b.listed[0].Payload, b.listed[0].Omitted = nil, "it takes more than 1048576 bytes"
 	require.Contains(t, b.ask("GET", "/outbox/events", "").body, `"payload":null,"payload_omitted":"it takes more than 1048576 bytes"}]`)
@@ -184,12 +184,12 @@ func TestOutboxParked(t *testing.T) {
 
 func TestOutboxRedrive(t *testing.T) {
 	b := newAdminService(t)
-	for _, body := range []string{`{"all":true}`, `{"aggregate":"invoice/7"}`, `{"aggregate":"` + strings.ToUpper(customer) + `"}`} {
+	for _, body := range []string{`{"all":true}`, `{"aggregate":"voucher/7"}`, `{"aggregate":"` + strings.ToUpper(customer) + `"}`} {
 		got := b.ask("POST", "/outbox/redrive", body)
 		require.Equal(t, http.StatusOK, got.status, got.body)
 		require.JSONEq(t, `{"redriven":3}`, got.body)
 	}
-	asked := []string{"<nil>", "invoice/7", "order/" + customer}
+	asked := []string{"<nil>", "voucher/7", "order/" + customer}
 	require.Equal(t, asked, b.redrive)
 	const either = "needs either aggregate or all"
 	for body, errors := range map[string]string{

@@ -106,7 +106,7 @@ func TestDecisions(t *testing.T) {
 			`{"all":true}`:                                {},
 			`{"group":"5917eeb97442"}`:                    {Group: "5917eeb97442"},
 			`{"type":"a.v1","dry_run":false}`:             {Type: "a.v1"},
-			`{"aggregate":"invoice/7","group":"x"}`:       {Aggregate: outbox.Key{Type: "invoice", ID: "7"}, Group: "x"},
+			`{"aggregate":"voucher/7","group":"x"}`:       {Aggregate: outbox.Key{Type: "voucher", ID: "7"}, Group: "x"},
 			`{"aggregate":"` + customer + `","type":"x"}`: {Aggregate: outbox.Key{Type: "order", ID: customer}, Type: "x"},
 		} {
 			p.asked = nil

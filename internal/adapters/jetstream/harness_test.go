@@ -154,7 +154,7 @@ func (b *broker) Misconfigure(t *testing.T) (repair func()) {
 }
 
 func (b *broker) TooLarge() int          { return maxSize }
-func (b *broker) ForeignSubject() string { return "invoices.created" }
+func (b *broker) ForeignSubject() string { return "vouchers.created" }
 
 // Stored reads all events of the stream, as a consumer without a filter does. Control messages cannot be read as events.
 func (b *broker) Stored(t *testing.T) []outbox.Entry {

@@ -55,7 +55,7 @@ func TestReaderOfOtherSubjects(t *testing.T) {
 	r.Append(t, entries...)
 	r.AppendForeign(t)
 	reader, err := jetstream.NewReader(r.connect(), jetstream.ReaderOptions{
-		Stream: stream, Subjects: "invoices.>", Subscriber: subscribe, Logger: silent,
+		Stream: stream, Subjects: "vouchers.>", Subscriber: subscribe, Logger: silent,
 	})
 	require.NoError(t, err)
 	t.Cleanup(reader.Close)

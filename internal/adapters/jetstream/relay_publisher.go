@@ -32,7 +32,7 @@ const (
 // or gets the broker's default when it is created. A negative number means unlimited. A stream with a larger limit keeps its limit.
 type PublisherOptions struct {
 	Stream   string
-	Subjects string // the subjects of events, such as invoices.>: the stream captures them besides its control messages
+	Subjects string // the subjects of events, such as vouchers.>: the stream captures them besides its control messages
 	Source   string // the CloudEvents source of every event
 
 	MaxBytes   int64

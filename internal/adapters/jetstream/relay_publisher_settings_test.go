@@ -47,7 +47,7 @@ var oddStreams = []oddStream{
 	{"name", nil, jetstream.SetByRelay},
 	{"description", func(c *natsjs.StreamConfig) { c.Description = "mine" }, jetstream.Harmless},
 	{"subjects", func(c *natsjs.StreamConfig) { c.Subjects = []string{"things.happened"} }, jetstream.SetByRelay},
-	{"subjects", func(c *natsjs.StreamConfig) { c.Subjects = append(c.Subjects, "invoices.>") }, jetstream.Harmless},
+	{"subjects", func(c *natsjs.StreamConfig) { c.Subjects = append(c.Subjects, "vouchers.>") }, jetstream.Harmless},
 	{"subjects", func(c *natsjs.StreamConfig) { c.Subjects = []string{"things.>", "outboxie.ORDERS.*"} }, jetstream.Warned},
 	{"subjects", func(c *natsjs.StreamConfig) {
 		c.Subjects = []string{"things.>", "outboxie.ORDERS.notices", "outboxie.ORDERS.leader.*"}
@@ -86,7 +86,7 @@ var oddStreams = []oddStream{
 		c.SubjectTransform = &natsjs.SubjectTransformConfig{Source: ">", Destination: "all.>"}
 	}, jetstream.Refused},
 	{"subject_transform", func(c *natsjs.StreamConfig) {
-		c.SubjectTransform = &natsjs.SubjectTransformConfig{Source: "invoices.>", Destination: "elsewhere.>"}
+		c.SubjectTransform = &natsjs.SubjectTransformConfig{Source: "vouchers.>", Destination: "elsewhere.>"}
 	}, jetstream.Harmless},
 	{"republish", func(c *natsjs.StreamConfig) { c.RePublish = &natsjs.RePublish{Source: ">", Destination: "copy.>"} }, jetstream.Harmless},
 	{"allow_direct", func(c *natsjs.StreamConfig) { c.AllowDirect = false }, jetstream.SetByRelay},

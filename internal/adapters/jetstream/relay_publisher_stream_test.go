@@ -17,7 +17,7 @@ import (
 func TestStreamIsNeverShrunk(t *testing.T) {
 	b := newBroker(t)
 	_, err := b.admin.CreateStream(t.Context(), natsjs.StreamConfig{
-		Name: stream, Subjects: []string{"things.happened", "invoices.>"}, MaxBytes: 64 << 20, MaxAge: 48 * time.Hour,
+		Name: stream, Subjects: []string{"things.happened", "vouchers.>"}, MaxBytes: 64 << 20, MaxAge: 48 * time.Hour,
 		MaxMsgSize: 4096, Duplicates: time.Hour, MaxMsgs: 5_000_000,
 	})
 	require.NoError(t, err)
@@ -32,7 +32,7 @@ func TestStreamIsNeverShrunk(t *testing.T) {
 		require.NoError(t, err)
 	}
 	config := b.info().Config
-	require.ElementsMatch(t, []string{"invoices.>", "things.>", "outboxie.ORDERS.notices"}, config.Subjects)
+	require.ElementsMatch(t, []string{"vouchers.>", "things.>", "outboxie.ORDERS.notices"}, config.Subjects)
 	require.True(t, config.AllowAtomicPublish)
 	require.Equal(t, int64(64<<20), config.MaxBytes)
 	require.Equal(t, 48*time.Hour, config.MaxAge)

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
@@ -69,19 +69,19 @@ func newStore(kept *memory.Inbox) inboxtest.Store {
 			return applied
 		},
 		Add: func(ctx context.Context, tx inbox.Tx, key string, amount int64) error {
-			return memory.NewTotals().Add(ctx, tx, order.CustomerID(key), order.NewMoney(amount, "USD"))
+			return memory.NewTotals().Add(ctx, tx, value.CustomerID(key), value.NewMoney(amount, "USD"))
 		},
 		Sum: func(t *testing.T, subscriber, key string) inboxtest.Sum {
 			t.Helper()
-			total := totalOf(kept)(t, subscriber, order.CustomerID(key), "USD")
+			total := totalOf(kept)(t, subscriber, value.CustomerID(key), "USD")
 			return inboxtest.Sum{Amount: total.Amount, Count: total.Orders}
 		},
 		FailNextCommit: func(*testing.T) { kept.FailNextCommit() },
 	}
 }
 
-func totalOf(kept *memory.Inbox) func(*testing.T, string, order.CustomerID, order.Currency) orderstest.Total {
-	return func(_ *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) orderstest.Total {
+func totalOf(kept *memory.Inbox) func(*testing.T, string, value.CustomerID, value.Currency) orderstest.Total {
+	return func(_ *testing.T, subscriber string, customer value.CustomerID, currency value.Currency) orderstest.Total {
 		total := kept.Total(subscriber, customer, currency)
 		if total.Orders == 0 {
 			return orderstest.Total{}

@@ -12,15 +12,15 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const (
 	billing  = "billing"
-	customer = order.CustomerID("018f5e4c-0000-7000-8000-000000000001")
+	customer = value.CustomerID("018f5e4c-0000-7000-8000-000000000001")
 	created  = "1"
 )
 
@@ -35,7 +35,7 @@ func (c counting) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 			return err
 		}
 	}
-	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(500, "USD"))
+	return memory.NewTotals().Add(ctx, tx, customer, value.NewMoney(500, "USD"))
 }
 
 func (counting) Name() string    { return "test" }

@@ -64,14 +64,14 @@ func (i *Inbox) Undecided(
 		if mark.Until.IsZero() {
 			mark.Until = time.Now()
 		}
-		order := func(a, b letterKey) int {
+		byDueTime := func(a, b letterKey) int {
 			return cmp.Or(i.letters[a].due.Compare(i.letters[b].due), cmp.Compare(a.id, b.id))
 		}
 		dead := slices.DeleteFunc(i.dead(subscriber), func(key letterKey) bool {
 			l := i.letters[key]
 			return l.DeadAt.After(mark.Until) || cmp.Or(l.due.Compare(after.DueAt), cmp.Compare(key.id, after.ID)) <= 0
 		})
-		slices.SortFunc(dead, order)
+		slices.SortFunc(dead, byDueTime)
 		for _, key := range dead[:min(len(dead), max(limit, 0))] {
 			listed := i.undecided(key)
 			listed.EventsBehind = 0

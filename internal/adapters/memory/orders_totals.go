@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
@@ -32,8 +32,8 @@ func (t Total) plus(more Total) Total {
 
 type totalKey struct {
 	subscriber string
-	customer   order.CustomerID
-	currency   order.Currency
+	customer   value.CustomerID
+	currency   value.Currency
 }
 
 func (k totalKey) compare(other totalKey) int {
@@ -41,7 +41,7 @@ func (k totalKey) compare(other totalKey) int {
 }
 
 // Total returns what subscriber has counted.
-func (i *Inbox) Total(subscriber string, customer order.CustomerID, currency order.Currency) Total {
+func (i *Inbox) Total(subscriber string, customer value.CustomerID, currency value.Currency) Total {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.totals[totalKey{subscriber, customer, currency}].plus(Total{})
@@ -56,7 +56,7 @@ var _ orders.Totals = (*Totals)(nil)
 func NewTotals() Totals { return Totals{} }
 
 // Add collects an order. It sends nothing to the database.
-func (Totals) Add(_ context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error {
+func (Totals) Add(_ context.Context, tx inbox.Tx, customer value.CustomerID, amount value.Money) error {
 	return collect(tx, func(t *totals) {
 		key := totalKey{tx.Subscriber(), customer, amount.Currency()}
 		if t.added == nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -172,7 +173,7 @@ func (v *Verifier) principal(claims jwt.MapClaims) (order.Principal, error) {
 		return who, nil
 	}
 	named, _ := claims[v.options.CustomerClaim].(string)
-	if customer, err := order.ParseCustomerID(named); err == nil {
+	if customer, err := value.ParseCustomerID(named); err == nil {
 		who.Customer = customer
 	}
 	return who, nil

@@ -50,7 +50,7 @@ func (l *Log) Check(ctx context.Context, sets ...Set) error {
 		return ErrUnsafe.With("session_replication_role is %s, so the triggers that keep the outbox as it is do not fire: "+
 			"set session_replication_role = origin for the server, the database and the role", replicationRole)
 	case !cache.Valid:
-		return ErrUnsafe.With("outbox.position is not an identity column, so its order is unknown: run the migrations")
+		return ErrUnsafe.With("outbox.position is not an identity column, so the order of its values is unknown: run the migrations")
 	case cache.Int64 != 1:
 		return ErrUnsafe.With("the sequence of outbox.position has CACHE %d, so positions are given out in another order than asked for: "+
 			"ALTER TABLE outbox ALTER COLUMN position SET CACHE 1", cache.Int64)

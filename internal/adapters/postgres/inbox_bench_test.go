@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -17,7 +17,7 @@ import (
 // BenchmarkApply applies events with the sample effect, each of its own aggregate, for 20,000 customers. A batch of one is a
 // lone event. One operation is one event.
 func BenchmarkApply(b *testing.B) {
-	customers := make([]order.CustomerID, 20_000)
+	customers := make([]value.CustomerID, 20_000)
 	for i := range customers {
 		customers[i] = newCustomer()
 	}
@@ -32,7 +32,7 @@ func BenchmarkApply(b *testing.B) {
 			require.NoError(b, err)
 			at := view.Lanes[0]
 			add := handlerFunc(func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-				return postgres.NewTotals().Add(ctx, tx, customers[int(entry.Position)*7919%len(customers)], order.NewMoney(10050, "USD"))
+				return postgres.NewTotals().Add(ctx, tx, customers[int(entry.Position)*7919%len(customers)], value.NewMoney(10050, "USD"))
 			})
 			events := make([]inbox.Event, b.N)
 			for i := range events {

@@ -14,8 +14,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
@@ -85,7 +85,7 @@ func TestFrozenCopyFreesItsLane(t *testing.T) {
 	batch := batchOf(beginLane(t, in), eventOf(1, "a"))
 	customer := newCustomer()
 	add := handlerFunc(func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
-		return postgres.NewTotals().Add(ctx, tx, customer, order.NewMoney(1, "USD"))
+		return postgres.NewTotals().Add(ctx, tx, customer, value.NewMoney(1, "USD"))
 	})
 	var pause time.Duration
 	_, err := frozen.Apply(t.Context(), emails, batch, handlerFunc(func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
@@ -186,9 +186,9 @@ func TestStatementsOfABatch(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
 	at := beginLane(t, in)
-	customers := []order.CustomerID{newCustomer(), newCustomer()}
+	customers := []value.CustomerID{newCustomer(), newCustomer()}
 	add := handlerFunc(func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-		return postgres.NewTotals().Add(ctx, tx, customers[entry.Position%2], order.NewMoney(1, "USD"))
+		return postgres.NewTotals().Add(ctx, tx, customers[entry.Position%2], value.NewMoney(1, "USD"))
 	})
 	for _, n := range []uint64{1, 2, 100} {
 		var events []inbox.Event

@@ -14,13 +14,13 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-func newCustomer() order.CustomerID { return order.CustomerID(relaytest.NewMessage("", 1).ID) }
+func newCustomer() value.CustomerID { return value.CustomerID(relaytest.NewMessage("", 1).ID) }
 
 // withEffects runs fn in a transaction, and then writes the effects that fn collected.
 func withEffects(ctx context.Context, h *harness, fn func(effects postgres.Effects) error) error {
@@ -56,11 +56,11 @@ func TestEffectsAreWrittenAtOnce(t *testing.T) {
 		require.NoError(t, withEffects(ctx, &hooked, func(effects postgres.Effects) error {
 			tx := effects.Tx()
 			for range 3 {
-				require.NoError(t, postgres.NewTotals().Add(ctx, tx, two, order.NewMoney(most, "USD")))
+				require.NoError(t, postgres.NewTotals().Add(ctx, tx, two, value.NewMoney(most, "USD")))
 			}
-			require.NoError(t, postgres.NewTotals().Add(ctx, tx, one, order.NewMoney(5, "USD")))
-			require.NoError(t, postgres.NewTotals().Add(ctx, tx, order.CustomerID("00000000-0000-4000-8000-00000000000A"), order.NewMoney(6, "USD")))
-			require.NoError(t, postgres.NewTotals().Add(ctx, tx, one, order.NewMoney(7, "JPY")))
+			require.NoError(t, postgres.NewTotals().Add(ctx, tx, one, value.NewMoney(5, "USD")))
+			require.NoError(t, postgres.NewTotals().Add(ctx, tx, value.CustomerID("00000000-0000-4000-8000-00000000000A"), value.NewMoney(6, "USD")))
+			require.NoError(t, postgres.NewTotals().Add(ctx, tx, one, value.NewMoney(7, "JPY")))
 			require.Equal(t, []string{"BEGIN"}, sent.operations)
 			return nil
 		}))
@@ -71,9 +71,9 @@ func TestEffectsAreWrittenAtOnce(t *testing.T) {
 	}, readTotals(t, h))
 
 	require.NoError(t, withEffects(ctx, h, func(effects postgres.Effects) error {
-		require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), two, order.NewMoney(most, "USD")))
+		require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), two, value.NewMoney(most, "USD")))
 		require.NoError(t, effects.Flush(ctx))
-		require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), one, order.NewMoney(1, "USD")))
+		require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), one, value.NewMoney(1, "USD")))
 		require.NoError(t, effects.Flush(ctx))
 		return effects.Flush(ctx)
 	}))
@@ -89,9 +89,9 @@ func TestEffectsEnd(t *testing.T) {
 	var left inbox.Tx
 	require.NoError(t, withEffects(ctx, h, func(effects postgres.Effects) error {
 		left = effects.Tx()
-		require.NoError(t, postgres.NewTotals().Add(ctx, left, customer, order.NewMoney(1, "USD")))
+		require.NoError(t, postgres.NewTotals().Add(ctx, left, customer, value.NewMoney(1, "USD")))
 		effects.End()
-		require.ErrorIs(t, postgres.NewTotals().Add(ctx, left, customer, order.NewMoney(1, "USD")), sql.ErrTxDone)
+		require.ErrorIs(t, postgres.NewTotals().Add(ctx, left, customer, value.NewMoney(1, "USD")), sql.ErrTxDone)
 		return nil
 	}))
 	require.Empty(t, readTotals(t, h), "what was not written is dropped")
@@ -100,7 +100,7 @@ func TestEffectsEnd(t *testing.T) {
 	require.NoError(t, withEffects(ctx, h, func(effects postgres.Effects) error {
 		left = effects.Tx()
 		beside.Go(func() {
-			for postgres.NewTotals().Add(ctx, left, customer, order.NewMoney(1, "USD")) == nil {
+			for postgres.NewTotals().Add(ctx, left, customer, value.NewMoney(1, "USD")) == nil {
 			}
 		})
 		return nil
@@ -112,7 +112,7 @@ func TestEffectsEnd(t *testing.T) {
 func TestEffectsDoNotDeadlock(t *testing.T) {
 	h := newHarness(t)
 	const writers, rounds, events = 4, 25, 20
-	customers := make([]order.CustomerID, events)
+	customers := make([]value.CustomerID, events)
 	for i := range customers {
 		customers[i] = newCustomer()
 	}
@@ -123,7 +123,7 @@ func TestEffectsDoNotDeadlock(t *testing.T) {
 				err := withEffects(t.Context(), h, func(effects postgres.Effects) error {
 					for i := range events {
 						customer := customers[(i*(2*writer+1)+round)%events]
-						if err := postgres.NewTotals().Add(t.Context(), effects.Tx(), customer, order.NewMoney(1, "USD")); err != nil {
+						if err := postgres.NewTotals().Add(t.Context(), effects.Tx(), customer, value.NewMoney(1, "USD")); err != nil {
 							return err
 						}
 					}
@@ -144,15 +144,15 @@ func TestEffectsDoNotDeadlock(t *testing.T) {
 func TestEffectsFailures(t *testing.T) {
 	h := newHarness(t)
 	ctx := t.Context()
-	add := func(customers ...order.CustomerID) error {
+	add := func(customers ...value.CustomerID) error {
 		return withEffects(ctx, h, func(effects postgres.Effects) error {
 			for _, customer := range customers {
-				require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), customer, order.NewMoney(1, "USD")))
+				require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), customer, value.NewMoney(1, "USD")))
 			}
 			return nil
 		})
 	}
-	for _, customers := range [][]order.CustomerID{{"not a UUID"}, {newCustomer(), "not a UUID"}} {
+	for _, customers := range [][]value.CustomerID{{"not a UUID"}, {newCustomer(), "not a UUID"}} {
 		require.ErrorIs(t, add(customers...), inbox.ErrPermanent, "class 22")
 	}
 	exec(t, h.others, "ALTER TABLE customer_totals ADD CONSTRAINT few CHECK (orders < 2)")
@@ -163,7 +163,7 @@ func TestEffectsFailures(t *testing.T) {
 
 	ended, end := context.WithCancel(ctx)
 	err := withEffects(ctx, h, func(effects postgres.Effects) error {
-		require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), "not a UUID", order.NewMoney(1, "USD")))
+		require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), "not a UUID", value.NewMoney(1, "USD")))
 		end()
 		return effects.Flush(ended)
 	})
@@ -180,7 +180,7 @@ func (foreign) Subscriber() string { return "billing" }
 // TestTotalsNeedATransactionOfPostgres checks that Totals refuses a transaction of another adapter.
 func TestTotalsNeedATransactionOfPostgres(t *testing.T) {
 	for _, tx := range []inbox.Tx{foreign{}, nil} {
-		require.ErrorContains(t, postgres.NewTotals().Add(t.Context(), tx, newCustomer(), order.NewMoney(1, "USD")), "not one of Postgres")
+		require.ErrorContains(t, postgres.NewTotals().Add(t.Context(), tx, newCustomer(), value.NewMoney(1, "USD")), "not one of Postgres")
 	}
 }
 

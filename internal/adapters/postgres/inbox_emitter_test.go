@@ -10,8 +10,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
@@ -39,7 +39,7 @@ func TestEmittedIsWrittenLast(t *testing.T) {
 				require.NoError(t, postgres.NewEmitter().Emit(t.Context(), effects.Tx(), cause, message))
 			}
 		}
-		require.NoError(t, postgres.NewTotals().Add(t.Context(), effects.Tx(), newCustomer(), order.NewMoney(1, "USD")))
+		require.NoError(t, postgres.NewTotals().Add(t.Context(), effects.Tx(), newCustomer(), value.NewMoney(1, "USD")))
 		return nil
 	}))
 	require.Equal(t, []string{"BEGIN", "INSERT", "INSERT", "COMMIT"}, sent.operations)

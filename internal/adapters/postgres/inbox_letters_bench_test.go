@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -18,12 +18,12 @@ import (
 // BenchmarkRedeliver applies letters of one aggregate with the sample effect, after the dead letter before them was retried.
 // Compare it with BenchmarkApply. One operation is one letter: -benchtime=5000x makes 5,000 letters.
 func BenchmarkRedeliver(b *testing.B) {
-	customers := make([]order.CustomerID, 20_000)
+	customers := make([]value.CustomerID, 20_000)
 	for i := range customers {
 		customers[i] = newCustomer()
 	}
 	add := handlerFunc(func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-		return postgres.NewTotals().Add(ctx, tx, customers[int(entry.Position)*7919%len(customers)], order.NewMoney(10050, "USD"))
+		return postgres.NewTotals().Add(ctx, tx, customers[int(entry.Position)*7919%len(customers)], value.NewMoney(10050, "USD"))
 	})
 	for _, r := range []inbox.Redelivery{{Limit: 1}, {Limit: 100}, {Limit: 500}, {Limit: 500, Savepoints: true}} {
 		b.Run(fmt.Sprintf("limit=%d/careful=%v", r.Limit, r.Savepoints), func(b *testing.B) {

@@ -11,7 +11,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 	"github.com/assylzhan-a/outboxie/outboxietest/orderstest"
@@ -35,11 +35,11 @@ func (h *harness) store() inboxtest.Store {
 		FailNextCommit: func(t *testing.T) { failNextCommit(t, h.others, "inbox") },
 		WasApplied:     h.wasApplied,
 		Add: func(ctx context.Context, tx inbox.Tx, key string, amount int64) error {
-			return postgres.NewTotals().Add(ctx, tx, order.CustomerID(key), order.NewMoney(amount, "USD"))
+			return postgres.NewTotals().Add(ctx, tx, value.CustomerID(key), value.NewMoney(amount, "USD"))
 		},
 		Sum: func(t *testing.T, subscriber, key string) inboxtest.Sum {
 			t.Helper()
-			total := h.total(t, subscriber, order.CustomerID(key), "USD")
+			total := h.total(t, subscriber, value.CustomerID(key), "USD")
 			return inboxtest.Sum{Amount: total.Amount, Count: total.Orders}
 		},
 	}
@@ -61,7 +61,7 @@ func (h *harness) wasApplied(t *testing.T, subscriber string, ids ...string) []s
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !slices.Contains(found, id) })
 }
 
-func (h *harness) total(t *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) (total orderstest.Total) {
+func (h *harness) total(t *testing.T, subscriber string, customer value.CustomerID, currency value.Currency) (total orderstest.Total) {
 	t.Helper()
 	err := h.others.QueryRowContext(t.Context(), `SELECT (amount_minor + amount)::text, orders FROM customer_totals
 		WHERE subscriber = ? AND customer_id = ? AND currency = ?`, subscriber, string(customer), string(currency)).

@@ -180,7 +180,7 @@ func TestListChooses(t *testing.T) {
 	record(t, h, "b", 2)                                                                                                   // positions 4 and 5
 	rewrite(t, h.others, "recorded_at = recorded_at - interval '1 hour' WHERE position <= 2")                              // recorded long ago
 	rewrite(t, h.others, "event_type = 'it''s ?' WHERE position IN (2, 5)")                                                // another type
-	rewrite(t, h.others, "aggregate_type = 'invoice' WHERE position = 3")                                                  // another key
+	rewrite(t, h.others, "aggregate_type = 'voucher' WHERE position = 3")                                                  // another key
 	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES (?, 3, 0, now())", relayName) // unpublished: 4, 5
 	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES ('OTHER', 9, 0, now())")      // must have no effect
 	park(t, h, 1, relay.Redriven)

@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -50,16 +51,16 @@ func rowOf(state order.Snapshot) *orderRow {
 func (r *orderRow) snapshot() order.Snapshot {
 	return order.Snapshot{
 		ID:         order.ID(r.ID),
-		CustomerID: order.CustomerID(r.CustomerID),
-		Amount:     order.NewMoney(r.AmountMinor, order.Currency(r.Currency)),
+		CustomerID: value.CustomerID(r.CustomerID),
+		Amount:     value.NewMoney(r.AmountMinor, value.Currency(r.Currency)),
 		Status:     order.Status(r.Status),
 		Version:    r.Version,
 		CreatedAt:  r.CreatedAt.UTC(),
 
-		PaymentReference: order.Note(r.PaymentReference),
-		Carrier:          order.Note(r.Carrier),
-		Tracking:         order.Note(r.Tracking),
-		CancelReason:     order.Note(r.CancelReason),
+		PaymentReference: value.Note(r.PaymentReference),
+		Carrier:          value.Note(r.Carrier),
+		Tracking:         value.Note(r.Tracking),
+		CancelReason:     value.Note(r.CancelReason),
 	}
 }
 

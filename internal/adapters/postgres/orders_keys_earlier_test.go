@@ -13,6 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -43,14 +44,14 @@ var errReused = errors.New("422")
 
 // request is a request that both versions understand: to place an order, or to pay one.
 type request struct {
-	customer order.CustomerID
+	customer value.CustomerID
 	key      orders.Key
 	text     string   // what the request asks, as both versions write it
 	pays     order.ID // empty: it places an order
 }
 
 func placing(customer string, key orders.Key, minor int) request {
-	id := order.CustomerID("00000000-0000-4000-8000-00000000000" + customer)
+	id := value.CustomerID("00000000-0000-4000-8000-00000000000" + customer)
 	return request{customer: id, key: key, text: fmt.Sprintf("place %s %d USD", id, minor)}
 }
 
@@ -77,7 +78,7 @@ func earlierProgram(ctx context.Context, tx bun.Tx, r request) (answer string, e
 	return mine, insertOrder(ctx, tx, mine, r.customer)
 }
 
-func insertOrder(ctx context.Context, db bun.IDB, id string, customer order.CustomerID) error {
+func insertOrder(ctx context.Context, db bun.IDB, id string, customer value.CustomerID) error {
 	_, err := db.ExecContext(ctx, `INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)
 		VALUES (?, ?, 1, 'USD', 'created', 1, now(), now())`, id, string(customer))
 	return err
@@ -347,7 +348,7 @@ func TestAKeysCustomerCanBeErased(t *testing.T) {
 	h := newHarness(t)
 	const customer = "550e8400-e29b-41d4-a716-446655440000"
 	r := placing("1", "k", 1)
-	for _, customer := range []order.CustomerID{customer, r.customer} {
+	for _, customer := range []value.CustomerID{customer, r.customer} {
 		r.customer, r.text = customer, fmt.Sprintf("place %s 1 USD", customer)
 		for key, program := range map[orders.Key]answerer{"p" + orders.Key(customer): present, "e" + orders.Key(customer): earlierProgram} {
 			r.key = key

@@ -10,6 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -50,7 +51,7 @@ func TestEveryCombinationOfFiltersReadsAPage(t *testing.T) {
 	middle := time.Date(2026, 1, 8, 0, 0, 0, 0, time.UTC)
 	const limit = 51
 	combinations := 0
-	for _, customer := range []order.CustomerID{"", big, small, nobody} {
+	for _, customer := range []value.CustomerID{"", big, small, nobody} {
 		for _, status := range []order.Status{"", order.StatusCreated, order.StatusPaid, order.StatusCancelled} {
 			for range_ := range 8 {
 				filter := orders.Filter{Customer: customer, Status: status, Limit: limit}

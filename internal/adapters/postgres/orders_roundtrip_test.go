@@ -11,31 +11,32 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // step is a change of an order. It is nil if the order is placed.
-type step func(o *order.Order, note order.Note, at time.Time) (order.Snapshot, error)
+type step func(o *order.Order, note value.Note, at time.Time) (order.Snapshot, error)
 
 var (
-	payStep  step = func(o *order.Order, note order.Note, at time.Time) (order.Snapshot, error) { return o.Pay(note, at) }
-	shipStep step = func(o *order.Order, note order.Note, at time.Time) (order.Snapshot, error) {
+	payStep  step = func(o *order.Order, note value.Note, at time.Time) (order.Snapshot, error) { return o.Pay(note, at) }
+	shipStep step = func(o *order.Order, note value.Note, at time.Time) (order.Snapshot, error) {
 		return o.Ship(note, note, at)
 	}
-	cancelStep step = func(o *order.Order, note order.Note, at time.Time) (order.Snapshot, error) { return o.Cancel(note, at) }
+	cancelStep step = func(o *order.Order, note value.Note, at time.Time) (order.Snapshot, error) { return o.Cancel(note, at) }
 )
 
 // TestEventsSurviveTheDatabase checks, for each type of event and with boundary values, that what the codec writes can be read after a trip through
 // Postgres. Each event after the first is made from the order that was loaded again, as the service does. The loaded order equals the order of the
 // last event, and each event of the log is decoded to the event that was encoded.
 func TestEventsSurviveTheDatabase(t *testing.T) {
-	notes := []order.Note{
-		"", " ", "0", order.Note(strings.Repeat("𝄞", 200)), `it's "?0" \u0000 \ </script> {"a": 1}`, "e\u0301\u2028\u2029\u202e\ufeff", "null", "2026-02-30",
+	notes := []value.Note{
+		"", " ", "0", value.Note(strings.Repeat("𝄞", 200)), `it's "?0" \u0000 \ </script> {"a": 1}`, "e\u0301\u2028\u2029\u202e\ufeff", "null", "2026-02-30",
 	}
-	amounts := []order.Money{
-		order.NewMoney(1, "USD"), order.NewMoney(1, "JPY"), order.NewMoney(1, "KWD"),
-		order.NewMoney(order.MaxAmount, "USD"), order.NewMoney(order.MaxAmount, "JPY"), order.NewMoney(order.MaxAmount, "KWD"),
-		order.NewMoney(100, "USD"), order.NewMoney(1050, "KWD"),
+	amounts := []value.Money{
+		value.NewMoney(1, "USD"), value.NewMoney(1, "JPY"), value.NewMoney(1, "KWD"),
+		value.NewMoney(value.MaxAmount, "USD"), value.NewMoney(value.MaxAmount, "JPY"), value.NewMoney(value.MaxAmount, "KWD"),
+		value.NewMoney(100, "USD"), value.NewMoney(1050, "KWD"),
 	}
 	times := []time.Time{ // the service rounds down to microseconds
 		time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC), time.Date(1969, 12, 31, 23, 59, 59, 999_999_000, time.UTC),
@@ -73,7 +74,7 @@ type roundTrip struct {
 }
 
 // run places an order, and changes it step by step, each time in a transaction of its own.
-func (r *roundTrip) run(amount order.Money, note order.Note, at time.Time, steps []step) {
+func (r *roundTrip) run(amount value.Money, note value.Note, at time.Time, steps []step) {
 	r.t.Helper()
 	placed, err := order.Place(newOrder(r.t).Snapshot().ID, newCustomer(), amount, at)
 	require.NoError(r.t, err)

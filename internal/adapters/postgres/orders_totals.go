@@ -6,7 +6,7 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
@@ -20,7 +20,7 @@ var _ orders.Totals = (*Totals)(nil)
 func NewTotals() Totals { return Totals{} }
 
 // Add collects the amount. flush writes it.
-func (Totals) Add(_ context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error {
+func (Totals) Add(_ context.Context, tx inbox.Tx, customer value.CustomerID, amount value.Money) error {
 	return collect(tx, func(t *totals) {
 		t.customers = append(t.customers, string(customer))
 		t.currencies = append(t.currencies, string(amount.Currency()))

@@ -10,6 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -48,7 +49,7 @@ func TestAnotherUniqueColumnIsAConflict(t *testing.T) {
 
 			exec(t, h.others, "ALTER TABLE orders DROP CONSTRAINT one_payment")
 			requireConflict(do(func(ctx context.Context, tx orders.Tx) error {
-				same, err := order.Place(newOrder(t).Snapshot().ID, one.Snapshot().CustomerID, order.NewMoney(1, "USD"), time.Now())
+				same, err := order.Place(newOrder(t).Snapshot().ID, one.Snapshot().CustomerID, value.NewMoney(1, "USD"), time.Now())
 				require.NoError(t, err)
 				return save(ctx, tx, same)
 			}), "one_order")

@@ -18,6 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/orderstest"
@@ -54,7 +55,7 @@ func (s shop) Order(t *testing.T, id order.ID) (order.Snapshot, bool) {
 	t.Helper()
 	var state order.Snapshot
 	var minor int64
-	var currency order.Currency
+	var currency value.Currency
 	var updated time.Time
 	err := s.others.QueryRowContext(t.Context(), `SELECT id, customer_id, amount_minor, currency, status, version,
 		created_at, updated_at, payment_reference, carrier, tracking, cancel_reason FROM orders WHERE id = ?`, string(id)).
@@ -65,7 +66,7 @@ func (s shop) Order(t *testing.T, id order.ID) (order.Snapshot, bool) {
 	}
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), updated, time.Minute)
-	state.Amount, state.CreatedAt = order.NewMoney(minor, currency), state.CreatedAt.UTC()
+	state.Amount, state.CreatedAt = value.NewMoney(minor, currency), state.CreatedAt.UTC()
 	return state, true
 }
 
@@ -97,8 +98,8 @@ func (s *statements) AfterQuery(context.Context, *bun.QueryEvent) {}
 
 func newOrder(t *testing.T) *order.Order {
 	t.Helper()
-	o, err := order.Place(order.ID(relaytest.NewMessage("", 1).ID), order.CustomerID(relaytest.NewMessage("", 1).ID),
-		order.NewMoney(1, "USD"), time.Now())
+	o, err := order.Place(order.ID(relaytest.NewMessage("", 1).ID), value.CustomerID(relaytest.NewMessage("", 1).ID),
+		value.NewMoney(1, "USD"), time.Now())
 	require.NoError(t, err)
 	return o
 }

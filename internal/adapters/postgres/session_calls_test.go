@@ -10,6 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
@@ -297,7 +298,7 @@ func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
 		"orders.Orders.Save": func(ctx context.Context, tx orders.Tx) error {
 			id := relaytest.NewMessage("", 1).ID
 			return tx.Orders.Save(ctx, order.Rehydrate(order.Snapshot{
-				ID: order.ID(id), CustomerID: order.CustomerID(id), Amount: order.NewMoney(1, "USD"), Status: order.StatusPaid, Version: 2,
+				ID: order.ID(id), CustomerID: value.CustomerID(id), Amount: value.NewMoney(1, "USD"), Status: order.StatusPaid, Version: 2,
 			}))
 		},
 	}
@@ -308,7 +309,7 @@ func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
 func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 	return map[string]func(ctx context.Context, tx inbox.Tx) error{
 		"orders.Totals.Add": func(ctx context.Context, tx inbox.Tx) error {
-			return postgres.NewTotals().Add(ctx, tx, newCustomer(), order.NewMoney(1, "USD"))
+			return postgres.NewTotals().Add(ctx, tx, newCustomer(), value.NewMoney(1, "USD"))
 		},
 		"inbox.Emitter.Emit": func(ctx context.Context, tx inbox.Tx) error {
 			message := relaytest.NewMessage("emitted", 1)

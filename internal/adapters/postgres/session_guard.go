@@ -124,13 +124,13 @@ func skipSpace(query string) string {
 // statementEnd returns the index of the first semicolon outside of texts, names and comments, or -1.
 func statementEnd(query string) int {
 	for i := 0; i < len(query); {
-		switch c := query[i]; {
-		case c == ';':
+		switch c := query[i]; c {
+		case ';':
 			return i
-		case c == '\'' || c == '"':
+		case '\'', '"':
 			escapes := c == '\'' && i > 0 && (query[i-1] == 'e' || query[i-1] == 'E')
 			i += quotedEnd(query[i:], c, escapes)
-		case c == '$':
+		case '$':
 			i += dollarEnd(query[i:])
 		default:
 			i += max(commentEnd(query[i:]), 1)

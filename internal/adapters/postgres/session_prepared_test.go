@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -21,7 +21,7 @@ func TestLoneEventsArePrepared(t *testing.T) {
 	at := beginLane(t, in)
 	customer := newCustomer()
 	add := handlerFunc(func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
-		return postgres.NewTotals().Add(ctx, tx, customer, order.NewMoney(1, "USD"))
+		return postgres.NewTotals().Add(ctx, tx, customer, value.NewMoney(1, "USD"))
 	})
 	var last inbox.Event
 	apply := func() (inbox.Outcome, error) {

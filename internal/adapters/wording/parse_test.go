@@ -16,7 +16,7 @@ func TestParseAggregate(t *testing.T) {
 	for text, want := range map[string]outbox.Key{
 		"550E8400-e29b-41d4-a716-446655440000": {Type: "order", ID: id},
 		"order/" + id:                          {Type: "order", ID: id},
-		"invoice/a/b c":                        {Type: "invoice", ID: "a/b c"},
+		"voucher/a/b c":                        {Type: "voucher", ID: "a/b c"},
 	} {
 		key, err := wording.ParseAggregate(text)
 		require.NoError(t, err)

@@ -14,13 +14,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fulfillment"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 const (
 	orderID  = order.ID("018f0000-0000-7000-8000-000000000001")
-	customer = order.CustomerID("018f5e4c-0000-7000-8000-000000000001")
+	customer = value.CustomerID("018f5e4c-0000-7000-8000-000000000001")
 )
 
 // ports implements the ports of a Fulfillment, and records the emitted events.

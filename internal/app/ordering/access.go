@@ -2,6 +2,7 @@ package ordering
 
 import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -12,7 +13,7 @@ type author struct {
 }
 
 // mayPlace returns an order.ErrPermission if the principal may not place an order for the customer.
-func mayPlace(who order.Principal, customer order.CustomerID) error {
+func mayPlace(who order.Principal, customer value.CustomerID) error {
 	if err := who.Require(order.MayPlace); err != nil {
 		return err
 	}

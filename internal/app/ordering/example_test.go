@@ -9,6 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
 
 // The example places an order and shows its event in the log.
@@ -18,8 +19,8 @@ func Example() {
 		Work: memory.NewUnitOfWork(log), Encoder: codec.New(nil), Notifier: memory.NewNotifier(),
 	}, func() order.ID { return "018f2f6e-7c1a-7000-8000-000000000001" }, time.Now)
 
-	const customer = order.CustomerID("550e8400-e29b-41d4-a716-446655440000")
-	placed, err := service.Place(context.Background(), order.Anyone(), customer, order.NewMoney(10050, "USD"), "")
+	const customer = value.CustomerID("550e8400-e29b-41d4-a716-446655440000")
+	placed, err := service.Place(context.Background(), order.Anyone(), customer, value.NewMoney(10050, "USD"), "")
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -45,14 +46,14 @@ func TestAKeyIsForOneRequest(t *testing.T) {
 	s := newFixture()
 	first, err := s.Place(t.Context(), order.Anyone(), customer, amount, "k")
 	require.NoError(t, err)
-	for _, other := range []order.Money{order.NewMoney(10051, "USD"), order.NewMoney(10050, "EUR"), order.NewMoney(order.MaxAmount+1, "USD")} {
+	for _, other := range []value.Money{value.NewMoney(10051, "USD"), value.NewMoney(10050, "EUR"), value.NewMoney(value.MaxAmount+1, "USD")} {
 		_, err := s.Place(t.Context(), order.Anyone(), customer, other, "k")
 		require.ErrorIs(t, err, orders.ErrKeyReused)
 	}
 	require.Len(t, s.eventTypes(), 1)
 
 	s.uow.AgeKeys(orders.KeyLifetime)
-	second, err := s.Place(t.Context(), order.Anyone(), customer, order.NewMoney(1, "JPY"), "k")
+	second, err := s.Place(t.Context(), order.Anyone(), customer, value.NewMoney(1, "JPY"), "k")
 	require.NoError(t, err)
 	require.NotEqual(t, first.ID, second.ID)
 	_, err = s.Place(t.Context(), order.Anyone(), customer, amount, "k")
@@ -67,7 +68,7 @@ func TestAKeyIsOneCustomers(t *testing.T) {
 	second, err := s.Place(t.Context(), order.Anyone(), "550e8400-e29b-41d4-a716-446655440001", amount, "k")
 	require.NoError(t, err)
 	require.NotEqual(t, first.ID, second.ID)
-	for customer, want := range map[order.CustomerID]order.Snapshot{first.CustomerID: first, second.CustomerID: second} {
+	for customer, want := range map[value.CustomerID]order.Snapshot{first.CustomerID: first, second.CustomerID: second} {
 		again, err := s.Place(t.Context(), order.Anyone(), customer, amount, "k")
 		require.NoError(t, err)
 		require.Equal(t, want, again)
@@ -125,8 +126,8 @@ func TestOnlyAChangeClaimsAKey(t *testing.T) {
 		require.ErrorIs(t, err, orders.ErrOrderNotFound)
 		_, err = s.Ship(t.Context(), order.Anyone(), id, "", "", orders.Precondition{Key: guard.Key, AllowedVersions: []int64{1}})
 		require.ErrorIs(t, err, orders.ErrOrderVersion)
-		_, err = s.Place(t.Context(), order.Anyone(), customer, order.NewMoney(order.MaxAmount+1, "USD"), guard.Key)
-		require.ErrorIs(t, err, order.ErrTooLarge)
+		_, err = s.Place(t.Context(), order.Anyone(), customer, value.NewMoney(value.MaxAmount+1, "USD"), guard.Key)
+		require.ErrorIs(t, err, value.ErrTooLarge)
 	}
 	require.Equal(t, 1, counted.made)
 }
@@ -134,7 +135,7 @@ func TestOnlyAChangeClaimsAKey(t *testing.T) {
 // TestAKeyOutlivesANewLimit checks that a repeated request gets its first answer, also if the amount of its order is above a newer limit.
 func TestAKeyOutlivesANewLimit(t *testing.T) {
 	s := newFixture()
-	tooMuch := order.NewMoney(order.MaxAmount+1, "USD")
+	tooMuch := value.NewMoney(value.MaxAmount+1, "USD")
 	before := order.Rehydrate(order.Snapshot{
 		ID: "00000000-0000-7000-8000-000000000099", CustomerID: customer, Amount: tooMuch, Status: order.StatusCreated, CreatedAt: stored,
 	})
@@ -150,16 +151,16 @@ func TestAKeyOutlivesANewLimit(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before.AsPlaced(), again)
 	_, err = s.Place(t.Context(), order.Anyone(), customer, tooMuch, "another")
-	require.ErrorIs(t, err, order.ErrTooLarge)
+	require.ErrorIs(t, err, value.ErrTooLarge)
 }
 
 // TestAFailureLeavesTheKeyFree checks that a key of a failed request can be used again, also for another request.
 func TestAFailureLeavesTheKeyFree(t *testing.T) {
 	s := newFixture()
-	_, err := s.Place(t.Context(), order.Anyone(), customer, order.NewMoney(0, "USD"), "k")
-	require.ErrorIs(t, err, order.ErrMoney)
+	_, err := s.Place(t.Context(), order.Anyone(), customer, value.NewMoney(0, "USD"), "k")
+	require.ErrorIs(t, err, value.ErrMoney)
 	s.uow.FailNextCommit()
-	_, err = s.Place(t.Context(), order.Anyone(), customer, order.NewMoney(1, "USD"), "k")
+	_, err = s.Place(t.Context(), order.Anyone(), customer, value.NewMoney(1, "USD"), "k")
 	require.Error(t, err)
 	_, err = s.Place(t.Context(), order.Anyone(), customer, amount, "k")
 	require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -49,7 +50,7 @@ func New(ports Ports, newID func() order.ID, now func() time.Time) *Service {
 // Place claims the key before it does anything for which others wait. So a request that waits for the key blocks nobody. A refused order
 // claims no key: if a client sends such a request many times, the table of keys does not grow.
 func (s *Service) Place(
-	ctx context.Context, who order.Principal, customer order.CustomerID, amount order.Money, key orders.Key,
+	ctx context.Context, who order.Principal, customer value.CustomerID, amount value.Money, key orders.Key,
 ) (order.Snapshot, error) {
 	if err := mayPlace(who, customer); err != nil {
 		return order.Snapshot{}, err
@@ -78,7 +79,7 @@ func (s *Service) Place(
 	})
 }
 
-// claim claims the key, and returns the order of the first request with this key. If no request came before, this is the order of mine.
+// claim claims the key, and returns the order that the first request with this key made. If no request came before, mine is the first one.
 func claim(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID, error) {
 	if mine.Key == "" {
 		return mine.Order, nil
@@ -102,7 +103,7 @@ func find(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID
 	return orderOf(first, mine)
 }
 
-// orderOf returns the order of the first request. If the first request is not the same as mine, it returns orders.ErrKeyReused.
+// orderOf returns the order that the first request made. If the first request is not the same as mine, it returns orders.ErrKeyReused.
 func orderOf(first, mine orders.KeyClaim) (order.ID, error) {
 	if first.Digest != mine.Digest {
 		return "", orders.ErrKeyReused
@@ -121,7 +122,7 @@ func firstAnswer(ctx context.Context, orders orders.Orders, id order.ID) (order.
 
 // Pay marks an order as paid.
 func (s *Service) Pay(
-	ctx context.Context, who order.Principal, id order.ID, reference order.Note, condition orders.Precondition,
+	ctx context.Context, who order.Principal, id order.ID, reference value.Note, condition orders.Precondition,
 ) (order.Snapshot, error) {
 	return s.change(ctx, author{who, order.MayPay}, id, condition, fmt.Sprintf("pay %s %q", id, reference), func(o *order.Order) (order.Snapshot, error) {
 		return o.Pay(reference, s.timestamp())
@@ -130,7 +131,7 @@ func (s *Service) Pay(
 
 // Ship marks an order as shipped.
 func (s *Service) Ship(
-	ctx context.Context, who order.Principal, id order.ID, carrier, tracking order.Note, condition orders.Precondition,
+	ctx context.Context, who order.Principal, id order.ID, carrier, tracking value.Note, condition orders.Precondition,
 ) (order.Snapshot, error) {
 	return s.change(ctx, author{who, order.MayShip}, id, condition, fmt.Sprintf("ship %s %q %q", id, carrier, tracking), func(o *order.Order) (order.Snapshot, error) {
 		return o.Ship(carrier, tracking, s.timestamp())
@@ -139,7 +140,7 @@ func (s *Service) Ship(
 
 // Cancel marks an order as cancelled.
 func (s *Service) Cancel(
-	ctx context.Context, who order.Principal, id order.ID, reason order.Note, condition orders.Precondition,
+	ctx context.Context, who order.Principal, id order.ID, reason value.Note, condition orders.Precondition,
 ) (order.Snapshot, error) {
 	return s.change(ctx, author{who, order.MayCancel}, id, condition, fmt.Sprintf("cancel %s %q", id, reason), func(o *order.Order) (order.Snapshot, error) {
 		return o.Cancel(reason, s.timestamp())

@@ -16,13 +16,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-const customer order.CustomerID = "550e8400-e29b-41d4-a716-446655440000"
+const customer value.CustomerID = "550e8400-e29b-41d4-a716-446655440000"
 
 var (
-	amount = order.NewMoney(10050, "USD")
+	amount = value.NewMoney(10050, "USD")
 	// moment is finer than a microsecond and not in UTC. The service turns it into stored.
 	moment = time.Date(2026, 11, 23, 13, 0, 0, 123456789, time.FixedZone("CET", 3600))
 	stored = time.Date(2026, 11, 23, 12, 0, 0, 123456000, time.UTC)
@@ -157,8 +158,8 @@ func TestARefusedChangeLeavesNothing(t *testing.T) {
 	id := s.placed(t).ID
 	_, err := s.ship(t.Context(), id)
 	require.ErrorIs(t, err, order.ErrStatus)
-	_, err = s.Place(t.Context(), order.Anyone(), customer, order.NewMoney(0, "USD"), "")
-	require.ErrorIs(t, err, order.ErrMoney)
+	_, err = s.Place(t.Context(), order.Anyone(), customer, value.NewMoney(0, "USD"), "")
+	require.ErrorIs(t, err, value.ErrMoney)
 	for _, verb := range []func(context.Context, order.ID) (order.Snapshot, error){s.pay, s.ship, s.cancel, s.get} {
 		_, err = verb(t.Context(), "00000000-0000-7000-8000-00000000dead")
 		require.ErrorIs(t, err, orders.ErrOrderNotFound)

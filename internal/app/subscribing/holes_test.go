@@ -11,8 +11,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
@@ -79,7 +79,7 @@ func (l *lossyService) requireApplied(positions ...int) {
 	var applied []int
 	last := make(map[outbox.Key]outbox.Position)
 	for _, entry := range l.inbox.History(subscriber) {
-		require.Greater(l.t, entry.Position, last[entry.Key], "order of %s", entry.Key)
+		require.Greater(l.t, entry.Position, last[entry.Key], "sequence of %s", entry.Key)
 		last[entry.Key] = entry.Position
 		applied = append(applied, int(entry.Position))
 	}
@@ -135,7 +135,7 @@ func (c effectRecorder) Handle(ctx context.Context, tx inbox.Tx, entry outbox.En
 	if err := c.copyHandler.Handle(ctx, tx, entry); err != nil {
 		return err
 	}
-	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
+	return memory.NewTotals().Add(ctx, tx, customer, value.NewMoney(100, "USD"))
 }
 
 // TestLimitOfTheStreamIsFilled checks that events come from the log, in order, if a limit of the stream has removed their messages before

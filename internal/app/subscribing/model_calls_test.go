@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
@@ -49,7 +49,7 @@ func (h *harness) call(ctx context.Context, tx inbox.Tx, entry outbox.Entry) err
 		return errPoison
 	}
 	h.noteCall(tx, entry, true)
-	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
+	return memory.NewTotals().Add(ctx, tx, customer, value.NewMoney(100, "USD"))
 }
 
 // noteCall records a call for the subscriber that is checked.

@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
@@ -251,7 +251,7 @@ func (p *process) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	if h.fails(entry) {
 		return errPoison
 	}
-	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
+	return memory.NewTotals().Add(ctx, tx, customer, value.NewMoney(100, "USD"))
 }
 
 // aggregate returns the aggregate of an event, also if a mutant has replaced it.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -24,7 +24,7 @@ import (
 
 const (
 	subscriber  = "billing"
-	customer    = order.CustomerID("018f5e4c-0000-7000-8000-000000000001")
+	customer    = value.CustomerID("018f5e4c-0000-7000-8000-000000000001")
 	runEvents   = 80
 	aggregates  = 6
 	idleTimeout = time.Second

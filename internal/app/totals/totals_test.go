@@ -14,6 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/totals"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
@@ -21,7 +22,7 @@ import (
 
 const (
 	subscriber = "billing"
-	customer   = order.CustomerID("018f5e4c-0000-7000-8000-000000000001")
+	customer   = value.CustomerID("018f5e4c-0000-7000-8000-000000000001")
 	orderID    = order.ID("018f0000-0000-7000-8000-000000000001")
 )
 
@@ -44,9 +45,9 @@ func entriesOf(events ...order.Event) ([]outbox.Entry, decoderOf) {
 	return entries, decoder
 }
 
-func placed(t *testing.T, amount string, currency order.Currency) order.EventData {
+func placed(t *testing.T, amount string, currency value.Currency) order.EventData {
 	t.Helper()
-	money, err := order.ParseMoney(amount, currency)
+	money, err := value.ParseMoney(amount, currency)
 	require.NoError(t, err)
 	placed, err := order.Place(orderID, customer, money, time.Now())
 	require.NoError(t, err)
@@ -60,7 +61,7 @@ type added struct {
 	err     error
 }
 
-func (a *added) Add(_ context.Context, tx inbox.Tx, _ order.CustomerID, amount order.Money) error {
+func (a *added) Add(_ context.Context, tx inbox.Tx, _ value.CustomerID, amount value.Money) error {
 	if tx != a.tx {
 		return errors.New("another transaction")
 	}

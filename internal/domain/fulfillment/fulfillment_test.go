@@ -8,6 +8,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fulfillment"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
 
 // TestVersionsFollowTheOrder checks the events of a fulfillment for each course of an order. Their versions begin with 1 and have no gap.
@@ -23,7 +24,7 @@ func TestVersionsFollowTheOrder(t *testing.T) {
 		"paid and cancelled": {pay: true, cancel: true, want: []fulfillment.Status{fulfillment.Requested, fulfillment.Withdrawn}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			placed, err := order.Place("o", "c", order.NewMoney(100, "USD"), at)
+			placed, err := order.Place("o", "c", value.NewMoney(100, "USD"), at)
 			require.NoError(t, err)
 			var events []fulfillment.Event
 			if c.pay {

@@ -1,46 +1,12 @@
 package order
 
-import (
-	"strings"
-
-	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-)
-
-// ErrID reports that a text is not a UUID.
-var ErrID = fault.New(fault.Invalid, "invalid_id", "not a UUID")
+import "github.com/assylzhan-a/outboxie/internal/domain/value"
 
 // ID is an order's UUID in canonical form (36 characters, lower case).
 type ID string
 
-// CustomerID is a customer's UUID in canonical form.
-type CustomerID string
-
-// ParseID accepts a UUID of 36 characters in either case.
+// ParseID accepts a UUID of 36 characters in either case. Otherwise it fails with value.ErrID.
 func ParseID(text string) (ID, error) {
-	canonical, err := parseUUID(text, "id")
+	canonical, err := value.ParseUUID(text, "id")
 	return ID(canonical), err
-}
-
-// ParseCustomerID accepts a UUID of 36 characters in either case.
-func ParseCustomerID(text string) (CustomerID, error) {
-	canonical, err := parseUUID(text, "customer_id")
-	return CustomerID(canonical), err
-}
-
-func parseUUID(text, field string) (string, error) {
-	canonical := strings.ToLower(text)
-	valid := len(canonical) == 36
-	for i := 0; valid && i < len(canonical); i++ {
-		switch i {
-		case 8, 13, 18, 23:
-			valid = canonical[i] == '-'
-		default:
-			valid = strings.IndexByte("0123456789abcdef", canonical[i]) >= 0
-		}
-	}
-	if !valid {
-		const reason = "must be a UUID such as 550e8400-e29b-41d4-a716-446655440000"
-		return "", ErrID.With("%s %s", field, reason).On(field, reason)
-	}
-	return canonical, nil
 }

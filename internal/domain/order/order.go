@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
 
 // The reasons to refuse a change.
@@ -32,15 +33,15 @@ const (
 // Snapshot is an order's state at one moment, for reading only.
 type Snapshot struct {
 	ID         ID
-	CustomerID CustomerID
-	Amount     Money
+	CustomerID value.CustomerID
+	Amount     value.Money
 	Status     Status
 	Version    int64 // rises by one with every event
 	CreatedAt  time.Time
 
-	PaymentReference  Note
-	Carrier, Tracking Note
-	CancelReason      Note
+	PaymentReference  value.Note
+	Carrier, Tracking value.Note
+	CancelReason      value.Note
 }
 
 // Order is the aggregate. Pay, Ship and Cancel change it. Each records one event, and returns the order as it is right after the
@@ -52,14 +53,11 @@ type Order struct {
 	events []Event
 }
 
-// Place creates an order. The amount must be greater than zero, and at most MaxAmount. An order that was placed before this limit
+// Place creates an order. The amount must be greater than zero, and at most value.MaxAmount. An order that was placed before this limit
 // existed may have a larger amount.
-func Place(id ID, customer CustomerID, amount Money, now time.Time) (*Order, error) {
-	if !amount.IsPositive() {
-		return nil, ErrMoney.With("the amount must be greater than zero").On("amount", "must be greater than zero")
-	}
-	if amount.Minor() > MaxAmount {
-		return nil, tooLarge(amount.Currency())
+func Place(id ID, customer value.CustomerID, amount value.Money, now time.Time) (*Order, error) {
+	if err := amount.Check(); err != nil {
+		return nil, err
 	}
 	o := &Order{state: Snapshot{
 		ID: id, CustomerID: customer, Amount: amount, Status: StatusCreated, Version: 1, CreatedAt: now,
@@ -72,7 +70,7 @@ func Place(id ID, customer CustomerID, amount Money, now time.Time) (*Order, err
 func Rehydrate(state Snapshot) *Order { return &Order{state: state, stored: state.Version} }
 
 // Pay marks a created order as paid.
-func (o *Order) Pay(reference Note, now time.Time) (Snapshot, error) {
+func (o *Order) Pay(reference value.Note, now time.Time) (Snapshot, error) {
 	if before, paid := o.asPaid(); paid {
 		return repeat(before, before.PaymentReference == reference, "paid before, with another reference or none")
 	}
@@ -85,7 +83,7 @@ func (o *Order) Pay(reference Note, now time.Time) (Snapshot, error) {
 }
 
 // Ship marks a paid order as shipped.
-func (o *Order) Ship(carrier, tracking Note, now time.Time) (Snapshot, error) {
+func (o *Order) Ship(carrier, tracking value.Note, now time.Time) (Snapshot, error) {
 	if o.state.Status == StatusShipped {
 		same := o.state.Carrier == carrier && o.state.Tracking == tracking
 		return repeat(o.state, same, "shipped before, with another carrier or tracking number or none")
@@ -99,7 +97,7 @@ func (o *Order) Ship(carrier, tracking Note, now time.Time) (Snapshot, error) {
 }
 
 // Cancel marks a created or paid order as cancelled.
-func (o *Order) Cancel(reason Note, now time.Time) (Snapshot, error) {
+func (o *Order) Cancel(reason value.Note, now time.Time) (Snapshot, error) {
 	if o.state.Status == StatusCancelled {
 		return repeat(o.state, o.state.CancelReason == reason, "cancelled before, for another reason or none")
 	}

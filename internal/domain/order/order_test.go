@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -12,17 +11,18 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
 
 const (
 	orderID  order.ID         = "018f5e4c-0000-7000-8000-000000000001"
-	customer order.CustomerID = "550e8400-e29b-41d4-a716-446655440000"
+	customer value.CustomerID = "550e8400-e29b-41d4-a716-446655440000"
 )
 
 var (
 	placedAt  = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	changedAt = placedAt.Add(time.Hour)
-	amount    = order.NewMoney(10050, "USD")
+	amount    = value.NewMoney(10050, "USD")
 )
 
 func TestPlace(t *testing.T) {
@@ -51,31 +51,31 @@ func TestPlacedIsWhatPlaceMade(t *testing.T) {
 
 func TestPlaceRefusesWhatIsNotPositive(t *testing.T) {
 	for _, minor := range []int64{0, -1} {
-		o, err := order.Place(orderID, customer, order.NewMoney(minor, "USD"), placedAt)
+		o, err := order.Place(orderID, customer, value.NewMoney(minor, "USD"), placedAt)
 		require.Nil(t, o)
-		require.ErrorIs(t, err, order.ErrMoney)
+		require.ErrorIs(t, err, value.ErrMoney)
 		require.Equal(t, "amount", fieldsOf(t, err)[0].Name)
 	}
 }
 
-// TestPlaceRefusesWhatIsTooLarge checks that Place refuses an amount above MaxAmount. An order with a larger amount that was stored before
+// TestPlaceRefusesWhatIsTooLarge checks that Place refuses an amount above value.MaxAmount. An order with a larger amount that was stored before
 // this limit existed can still be changed.
 func TestPlaceRefusesWhatIsTooLarge(t *testing.T) {
-	largest := order.NewMoney(order.MaxAmount, "USD")
+	largest := value.NewMoney(value.MaxAmount, "USD")
 	o, err := order.Place(orderID, customer, largest, placedAt)
 	require.NoError(t, err)
 	require.Equal(t, largest, o.Snapshot().Amount)
 
-	for currency, shown := range map[order.Currency]string{"USD": "10000000000.00 USD", "JPY": "1000000000000 JPY", "KWD": "1000000000.000 KWD"} {
-		o, err := order.Place(orderID, customer, order.NewMoney(order.MaxAmount+1, currency), placedAt)
+	for currency, shown := range map[value.Currency]string{"USD": "10000000000.00 USD", "JPY": "1000000000000 JPY", "KWD": "1000000000.000 KWD"} {
+		o, err := order.Place(orderID, customer, value.NewMoney(value.MaxAmount+1, currency), placedAt)
 		require.Nil(t, o)
-		require.ErrorIs(t, err, order.ErrTooLarge)
+		require.ErrorIs(t, err, value.ErrTooLarge)
 		require.Equal(t, fault.Invalid, fault.KindOf(err))
 		require.Equal(t, []fault.Field{{Name: "amount", Reason: "is too large: the largest is " + shown}}, fieldsOf(t, err))
 	}
 
 	stored := o.Snapshot()
-	stored.Amount = order.NewMoney(math.MaxInt64, "USD")
+	stored.Amount = value.NewMoney(math.MaxInt64, "USD")
 	old := order.Rehydrate(stored)
 	for _, verb := range []string{"pay", "ship"} {
 		changed, err := do(old, verb)
@@ -87,7 +87,7 @@ func TestPlaceRefusesWhatIsTooLarge(t *testing.T) {
 
 // TestManyOfTheLargestOrdersCanBeAddedUp checks that the sum of nine million largest orders fits into 64 bits.
 func TestManyOfTheLargestOrdersCanBeAddedUp(t *testing.T) {
-	require.Greater(t, math.MaxInt64/order.MaxAmount, int64(9_000_000))
+	require.Greater(t, math.MaxInt64/value.MaxAmount, int64(9_000_000))
 }
 
 // do makes the change that verb names, with notes.
@@ -169,9 +169,9 @@ func TestVerbsKeepWhatTheyAreTold(t *testing.T) {
 		PaymentReference: "P-1", Carrier: "UPS", Tracking: "1Z",
 	}
 	require.Equal(t, want, o.Snapshot())
-	require.Equal(t, order.Note("too late"), after(t, "cancel").Snapshot().CancelReason)
+	require.Equal(t, value.Note("too late"), after(t, "cancel").Snapshot().CancelReason)
 	cancelled := after(t, "pay", "cancel").Snapshot()
-	require.Equal(t, order.Note("P-1"), cancelled.PaymentReference)
+	require.Equal(t, value.Note("P-1"), cancelled.PaymentReference)
 }
 
 // TestARepeatedChangeMustBeTheSame checks that a repeated change with other notes, or without notes, is refused.
@@ -190,20 +190,6 @@ func TestARepeatedChangeMustBeTheSame(t *testing.T) {
 		require.Zero(t, got)
 	}
 	require.False(t, shipped.HasEvents() || cancelled.HasEvents())
-}
-
-func TestTexts(t *testing.T) {
-	for _, fine := range []string{"x", " ", "ref-1", "Привет, мир", strings.Repeat("é", 200), "\u200d", `'"\?0`} {
-		text, err := order.ParseNote(fine, "reference")
-		require.NoError(t, err, "%q", fine)
-		require.Equal(t, order.Note(fine), text)
-	}
-	for _, bad := range []string{"", strings.Repeat("é", 201), "a\nb", "\x00", "\u0085", "\x7f", "\xff"} {
-		text, err := order.ParseNote(bad, "reference")
-		require.ErrorIs(t, err, order.ErrNote, "%q", bad)
-		require.Equal(t, "reference", fieldsOf(t, err)[0].Name)
-		require.Empty(t, text)
-	}
 }
 
 func eventOf(status order.Status, fact order.EventData) order.Event {
@@ -261,47 +247,21 @@ func TestEventsKeepWhatWasTrueThen(t *testing.T) {
 
 // TestRehydrateDoesNotJudge checks that Rehydrate accepts each stored state. The rules may have become stricter after it was stored.
 func TestRehydrateDoesNotJudge(t *testing.T) {
-	stored := order.Snapshot{ID: "old", CustomerID: "style", Amount: order.NewMoney(0, "DEM"), Status: "lost", Version: 3}
+	stored := order.Snapshot{ID: "old", CustomerID: "style", Amount: value.NewMoney(0, "DEM"), Status: "lost", Version: 3}
 	o := order.Rehydrate(stored)
 	require.Equal(t, stored, o.Snapshot())
 	require.EqualValues(t, 3, o.StoredVersion())
 	require.False(t, o.HasEvents())
 }
 
+// TestIDs checks that an id has one spelling, and that a refused id is named.
 func TestIDs(t *testing.T) {
-	const canonical = "550e8400-e29b-41d4-a716-446655440000"
-	for text, valid := range map[string]bool{
-		canonical:                                true,
-		"550E8400-E29B-41D4-A716-446655440000":   true,
-		"00000000-0000-0000-0000-000000000000":   true,
-		"":                                       false,
-		"550e8400e29b41d4a716446655440000":       false,
-		"{550e8400-e29b-41d4-a716-446655440000}": false,
-		"urn:uuid:" + canonical:                  false,
-		canonical + " ":                          false,
-		canonical[:35]:                           false,
-		canonical[:35] + "g":                     false,
-		"550e8400-e29b-41d4-a7164-46655440000":   false,
-		"550e8400-e29b-41d4-a716-44665544000K":   false, // the Kelvin sign's lower case is a k
-		"550e8400-e29b-41d4-a716-4466554400é":    false,
-	} {
-		id, err := order.ParseID(text)
-		customer, customerErr := order.ParseCustomerID(text)
-		if valid {
-			require.NoError(t, err, text)
-			require.NoError(t, customerErr, text)
-			require.Len(t, string(id), 36)
-			require.Equal(t, string(id), string(customer))
-			continue
-		}
-		require.ErrorIs(t, err, order.ErrID, "%q", text)
-		require.Equal(t, "id", fieldsOf(t, err)[0].Name)
-		require.ErrorIs(t, customerErr, order.ErrID, "%q", text)
-		require.Equal(t, "customer_id", fieldsOf(t, customerErr)[0].Name)
-	}
 	id, err := order.ParseID("550E8400-E29B-41D4-A716-446655440000")
 	require.NoError(t, err)
-	require.Equal(t, order.ID(canonical), id, "one spelling per id")
+	require.Equal(t, order.ID("550e8400-e29b-41d4-a716-446655440000"), id)
+	_, err = order.ParseID("550e8400")
+	require.ErrorIs(t, err, value.ErrID)
+	require.Equal(t, "id", fieldsOf(t, err)[0].Name)
 }
 
 func fieldsOf(t *testing.T, err error) []fault.Field {

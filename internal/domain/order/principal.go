@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
 
 // ErrPermission reports that the principal lacks the permission for a request.
@@ -42,8 +43,8 @@ const (
 // Principal is who sends a request, and what the principal may do. The zero Principal may do nothing.
 type Principal struct {
 	Kind        PrincipalKind
-	ID          string     // unique among the principals of its kind; empty: not known
-	Customer    CustomerID // the customer whose orders the principal reaches; not used with MayReachAll
+	ID          string           // unique among the principals of its kind; empty: not known
+	Customer    value.CustomerID // the customer whose orders the principal reaches; not used with MayReachAll
 	Permissions []Permission
 }
 
@@ -70,6 +71,6 @@ func (p Principal) Require(permission Permission) error {
 }
 
 // Reaches reports whether the orders of a customer exist for the principal.
-func (p Principal) Reaches(customer CustomerID) bool {
+func (p Principal) Reaches(customer value.CustomerID) bool {
 	return p.May(MayReachAll) || p.Customer != "" && p.Customer == customer
 }

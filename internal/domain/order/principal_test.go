@@ -7,11 +7,12 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
 
 const (
-	alice order.CustomerID = "00000000-0000-4000-8000-00000000000a"
-	bob   order.CustomerID = "00000000-0000-4000-8000-00000000000b"
+	alice value.CustomerID = "00000000-0000-4000-8000-00000000000a"
+	bob   value.CustomerID = "00000000-0000-4000-8000-00000000000b"
 )
 
 // TestPrincipals checks what each kind of principal may do, and whose orders it reaches.

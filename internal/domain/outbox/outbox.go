@@ -23,8 +23,8 @@ func (k Key) String() string { return k.Type + "/" + k.ID }
 // Message is an event in the form in which a service appends it to the log, in the transaction that changes the aggregate.
 type Message struct {
 	ID      string // UUID; the CloudEvents id, by which subscribers recognize a repeated event
-	Type    string // CloudEvents type, versioned: outboxie.invoice.sent.v1
-	Subject string // the subject to which the relay publishes the message: invoices.sent
+	Type    string // CloudEvents type, versioned: acme.voucher.sent.v1
+	Subject string // the subject to which the relay publishes the message: vouchers.sent
 	Key     Key
 	Version int64 // the aggregate's version after the event: 1, 2, 3 … without a gap
 	Headers map[string]string

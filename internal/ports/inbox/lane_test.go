@@ -17,11 +17,11 @@ func TestLaneOfNeverChanges(t *testing.T) {
 		lanes     int
 		lane      int
 	}{
-		{outbox.Key{Type: "order", ID: "1"}, 1, 0},
-		{outbox.Key{Type: "order", ID: "1"}, 16, 12},
-		{outbox.Key{Type: "order", ID: "01a208ab-0000-7000-8000-000000000001"}, 16, 2},
-		{outbox.Key{Type: "order", ID: "1"}, 1024, 588},
-		{outbox.Key{Type: "orde", ID: "r1"}, 1024, 916},
+		{outbox.Key{Type: "voucher", ID: "1"}, 1, 0},
+		{outbox.Key{Type: "voucher", ID: "1"}, 16, 14},
+		{outbox.Key{Type: "voucher", ID: "01a208ab-0000-7000-8000-000000000001"}, 16, 12},
+		{outbox.Key{Type: "voucher", ID: "1"}, 1024, 30},
+		{outbox.Key{Type: "vouche", ID: "r1"}, 1024, 982},
 		{outbox.Key{Type: "größe", ID: "世"}, 64, 44},
 	} {
 		require.Equal(t, pinned.lane, inbox.LaneOf(pinned.aggregate, pinned.lanes), "%s of %d", pinned.aggregate, pinned.lanes)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
@@ -30,5 +31,5 @@ type Decoder interface {
 type Totals interface {
 	// Add counts one order of the given amount, for the subscriber of tx and in the transaction of tx. Add may collect several calls in one
 	// write, so an error does not name the event.
-	Add(ctx context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error
+	Add(ctx context.Context, tx inbox.Tx, customer value.CustomerID, amount value.Money) error
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
 
 // KeyLifetime is how long Keys remembers a claim.
@@ -28,7 +29,7 @@ type Scope string
 // ScopeOf returns the scope of a principal's requests about the orders of a customer. The customer's own requests have the scope that all
 // requests have if nobody checks who sends them: so keys stay valid when the check is turned on or off. A principal that reaches the
 // orders of all customers has one scope for all its requests. That scope has a fixed length, and does not reveal who the principal is.
-func ScopeOf(who order.Principal, customer order.CustomerID) Scope {
+func ScopeOf(who order.Principal, customer value.CustomerID) Scope {
 	if who.Kind == order.KindAnyone || who.Customer == customer && who.Customer != "" {
 		return Scope(customer)
 	}

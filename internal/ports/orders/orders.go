@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -42,13 +43,13 @@ const AggregateType = "order"
 type Service interface {
 	// Place places a new order. If key was used for the same request before, Place changes nothing and returns the first answer. If key
 	// was used for another request, Place fails with ErrKeyReused.
-	Place(ctx context.Context, who order.Principal, customer order.CustomerID, amount order.Money, key Key) (order.Snapshot, error)
+	Place(ctx context.Context, who order.Principal, customer value.CustomerID, amount value.Money, key Key) (order.Snapshot, error)
 
 	// Pay, Ship and Cancel change an order, and return the order as it is right after the change. If the same change was made before,
 	// they change nothing and return the first answer.
-	Pay(ctx context.Context, who order.Principal, id order.ID, reference order.Note, condition Precondition) (order.Snapshot, error)
-	Ship(ctx context.Context, who order.Principal, id order.ID, carrier, tracking order.Note, condition Precondition) (order.Snapshot, error)
-	Cancel(ctx context.Context, who order.Principal, id order.ID, reason order.Note, condition Precondition) (order.Snapshot, error)
+	Pay(ctx context.Context, who order.Principal, id order.ID, reference value.Note, condition Precondition) (order.Snapshot, error)
+	Ship(ctx context.Context, who order.Principal, id order.ID, carrier, tracking value.Note, condition Precondition) (order.Snapshot, error)
+	Cancel(ctx context.Context, who order.Principal, id order.ID, reason value.Note, condition Precondition) (order.Snapshot, error)
 
 	// Get returns an order.
 	Get(ctx context.Context, who order.Principal, id order.ID) (order.Snapshot, error)
@@ -66,7 +67,7 @@ type Precondition struct {
 
 // Filter chooses orders. A field with its zero value, except Limit, excludes no order.
 type Filter struct {
-	Customer      order.CustomerID
+	Customer      value.CustomerID
 	Status        order.Status
 	CreatedFrom   time.Time   // only orders placed at this time or later
 	CreatedBefore time.Time   // only orders placed before this time

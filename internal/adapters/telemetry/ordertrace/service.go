@@ -10,6 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -26,7 +27,7 @@ type service struct {
 }
 
 func (s *service) Place(
-	ctx context.Context, who order.Principal, customer order.CustomerID, amount order.Money, key orders.Key,
+	ctx context.Context, who order.Principal, customer value.CustomerID, amount value.Money, key orders.Key,
 ) (order.Snapshot, error) {
 	return within(ctx, s, "order.place", func(ctx context.Context) (order.Snapshot, error) {
 		placed, err := s.next.Place(ctx, who, customer, amount, key)
@@ -37,21 +38,21 @@ func (s *service) Place(
 	})
 }
 
-func (s *service) Pay(ctx context.Context, who order.Principal, id order.ID, reference order.Note, guard orders.Precondition) (order.Snapshot, error) {
+func (s *service) Pay(ctx context.Context, who order.Principal, id order.ID, reference value.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return within(ctx, s, "order.pay", func(ctx context.Context) (order.Snapshot, error) {
 		return s.next.Pay(ctx, who, id, reference, guard)
 	}, orderIDKey.String(string(id)))
 }
 
 func (s *service) Ship(
-	ctx context.Context, who order.Principal, id order.ID, carrier, tracking order.Note, guard orders.Precondition,
+	ctx context.Context, who order.Principal, id order.ID, carrier, tracking value.Note, guard orders.Precondition,
 ) (order.Snapshot, error) {
 	return within(ctx, s, "order.ship", func(ctx context.Context) (order.Snapshot, error) {
 		return s.next.Ship(ctx, who, id, carrier, tracking, guard)
 	}, orderIDKey.String(string(id)))
 }
 
-func (s *service) Cancel(ctx context.Context, who order.Principal, id order.ID, reason order.Note, guard orders.Precondition) (order.Snapshot, error) {
+func (s *service) Cancel(ctx context.Context, who order.Principal, id order.ID, reason value.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return within(ctx, s, "order.cancel", func(ctx context.Context) (order.Snapshot, error) {
 		return s.next.Cancel(ctx, who, id, reason, guard)
 	}, orderIDKey.String(string(id)))

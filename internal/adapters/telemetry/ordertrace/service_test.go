@@ -13,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry/ordertrace"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -29,19 +30,19 @@ func (d *fakeService) answer(ctx context.Context, what string) (order.Snapshot, 
 	return d.state, d.err
 }
 
-func (d *fakeService) Place(ctx context.Context, _ order.Principal, c order.CustomerID, m order.Money, k orders.Key) (order.Snapshot, error) {
+func (d *fakeService) Place(ctx context.Context, _ order.Principal, c value.CustomerID, m value.Money, k orders.Key) (order.Snapshot, error) {
 	return d.answer(ctx, "place "+string(c)+" "+m.String()+" "+string(k))
 }
 
-func (d *fakeService) Pay(ctx context.Context, _ order.Principal, id order.ID, reference order.Note, g orders.Precondition) (order.Snapshot, error) {
+func (d *fakeService) Pay(ctx context.Context, _ order.Principal, id order.ID, reference value.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("pay ", id, " ", reference, g))
 }
 
-func (d *fakeService) Ship(ctx context.Context, _ order.Principal, id order.ID, carrier, tracking order.Note, g orders.Precondition) (order.Snapshot, error) {
+func (d *fakeService) Ship(ctx context.Context, _ order.Principal, id order.ID, carrier, tracking value.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("ship ", id, " ", carrier, " ", tracking, g))
 }
 
-func (d *fakeService) Cancel(ctx context.Context, _ order.Principal, id order.ID, reason order.Note, g orders.Precondition) (order.Snapshot, error) {
+func (d *fakeService) Cancel(ctx context.Context, _ order.Principal, id order.ID, reason value.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("cancel ", id, " ", reason, g))
 }
 
@@ -68,7 +69,7 @@ func TestServiceHasASpanPerUseCase(t *testing.T) {
 		unknown bool // the call is not about a single order
 	}{
 		"place": {func(s orders.Service, ctx context.Context) (any, error) {
-			return s.Place(ctx, order.Anyone(), "o1", order.NewMoney(100, "USD"), "k1")
+			return s.Place(ctx, order.Anyone(), "o1", value.NewMoney(100, "USD"), "k1")
 		}, "place o1 1.00 USD k1", false},
 		"pay": {func(s orders.Service, ctx context.Context) (any, error) {
 			return s.Pay(ctx, order.Anyone(), "o1", "P-1", guard)
@@ -121,7 +122,7 @@ func TestErrorsAreRecordedByKind(t *testing.T) {
 		events          []string
 	}{
 		"not found":   {orders.ErrOrderNotFound, codes.Unset, "order_not_found", "not_found", nil},
-		"invalid":     {order.ErrMoney, codes.Unset, "invalid_amount", "invalid", nil},
+		"invalid":     {value.ErrMoney, codes.Unset, "invalid_amount", "invalid", nil},
 		"conflict":    {errConflict, codes.Unset, "order_changed", "conflict", []string{"conflict"}},
 		"unavailable": {errDown, codes.Error, "database_down", "unavailable", []string{"exception"}},
 		"unknown":     {errors.New("what"), codes.Error, "*errors.errorString", "internal", []string{"exception"}},

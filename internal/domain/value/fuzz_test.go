@@ -1,4 +1,4 @@
-package order_test
+package value_test
 
 import (
 	"math"
@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
 
 // number is a JSON number (RFC 8259, section 6): sign, whole part, fraction, exponent.
@@ -56,13 +56,13 @@ func FuzzParseMoney(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, text string, pick uint8) {
-		currency := []order.Currency{"JPY", "USD", "KWD"}[pick%3]
+		currency := []value.Currency{"JPY", "USD", "KWD"}[pick%3]
 		minor, reason := verdict(text, currency.Decimals())
-		money, err := order.ParseMoney(text, currency)
+		money, err := value.ParseMoney(text, currency)
 		if reason != "" {
-			want := order.ErrMoney
+			want := value.ErrMoney
 			if reason == "too large" {
-				want = order.ErrTooLarge
+				want = value.ErrTooLarge
 			}
 			require.ErrorIs(t, err, want, "%q was read as %s", text, money)
 			require.Contains(t, fieldsOf(t, err)[0].Reason, reason, "%q", text)
@@ -70,9 +70,9 @@ func FuzzParseMoney(f *testing.F) {
 			return
 		}
 		require.NoError(t, err, "%q", text)
-		require.Equal(t, order.NewMoney(minor.Int64(), currency), money, "%q", text)
-		require.True(t, money.IsPositive())
-		shown, err := order.ParseMoney(money.Decimal(), currency)
+		require.Equal(t, value.NewMoney(minor.Int64(), currency), money, "%q", text)
+		require.Positive(t, money.Minor())
+		shown, err := value.ParseMoney(money.Decimal(), currency)
 		require.NoError(t, err, "%q is shown as %q", text, money.Decimal())
 		require.Equal(t, money, shown)
 	})

@@ -1,4 +1,4 @@
-package order
+package value
 
 import (
 	"math"
@@ -11,11 +11,11 @@ import (
 // ErrMoney reports that a text is not an amount of money, or that the amount is not greater than zero or has too many decimals.
 var ErrMoney = fault.New(fault.Invalid, "invalid_amount", "not an amount of money")
 
-// ErrTooLarge reports that the amount of an order is larger than MaxAmount.
-var ErrTooLarge = fault.New(fault.Invalid, "amount_too_large", "the amount is larger than an order may have")
+// ErrTooLarge reports that an amount is larger than MaxAmount.
+var ErrTooLarge = fault.New(fault.Invalid, "amount_too_large", "the amount is too large")
 
-// MaxAmount is the largest amount that an order may have, in minor units of its currency: 10,000,000,000.00 USD. Subscribers
-// add up the orders of a customer. The sum of 9,223,372 of the largest orders fits into 64 bits.
+// MaxAmount is the largest amount that a new aggregate may have, in minor units of its currency: 10,000,000,000.00 USD. Subscribers
+// add up the amounts of a customer. The sum of 9,223,372 of the largest amounts fits into 64 bits.
 const MaxAmount int64 = 1_000_000_000_000
 
 // Money is an exact amount: a whole number of the currency's minor units (cents for USD, yen for JPY).
@@ -55,6 +55,17 @@ func ParseMoney(text string, currency Currency) (Money, error) {
 		return Money{}, tooLarge(currency)
 	}
 	return Money{minor: minor, currency: currency}, nil
+}
+
+// Check fails with ErrMoney if the amount is not greater than zero, and with ErrTooLarge if it is larger than MaxAmount.
+func (m Money) Check() error {
+	switch {
+	case m.minor <= 0:
+		return ErrMoney.With("the amount must be greater than zero").On("amount", "must be greater than zero")
+	case m.minor > MaxAmount:
+		return tooLarge(m.currency)
+	}
+	return nil
 }
 
 // tooLarge returns an ErrTooLarge that names the largest amount of a currency.
@@ -125,9 +136,6 @@ func (m Money) Minor() int64 { return m.minor }
 
 // Currency returns the amount's currency.
 func (m Money) Currency() Currency { return m.currency }
-
-// IsPositive reports whether the amount is greater than zero.
-func (m Money) IsPositive() bool { return m.minor > 0 }
 
 // Decimal returns the amount with as many decimals as the currency has: 100.50.
 func (m Money) Decimal() string {

@@ -1,4 +1,4 @@
-package order
+package value
 
 import (
 	"strings"
@@ -9,7 +9,7 @@ import (
 // ErrCurrency reports that a text is not a currency.
 var ErrCurrency = fault.New(fault.Invalid, "invalid_currency", "not an ISO 4217 currency code")
 
-// DefaultCurrency is the currency of an order whose request names no currency.
+// DefaultCurrency is the currency of an amount whose request names no currency.
 const DefaultCurrency Currency = "USD"
 
 // Currency is an ISO 4217 code: three capital letters.

@@ -1,6 +1,7 @@
-package order_test
+package value_test
 
 import (
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -8,13 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
 
 func TestParseMoneyAccepts(t *testing.T) {
 	for _, accepted := range []struct {
 		text     string
-		currency order.Currency
+		currency value.Currency
 		minor    int64
 		decimal  string
 	}{
@@ -37,12 +38,12 @@ func TestParseMoneyAccepts(t *testing.T) {
 		{"9223372036854775807", "JPY", math.MaxInt64, "9223372036854775807"},
 		{"9.223372036854775807e18", "JPY", math.MaxInt64, "9223372036854775807"},
 	} {
-		got, err := order.ParseMoney(accepted.text, accepted.currency)
+		got, err := value.ParseMoney(accepted.text, accepted.currency)
 		require.NoError(t, err, accepted.text)
-		require.Equal(t, order.NewMoney(accepted.minor, accepted.currency), got, accepted.text)
+		require.Equal(t, value.NewMoney(accepted.minor, accepted.currency), got, accepted.text)
 		require.Equal(t, accepted.decimal, got.Decimal())
 		require.Equal(t, accepted.decimal+" "+string(accepted.currency), got.String())
-		require.True(t, got.IsPositive())
+		require.Positive(t, got.Minor())
 	}
 }
 
@@ -57,7 +58,7 @@ const (
 
 var refusedAmounts = []struct {
 	text     string
-	currency order.Currency
+	currency value.Currency
 	reason   string
 }{
 	{"100.500", "USD", tooManyDecimals}, // literally: a zero is a decimal too
@@ -125,10 +126,10 @@ var refusedAmounts = []struct {
 // TestParseMoneyRefuses checks that ParseMoney refuses each of these amounts, and names the field and the reason.
 func TestParseMoneyRefuses(t *testing.T) {
 	for _, refused := range refusedAmounts {
-		got, err := order.ParseMoney(refused.text, refused.currency)
-		want := order.ErrMoney
+		got, err := value.ParseMoney(refused.text, refused.currency)
+		want := value.ErrMoney
 		if refused.reason == isTooLarge {
-			want = order.ErrTooLarge
+			want = value.ErrTooLarge
 		}
 		require.ErrorIs(t, err, want, "%q gave %v", refused.text, got)
 		require.Zero(t, got)
@@ -140,27 +141,27 @@ func TestParseMoneyRefuses(t *testing.T) {
 
 func TestDecimalOfAnyAmount(t *testing.T) {
 	for _, stored := range []struct {
-		money order.Money
+		money value.Money
 		want  string
 	}{
-		{order.NewMoney(0, "USD"), "0.00"},
-		{order.NewMoney(5, "USD"), "0.05"},
-		{order.NewMoney(-5, "USD"), "-0.05"},
-		{order.NewMoney(-10050, "USD"), "-100.50"},
-		{order.NewMoney(-7, "JPY"), "-7"},
-		{order.NewMoney(7, "KWD"), "0.007"},
-		{order.NewMoney(math.MinInt64, "KWD"), "-9223372036854775.808"},
+		{value.NewMoney(0, "USD"), "0.00"},
+		{value.NewMoney(5, "USD"), "0.05"},
+		{value.NewMoney(-5, "USD"), "-0.05"},
+		{value.NewMoney(-10050, "USD"), "-100.50"},
+		{value.NewMoney(-7, "JPY"), "-7"},
+		{value.NewMoney(7, "KWD"), "0.007"},
+		{value.NewMoney(math.MinInt64, "KWD"), "-9223372036854775.808"},
 	} {
 		require.Equal(t, stored.want, stored.money.Decimal())
-		require.False(t, stored.money.Minor() <= 0 && stored.money.IsPositive())
+		require.Equal(t, stored.money.Minor() <= 0, errors.Is(stored.money.Check(), value.ErrMoney))
 	}
 }
 
 func TestDecimalAndParseMoneyAreInverse(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		currency := rapid.SampledFrom([]order.Currency{"JPY", "USD", "KWD"}).Draw(t, "currency")
-		money := order.NewMoney(rapid.Int64Range(1, math.MaxInt64).Draw(t, "minor"), currency)
-		read, err := order.ParseMoney(money.Decimal(), currency)
+		currency := rapid.SampledFrom([]value.Currency{"JPY", "USD", "KWD"}).Draw(t, "currency")
+		money := value.NewMoney(rapid.Int64Range(1, math.MaxInt64).Draw(t, "minor"), currency)
+		read, err := value.ParseMoney(money.Decimal(), currency)
 		if err != nil || read != money {
 			t.Fatalf("%s was read as %s, %v", money, read, err)
 		}
@@ -169,16 +170,16 @@ func TestDecimalAndParseMoneyAreInverse(t *testing.T) {
 
 func TestCurrencies(t *testing.T) {
 	for code, decimals := range map[string]int{"USD": 2, "EUR": 2, "JPY": 0, "KRW": 0, "KWD": 3, "TND": 3, "CHF": 2} {
-		currency, err := order.ParseCurrency(code)
+		currency, err := value.ParseCurrency(code)
 		require.NoError(t, err)
 		require.Equal(t, decimals, currency.Decimals())
 		require.Equal(t, code, currency.String())
 	}
 	for _, code := range []string{"", "usd", "Usd", "US", "USDD", " USD", "XXX", "XAU", "DEM", "ABC", "U$D"} {
-		_, err := order.ParseCurrency(code)
-		require.ErrorIs(t, err, order.ErrCurrency, "%q", code)
+		_, err := value.ParseCurrency(code)
+		require.ErrorIs(t, err, value.ErrCurrency, "%q", code)
 		require.Equal(t, "currency", fieldsOf(t, err)[0].Name)
 	}
-	_, err := order.ParseCurrency(string(order.DefaultCurrency))
+	_, err := value.ParseCurrency(string(value.DefaultCurrency))
 	require.NoError(t, err)
 }
