@@ -15,7 +15,7 @@ LINT     = $(GO) tool -modfile=tools/go.mod golangci-lint
 help: ## list the targets
 	@echo "usage: make TARGET [ARGS=…]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-23s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "variables: POSTGRES_PORT, NATS_PORT, JAEGER_PORT, OTLP_PORT (of infra-up, and of what runs on it), RACE, GO"
+	@echo "variables: POSTGRES_PORT, NATS_PORT, JAEGER_PORT, OTLP_PORT, PROMETHEUS_PORT, GRAFANA_PORT (of infra-up, and of what runs on it), RACE, GO"
 
 .PHONY: run
 run: build ## Postgres, NATS, an instance and a subscriber, with data in .outboxie/; e.g. ARGS="--subscribers 2 --fresh"
@@ -40,7 +40,7 @@ demo-local: build ## the demo as processes, on a Postgres and a NATS of its own;
 	@exec $(PLAYGROUND) demo $(ARGS)
 
 # On the infrastructure: Postgres and NATS on their usual ports, in Docker with Jaeger if an engine answers.
-export VERSION BINARY PLAYGROUND POSTGRES_PORT NATS_PORT JAEGER_PORT OTLP_PORT INFRA_DATA
+export VERSION BINARY PLAYGROUND POSTGRES_PORT NATS_PORT JAEGER_PORT OTLP_PORT PROMETHEUS_PORT GRAFANA_PORT INFRA_DATA
 
 .PHONY: infra-up
 infra-up: build ## Postgres on 5432, NATS on 4222, Jaeger on 16686, in Docker; without an engine Postgres and NATS in the background
@@ -91,7 +91,12 @@ test-postgres: ## the tests of the Postgres adapter, which take as long as all o
 .PHONY: test-others
 test-others: ## the tests in test/, without the race detector, which does not see the processes that they start; then the tests beside the code
 	$(GO) test -timeout 25m $(APART) $(ARGS) ./test/e2e ./test/...
+	@$(MAKE) --no-print-directory test-kubernetes
 	$(GO) test $(RACE) -timeout 25m $(ARGS) $$($(GO) list ./internal/... ./cmd/... ./migrations/... | grep -v /internal/adapters/postgres$$)
+
+.PHONY: test-kubernetes
+test-kubernetes: ## docker/kubernetes, built by kustomize and decoded strictly with the types of the Kubernetes API, offline
+	$(GO) -C tools/kubernetes test ./...
 
 .PHONY: test-pauses
 test-pauses: ## how long delivery pauses when a leader stops, is killed or freezes, and large pages take; best on a calm machine; three minutes
@@ -134,8 +139,19 @@ test-jaeger: ## deliveries in a real Jaeger: that of JAEGER_BIN, else from its i
 	@JAEGER_BIN=$$(test/jaeger/build.sh) && export JAEGER_BIN && set -x && $(GO) test -tags jaeger ./test/jaeger -count=1 -timeout 10m -v $(ARGS)
 
 .PHONY: test-scale
-test-scale: ## a cluster of NATS, a standby of Postgres, PgBouncer, TLS, least privilege; needs PgBouncer (Debian: pgbouncer); three minutes
+test-scale: ## a cluster of NATS, a standby of Postgres, PgBouncer, TLS, least privilege, HAProxy; needs PgBouncer and HAProxy (Debian: pgbouncer, haproxy); four minutes
 	$(GO) test -tags scale ./test/scale -count=1 -parallel 4 -timeout 10m $(ARGS)
+
+# The packages are in a folder whose name begins with a dot, so that the tools of Go do not look into it.
+.node/package-lock.json: test/node/package.json test/node/package-lock.json
+	@command -v npm >/dev/null || { echo "There is no npm: install Node.js 20 or later (Debian: nodejs, npm)." >&2; exit 1; }
+	@mkdir -p .node && cp test/node/package.json .node/
+	@cp test/node/package-lock.json .node/new-lock.json && mv .node/new-lock.json .node/package-lock.json
+	npm --prefix .node ci --ignore-scripts --no-audit --no-fund --loglevel=error || { rm .node/package-lock.json; exit 1; }
+
+.PHONY: test-node
+test-node: .node/package-lock.json ## openapi.yaml by Spectral and Redocly, and a TypeScript client of it against an instance; needs npm; a minute
+	$(GO) test -tags node ./test/node -count=1 -timeout 10m $(ARGS)
 
 DURATION ?= 60s
 SEED     ?= 0
@@ -173,7 +189,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s); a finding ends it, and is kept in 
 
 .PHONY: lint
 lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy, known vulnerabilities (govulncheck)
-	$(GO) vet -tags jaeger,rename,scale ./...
+	$(GO) vet -tags jaeger,node,rename,scale ./...
 	$(LINT) run
 	@stamp() { find . -name '*.gen.go' ! -path './.*' | sort | xargs cksum; }; \
 	before=$$(stamp) && $(GO) generate ./... && \
@@ -181,6 +197,7 @@ lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy, 
 	$(GO) mod tidy -diff
 	$(GO) -C tools mod tidy -diff
 	$(GO) -C tools/nats-2.11 mod tidy -diff
+	$(GO) -C tools/kubernetes mod tidy -diff
 	@$(MAKE) --no-print-directory vulnerabilities
 
 .PHONY: vulnerabilities
@@ -213,6 +230,10 @@ define vendor
 	sums=$$PWD/$(5).sha256 && (cd $$folder && $(SHA256) -c $$sums) && cp $$folder/$(4)/* $(4)
 endef
 
+.PHONY: cli-docs
+cli-docs: ## write docs/cli.md again, from the commands and flags of the program
+	$(GO) test ./cmd/outboxie -run '^TestCLIDocIsCurrent$$' -count=1 -write-cli
+
 .PHONY: docs-page
 docs-page: ## fetch the files of the page at /docs again, with npm; refused if they have other checksums
 	$(call vendor,$(EXPLORER),dist/browser/openapi-explorer.min.js,internal/adapters/httpapi,docs,openapi-explorer)
@@ -228,6 +249,21 @@ sidecar-clients: ## install what the TypeScript of docs/sidecar.md needs for its
 .PHONY: axe
 axe: ## fetch the script that checks accessibility in tests again, with npm; refused if it has another checksum
 	$(call vendor,$(AXE),axe.min.js,test/pages,testdata,axe)
+
+# It needs the Go of go.mod. Building it takes minutes the first time, so `make ci` does not.
+RELEASER = $(GO) run github.com/goreleaser/goreleaser/v2@v2.14.3
+
+.PHONY: release-check
+release-check: ## is .goreleaser.yaml valid?
+	$(RELEASER) check
+
+.PHONY: release-snapshot
+release-snapshot: ## a release in dist/ that is not published; needs syft and Docker's buildx, or ARGS=--skip=sbom,docker
+	$(RELEASER) release --snapshot --clean --skip=sign $(ARGS)
+
+.PHONY: release
+release: ## a draft of a release from the tag of this commit; needs GITHUB_TOKEN, syft, cosign and Docker's buildx
+	$(RELEASER) release --clean $(ARGS)
 
 .PHONY: screenshots
 screenshots: ## the pictures of the console in docs/images, from a real run; needs Chromium
@@ -251,10 +287,9 @@ test-rename-short: ## rename a copy, build and vet it, and run some tests there;
 # rename:cut-end
 
 .PHONY: ci
-ci: lint build test ## lint, build, every test, alerts, scale, models, examples, pauses, bench-short, chaos: what continuous integration runs
+ci: lint build test ## lint, build, every test, alerts, scale, models, examples, contract in Node.js, pauses, bench-short, chaos: what continuous integration runs
 	@$(MAKE) --no-print-directory --jobs=3 test-alerts test-scale test-models
-	@$(MAKE) --no-print-directory test-examples
-	@$(MAKE) --no-print-directory test-rename-short
+	@$(MAKE) --no-print-directory --jobs=3 test-examples test-rename-short test-node
 	@$(MAKE) --no-print-directory test-pauses bench-short chaos
 
 .PHONY: clean

@@ -40,7 +40,7 @@ var misuses = map[string]struct {
 		return nil
 	}},
 	"rollback in a query": {do: func(ctx context.Context, tx *outboxie.Tx) error {
-		rows, err := tx.QueryContext(ctx, "/* undo */ ROLLBACK") //nolint:sqlclosecheck // it fails
+		rows, err := tx.QueryContext(ctx, "/* undo */ ROLLBACK")
 		if rows != nil {
 			return errors.Join(err, rows.Close())
 		}
@@ -66,7 +66,7 @@ var misuses = map[string]struct {
 		return nil
 	}},
 	"rows stay open": {do: func(ctx context.Context, tx *outboxie.Tx) error {
-		_, err := tx.QueryContext(ctx, "SELECT generate_series(1, 100000)") //nolint:sqlclosecheck // that is the misuse
+		_, err := tx.QueryContext(ctx, "SELECT generate_series(1, 100000)")
 		return err
 	}},
 	"a row is not scanned": {do: func(ctx context.Context, tx *outboxie.Tx) error {

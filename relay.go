@@ -49,7 +49,7 @@ func (e *Engine) declareRelay() error {
 	}
 	elector := postgres.NewElector(lease, name.Name, name.Holder, name.LeaseTTL)
 	log := postgres.NewLog(e.db, name.Name, e.logger)
-	ports := engine.DecorateRelay(c, e.traces, e.meters, telemetry.RelayPorts{
+	ports := engine.DecorateRelay(c, e.traces, e.meters, e.nats, telemetry.RelayPorts{
 		Log: log, Cursors: postgres.NewCursorStore(e.db, name.Name, name.Stream), Publisher: publisher, Elector: elector,
 		Retention: postgres.NewRetention(e.db, name.Name),
 	})

@@ -38,6 +38,8 @@ need_port() {
 	postgres) need_free "$POSTGRES_PORT" ;;
 	nats) need_free "$NATS_PORT" ;;
 	jaeger) need_free "$JAEGER_PORT" "$OTLP_PORT" ;;
+	prometheus) need_free "$PROMETHEUS_PORT" ;;
+	grafana) need_free "$GRAFANA_PORT" ;;
 	esac
 }
 
@@ -74,7 +76,7 @@ down() {
 		rm -f "$INFRA_DATA/pid"
 		echo "Stopped Postgres and NATS (process $pid)."
 	fi
-	if engine; then docker compose down "$@"; fi
+	if engine; then docker compose --profile observe down "$@"; fi
 }
 
 # superuser changes the user in the database's address to the superuser, whom tests need. In Docker it is the superuser already.
@@ -116,11 +118,30 @@ throw_away() {
 	rm -rf "$INFRA_DATA"
 }
 
+# addresses prints where to look at the infrastructure.
+addresses() {
+	printf "\n  export DATABASE_URL='%s' NATS_URL='%s'\n" "$database" "$broker"
+	if ! embedded; then
+		printf '\n  traces      http://localhost:%s\n' "$JAEGER_PORT"
+		if observing; then
+			printf '  metrics     http://localhost:%s\n  dashboard   http://localhost:%s\n' "$PROMETHEUS_PORT" "$GRAFANA_PORT"
+		else
+			printf '  COMPOSE_PROFILES=observe adds Prometheus and Grafana, which watch the containers of `docker compose up`.\n'
+		fi
+	fi
+	printf '\n`make infra-down` stops it.\n'
+}
+
+# observing succeeds if the profile observe is wanted.
+observing() { [[ ,${COMPOSE_PROFILES:-}, == *,observe,* ]]; }
+
 case ${1:-} in
 up)
-	up postgres nats jaeger
+	services=(postgres nats jaeger)
+	if observing; then services+=(prometheus grafana); fi
+	up "${services[@]}"
 	locate
-	printf "\n  export DATABASE_URL='%s' NATS_URL='%s'\n\n\`make infra-down\` stops it.\n" "$database" "$broker"
+	addresses
 	;;
 down) down ;;
 compose)

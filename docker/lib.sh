@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Paths and ports. `make help` lists the variables that may be set.
 : "${BINARY:=bin/outboxie}" "${PLAYGROUND:=$(dirname "$BINARY")/playground}" "${INFRA_DATA:=.outboxie/infra}"
 export POSTGRES_PORT=${POSTGRES_PORT:-5432} NATS_PORT=${NATS_PORT:-4222} JAEGER_PORT=${JAEGER_PORT:-16686} OTLP_PORT=${OTLP_PORT:-4318}
+export PROMETHEUS_PORT=${PROMETHEUS_PORT:-9090} GRAFANA_PORT=${GRAFANA_PORT:-3000}
 # The addresses in Docker. Without Docker, locate replaces them.
 database="postgres://outboxie:outboxie@127.0.0.1:$POSTGRES_PORT/outboxie?sslmode=disable"
 broker="nats://127.0.0.1:$NATS_PORT"

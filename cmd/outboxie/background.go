@@ -12,7 +12,7 @@ import (
 )
 
 // background runs the loops of a graph. A loop runs from the start to the stop of the graph. If a loop ends earlier, the
-// program ends with a non-zero exit code.
+// program ends with a non-zero exit code. The function that run returns asks a loop to end before the graph stops.
 type background struct {
 	fx.In
 	Lifecycle fx.Lifecycle
@@ -22,7 +22,7 @@ type background struct {
 
 var errEnded = errors.New("the loop returned without an error")
 
-func (b background) run(name string, loop func(context.Context) error) {
+func (b background) run(name string, loop func(context.Context) error) (stop context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background()) // the context of OnStart ends with the start
 	ended := make(chan struct{})
 	b.Lifecycle.Append(fx.Hook{
@@ -50,6 +50,7 @@ func (b background) run(name string, loop func(context.Context) error) {
 			}
 		},
 	})
+	return cancel
 }
 
 // recoverPanic turns a panic of the loop into an error.

@@ -28,11 +28,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// The names of the program's services in telemetry.
-const (
-	serviceName           = "outboxie"
-	subscriberServiceName = "outboxie-subscriber"
-)
+// serviceName is the name of the program's service in telemetry.
+const serviceName = "outboxie"
+
+// subscriberServiceName returns the name of a subscriber in telemetry. Each subscriber is a service of its own, because it fails and scales
+// alone; its copies are instances of that service.
+func subscriberServiceName(c config.Config) string {
+	return serviceName + "-subscriber-" + c.Subscriber.ID
+}
 
 func telemetryOptions(c config.Config, service string, logger *slog.Logger) telemetry.Options {
 	return telemetry.Options{
@@ -42,13 +45,13 @@ func telemetryOptions(c config.Config, service string, logger *slog.Logger) tele
 
 // serveGraph is an instance: the API and the relay, or one of them, and the admin listener.
 func serveGraph(c config.Config, logger *slog.Logger) fx.Option {
-	return fx.Options(foundation(c, serviceName, logger), serving(c), administering(), traceLinks(c, logger))
+	return fx.Options(foundation(c, serviceName, logger), serving(c), administering(), traceLinks(c, logger), fx.Invoke(runDraining))
 }
 
 // subscribeGraph is a copy of a subscriber, with an admin listener if one is configured.
 func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
 	graph := fx.Options(
-		foundation(c, subscriberServiceName, logger),
+		foundation(c, subscriberServiceName(c), logger),
 		fx.Provide(newSubscriber, newHandlers, newEndpoint, subscribingChecks),
 		fx.Decorate(remoteNotifier), // instead of the notifier of a process that runs a relay
 		fx.Invoke(runSubscriber),
@@ -63,14 +66,14 @@ func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
 // fx constructs only the values that a constructor or an Invoke asks for.
 func foundation(c config.Config, service string, logger *slog.Logger) fx.Option {
 	return fx.Options(
-		fx.Supply(c, logger),
+		fx.Supply(c, logger, new(draining)),
 		fx.WithLogger(func() fxevent.Logger {
 			events := &fxevent.SlogLogger{Logger: logger}
 			events.UseLogLevel(slog.LevelDebug)
 			events.UseErrorLevel(slog.LevelDebug) // errors too: the program prints the errors of start and stop itself
 			return events
 		}),
-		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
+		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second+c.HTTP.Drain),
 		fx.Supply(
 			telemetryOptions(c, service, logger),
 			engine.Broker(c, logger),
@@ -150,13 +153,13 @@ func newRelay(parts relayParts, c config.Config, logger *slog.Logger) *relaying.
 
 func apiOptions(
 	c config.Config, listeners listenerParts, service orders.Service, access authentication, tp trace.TracerProvider, mp metric.MeterProvider,
-	propagator propagation.TextMapPropagator, logger *slog.Logger,
+	propagator propagation.TextMapPropagator, d *draining, logger *slog.Logger,
 ) httpapi.Options {
 	return httpapi.Options{
 		Addr: c.HTTP.Addr, Listener: listeners.api(), Service: service, MaxConnections: c.HTTP.MaxConnections,
-		AllowedHosts: c.HTTP.AllowedHosts, TrustedOrigins: c.HTTP.TrustedOrigins,
+		AllowedHosts: c.HTTP.AllowedHosts, TrustedOrigins: c.HTTP.TrustedOrigins, CORSOrigins: c.HTTP.CORSOrigins,
 		Authenticator: access.authenticator, RateLimit: c.HTTP.RateLimit,
-		Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
+		Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator, Drain: &d.http,
 	}
 }
 
@@ -168,7 +171,9 @@ func runSweep(background background, s *ordering.Sweep) {
 	background.run("sweep of idempotency keys", s.Run)
 }
 
-func runRelay(background background, r *relaying.Relay) { background.run("relay", r.Run) }
+func runRelay(background background, r *relaying.Relay, d *draining) {
+	d.resign = background.run("relay", r.Run)
+}
 
 // servingChecks returns the checks of an instance. Only the database is required: without the broker, or while the relay is halted,
 // orders are accepted and their events wait in the outbox.

@@ -94,6 +94,8 @@ func newOperating(parts operatingParts) engine.Operating {
 }
 
 // adminOptions returns the options of the admin listener.
-func adminOptions(c config.Config, o engine.Operating, parts pagesParts) httpapi.AdminOptions {
-	return o.Admin(newPages(c, o, parts))
+func adminOptions(c config.Config, o engine.Operating, d *draining, parts pagesParts) httpapi.AdminOptions {
+	options := o.Admin(newPages(c, o, parts))
+	options.Drain = &d.http
+	return options
 }

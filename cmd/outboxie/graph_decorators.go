@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 
+	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
@@ -35,10 +36,10 @@ func decorateOrders(tp trace.TracerProvider, logger *slog.Logger, next orders.Se
 
 // decorateRelay wraps the ports of a relay.
 func decorateRelay(
-	c config.Config, tp trace.TracerProvider, mp metric.MeterProvider,
+	c config.Config, tp trace.TracerProvider, mp metric.MeterProvider, nc *nats.Conn,
 	log relay.Log, cursors relay.CursorStore, publisher relay.Publisher, elector relay.Elector, retention relay.Retention,
 ) (relay.Log, relay.CursorStore, relay.Publisher, relay.Elector, relay.Retention) {
-	ports := engine.DecorateRelay(c, tp, mp, telemetry.RelayPorts{
+	ports := engine.DecorateRelay(c, tp, mp, nc, telemetry.RelayPorts{
 		Log: log, Cursors: cursors, Publisher: publisher, Elector: elector, Retention: retention,
 	})
 	return ports.Log, ports.Cursors, ports.Publisher, ports.Elector, ports.Retention

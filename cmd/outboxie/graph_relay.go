@@ -44,7 +44,7 @@ func relayGraph(s *supervisedRelay) fx.Option {
 	c.Roles = config.Roles{Relay: true}
 	return fx.Options(
 		quietly(s.logger),
-		fx.Supply(c, engine.Broker(c, s.logger), engine.Publisher(c, s.logger), engine.RelayName(c), engine.Database(c, s.traces)),
+		fx.Supply(c, engine.Broker(c, s.logger), engine.Publisher(c, s.logger), engine.RelayName(c), engine.Database(c, s.traces), new(draining)),
 		fx.Provide(func() trace.TracerProvider { return s.traces }, func() metric.MeterProvider { return s.meters }),
 		postgres.Module, jetstream.Module,
 		fx.Decorate(decorateRelay),

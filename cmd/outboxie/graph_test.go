@@ -150,7 +150,13 @@ func TestExitCodesAndWords(t *testing.T) {
 		"no command":           {nil, []string{}, exitClean, "Available Commands", ""},
 		"help":                 {nil, []string{"serve", "--help"}, exitClean, "--roles", ""},
 		"version":              {nil, []string{"version"}, exitClean, "outboxie ", ""},
-		"unknown command":      {nil, []string{"sevre"}, exitUsage, "", `unknown command "sevre"`},
+		"--version":            {nil, []string{"--version"}, exitClean, "outboxie ", ""},
+		"version as JSON":      {nil, []string{"version", "--json"}, exitClean, `"version": `, ""},
+		"config as JSON":       {nil, []string{"config", "--json"}, exitClean, `"name": "HTTP_ADDR",`, ""},
+		"unknown command":      {nil, []string{"sevre"}, exitUsage, "", `unknown command "sevre" for "outboxie"; did you mean serve?`},
+		"help of nothing":      {nil, []string{"help", "sevre"}, exitUsage, "", `unknown command "sevre" for "outboxie"; did you mean serve?`},
+		"a wrong number":       {[]string{database}, []string{"outbox", "list", "--limit", "x"}, exitUsage, "", `--limit is "x"; it must be a whole number`},
+		"completion":           {nil, []string{"completion", "bash"}, exitClean, "complete -o default -F __start_outboxie outboxie", ""},
 		"unknown verb":         {nil, []string{"subscriber", "puase"}, exitUsage, "", "For help: outboxie subscriber --help\n"},
 		"unknown flag":         {nil, []string{"serve", "--port=1"}, exitUsage, "", "unknown flag: --port"},
 		"no database":          {nil, []string{"serve"}, exitUsage, "", "DATABASE_URL"},
@@ -163,7 +169,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		"migrate what":         {[]string{database}, []string{"migrate"}, exitUsage, "", "up, down or status"},
 		"migrate up again":     {[]string{database}, []string{"migrate", "up"}, exitClean, "", ""},
 		"migrate status":       {[]string{database}, []string{"migrate", "status"}, exitClean, "applied", ""},
-		"nobody there":         {[]string{"ADMIN_ADDR=127.0.0.1:1"}, []string{"healthcheck"}, exitFailed, "", "127.0.0.1:1"},
+		"nobody there":         {[]string{"ADMIN_ADDR=127.0.0.1:1"}, []string{"healthcheck"}, exitFailed, "", "no instance answers: "},
 		"address taken":        {[]string{database, nats, "HTTP_ADDR=" + taken.Addr(), "ADMIN_ADDR=127.0.0.1:0", noToken}, []string{"serve"}, exitFailed, "", taken.Addr() + ": listen"},
 		"what to do about it":  {[]string{database, nats, "ADMIN_ADDR=" + taken.Addr(), "HTTP_ADDR=127.0.0.1:0", noToken}, []string{"serve"}, exitFailed, "", "--admin-addr"},
 		"wrong password":       {[]string{regexp.MustCompile(`:[^:/@]+@`).ReplaceAllString(database, ":secret@")}, []string{"migrate", "up"}, exitUsage, "", "the password is wrong"},
@@ -240,6 +246,9 @@ func TestServeAndHealthcheck(t *testing.T) {
 	}
 	code, answer := check()
 	require.Equal(t, exitClean, code)
+	require.Regexp(t, `^The instance at \S+ is ready.\ndatabase +ok\nbroker +ok\n`, answer)
+	code, answer, _ = command(t, []string{"ADMIN_ADDR=" + admin, data}, "healthcheck", "--json")
+	require.Equal(t, exitClean, code)
 	require.Contains(t, answer, `"status":"ready"`)
 
 	broker.Stop()
@@ -250,12 +259,12 @@ func TestServeAndHealthcheck(t *testing.T) {
 	for _, elsewhere := range []string{"OUTBOXIE_DATA_DIR=" + t.TempDir(), "ADMIN_TOKEN=of-another-instance", "ADMIN_TOKEN=off"} {
 		code, answer, _ = command(t, []string{"ADMIN_ADDR=" + admin, elsewhere}, "healthcheck")
 		require.Equal(t, exitClean, code, "readiness needs no token")
-		require.Contains(t, answer, `{"name":"broker","status":"failed"}`, "why is not")
+		require.Regexp(t, `(?m)^broker +failed$`, answer, "why is not")
 	}
 	broker.Start()
 	require.Eventually(t, func() bool {
 		_, answer = check()
-		return strings.Contains(answer, `"status":"ready"`)
+		return strings.Contains(answer, " is ready.")
 	}, 10*time.Second, 20*time.Millisecond)
 
 	answered, err := http.Get("http://" + admin + "/healthz") //nolint:noctx // bounded by the test

@@ -159,7 +159,7 @@ func TestOutboxList(t *testing.T) {
 		Payload: list[1].Payload,
 	}, list[1])
 	require.Equal(t, "too large", *list[1].Reason)
-	require.JSONEq(t, `{"b": 1.50, "a": 2}`, string(*list[1].Payload))
+	require.JSONEq(t, `{"b": 1.50, "a": 2}`, string(list[1].Payload))
 	require.Equal(t, time.UTC, list[1].RecordedAt.Location())
 }
 
@@ -249,7 +249,7 @@ func TestOutboxUsage(t *testing.T) {
 		"no database":       {[]string{"status"}, "DATABASE_URL is not set"},
 		"limit of none":     {[]string{"list", "--limit", "0"}, "from 1 to 1000"},
 		"limit of all":      {[]string{"parked", "--limit", "1000000"}, "from 1 to 1000"},
-		"no number":         {[]string{"parked", "--limit", "all"}, "invalid argument"},
+		"no number":         {[]string{"parked", "--limit", "all"}, `--limit is "all"; it must be a whole number`},
 		"no order":          {[]string{"list", "--order", "7"}, `"7" is neither the UUID of an order nor`},
 		"empty order":       {[]string{"list", "--order", ""}, `"" is neither`},
 		"no time":           {[]string{"list", "--since", "yesterday"}, `"yesterday" is neither how long ago`},

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/dig"
 
+	"github.com/assylzhan-a/outboxie/cmd/internal/cli"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
@@ -77,7 +78,7 @@ func runContext(ctx context.Context, args, environment []string, stdout, stderr 
 
 // commandOf returns the path of the command that the arguments name, such as "outboxie outbox list".
 func commandOf(root *cobra.Command, args []string) string {
-	if named, _, err := root.Find(args); err == nil {
+	if named, _, err := root.Find(args); err == nil && named.Name() != "help" {
 		return named.CommandPath()
 	}
 	return root.CommandPath()
@@ -86,6 +87,7 @@ func commandOf(root *cobra.Command, args []string) string {
 func (p *program) command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "outboxie",
+		Version:       release(),
 		Short:         "An order service whose events reach NATS JetStream through a transactional outbox",
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -94,6 +96,7 @@ func (p *program) command() *cobra.Command {
 
 		PersistentPostRun: func(cmd *cobra.Command, _ []string) { auditCommand(cmd) },
 	}
+	root.SetVersionTemplate("outboxie {{.Version}}\n")
 	root.AddCommand(
 		p.serveCommand(), p.relayCommand(), p.subscribeCommand(), p.subscriberCommand(),
 		p.outboxCommand(), p.traceCommand(), p.tokenCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
@@ -102,6 +105,7 @@ func (p *program) command() *cobra.Command {
 	for former, present := range movedCommands {
 		root.AddCommand(movedCommand(former, present))
 	}
+	cli.Prepare(root)
 	return root
 }
 

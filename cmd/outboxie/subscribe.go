@@ -23,7 +23,7 @@ func (p *program) subscribeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			logger, flush, err := p.serviceLogger(cmd.Context(), c, subscriberServiceName)
+			logger, flush, err := p.serviceLogger(cmd.Context(), c, subscriberServiceName(c))
 			if err != nil {
 				return err
 			}

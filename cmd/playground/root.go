@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assylzhan-a/outboxie/cmd/internal/cli"
 	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -81,6 +82,7 @@ func (p *playground) command() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&p.program, "program", "", "the program outboxie; without the flag it is beside this one")
 	root.AddCommand(p.runCommand(), p.demoCommand(), p.infraCommand())
+	cli.Prepare(root)
 	return root
 }
 

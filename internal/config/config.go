@@ -67,8 +67,10 @@ type NATS struct {
 type HTTP struct {
 	Addr string `env:"HTTP_ADDR"` // the API
 	// MaxConnections is how many connections the API has at a time.
-	MaxConnections int    `env:"HTTP_MAX_CONNECTIONS"`
-	AdminAddr      string `env:"ADMIN_ADDR"` // health, metrics, and the operators' routes
+	MaxConnections int `env:"HTTP_MAX_CONNECTIONS"`
+	// Drain is how long the API still answers after SIGTERM, so that load balancers can notice.
+	Drain     time.Duration `env:"HTTP_DRAIN"`
+	AdminAddr string        `env:"ADMIN_ADDR"` // health, metrics, and the operators' routes
 	// AdminToken is the token that operators need. Off: they need none. Empty: they need the token in TokenFile.
 	AdminToken     Secret `env:"ADMIN_TOKEN"`
 	AdminTokenFile string `env:"ADMIN_TOKEN_FILE"` // empty: admin-token in the data folder
@@ -78,6 +80,7 @@ type HTTP struct {
 	AllowedHosts      List `env:"HTTP_ALLOWED_HOSTS"`   // host names that requests to the API may name
 	AdminAllowedHosts List `env:"ADMIN_ALLOWED_HOSTS"`  // host names that requests to the admin listener may name
 	TrustedOrigins    List `env:"HTTP_TRUSTED_ORIGINS"` // origins whose pages may change orders, beside the API's own
+	CORSOrigins       List `env:"HTTP_CORS_ORIGINS"`    // origins whose scripts may call the API
 	TrustTraceparent  bool `env:"HTTP_TRUST_TRACEPARENT"`
 	// RateLimit is how many requests a second each principal, and each address without a principal, may send on average. 0: any number.
 	RateLimit int `env:"HTTP_RATE_LIMIT"`

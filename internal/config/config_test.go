@@ -52,8 +52,8 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--auth=false", "--postgres-port=5432", "--nats-port=4222", "--id=billing", "--roles", "relay"}))
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
-		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "CONSOLE_PAYLOADS=off", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
-		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_TRUST_TRACEPARENT=true", "HTTP_RATE_LIMIT=100", "INSTANCE_ID=one",
+		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "HTTP_DRAIN=5s", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "CONSOLE_PAYLOADS=off", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
+		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_CORS_ORIGINS=https://app.example.com", "HTTP_TRUST_TRACEPARENT=true", "HTTP_RATE_LIMIT=100", "INSTANCE_ID=one",
 		"AUTH_ISSUER=https://id.example.com", "AUTH_AUDIENCE=orders", "AUTH_JWKS_URL=https://id.example.com/keys", "AUTH_CUSTOMER_CLAIM=customer_id",
 		"STREAM_NAME=ORDERS-2", "STREAM_SUBJECTS=shop.orders.>", "EVENT_SOURCE=/shop/orders",
 		"STREAM_MAX_BYTES=1073741824", "STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
@@ -69,8 +69,8 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		URL: "nats://a:4222,tls://b:4222", Creds: creds, CA: authority.File, Cert: certificate, Key: key, InboxPrefix: "_INBOX.me",
 	}, c.NATS)
 	require.Equal(t, config.HTTP{
-		Addr: ":80", MaxConnections: 100, AdminAddr: ":0", AdminTokenFile: "/run/token", AllowedHosts: config.List{"shop.example.com", "app"},
-		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true, ConsolePayloads: config.HidePayloads, RateLimit: 100,
+		Addr: ":80", MaxConnections: 100, Drain: 5 * time.Second, AdminAddr: ":0", AdminTokenFile: "/run/token", AllowedHosts: config.List{"shop.example.com", "app"},
+		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true, CORSOrigins: config.List{"https://app.example.com"}, ConsolePayloads: config.HidePayloads, RateLimit: 100,
 	}, c.HTTP)
 	require.Equal(t, config.Auth{
 		Issuer: "https://id.example.com", Audience: "orders", KeysURL: "https://id.example.com/keys", CustomerClaim: "customer_id",
@@ -195,6 +195,7 @@ var wrongValues = []struct{ variable, problem string }{
 	{"HTTP_ADDR=localhost:http", `HTTP_ADDR is "localhost:http"; it must be ` + acceptedAddress},
 	{"HTTP_ADDR=:65536", `HTTP_ADDR is ":65536"; it must be ` + acceptedAddress},
 	{"HTTP_MAX_CONNECTIONS=15", `HTTP_MAX_CONNECTIONS is "15"; it must be a whole number from 16 to 100000`},
+	{"HTTP_DRAIN=6m", `HTTP_DRAIN is "6m0s"; it must be a duration from 0s to 5m, longer than a load balancer needs to notice that /readyz answers 503`},
 	{"ADMIN_ADDR=x", `ADMIN_ADDR is "x"; it must be ` + acceptedAdmin},
 	{"ADMIN_ADDR=127.0.0.1:8080", `ADMIN_ADDR is "127.0.0.1:8080"; it must be ` + acceptedAdmin},
 	{"ADMIN_TOKEN=s3cret", "ADMIN_TOKEN is (hidden); it must be " + acceptedToken},
@@ -207,6 +208,7 @@ var wrongValues = []struct{ variable, problem string }{
 	{"ADMIN_ALLOWED_HOSTS=app,", `ADMIN_ALLOWED_HOSTS is "app,"; it must be ` + acceptedHosts},
 	{"HTTP_TRUSTED_ORIGINS=shop.example.com", `HTTP_TRUSTED_ORIGINS is "shop.example.com"; it must be ` + acceptedOrigins},
 	{"HTTP_TRUSTED_ORIGINS=https://shop.example.com/", `HTTP_TRUSTED_ORIGINS is "https://shop.example.com/"; it must be ` + acceptedOrigins},
+	{"HTTP_CORS_ORIGINS=*", `HTTP_CORS_ORIGINS is "*"; it must be ` + acceptedOrigins},
 	{"HTTP_TRUST_TRACEPARENT=maybe", `HTTP_TRUST_TRACEPARENT is "maybe"; it must be true or false`},
 	{"INSTANCE_ID=a b", `INSTANCE_ID is "a b"; it must be 1 to 200 visible characters without spaces`},
 	{"OUTBOXIE_ROLES=api,web", `OUTBOXIE_ROLES is "api,web"; it must be a list of api and relay, such as api,relay`},

@@ -94,6 +94,7 @@ NATS_TLS_KEY                                            default
 NATS_INBOX_PREFIX                                       default
 HTTP_ADDR                127.0.0.1:8080                 default
 HTTP_MAX_CONNECTIONS     512                            default
+HTTP_DRAIN               0s                             default
 ADMIN_ADDR               127.0.0.1:8090                 default
 ADMIN_TOKEN                                             default
 ADMIN_TOKEN_FILE                                        default
@@ -101,6 +102,7 @@ CONSOLE_PAYLOADS         on                             default
 HTTP_ALLOWED_HOSTS                                      default
 ADMIN_ALLOWED_HOSTS                                     default
 HTTP_TRUSTED_ORIGINS                                    default
+HTTP_CORS_ORIGINS                                       default
 HTTP_TRUST_TRACEPARENT   false                          default
 HTTP_RATE_LIMIT          0                              default
 AUTH                                                    default

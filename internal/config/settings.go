@@ -25,6 +25,7 @@ const (
 	NATSInboxPrefix  Name = "NATS_INBOX_PREFIX"
 	HTTPAddr         Name = "HTTP_ADDR"
 	HTTPMaxConns     Name = "HTTP_MAX_CONNECTIONS"
+	HTTPDrain        Name = "HTTP_DRAIN"
 	AdminAddr        Name = "ADMIN_ADDR"
 	AdminToken       Name = "ADMIN_TOKEN"
 	AdminTokenFile   Name = "ADMIN_TOKEN_FILE"
@@ -32,6 +33,7 @@ const (
 	HTTPHosts        Name = "HTTP_ALLOWED_HOSTS"
 	AdminHosts       Name = "ADMIN_ALLOWED_HOSTS"
 	HTTPOrigins      Name = "HTTP_TRUSTED_ORIGINS"
+	CORSOrigins      Name = "HTTP_CORS_ORIGINS"
 	TrustTraceparent Name = "HTTP_TRUST_TRACEPARENT"
 	HTTPRateLimit    Name = "HTTP_RATE_LIMIT"
 	AuthMode         Name = "AUTH"
@@ -151,6 +153,10 @@ var settings = []setting{
 		ok: func(c Config) bool { return within(c.HTTP.MaxConnections, 16, 100_000) },
 	},
 	{
+		name: HTTPDrain, accepts: "a duration from 0s to 5m, longer than a load balancer needs to notice that /readyz answers 503",
+		ok: func(c Config) bool { return within(c.HTTP.Drain, 0, 5*time.Minute) },
+	},
+	{
 		name: AdminAddr, flag: "admin-addr", kind: "host:port",
 		help: "where probes, /metrics and operators are answered; port 0 picks a free one", accepts: anotherOnHere,
 		ok: func(c Config) bool { return address(c.HTTP.AdminAddr) && !c.HTTP.clash() },
@@ -181,6 +187,10 @@ var settings = []setting{
 	{
 		name: HTTPOrigins, accepts: "origins without a path, separated by commas, such as https://shop.example.com,http://localhost:3000",
 		ok: func(c Config) bool { return areOrigins(c.HTTP.TrustedOrigins) },
+	},
+	{
+		name: CORSOrigins, accepts: "origins without a path, separated by commas, such as https://shop.example.com,http://localhost:3000",
+		ok: func(c Config) bool { return areOrigins(c.HTTP.CORSOrigins) },
 	},
 	{name: TrustTraceparent, accepts: "true or false"},
 	{

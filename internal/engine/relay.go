@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
@@ -23,9 +24,12 @@ import (
 )
 
 // DecorateRelay wraps the ports of a relay in tracing and measurements. They are wrapped together, because an incident at one port is shown on
-// the spans of another port.
-func DecorateRelay(c config.Config, tp trace.TracerProvider, mp metric.MeterProvider, ports telemetry.RelayPorts) telemetry.RelayPorts {
-	return telemetry.MeasureRelay(mp, c.Stream.Name, telemetry.TraceRelay(tp, c.Stream.Name, ports))
+// the spans of another port. The relay publishes over nc.
+func DecorateRelay(
+	c config.Config, tp trace.TracerProvider, mp metric.MeterProvider, nc *nats.Conn, ports telemetry.RelayPorts,
+) telemetry.RelayPorts {
+	by := telemetry.Source{Instance: c.InstanceID, Broker: nc.ConnectedAddr}
+	return telemetry.MeasureRelay(mp, c.Stream.Name, telemetry.TraceRelay(tp, c.Stream.Name, by, ports))
 }
 
 // NewRelay returns the relay of this process.

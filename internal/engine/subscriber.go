@@ -26,7 +26,7 @@ const otherConnections = 3
 
 // DecorateInbox wraps the ports of the subscriber that the configuration names in tracing and measurements.
 func DecorateInbox(c config.Config, tp trace.TracerProvider, mp metric.MeterProvider, ports telemetry.InboxPorts) telemetry.InboxPorts {
-	ports = telemetry.TraceInbox(tp, c.Subscriber.ID, c.Stream.Name, ports)
+	ports = telemetry.TraceInbox(tp, c.Subscriber.ID, c.Stream.Name, telemetry.Source{Instance: c.InstanceID}, ports)
 	return telemetry.MeasureInbox(mp, c.Subscriber.ID, c.Stream.Name, ports)
 }
 

@@ -111,5 +111,5 @@ func TestDependabotKnowsEverything(t *testing.T) {
 		require.True(t, known[wanted], "%s: dependabot.yml has no %q", name, wanted)
 		return nil
 	}))
-	require.GreaterOrEqual(t, found, 5)
+	require.GreaterOrEqual(t, found, 8)
 }

@@ -85,7 +85,7 @@ func startCopy(t *testing.T, s setting) *runningCopy {
 	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subjects: "orders.>", Subscriber: s.id, Logger: quiet})
 	require.NoError(t, err)
 	store := postgres.NewInbox(db, postgres.InboxOptions{})
-	ports := telemetry.TraceInbox(traces, s.id, "ORDERS", telemetry.InboxPorts{Work: store, Letters: store, Checkpoints: store})
+	ports := telemetry.TraceInbox(traces, s.id, "ORDERS", telemetry.Source{Instance: s.instance}, telemetry.InboxPorts{Work: store, Letters: store, Checkpoints: store})
 	ports = telemetry.MeasureInbox(meters, s.id, "ORDERS", ports)
 	if s.totals == nil {
 		s.totals = postgres.NewTotals()

@@ -133,7 +133,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
 	notifier := memory.NewNotifier()
-	ports := telemetry.TraceRelay(tel.TracerProvider(), name, telemetry.RelayPorts{
+	ports := telemetry.TraceRelay(tel.TracerProvider(), name, telemetry.Source{Instance: "bench", Broker: nc.ConnectedAddr}, telemetry.RelayPorts{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
 		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl), Retention: postgres.NewRetention(db, name),
 	})

@@ -39,6 +39,7 @@ func init() {
 	for _, kind := range []string{"text/html", "text/javascript"} { // the library has no decoder for these
 		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.FileBodyDecoder)
 	}
+	openapi3filter.RegisterBodyDecoder("application/openapi+yaml", openapi3filter.RegisteredBodyDecoder("application/yaml"))
 }
 
 var parameter = regexp.MustCompile(`\{(\w+)\}`)
@@ -47,7 +48,7 @@ var parameter = regexp.MustCompile(`\{(\w+)\}`)
 type Operation struct {
 	ID, Method, Path string
 	Admin            bool // on the admin listener
-	TakesNoInput     bool // it has neither parameters nor a body, so a request cannot be invalid
+	TakesNoInput     bool // it has neither a body nor a parameter that can be wrong, so a request cannot be invalid
 	Parameters       []*openapi3.Parameter
 	Body             *openapi3.Schema // nil: it has none
 }
@@ -70,13 +71,16 @@ func Operations() ([]Operation, error) {
 			if described.RequestBody != nil {
 				operation.Body = described.RequestBody.Value.Content["application/json"].Schema.Value
 			}
-			operation.TakesNoInput = len(operation.Parameters) == 0 && operation.Body == nil
+			operation.TakesNoInput = operation.Body == nil && !slices.ContainsFunc(operation.Parameters, canBeWrong)
 			all = append(all, operation)
 		}
 	}
 	slices.SortFunc(all, func(a, b Operation) int { return strings.Compare(a.ID, b.ID) })
 	return all, nil
 }
+
+// canBeWrong reports whether some value of a parameter is refused. An If-None-Match that is no tag matches nothing.
+func canBeWrong(parameter *openapi3.Parameter) bool { return parameter.Name != "If-None-Match" }
 
 // operation returns the operation of the contract for a request, or nil if the contract does not have the path or the method.
 func operation(request *http.Request) (*openapi3filter.RequestValidationInput, error) {
@@ -117,6 +121,9 @@ func CheckAnswer(request *http.Request, status int, header http.Header, body str
 	input, err := operation(request)
 	if err != nil {
 		return err
+	}
+	if input == nil && status == http.StatusPermanentRedirect {
+		return nil // the path has a slash too many
 	}
 	if input == nil {
 		if status != http.StatusNotFound && status != http.StatusMethodNotAllowed && status < http.StatusBadRequest {

@@ -134,7 +134,7 @@ func requireContainers(t *testing.T) {
 		require.Equal(t, "unless-stopped", c.HostConfig.RestartPolicy.Name, service)
 		require.NotZero(t, c.HostConfig.Memory, service)
 		require.NotZero(t, c.HostConfig.NanoCpus, service)
-		require.Equal(t, strings.ContainsAny(service, "123"), c.HostConfig.ReadonlyRootfs, service)
+		require.True(t, c.HostConfig.ReadonlyRootfs, service)
 		for port, bindings := range c.NetworkSettings.Ports {
 			for _, binding := range bindings {
 				require.Equal(t, "127.0.0.1", binding.HostIP, "%s %s", service, port)

@@ -147,9 +147,9 @@ func (w *watched) deliveredByTheLeader(s infra.Samples) {
 		{"GET", "", "404", 1},
 	} {
 		require.Equal(t, answered.count, s.Value(t, "http_server_request_duration_seconds_count", "http_request_method="+answered.method,
-			"http_route="+answered.route, "http_response_status_code="+answered.status))
+			"url_scheme=http", "http_route="+answered.route, "http_response_status_code="+answered.status))
 	}
-	require.Len(t, s.Find("http_server_request_duration_seconds_count", "http_route=/orders")[0].Labels, 3, "nothing that a client chooses")
+	require.Len(t, s.Find("http_server_request_duration_seconds_count", "http_route=/orders")[0].Labels, 4, "nothing that a client chooses")
 	require.EqualValues(t, 6, s.Value(t, "outboxie_outbox_wait_seconds_count"))
 	require.Less(t, s.Value(t, "outboxie_outbox_wait_seconds_sum"), 6*waitTimeout.Seconds())
 	require.EqualValues(t, 6, s.Value(t, "messaging_client_sent_messages_total", "messaging_operation_name=send", "error_type="))

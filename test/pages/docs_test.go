@@ -27,6 +27,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/test/contract"
+	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 var screenshots = flag.String("screenshots", "", "folder for what the browser shows")
@@ -101,14 +102,36 @@ func evaluate[T any](b *browser, script string) T {
 	return result
 }
 
-// shows waits until the page says something, also in its shadow trees.
-func (b *browser) shows(text string) {
-	b.t.Helper()
-	const inside = `(function text(node) {
+// inside is a script that returns the text of the page, also in its shadow trees.
+const inside = `(function text(node) {
 		return [...node.childNodes].map(n => n.nodeType == 3 ? n.data : n.nodeName == "STYLE" ? "" : text(n)).join("")
 			+ (node.shadowRoot ? text(node.shadowRoot) : "") + (node.value || "") })(document.body)`
+
+// shows waits until the page says something.
+func (b *browser) shows(text string) {
+	b.t.Helper()
 	require.Eventually(b.t, func() bool { return strings.Contains(evaluate[string](b, inside), text) },
 		20*time.Second, 50*time.Millisecond, "the page does not say %q", text)
+}
+
+// lacks checks that the page does not say something.
+func (b *browser) lacks(text string) {
+	b.t.Helper()
+	require.NotContains(b.t, evaluate[string](b, inside), text)
+}
+
+// authenticate enters a token where the page asks for it.
+func (b *browser) authenticate(token string) {
+	b.t.Helper()
+	script := fmt.Sprintf(`(function find(node) {
+		const field = node.querySelector("input.api-key-input")
+		if (field) {
+			field.value = %q
+			field.closest("form").querySelector("button").click()
+			return true
+		}
+		return [...node.querySelectorAll("*")].some(n => n.shadowRoot && find(n.shadowRoot)) })(document)`, token)
+	require.Eventually(b.t, func() bool { return evaluate[bool](b, script) }, 20*time.Second, 50*time.Millisecond, "the page asks for no token")
 }
 
 // click clicks the element whose text is exactly text.
@@ -142,6 +165,12 @@ func api(t *testing.T) string {
 		Log: memory.NewCursorStore(memory.NewLease(time.Minute), log), Finder: memory.NewStream(),
 	}, newID, time.Now)
 	server := httpapi.NewAPI(httpapi.Options{Addr: "127.0.0.1:0", Service: service, Logger: slog.New(slog.DiscardHandler)})
+	return serve(t, server.Server)
+}
+
+// serve runs a server until the test ends, and returns its URL.
+func serve(t *testing.T, server *httpapi.Server) string {
+	t.Helper()
 	require.NoError(t, server.Listen(t.Context()))
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
@@ -156,19 +185,18 @@ type quiet struct{}
 
 func (quiet) Notify() {}
 
-// TestDocs checks that the page shows every operation and can place an order, without requests to other hosts and without errors.
+// TestDocs checks that the page of the API shows every operation of the API and can place an order, without requests to other hosts and without
+// errors.
 func TestDocs(t *testing.T) {
 	base := api(t)
 	b := open(t)
 	b.do(chromedp.Navigate(base + "/docs"))
-	doc, err := contract.OpenAPI()
-	require.NoError(t, err)
-	for _, item := range doc.Paths.Map() {
-		for _, operation := range item.Operations() {
-			b.shows(operation.Summary)
-		}
+	shown, elsewhere := summaries(t)
+	for _, summary := range shown {
+		b.shows(summary)
 	}
 	b.shows("idempotency_key_reused")
+	b.lacks(elsewhere[0])
 	b.screenshot("docs")
 
 	b.click("Place an order")
@@ -177,13 +205,79 @@ func TestDocs(t *testing.T) {
 	b.click("EXECUTE")
 	b.shows("Created (201)")
 	b.screenshot("placed")
+	b.asked(base, "POST "+base+"/orders")
+}
 
+// TestDocsOfTheAdminListener checks that the page of the admin listener shows every operation of that listener, and can call one that needs the
+// token, at the address of the page.
+func TestDocsOfTheAdminListener(t *testing.T) {
+	base := "http://" + deploy(t).instance.Admin()
+	b := open(t)
+	b.do(chromedp.Navigate(base + "/docs"))
+	elsewhere, shown := summaries(t)
+	for _, summary := range shown {
+		b.shows(summary)
+	}
+	b.lacks(elsewhere[0])
+	b.screenshot("docs-admin")
+
+	b.click("Check that the process is alive")
+	b.click("EXECUTE")
+	b.shows("OK (200)")
+	b.click("Authentication")
+	b.authenticate(infra.AdminToken)
+	b.click("Show whether the relay publishes, and if not, why")
+	b.click("EXECUTE")
+	b.shows("oldest_unpublished_at")
+	b.asked(base, "GET "+base+"/healthz", "GET "+base+"/outbox/status")
+}
+
+// TestDocsOnAPhone checks that the page fits the width of a phone.
+func TestDocsOnAPhone(t *testing.T) {
+	base := api(t)
+	b := open(t)
+	b.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile), chromedp.Navigate(base+"/docs"))
+	b.shows("Place orders")
+	b.screenshot("phone")
+	require.LessOrEqual(t, evaluate[int](b, `document.scrollingElement.scrollWidth`), 390, "the page is wider than the phone")
+	b.click("Place an order")
+	b.shows("REQUEST BODY")
+	b.click("EXECUTE")
+	b.shows("Created (201)")
+	b.screenshot("phone-place")
+	require.LessOrEqual(t, evaluate[int](b, `document.scrollingElement.scrollWidth`), 390, "an operation is wider than the phone")
+}
+
+// summaries returns the summaries of the operations of the API and of the admin listener.
+func summaries(t *testing.T) (api, admin []string) {
+	t.Helper()
+	doc, err := contract.OpenAPI()
+	require.NoError(t, err)
+	for _, item := range doc.Paths.Map() {
+		for _, operation := range item.Operations() {
+			if len(item.Servers) > 0 {
+				admin = append(admin, operation.Summary)
+			} else {
+				api = append(api, operation.Summary)
+			}
+		}
+	}
+	require.NotEmpty(t, api)
+	require.NotEmpty(t, admin)
+	return api, admin
+}
+
+// asked checks that the page sent the requests, none to another host, and that the browser reported no error.
+func (b *browser) asked(base string, requests ...string) {
+	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	require.Empty(t, b.complaints)
-	require.Contains(t, b.requests, "POST "+base+"/orders")
+	require.Empty(b.t, b.complaints)
+	for _, request := range requests {
+		require.Contains(b.t, b.requests, request)
+	}
 	for _, request := range b.requests {
 		_, url, _ := strings.Cut(request, " ")
-		require.True(t, strings.HasPrefix(url, base+"/") || strings.HasPrefix(url, "data:"), request)
+		require.True(b.t, strings.HasPrefix(url, base+"/") || strings.HasPrefix(url, "data:"), request)
 	}
 }

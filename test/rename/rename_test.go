@@ -103,7 +103,7 @@ func engineNames(t *testing.T) (names []*regexp.Regexp) {
 	return names
 }
 
-// requireNames requires that the copy has no name of the old service, except in the licence, the changelog, and the engine's public packages, and
+// requireNames requires that the copy has no name of the old service, except in the license, the changelog, and the engine's public packages, and
 // that no word has the wrong article.
 func requireNames(t *testing.T, folder string, engine []*regexp.Regexp) {
 	t.Helper()

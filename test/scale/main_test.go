@@ -1,8 +1,8 @@
 //go:build scale
 
 // Package scale_test runs the program as production does: on a cluster of NATS, on a Postgres with a standby, through PgBouncer, over TLS, and
-// with no more rights than each part needs. Everything is real, and on loopback. `make test-scale` runs it: it needs a PgBouncer, so it is no
-// part of `go test ./...`.
+// with no more rights than each part needs. Everything is real, and on loopback. `make test-scale` runs it: it needs a PgBouncer and a HAProxy,
+// so it is no part of `go test ./...`.
 package scale_test
 
 import (

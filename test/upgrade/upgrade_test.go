@@ -27,6 +27,8 @@ const (
 
 	// consumers is the last version whose subscribers kept their place in a durable consumer at the broker.
 	consumers = "f668941903c555345e226753042a268ef937b1d0"
+	// released is v0.1.0, by its commit: a clone need not have tags.
+	released = "19d3036e532b746ff2d09b4715310462199f7596"
 )
 
 // earlier builds the program of an earlier commit. It skips the test where the clone does not have the commit, and fails on GitHub, whose
@@ -65,7 +67,7 @@ type shop struct {
 	api string // at which orders are placed
 }
 
-func newShop(t *testing.T) *shop {
+func newShop(t *testing.T, version string) *shop {
 	t.Helper()
 	database := infra.Database(t)
 	db, err := sql.Open("pgx", database)
@@ -74,7 +76,7 @@ func newShop(t *testing.T) *shop {
 	_, err = db.Exec("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 	require.NoError(t, err)
 	return &shop{
-		t: t, db: db, former: earlier(t, consumers),
+		t: t, db: db, former: earlier(t, version),
 		environment: []string{"DATABASE_URL=" + database, "NATS_URL=" + infra.NATS(t).URL, "OUTBOX_LEASE_TTL=1s"},
 	}
 }
@@ -82,7 +84,10 @@ func newShop(t *testing.T) *shop {
 // old starts the earlier program.
 func (s *shop) old(name string, args ...string) *infra.Process {
 	cmd := exec.Command(s.former, args...) //nolint:gosec // built from this repository
-	cmd.Env = slices.Concat(os.Environ(), s.environment, []string{"INSTANCE_ID=" + name, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"})
+	cmd.Env = slices.Concat(os.Environ(), s.environment, []string{
+		"INSTANCE_ID=" + name, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",
+		"OUTBOXIE_DATA_DIR=" + filepath.Dir(s.former),
+	})
 	return infra.Start(s.t, cmd)
 }
 
@@ -154,7 +159,7 @@ func (s *shop) requireBegan(copies ...*infra.Process) {
 // TestRollingUpdate checks that two subscribers and the instance of an earlier version are replaced one after the other under load, and
 // back again, and that each event takes effect once, in order. That version kept its position at the broker.
 func TestRollingUpdate(t *testing.T) {
-	s := newShop(t)
+	s := newShop(t, consumers)
 	instance := s.old("old", "serve")
 	s.placeAt(instance.API())
 	former := []*infra.Process{s.old("old-1", "subscribe", "--id", "emails"), s.old("old-2", "subscribe", "--id", "emails")}

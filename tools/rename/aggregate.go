@@ -20,8 +20,10 @@ var serial = regexp.MustCompile(`\bserial $`)
 var sequence = []struct{ before, after *regexp.Regexp }{
 	{nil, regexp.MustCompile(`^ by\b`)},
 	{regexp.MustCompile(`\b(in|out of|x-)[ *"_` + "`" + `]*$|\bx-$`), nil},
-	{regexp.MustCompile(`\bin (the|this|that|which|what|any|either|every|their|different|wrong|reverse|the same|the given|the wrong|a fixed|some) $`),
-		regexp.MustCompile(`^([^'’]|$)`)},
+	{
+		regexp.MustCompile(`\bin (the|this|that|which|what|any|either|every|their|different|wrong|reverse|the same|the given|the wrong|a fixed|some) $`),
+		regexp.MustCompile(`^([^'’]|$)`),
+	},
 	{regexp.MustCompile(`\b(the|rising|any) $`), regexp.MustCompile(`^ (of|in which)\b`)},
 	{regexp.MustCompile(`\b(keep|keeps|kept|keeping|breaks?|broke|broken|violates?|gives?) (the |their |this |that )?$`), regexp.MustCompile(`^([^'’]|$)`)},
 	{regexp.MustCompile(`(^|[^f]) their $`), nil},

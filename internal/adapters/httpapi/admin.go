@@ -51,6 +51,7 @@ type AdminOptions struct {
 	MeterProvider  metric.MeterProvider // counts refusals; requests are not measured
 	Propagator     propagation.TextMapPropagator
 	Timeouts       Timeouts
+	Drain          *Drain // nil: the process never drains
 }
 
 // Console serves pages below ConsolePath. It asks for the token itself, and refuses foreign pages itself.
@@ -74,7 +75,7 @@ func NewAdmin(options AdminOptions) *Admin {
 	who := newAccess(options.Token, options.Open)
 	engine.Use(requireHost(allowed, "ADMIN_ALLOWED_HOSTS", refused), requireOwnPage(refused), who.require(refused), readParameters,
 		auditOperators(options.Open, options.Logger))
-	probes := &probes{checks: options.Checks, access: who, refused: refused, logger: options.Logger, failed: make(map[string]bool)}
+	probes := &probes{checks: options.Checks, access: who, refused: refused, drain: options.Drain, logger: options.Logger, failed: make(map[string]bool)}
 	engine.GET("/healthz", handle(func(c *gin.Context) error { return answer(c, http.StatusOK, Health{Status: HealthStatusOk}) }))
 	engine.GET("/readyz", handle(probes.ready))
 	if options.Metrics != nil {
@@ -90,6 +91,7 @@ func NewAdmin(options AdminOptions) *Admin {
 		subscriberRoutes{options.Subscribers, bodies}.serve(engine)
 	}
 	engine.GET("/debug/pprof/*profile", profile)
+	serveDocs(engine, adminPage)
 	answerHead(engine)
 	if options.Console != nil {
 		serveConsole(engine, options.Console)
@@ -97,7 +99,7 @@ func NewAdmin(options AdminOptions) *Admin {
 	admin := &Admin{newServer(serverOptions{
 		name: AdminName, addr: options.Addr, bound: options.Listener, maxConnections: maxAdminConnections,
 		console: options.Console != nil, timeouts: options.Timeouts.orDefault(), logger: options.Logger,
-	}, engine)}
+	}, engine, compressesItself)}
 	if options.Console != nil {
 		admin.http.RegisterOnShutdown(options.Console.Close)
 	}
@@ -110,6 +112,12 @@ func serveConsole(engine *gin.Engine, console Console) {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		engine.Handle(method, "/", func(c *gin.Context) { c.Redirect(http.StatusSeeOther, ConsolePath) })
 	}
+}
+
+// compressesItself reports whether the answers of a path are not compressed by the server: the console sends events one by one, and metrics and
+// profiles have a compression of their own.
+func compressesItself(path string) bool {
+	return path == "/metrics" || path == ConsolePath || strings.HasPrefix(path, ConsolePath+"/") || strings.HasPrefix(path, "/debug/")
 }
 
 func notMetrics(r *http.Request) bool { return r.URL.Path != "/metrics" }

@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -31,12 +33,14 @@ type Options struct {
 	RateLimit      int                  // requests a second of each principal, or address without a principal; 0: any number
 	AllowedHosts   []string             // hosts that requests may name, beside localhost and IP addresses. Empty: any, unless Addr is on loopback
 	TrustedOrigins []string             // origins whose pages may change orders, beside the API's own
+	CORSOrigins    []string             // origins whose scripts may call the API and read its answers; they are trusted too
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider
 	Propagator     propagation.TextMapPropagator
 	Timeouts       Timeouts
-	MaxConnections int // at a time; 0 is 512
+	MaxConnections int    // at a time; 0 is 512
+	Drain          *Drain // nil: the process never drains
 }
 
 // API is the order service's server.
@@ -48,17 +52,20 @@ func NewAPI(options Options) *API {
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.MeterProvider, options.Propagator))
 	allowed := newHosts(options.Addr, options.AllowedHosts, onLoopback(options.Addr))
 	refused := newRefusals("API", options.Logger, options.MeterProvider, apiRefusals(options)...)
-	engine.Use(requireHost(allowed, "HTTP_ALLOWED_HOSTS", refused), requireSameOrigin(options.TrustedOrigins, refused))
+	engine.Use(options.Drain.closeConnections)
+	engine.Use(requireHost(allowed, "HTTP_ALLOWED_HOSTS", refused), allowOrigins(options.CORSOrigins))
+	engine.Use(requireSameOrigin(slices.Concat(options.TrustedOrigins, options.CORSOrigins), refused))
 	engine.Use(authenticate(options.Authenticator, newRateLimits(options.RateLimit), refused))
-	engine.Use(readParameters, newBodies(options.Logger).read, endAfter(timeouts.Handle))
+	engine.Use(readParameters, refuseEarly, newBodies(options.Logger).read, endAfter(timeouts.Handle))
 	orderRoutes{options.Service}.serve(engine)
-	serveDocs(engine)
+	serveContract(engine)
+	serveDocs(engine, apiPage)
 	engine.GET("/", func(c *gin.Context) { c.Redirect(http.StatusSeeOther, "/docs") })
 	answerHead(engine)
 	return &API{newServer(serverOptions{
 		name: APIName, addr: options.Addr, bound: options.Listener, maxConnections: cmp.Or(options.MaxConnections, defaultMaxConnections),
 		timeouts: timeouts, logger: options.Logger,
-	}, engine)}
+	}, engine, func(string) bool { return false })}
 }
 
 // apiRefusals returns the kinds of refusals of the API.
@@ -75,9 +82,10 @@ func traced(
 	tp trace.TracerProvider, mp metric.MeterProvider, propagator propagation.TextMapPropagator, filters ...otelgin.Filter,
 ) gin.HandlerFunc {
 	opts := []otelgin.Option{otelgin.WithFilter(filters...)}
-	if tp != nil {
-		opts = append(opts, otelgin.WithTracerProvider(tp))
+	if tp == nil {
+		tp = otel.GetTracerProvider()
 	}
+	opts = append(opts, otelgin.WithTracerProvider(withoutEmptyRoutes(tp)))
 	if mp != nil {
 		opts = append(opts, otelgin.WithMeterProvider(mp))
 	}

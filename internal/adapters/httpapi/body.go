@@ -38,7 +38,18 @@ func newBodies(logger *slog.Logger) *bodies {
 // read lets a request through if its body is absent, or if the body is one well-formed JSON text of at most 64 KiB, sent as
 // application/json. It reads the whole body, so handlers never wait for the client. If too many long bodies are in work, it answers with
 // errOverload.
+//
+// If the headers alone are wrong, read does not read the body. A client that waits for 100 Continue then does not send it.
 func (b *bodies) read(c *gin.Context) {
+	if !routed(c) {
+		return
+	}
+	if c.Request.ContentLength > 0 {
+		if err := checkBodyHeaders(c.Request.Header); err != nil {
+			refuse(c, err)
+			return
+		}
+	}
 	if c.Request.ContentLength > maxBody {
 		refuseAndClose(c, errTooLong)
 		return
@@ -99,6 +110,16 @@ func checkBody(header http.Header, body []byte) error {
 	if len(bytes.Trim(body, " \t\r\n")) == 0 { // the white space of JSON
 		return nil
 	}
+	if err := checkBodyHeaders(header); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
+		return errBody.With("the body is not JSON: %s", err)
+	}
+	return checkText(body)
+}
+
+func checkBodyHeaders(header http.Header) error {
 	media, params, err := mime.ParseMediaType(header.Get("Content-Type"))
 	charset, given := params["charset"]
 	if err != nil || media != "application/json" || (given && !strings.EqualFold(charset, "utf-8")) {
@@ -107,10 +128,7 @@ func checkBody(header http.Header, body []byte) error {
 	if header.Get("Content-Encoding") != "" {
 		return errMedia.With("the body must be sent without a content encoding")
 	}
-	if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
-		return errBody.With("the body is not JSON: %s", err)
-	}
-	return checkText(body)
+	return nil
 }
 
 // readObject reads the JSON object in the body of a request that bodies.read let through.

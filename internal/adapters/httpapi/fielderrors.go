@@ -95,6 +95,9 @@ func (f *fieldErrors) err() error {
 
 // readParameters lets a request through if its query is UTF-8, and every parameter in query and headers is given once.
 func readParameters(c *gin.Context) {
+	if !routed(c) {
+		return
+	}
 	query, err := url.ParseQuery(c.Request.URL.RawQuery)
 	if err != nil {
 		refuse(c, errRequest.With("the query cannot be read"))
@@ -149,7 +152,11 @@ func (p *parameters) time(name string) (moment time.Time) {
 	p.ifGiven(name, func(text string) {
 		at, err := time.Parse(time.RFC3339, text)
 		if year := at.UTC().Year(); err != nil || year < 1 || year > 9999 {
-			p.addParameter(name, "must be a time such as 2026-11-25T08:00:00Z")
+			reason := "must be a time such as 2026-11-25T08:00:00Z"
+			if _, err := time.Parse(time.RFC3339, strings.Replace(text, " ", "+", 1)); err == nil && strings.Contains(text, " ") {
+				reason += "; a + in a query means a space, so send %2B"
+			}
+			p.addParameter(name, reason)
 			return
 		}
 		moment = at

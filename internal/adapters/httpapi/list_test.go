@@ -66,6 +66,7 @@ func TestWrongFiltersAreRefused(t *testing.T) {
 		{"limit=1e1", parameter("limit", number)},
 		{"limit=99999999999999999999", parameter("limit", number)},
 		{"created_from=yesterday", parameter("created_from", when)},
+		{"created_from=2026-11-25T08:00:00+02:00", parameter("created_from", when+"; a + in a query means a space, so send %2B")},
 		{"created_from=2026-11-25", parameter("created_from", when)},
 		{"created_before=2026-11-25T08:00:00", parameter("created_before", when)},
 		{"created_before=0000-12-31T23:59:59Z", parameter("created_before", when)},

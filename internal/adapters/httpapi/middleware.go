@@ -21,7 +21,7 @@ func newEngine(logger *slog.Logger, tracing ...gin.HandlerFunc) *gin.Engine {
 	_ = engine.SetTrustedProxies(nil) // cannot fail. The client's address is the peer's, whatever the headers say
 	engine.Use(tracing...)
 	engine.Use(setTraceID, logAccess(logger), recoverPanic(logger), limitHeaders)
-	engine.NoRoute(func(c *gin.Context) { refuse(c, errRoute) })
+	engine.NoRoute(refuseRoute(engine))
 	engine.NoMethod(func(c *gin.Context) { refuse(c, errMethod) })
 	return engine
 }

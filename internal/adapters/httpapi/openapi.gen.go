@@ -807,8 +807,8 @@ type OutboxEvent struct {
 	RecordedAt       time.Time          `json:"recorded_at"`
 	Headers          *map[string]string `json:"headers,omitempty"`
 
-	// Payload The published payload, or null if it is omitted.
-	Payload *json.RawMessage `json:"payload"`
+	// Payload The published payload, which is any JSON, or null if it is omitted.
+	Payload json.RawMessage `json:"payload"`
 
 	// PayloadOmitted Why the payload is omitted: the payload or the list is too large.
 	PayloadOmitted *string `json:"payload_omitted,omitempty"`
@@ -1187,6 +1187,9 @@ type IdempotencyKey = string
 // IfMatch defines model for IfMatch.
 type IfMatch = string
 
+// IfNoneMatch defines model for IfNoneMatch.
+type IfNoneMatch = string
+
 // OrderID defines model for OrderID.
 type OrderID = string
 
@@ -1220,6 +1223,24 @@ type TooManyRequests = Problem
 // Unauthorized A problem document (RFC 9457).
 type Unauthorized = Problem
 
+// DocsParams defines parameters for Docs.
+type DocsParams struct {
+	// IfNoneMatch ETags that the client knows, or `*`. If one of them is the present one, the answer is 304, without a body.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+}
+
+// DocsFileParams defines parameters for DocsFile.
+type DocsFileParams struct {
+	// IfNoneMatch ETags that the client knows, or `*`. If one of them is the present one, the answer is 304, without a body.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+}
+
+// ContractParams defines parameters for Contract.
+type ContractParams struct {
+	// IfNoneMatch ETags that the client knows, or `*`. If one of them is the present one, the answer is 304, without a body.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+}
+
 // ListOrdersParams defines parameters for ListOrders.
 type ListOrdersParams struct {
 	// CustomerID Only orders of this customer.
@@ -1248,6 +1269,12 @@ type ListOrdersParamsStatus string
 type PlaceOrderParams struct {
 	// IdempotencyKey The client chooses a key for each request, for example a UUID. A key is visible ASCII and compared byte by byte with keys of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetOrderParams defines parameters for GetOrder.
+type GetOrderParams struct {
+	// IfNoneMatch ETags that the client knows, or `*`. If one of them is the present one, the answer is 304, without a body.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
 // CancelOrderParams defines parameters for CancelOrder.

@@ -102,6 +102,23 @@ func readKey(c *gin.Context, in *object) orders.Key {
 	return key
 }
 
+// refuseEarly refuses a request that waits for 100 Continue before it sends its body, if its path or its headers are wrong already. Other
+// requests send their body anyway, and one answer then names the errors of all parts.
+func refuseEarly(c *gin.Context) {
+	if !strings.EqualFold(c.GetHeader("Expect"), "100-continue") || !routed(c) {
+		return
+	}
+	in := new(object)
+	if strings.Contains(c.FullPath(), "/:id") {
+		readID(c, &in.fieldErrors)
+		readVersions(c, in)
+	}
+	readKey(c, in)
+	if err := in.err(); err != nil {
+		refuseAndClose(c, err)
+	}
+}
+
 // matchHeader is the header in which a client names the versions that a change is for.
 const matchHeader = "If-Match"
 
@@ -143,6 +160,10 @@ func (o orderRoutes) get(c *gin.Context) error {
 	found, err := o.service.Get(c.Request.Context(), principalOf(c), id)
 	if err != nil {
 		return err
+	}
+	c.Header("ETag", etag(found))
+	if unchanged(c, etag(found)) {
+		return nil
 	}
 	return answerOrder(c, http.StatusOK, found)
 }
@@ -207,6 +228,7 @@ func change(
 
 func answerOrder(c *gin.Context, status int, o order.Snapshot) error {
 	c.Header("ETag", etag(o))
+	neverCompressed(c)
 	return answer(c, status, show(o))
 }
 

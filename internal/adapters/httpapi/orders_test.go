@@ -292,7 +292,7 @@ func TestWrongPathsAndMethodsAreRefused(t *testing.T) {
 	}
 	requireProblem(t, s.send("POST", "/orders//pay", ""), 400, "invalid_request", wrongFields, parameter("id", "is required"))
 	const nowhere = "there is nothing at this path"
-	for _, path := range []string{"/order", "/orders//pay/", "/orders/", "/orders/" + firstID + "/", "/orders/" + firstID + "/refund", "/orders/a%2Fb"} {
+	for _, path := range []string{"/order", "/orders//pay/", "/orders//", "/orders/" + firstID + "//", "/orders/" + firstID + "/refund", "/orders/a%2Fb"} {
 		requireProblem(t, s.send("GET", path, ""), 404, "route_not_found", nowhere, "")
 	}
 	for _, call := range []struct{ method, path, allow string }{

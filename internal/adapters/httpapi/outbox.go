@@ -180,15 +180,12 @@ func ShowEvents(entries []operations.ListedEvent) []OutboxEvent {
 }
 
 // showPayload returns the payload unchanged, or nil if there is none. A payload that is nested too deep for package json becomes a string.
-func showPayload(payload []byte) *json.RawMessage {
-	shown := json.RawMessage(payload)
-	switch {
-	case payload == nil:
-		return nil
-	case !json.Valid(payload):
-		shown, _ = json.Marshal(string(payload)) // a string cannot fail
+func showPayload(payload []byte) json.RawMessage {
+	if payload == nil || json.Valid(payload) {
+		return payload
 	}
-	return &shown
+	shown, _ := json.Marshal(string(payload)) // a string cannot fail
+	return shown
 }
 
 // ShowParked returns the JSON form of the listed parked events, with the number of all parked events.

@@ -15,6 +15,7 @@ type probes struct {
 	checks  []Check
 	access  access
 	refused *refusals
+	drain   *Drain
 	logger  *slog.Logger
 
 	mu     sync.Mutex
@@ -28,6 +29,12 @@ func (p *probes) ready(c *gin.Context) error {
 	report := readiness(ctx, p.checks)
 	if ctx.Err() == nil { // if ctx has ended, the checks may have failed because the client went away
 		p.log(ctx, report)
+	}
+	if p.drain.Draining() {
+		report.Status = ReadinessStatusUnavailable
+		report.Checks = append(report.Checks, CheckResult{
+			Name: shutdownCheck, Status: CheckResultStatusFailed, Reason: optional("the process is about to stop, and wants no further requests"),
+		})
 	}
 	allowed, why := p.access.judge(c.Request)
 	if !allowed {

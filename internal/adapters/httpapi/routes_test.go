@@ -14,13 +14,13 @@ import (
 )
 
 // TestRoutesAreThoseOfTheContract checks that each listener has a route for every operation of the contract, and no other route. The
-// contract does not have /metrics, and not the path / of the API, so the test adds both. The contract and the router have different paths for the profiles, so the test leaves
+// contract does not have /metrics, the page of the admin listener, and the path / of the API, so the test adds them. The contract and the router have different paths for the profiles, so the test leaves
 // the profiles out.
 func TestRoutesAreThoseOfTheContract(t *testing.T) {
 	operations, err := contract.Operations()
 	require.NoError(t, err)
 	const profiles = "/debug/pprof/"
-	want := map[string][]string{"API": {"GET /"}, "admin": {"GET /metrics"}}
+	want := map[string][]string{"API": {"GET /"}, "admin": {"GET /metrics", "GET /docs", "GET /docs/:file"}}
 	for _, operation := range operations {
 		if strings.HasPrefix(operation.Path, profiles) {
 			continue

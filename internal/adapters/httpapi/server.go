@@ -50,9 +50,9 @@ type serverOptions struct {
 	logger         *slog.Logger
 }
 
-func newServer(o serverOptions, engine *gin.Engine) *Server {
+func newServer(o serverOptions, engine *gin.Engine, compressesItself func(path string) bool) *Server {
 	return &Server{serverOptions: o, engine: engine, http: &http.Server{
-		Handler:           withValidUTF8(engine),
+		Handler:           withValidUTF8(compressed(engine, compressesItself)),
 		ReadHeaderTimeout: o.timeouts.ReadHeader,
 		ReadTimeout:       o.timeouts.Read,
 		WriteTimeout:      o.timeouts.Write,

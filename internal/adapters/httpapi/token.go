@@ -37,14 +37,14 @@ func (a access) judge(r *http.Request) (allowed bool, why refusal) {
 	return true, ""
 }
 
-// needsToken reports whether a request is neither a probe nor for the console. Probes come every few seconds, and need no token. The console
-// has sessions.
+// needsToken reports whether a request is neither a probe nor for the console or the documentation. Probes come every few seconds, and need no
+// token. The console has sessions. The documentation is public.
 func needsToken(r *http.Request) bool {
 	switch path := r.URL.Path; path {
-	case "/", "/healthz", "/readyz", ConsolePath:
+	case "/", "/docs", "/healthz", "/readyz", ConsolePath:
 		return false
 	default:
-		return !strings.HasPrefix(path, ConsolePath+"/")
+		return !strings.HasPrefix(path, ConsolePath+"/") && !strings.HasPrefix(path, "/docs/")
 	}
 }
 

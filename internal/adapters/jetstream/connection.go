@@ -80,9 +80,18 @@ func Connect(o Options) (*nats.Conn, error) {
 		return nil, connectError(o.URL, err)
 	}
 	if !nc.IsConnected() {
-		o.Logger.Warn("NATS cannot be reached yet; trying again until it can", "url", redacted(o.URL), "error", nc.LastError())
+		warnUnreachable(o, nc.LastError())
 	}
 	return nc, nil
+}
+
+// warnUnreachable logs that there is no connection yet. The client does not know a reason while its first attempt to connect again goes on.
+func warnUnreachable(o Options, reason error) {
+	attributes := []any{"url", redacted(o.URL)}
+	if reason != nil {
+		attributes = append(attributes, "error", reason)
+	}
+	o.Logger.Warn("NATS cannot be reached yet; trying again until it can", attributes...)
 }
 
 // connectionLog logs what happens to a connection.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
@@ -17,12 +16,12 @@ import (
 )
 
 // tracing makes a CLIENT span of each statement that runs within a span, by OpenTelemetry's conventions for database clients. Statements
-// outside of a span, such as the relay's polling, leave no trace. A span has the template of the statement. The values never leave the
-// process.
+// outside of a span, such as the relay's polling, leave no trace. The name of a span says what the statement does to which table, such as
+// "INSERT outbox". A span has the template of the statement. The values never leave the process.
 type tracing struct {
 	tracer     trace.Tracer
-	namespace  string
 	attributes []attribute.KeyValue
+	summaries  summaries
 }
 
 var _ bun.QueryHook = (*tracing)(nil)
@@ -38,7 +37,6 @@ func newTracing(provider trace.TracerProvider, config pgconn.Config) *tracing {
 	}
 	return &tracing{
 		tracer:     provider.Tracer("github.com/assylzhan-a/outboxie/internal/adapters/postgres"),
-		namespace:  config.Database,
 		attributes: attributes,
 	}
 }
@@ -50,9 +48,10 @@ func (t *tracing) BeforeQuery(ctx context.Context, event *bun.QueryEvent) contex
 		return ctx
 	}
 	text := template(event)
-	operation := operation(text)
-	_, span := t.tracer.Start(ctx, operation+" "+t.namespace, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(t.attributes...))
-	span.SetAttributes(attribute.String("db.operation.name", operation), attribute.String("db.query.text", text))
+	made := t.summaries.of(text)
+	_, span := t.tracer.Start(ctx, made.summary, trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(made.attributes...), trace.WithAttributes(t.attributes...))
+	span.SetAttributes(attribute.String("db.query.text", text))
 	event.Stash = map[any]any{t: span}
 	return ctx
 }
@@ -87,15 +86,6 @@ func template(event *bun.QueryEvent) string {
 		return event.IQuery.Operation()
 	}
 	return string(text)
-}
-
-// operation returns the verb of the statement.
-func operation(text string) string {
-	fields := strings.Fields(text)
-	if len(fields) == 0 {
-		return "QUERY"
-	}
-	return strings.ToUpper(fields[0])
 }
 
 func errorType(err error) string {

@@ -36,11 +36,11 @@ type InboxPorts struct {
 // either.
 //
 // Checkpoints are not traced. If the provider records nothing, TraceInbox returns next itself.
-func TraceInbox(tp trace.TracerProvider, subscriber, stream string, next InboxPorts) InboxPorts {
+func TraceInbox(tp trace.TracerProvider, subscriber, stream string, by Source, next InboxPorts) InboxPorts {
 	if _, off := tp.(noop.TracerProvider); off {
 		return next
 	}
-	tracer := &inboxTracer{tracer: Tracer(tp), subscriber: subscriber, stream: stream}
+	tracer := &inboxTracer{tracer: Tracer(tp), subscriber: subscriber, stream: stream, instance: by.Instance}
 	return InboxPorts{
 		Work:        &tracedWork{inboxTracer: tracer, next: next.Work},
 		Letters:     &tracedLetters{inboxTracer: tracer, next: next.Letters},
@@ -50,17 +50,16 @@ func TraceInbox(tp trace.TracerProvider, subscriber, stream string, next InboxPo
 
 // inboxTracer starts the spans of one subscriber.
 type inboxTracer struct {
-	tracer             trace.Tracer
-	subscriber, stream string
+	tracer                       trace.Tracer
+	subscriber, stream, instance string
 }
 
 // startEvent starts the span of one event, in the trace of the event.
 func (t *inboxTracer) startEvent(ctx context.Context, entry *outbox.Entry, more ...trace.SpanStartOption) (context.Context, trace.Span) {
 	ctx, created := inCreationContext(ctx, entry.Headers)
 	return t.tracer.Start(ctx, "process "+entry.Subject, append(more, trace.WithSpanKind(trace.SpanKindConsumer), created,
-		messageAttributes(&entry.Message,
-			semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess,
-			semconv.MessagingConsumerGroupName(t.subscriber), positionKey.Int64(int64(entry.Position))))...)
+		messageAttributes(&entry.Message, t.instance, semconv.MessagingConsumerGroupName(t.subscriber),
+			semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess, positionKey.Int64(int64(entry.Position))))...)
 }
 
 // startBatch starts the span of a batch. The span links to sampled events.
@@ -68,13 +67,14 @@ func (t *inboxTracer) startBatch(
 	ctx context.Context, began time.Time, links []trace.Link, more ...attribute.KeyValue,
 ) (context.Context, trace.Span) {
 	return t.tracer.Start(ctx, "process "+t.stream, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer),
-		trace.WithTimestamp(began), trace.WithLinks(links...), trace.WithAttributes(append(more,
+		trace.WithTimestamp(began), trace.WithLinks(links...), trace.WithAttributes(append([]attribute.KeyValue{
+			semconv.MessagingDestinationName(t.stream),
+			semconv.MessagingClientID(t.instance),
+			semconv.MessagingConsumerGroupName(t.subscriber),
 			messagingSystem,
 			semconv.MessagingOperationName("process"),
 			semconv.MessagingOperationTypeProcess,
-			semconv.MessagingDestinationName(t.stream),
-			semconv.MessagingConsumerGroupName(t.subscriber),
-		)...))
+		}, more...)...))
 }
 
 type tracedWork struct {

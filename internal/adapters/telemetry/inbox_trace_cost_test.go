@@ -15,7 +15,7 @@ import (
 // TestUnsampledEventsCostNoAllocation checks that a batch of unsampled events costs no allocation. In a mixed batch, only the
 // sampled events cost allocations.
 func TestUnsampledEventsCostNoAllocation(t *testing.T) {
-	work := telemetry.TraceInbox(sdktrace.NewTracerProvider(), "billing", "ORDERS", telemetry.InboxPorts{Work: handing{}}).Work
+	work := telemetry.TraceInbox(sdktrace.NewTracerProvider(), "billing", "ORDERS", source, telemetry.InboxPorts{Work: handing{}}).Work
 	allocations := func(sampled, size int) float64 {
 		batch := batchIn(0, sampledAmong(sampled, size))
 		return testing.AllocsPerRun(100, func() { _, _ = work.Apply(context.Background(), "billing", batch, nothing, nil) })
@@ -60,7 +60,7 @@ func BenchmarkApply(b *testing.B) {
 	mp, _ := measuring()
 	tp := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.AlwaysSample()))
 	plain := telemetry.InboxPorts{Work: handing{}}
-	traced := telemetry.TraceInbox(tp, "billing", "ORDERS", plain)
+	traced := telemetry.TraceInbox(tp, "billing", "ORDERS", source, plain)
 	for _, c := range []struct {
 		name    string
 		ports   telemetry.InboxPorts

@@ -40,7 +40,7 @@ func TestRedeliveriesAreBatches(t *testing.T) {
 	require.Equal(t, storedSpan, whole.Links()[1].SpanContext.SpanID().String())
 	require.Equal(t, map[string]any{
 		"messaging.system": "nats", "messaging.operation.name": "process", "messaging.operation.type": "process",
-		"messaging.destination.name": "ORDERS", "messaging.batch.message_count": int64(4), "messaging.consumer.group.name": "billing",
+		"messaging.destination.name": "ORDERS", "messaging.batch.message_count": int64(4), "messaging.client.id": "app1", "messaging.consumer.group.name": "billing",
 	}, attributesOf(whole))
 	events := spans.all("process orders.created")
 	require.Len(t, events, 2)

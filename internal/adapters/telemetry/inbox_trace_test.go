@@ -18,7 +18,7 @@ import (
 )
 
 func traceInbox(tp trace.TracerProvider, next *database) telemetry.InboxPorts {
-	return telemetry.TraceInbox(tp, "billing", "ORDERS", inboxOf(next))
+	return telemetry.TraceInbox(tp, "billing", "ORDERS", source, inboxOf(next))
 }
 
 func unsampledHeaders() map[string]string { return map[string]string{"traceparent": unsampledParent} }
@@ -58,7 +58,7 @@ func TestOneEventIsHandledInItsOrdersTrace(t *testing.T) {
 	require.Equal(t, map[string]any{
 		"messaging.system": "nats", "messaging.operation.name": "process", "messaging.operation.type": "process",
 		"messaging.destination.name": "orders.created", "messaging.message.id": "e1",
-		"messaging.consumer.group.name": "billing", "outboxie.outbox.position": int64(41),
+		"messaging.client.id": "app1", "messaging.consumer.group.name": "billing", "outboxie.outbox.position": int64(41),
 		"outboxie.aggregate.type": "order", "outboxie.aggregate.id": "order-1", "outboxie.aggregate.version": int64(1),
 	}, attributesOf(span))
 }
@@ -165,7 +165,7 @@ func TestABatchIsATraceThatLinksToItsOrders(t *testing.T) {
 	require.Equal(t, map[string]any{
 		"messaging.system": "nats", "messaging.operation.name": "process", "messaging.operation.type": "process",
 		"messaging.destination.name": "ORDERS", "messaging.batch.message_count": int64(6),
-		"messaging.consumer.group.name": "billing", "outboxie.lane": int64(3),
+		"messaging.client.id": "app1", "messaging.consumer.group.name": "billing", "outboxie.lane": int64(3),
 	}, attributesOf(whole))
 
 	events := spans.all("process orders.created")
@@ -179,7 +179,7 @@ func TestABatchIsATraceThatLinksToItsOrders(t *testing.T) {
 		require.Equal(t, events[i].SpanContext(), handler[id])
 		require.Equal(t, whole.EndTime(), events[i].EndTime(), "until the commit")
 		require.Equal(t, codes.Unset, events[i].Status().Code)
-		require.Len(t, events[i].Attributes(), 10, "as of a lone event")
+		require.Len(t, events[i].Attributes(), 11, "as of a lone event")
 	}
 	for _, id := range []string{"e2", "e3", "e4", "e5"} {
 		require.Equal(t, whole.SpanContext(), handler[id], "not sampled")
@@ -349,5 +349,5 @@ func TestEventsDoNotLinkToABatchThatNobodySees(t *testing.T) {
 
 func TestInboxIsNotTracedWithoutAProvider(t *testing.T) {
 	next := inboxOf(&database{})
-	require.Equal(t, next, telemetry.TraceInbox(noop.NewTracerProvider(), "billing", "ORDERS", next))
+	require.Equal(t, next, telemetry.TraceInbox(noop.NewTracerProvider(), "billing", "ORDERS", source, next))
 }

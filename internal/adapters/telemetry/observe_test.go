@@ -284,11 +284,11 @@ func TestClientsMakeNoSeries(t *testing.T) {
 	size, err := m.Int64Histogram("http.server.request.body.size")
 	require.NoError(t, err)
 	for _, host := range []string{"a", "b", "c"} {
-		about := metric.WithAttributes(attribute.String("server.address", host), attribute.String("http.route", "/orders"))
+		about := metric.WithAttributes(attribute.String("server.address", host), attribute.String("http.route", "/orders"), attribute.String("url.scheme", "http"))
 		duration.Record(t.Context(), 1, about)
 		size.Record(t.Context(), 1, about)
 	}
-	require.Equal(t, []string{`http_server_request_duration_count{http_route="/orders"} 3`}, scraped(t, tel, "http_server_request_duration_count"))
+	require.Equal(t, []string{`http_server_request_duration_count{http_route="/orders",url_scheme="http"} 3`}, scraped(t, tel, "http_server_request_duration_count"))
 	require.Len(t, scraped(t, tel, "http_server_request_duration_bucket"), 3, "the boundaries stay")
 	require.Empty(t, scraped(t, tel, "http_server_request_body"))
 	require.NoError(t, tel.Shutdown(t.Context()))

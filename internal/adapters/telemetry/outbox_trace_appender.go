@@ -39,7 +39,7 @@ func create(
 	spans := make([]trace.Span, len(messages))
 	for i, message := range messages {
 		created, span := tracer.Start(ctx, "create "+message.Subject, trace.WithSpanKind(trace.SpanKindProducer),
-			messageAttributes(&message, more...))
+			messageAttributes(&message, "", more...))
 		defer span.End()
 		message.Headers = withCreationContext(created, message.Headers)
 		traced[i], spans[i] = message, span

@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
@@ -20,6 +21,9 @@ const (
 	storedTrace     = "0af7651916cd43dd8448eb211c80319c"
 	storedSpan      = "b7ad6b7169203331"
 )
+
+// source is the process that makes the spans of these tests.
+var source = telemetry.Source{Instance: "app1", Broker: func() string { return "nats.example:4333" }}
 
 var errDown = fault.New(fault.Unavailable, "database_down", "the database does not answer")
 

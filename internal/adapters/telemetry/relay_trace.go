@@ -46,7 +46,7 @@ type RelayPorts struct {
 // leadership in which the instance takes part, each halt and each end of a halt is a trace of its own. An incident that delayed a
 // message, or ended its delay, is an event on the message's "outbox relay" span, in the trace of its aggregate. Polling, followers and
 // idle leaders leave no trace. Retention is not traced. If the provider records nothing, TraceRelay returns next itself.
-func TraceRelay(tp trace.TracerProvider, relay string, next RelayPorts) RelayPorts {
+func TraceRelay(tp trace.TracerProvider, relay string, by Source, next RelayPorts) RelayPorts {
 	if _, off := tp.(noop.TracerProvider); off {
 		return next
 	}
@@ -54,7 +54,7 @@ func TraceRelay(tp trace.TracerProvider, relay string, next RelayPorts) RelayPor
 	return RelayPorts{
 		Log:       &log{next: next.Log, incidents: shared},
 		Cursors:   &cursors{next: next.Cursors, tracer: tracer, relay: relay, incidents: shared},
-		Publisher: &publisher{next: next.Publisher, tracer: tracer, stream: relay, incidents: shared},
+		Publisher: &publisher{next: next.Publisher, tracer: tracer, stream: relay, by: by, incidents: shared},
 		Elector:   &elector{next: next.Elector, tracer: tracer, relay: relay, incidents: shared},
 		Retention: next.Retention,
 	}

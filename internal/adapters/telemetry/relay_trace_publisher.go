@@ -30,6 +30,7 @@ type publisher struct {
 	next      relay.Publisher
 	tracer    trace.Tracer
 	stream    string
+	by        Source
 	incidents *incidents
 }
 
@@ -69,12 +70,13 @@ func (p *publisher) Redrive(ctx context.Context, after uint64, at outbox.Progres
 func (p *publisher) PublishControl(ctx context.Context, after uint64, message relay.ControlMessage) (uint64, error) {
 	sending, span := p.tracer.Start(ctx, "notify "+p.stream, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(
+			semconv.MessagingDestinationName(p.stream),
+			semconv.MessagingClientID(p.by.Instance),
 			messagingSystem,
 			semconv.MessagingOperationName("notify"),
 			semconv.MessagingOperationTypeSend,
-			semconv.MessagingDestinationName(p.stream),
 			positionKey.Int64(int64(message.Position)),
-		))
+		), trace.WithAttributes(p.by.server()...))
 	defer span.End()
 	last, err := p.next.PublishControl(sending, after, message)
 	if err == nil {
@@ -95,12 +97,13 @@ func (p *publisher) send(
 	}
 	sending, send := p.tracer.Start(ctx, "send "+p.stream, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithLinks(links(ctx, batch)...), trace.WithAttributes(
+			semconv.MessagingDestinationName(p.stream),
+			semconv.MessagingClientID(p.by.Instance),
 			messagingSystem,
 			semconv.MessagingOperationName("send"),
 			semconv.MessagingOperationTypeSend,
-			semconv.MessagingDestinationName(p.stream),
 			semconv.MessagingBatchMessageCount(len(batch)),
-		))
+		), trace.WithAttributes(p.by.server()...))
 	defer send.End()
 	last, err := next(sending)
 	answered := time.Now()
@@ -176,7 +179,7 @@ func (p *publisher) startWait(ctx context.Context, entry *outbox.Entry, outcome 
 		start = outcome.at
 	}
 	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), WaitSpan, trace.WithTimestamp(start), outcome.link,
-		messageAttributes(&entry.Message, append(more, positionKey.Int64(int64(entry.Position)))...))
+		messageAttributes(&entry.Message, p.by.Instance, append(more, positionKey.Int64(int64(entry.Position)))...))
 	outcome.incidents.record(span, start)
 	return span
 }

@@ -47,7 +47,7 @@ func (s *stream) PublishControl(ctx context.Context, after uint64, notice relay.
 }
 
 func tracePublisher(tp trace.TracerProvider, next relay.Publisher) relay.Publisher {
-	return telemetry.TraceRelay(tp, "ORDERS", telemetry.RelayPorts{Publisher: next}).Publisher
+	return telemetry.TraceRelay(tp, "ORDERS", source, telemetry.RelayPorts{Publisher: next}).Publisher
 }
 
 func batchOf(headers ...map[string]string) []outbox.Entry {
@@ -109,7 +109,8 @@ func tracesBatchAndMessages(
 	require.Equal(t, codes.Unset, send.Status().Code)
 	require.Equal(t, map[string]any{
 		"messaging.system": "nats", "messaging.operation.name": "send", "messaging.operation.type": "send",
-		"messaging.destination.name": "ORDERS", "messaging.batch.message_count": int64(5),
+		"messaging.destination.name": "ORDERS", "messaging.client.id": "app1",
+		"server.address": "nats.example", "server.port": int64(4333), "messaging.batch.message_count": int64(5),
 		"outboxie.batch.stored": int64(5),
 	}, attributesOf(send))
 
@@ -123,7 +124,7 @@ func tracesBatchAndMessages(
 	require.Equal(t, send.SpanContext().SpanID(), relay.Links()[0].SpanContext.SpanID())
 	require.Equal(t, map[string]any{
 		"messaging.system": "nats", "messaging.destination.name": "orders.created", "messaging.message.id": "e0",
-		"outboxie.aggregate.type": "order", "outboxie.aggregate.id": "order-1", "outboxie.aggregate.version": int64(1),
+		"messaging.client.id": "app1", "outboxie.aggregate.type": "order", "outboxie.aggregate.id": "order-1", "outboxie.aggregate.version": int64(1),
 		"outboxie.outbox.position": int64(100), "outboxie.stream.sequence": int64(8),
 	}, attributesOf(relay))
 }
@@ -202,7 +203,8 @@ func TestControlMessageIsTraced(t *testing.T) {
 	require.Equal(t, codes.Unset, span.Status().Code)
 	require.Equal(t, map[string]any{
 		"messaging.system": "nats", "messaging.operation.name": "notify", "messaging.operation.type": "send",
-		"messaging.destination.name": "ORDERS", "outboxie.outbox.position": int64(100), "outboxie.stream.sequence": int64(8),
+		"messaging.destination.name": "ORDERS", "messaging.client.id": "app1",
+		"server.address": "nats.example", "server.port": int64(4333), "outboxie.outbox.position": int64(100), "outboxie.stream.sequence": int64(8),
 	}, attributesOf(span))
 
 	for err, status := range map[error]codes.Code{relay.ErrTailMoved: codes.Unset, errDown: codes.Error} {

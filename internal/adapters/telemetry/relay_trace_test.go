@@ -67,7 +67,7 @@ func (d *driven) Renew(_ context.Context, t relay.Term) (relay.Term, error) {
 
 func traceRelay(d *driven) (telemetry.RelayPorts, recorded) {
 	tp, spans := record()
-	return telemetry.TraceRelay(tp, "ORDERS", telemetry.RelayPorts{Log: d, Cursors: d, Publisher: d, Elector: d}), spans
+	return telemetry.TraceRelay(tp, "ORDERS", source, telemetry.RelayPorts{Log: d, Cursors: d, Publisher: d, Elector: d}), spans
 }
 
 // incidentsOf publishes a message that was recorded at recordedAt, and returns the incidents in its "outbox relay" span.
@@ -312,7 +312,7 @@ func TestHaltsAreTraced(t *testing.T) {
 func TestNothingIsTracedWhereNothingIsRecorded(t *testing.T) {
 	d := &driven{}
 	untraced := telemetry.RelayPorts{Log: d, Cursors: d, Publisher: d, Elector: d}
-	require.Equal(t, untraced, telemetry.TraceRelay(noop.NewTracerProvider(), "ORDERS", untraced))
+	require.Equal(t, untraced, telemetry.TraceRelay(noop.NewTracerProvider(), "ORDERS", source, untraced))
 }
 
 // TestLongBatchShowsNoLaterIncidents checks that the spans of a long batch do not show incidents that happen after the

@@ -81,10 +81,10 @@ func newPush(ctx context.Context) (sdkmetric.Reader, error) {
 	return reader, nil
 }
 
-// views returns views that reduce the HTTP server's metrics to the duration by method, route and status. The other attributes of the
+// views returns views that reduce the HTTP server's metrics to the duration by method, scheme, route and status. The other attributes of the
 // library have no use here, or come from the client, such as the Host header. A client could make any number of series with them.
 func views() []sdkmetric.View {
-	few := attribute.NewAllowKeysFilter(semconv.HTTPRequestMethodKey, semconv.HTTPRouteKey, semconv.HTTPResponseStatusCodeKey)
+	few := attribute.NewAllowKeysFilter(semconv.HTTPRequestMethodKey, semconv.URLSchemeKey, semconv.HTTPRouteKey, semconv.HTTPResponseStatusCodeKey)
 	return []sdkmetric.View{
 		sdkmetric.NewView(sdkmetric.Instrument{Name: "http.server.request.duration"}, sdkmetric.Stream{AttributeFilter: few}),
 		sdkmetric.NewView(sdkmetric.Instrument{Name: "http.server.*.body.size"}, sdkmetric.Stream{Aggregation: sdkmetric.AggregationDrop{}}),

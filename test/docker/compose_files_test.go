@@ -1,0 +1,165 @@
+package docker_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+)
+
+// composeFile is what the tests read of a compose file. The decoder resolves its anchors.
+type composeFile struct {
+	Services map[string]composeService
+	Secrets  map[string]struct{ File string }
+	Volumes  map[string]any
+}
+
+type composeService struct {
+	Image, User string
+	Environment map[string]string
+	Profiles    []string
+	CapAdd      []string `yaml:"cap_add"`
+	CapDrop     []string `yaml:"cap_drop"`
+	SecurityOpt []string `yaml:"security_opt"`
+	ReadOnly    bool     `yaml:"read_only"`
+	Ports       []string
+	Volumes     []string
+	Secrets     []string
+	Restart     string
+	Deploy      struct {
+		Resources struct {
+			Limits struct{ CPUs, Memory string }
+		}
+	}
+}
+
+func readYAML(t *testing.T, file string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "docker", file))
+	require.NoError(t, err)
+	require.NoError(t, yaml.Unmarshal(text, into), file)
+}
+
+// composed returns the services, secrets and volumes of both compose files.
+func composed(t *testing.T) composeFile {
+	t.Helper()
+	var infrastructure, distributed composeFile
+	readYAML(t, "compose.yaml", &infrastructure)
+	readYAML(t, "compose.distributed.yaml", &distributed)
+	for name, service := range distributed.Services {
+		infrastructure.Services[name] = service
+	}
+	for name, secret := range distributed.Secrets {
+		infrastructure.Secrets[name] = secret
+	}
+	return infrastructure
+}
+
+// TestContainersHaveFewRights checks that no container has a capability, gains privileges or writes to its root file system, that each has
+// limits, and that every published port is on loopback.
+func TestContainersHaveFewRights(t *testing.T) {
+	all := composed(t)
+	require.Len(t, all.Services, 11)
+	for name, service := range all.Services {
+		require.Equal(t, []string{"ALL"}, service.CapDrop, name)
+		require.Empty(t, service.CapAdd, name)
+		require.Equal(t, []string{"no-new-privileges:true"}, service.SecurityOpt, name)
+		require.True(t, service.ReadOnly, name)
+		require.Equal(t, "unless-stopped", service.Restart, name)
+		require.NotEmpty(t, service.Deploy.Resources.Limits.Memory, name)
+		require.NotEmpty(t, service.Deploy.Resources.Limits.CPUs, name)
+		for _, port := range service.Ports {
+			require.True(t, strings.HasPrefix(port, "127.0.0.1:"), "%s publishes %s", name, port)
+		}
+		require.NotContains(t, service.Image+":", ":latest:", name)
+	}
+}
+
+// TestPasswordsAreSecrets checks that no environment has a password, that every secret that a service names has a file, and that the two
+// files of the database's password agree.
+func TestPasswordsAreSecrets(t *testing.T) {
+	all := composed(t)
+	password := regexp.MustCompile(`://[^/@]*:[^/@]+@`)
+	for name, service := range all.Services {
+		for variable, value := range service.Environment {
+			require.NotRegexp(t, password, value, "%s of %s", variable, name)
+			require.False(t, strings.HasSuffix(variable, "PASSWORD"), "%s of %s", variable, name)
+		}
+		for _, secret := range service.Secrets {
+			require.FileExists(t, filepath.Join(root, "docker", all.Secrets[secret].File), "%s of %s", secret, name)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(root, "docker", all.Secrets["postgres-password"].File))
+	require.NoError(t, err)
+	lines, err := os.ReadFile(filepath.Join(root, "docker", all.Secrets["pgpass"].File))
+	require.NoError(t, err)
+	require.Contains(t, string(lines), "\npostgres:5432:outboxie:outboxie:"+string(text))
+}
+
+// TestObservedContainers checks that the profile observe is only Prometheus and Grafana, that Prometheus scrapes every process with the
+// token that they share, and that Grafana gets the dashboard and a source for it.
+func TestObservedContainers(t *testing.T) {
+	all := composed(t)
+	var watching, watched []string
+	for name, service := range all.Services {
+		if slices.Contains(service.Profiles, "observe") {
+			watching = append(watching, name)
+		}
+		if _, ok := service.Environment["ADMIN_TOKEN_FILE"]; ok {
+			watched = append(watched, name+":8090")
+			require.Equal(t, "0.0.0.0:8090", service.Environment["ADMIN_ADDR"], name)
+			require.Contains(t, strings.Split(service.Environment["ADMIN_ALLOWED_HOSTS"], ","), name)
+			require.Contains(t, service.Volumes, "token:"+filepath.Dir(service.Environment["ADMIN_TOKEN_FILE"]), name)
+		}
+	}
+	require.ElementsMatch(t, []string{"prometheus", "grafana"}, watching)
+
+	var scraping struct {
+		RuleFiles     []string `yaml:"rule_files"`
+		ScrapeConfigs []struct {
+			Authorization struct {
+				File string `yaml:"credentials_file"`
+			}
+			StaticConfigs []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	readYAML(t, "prometheus/compose.yml", &scraping)
+	require.ElementsMatch(t, watched, scraping.ScrapeConfigs[0].StaticConfigs[0].Targets)
+	require.Equal(t, all.Services["app1"].Environment["ADMIN_TOKEN_FILE"], scraping.ScrapeConfigs[0].Authorization.File)
+	require.Contains(t, all.Services["prometheus"].Volumes, "token:/run/outboxie:ro")
+	require.FileExists(t, filepath.Join(root, "docker/prometheus", scraping.RuleFiles[0]))
+
+	requireProvisioned(t, all.Services["grafana"])
+}
+
+func requireProvisioned(t *testing.T, grafana composeService) {
+	t.Helper()
+	var sources struct {
+		Datasources []struct{ Type, URL string }
+	}
+	readYAML(t, "grafana/provisioning/datasources/prometheus.yaml", &sources)
+	require.Equal(t, "http://prometheus:9090", sources.Datasources[0].URL)
+	var dashboards struct {
+		Providers []struct{ Options struct{ Path string } }
+	}
+	readYAML(t, "grafana/provisioning/dashboards/outboxie.yaml", &dashboards)
+	shown := dashboards.Providers[0].Options.Path + "/outboxie.json"
+	require.Contains(t, grafana.Volumes, "./grafana/outboxie.json:"+shown+":ro")
+	require.Equal(t, shown, grafana.Environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+	text, err := os.ReadFile(filepath.Join(root, "docker/grafana/outboxie.json"))
+	require.NoError(t, err)
+	var dashboard struct {
+		Templating struct {
+			List []struct{ Name, Type, Query string }
+		}
+	}
+	require.NoError(t, json.Unmarshal(text, &dashboard))
+	require.Equal(t, "datasource", dashboard.Templating.List[0].Type)
+	require.Equal(t, sources.Datasources[0].Type, dashboard.Templating.List[0].Query, "the dashboard takes the default source of this type")
+}
