@@ -98,7 +98,7 @@ func serving(c config.Config) fx.Option {
 		graph = fx.Options(graph, fx.Invoke(observeRelay, observeShared, runRelay))
 	}
 	if c.Roles.API {
-		graph = fx.Options(graph, fx.Invoke(runSweep, func(*httpapi.API) {}), fx.Provide(serveOrders))
+		graph = fx.Options(graph, fx.Provide(newAuthentication), fx.Invoke(runSweep, runAuthentication, func(*httpapi.API) {}), fx.Provide(serveOrders))
 	}
 	return graph
 }
@@ -152,12 +152,13 @@ func newRelay(parts relayParts, c config.Config, logger *slog.Logger) *relaying.
 }
 
 func apiOptions(
-	c config.Config, listeners listenerParts, service orders.Service, tp trace.TracerProvider, mp metric.MeterProvider,
+	c config.Config, listeners listenerParts, service orders.Service, access authentication, tp trace.TracerProvider, mp metric.MeterProvider,
 	propagator propagation.TextMapPropagator, d *draining, logger *slog.Logger,
 ) httpapi.Options {
 	return httpapi.Options{
 		Addr: c.HTTP.Addr, Listener: listeners.api(), Service: service, MaxConnections: c.HTTP.MaxConnections,
 		AllowedHosts: c.HTTP.AllowedHosts, TrustedOrigins: c.HTTP.TrustedOrigins, CORSOrigins: c.HTTP.CORSOrigins,
+		Authenticator: access.authenticator, RateLimit: c.HTTP.RateLimit,
 		Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator, Drain: &d.http,
 	}
 }

@@ -1,29 +1,38 @@
 package main
 
 import (
+	"log/slog"
+
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/audit"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry/ordertrace"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // decorators wrap ports in tracing and measurements, for all graphs of the program. No other place of the program wraps ports. fx wraps a
 // port when a constructor asks for the port, and never otherwise. Constructors do not know whether their ports are wrapped.
 var decorators = fx.Decorate(
-	ordertrace.TraceService,
+	decorateOrders,
 	ordertrace.TraceUnitOfWork,
 	decorateRelay,
 	decorateInbox,
 	telemetry.TraceEmitter,
 	decorateHandlers,
 )
+
+// decorateOrders wraps the order service. The audit is inside of the span, so its lines have the trace.
+func decorateOrders(tp trace.TracerProvider, logger *slog.Logger, next orders.Service) orders.Service {
+	return ordertrace.TraceService(tp, audit.Orders(logger, next))
+}
 
 // decorateRelay wraps the ports of a relay.
 func decorateRelay(

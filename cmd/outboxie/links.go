@@ -38,37 +38,37 @@ type linkLogger struct {
 	logger *slog.Logger
 }
 
-func (l linkLogger) Place(ctx context.Context, customer value.CustomerID, amount value.Money, key orders.Key) (order.Snapshot, error) {
-	placed, err := l.next.Place(ctx, customer, amount, key)
+func (l linkLogger) Place(ctx context.Context, who order.Principal, customer value.CustomerID, amount value.Money, key orders.Key) (order.Snapshot, error) {
+	placed, err := l.next.Place(ctx, who, customer, amount, key)
 	return l.log(ctx, placed, err)
 }
 
-func (l linkLogger) Pay(ctx context.Context, id order.ID, reference value.Note, condition orders.Precondition) (order.Snapshot, error) {
-	paid, err := l.next.Pay(ctx, id, reference, condition)
+func (l linkLogger) Pay(ctx context.Context, who order.Principal, id order.ID, reference value.Note, condition orders.Precondition) (order.Snapshot, error) {
+	paid, err := l.next.Pay(ctx, who, id, reference, condition)
 	return l.log(ctx, paid, err)
 }
 
-func (l linkLogger) Ship(ctx context.Context, id order.ID, carrier, tracking value.Note, condition orders.Precondition) (order.Snapshot, error) {
-	shipped, err := l.next.Ship(ctx, id, carrier, tracking, condition)
+func (l linkLogger) Ship(ctx context.Context, who order.Principal, id order.ID, carrier, tracking value.Note, condition orders.Precondition) (order.Snapshot, error) {
+	shipped, err := l.next.Ship(ctx, who, id, carrier, tracking, condition)
 	return l.log(ctx, shipped, err)
 }
 
-func (l linkLogger) Cancel(ctx context.Context, id order.ID, reason value.Note, condition orders.Precondition) (order.Snapshot, error) {
-	cancelled, err := l.next.Cancel(ctx, id, reason, condition)
+func (l linkLogger) Cancel(ctx context.Context, who order.Principal, id order.ID, reason value.Note, condition orders.Precondition) (order.Snapshot, error) {
+	cancelled, err := l.next.Cancel(ctx, who, id, reason, condition)
 	return l.log(ctx, cancelled, err)
 }
 
 // Get, List and Events change nothing, so they have no link. linkLogger embeds no Service: a new method must say here whether it has one.
-func (l linkLogger) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return l.next.Get(ctx, id)
+func (l linkLogger) Get(ctx context.Context, who order.Principal, id order.ID) (order.Snapshot, error) {
+	return l.next.Get(ctx, who, id)
 }
 
-func (l linkLogger) List(ctx context.Context, filter orders.Filter) (orders.Page, error) {
-	return l.next.List(ctx, filter)
+func (l linkLogger) List(ctx context.Context, who order.Principal, filter orders.Filter) (orders.Page, error) {
+	return l.next.List(ctx, who, filter)
 }
 
-func (l linkLogger) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
-	return l.next.Events(ctx, id)
+func (l linkLogger) Events(ctx context.Context, who order.Principal, id order.ID) ([]orders.Event, error) {
+	return l.next.Events(ctx, who, id)
 }
 
 func (l linkLogger) log(ctx context.Context, changed order.Snapshot, err error) (order.Snapshot, error) {

@@ -101,7 +101,7 @@ func (o *operators) run(code int, args ...string) string {
 	o.Helper()
 	got, stdout, stderr := command(o.T, []string{"DATABASE_URL=" + o.address}, append([]string{"outbox"}, args...)...)
 	require.Equal(o, code, got, stdout+stderr)
-	return stdout + stderr
+	return stdout + withoutAudit(stderr)
 }
 
 // read runs a command with --json and decodes its answer.

@@ -93,11 +93,13 @@ func (p *program) command() *cobra.Command {
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		PersistentPostRun: func(cmd *cobra.Command, _ []string) { auditCommand(cmd) },
 	}
 	root.SetVersionTemplate("outboxie {{.Version}}\n")
 	root.AddCommand(
 		p.serveCommand(), p.relayCommand(), p.subscribeCommand(), p.subscriberCommand(),
-		p.outboxCommand(), p.traceCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
+		p.outboxCommand(), p.traceCommand(), p.tokenCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
 	)
 	root.PersistentFlags().String(envFile, "", "a `file` of settings, in lines NAME=value, which win over the environment")
 	for former, present := range movedCommands {

@@ -22,6 +22,11 @@ func (p *program) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if c.Roles.API {
+				if err := c.CheckAccess(); err != nil {
+					return err
+				}
+			}
 			logger, flush, err := p.serviceLogger(cmd.Context(), c, serviceName)
 			if err != nil {
 				return err

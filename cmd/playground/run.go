@@ -41,7 +41,7 @@ func (p *playground) runCommand() *cobra.Command {
 		},
 	}
 	config.AddFlags(cmd.Flags(), config.HTTPAddr, config.AdminAddr, config.DataDir, config.PostgresPort, config.NATSPort,
-		config.Fresh, config.Subscribers, config.JaegerURL)
+		config.Fresh, config.Subscribers, config.PlaygroundAuth, config.JaegerURL)
 	return cmd
 }
 
@@ -60,6 +60,11 @@ func (p *playground) run(ctx context.Context, c config.Config, version string) (
 	environment := slices.Concat(p.environment, traces.environment(), []string{
 		"DATABASE_URL=" + string(c.Database.URL), "NATS_URL=" + string(c.NATS.URL), "OUTBOXIE_DATA_DIR=" + c.Playground.DataDir,
 	})
+	access, err := p.prepareAccess(ctx, c)
+	if err != nil {
+		return err
+	}
+	environment = append(environment, access...)
 	all := members(addresses)
 	defer stop(all)
 	for _, m := range all {
@@ -210,6 +215,7 @@ Outboxie %s is ready after %.1f s.
   console      http://%s/console
   docs         http://%s/docs
   API          http://%s/orders
+  access       %s
   health       http://%s/readyz
   metrics      http://%s/metrics
   admin token  %s
@@ -222,7 +228,7 @@ Outboxie %s is ready after %.1f s.
 
 Open the console, sign in with the admin token, place an order, and see it delivered. Or place it here:
 
-  curl -i -X POST http://%s/orders -H "Content-Type: application/json" \
+  curl -i -X POST http://%s/orders -H "Content-Type: application/json"%s \
        -d '{"customer_id": "550e8400-e29b-41d4-a716-446655440000", "amount": 100.50}'
 
 Join with another instance:
@@ -235,8 +241,8 @@ or, with the same DATABASE_URL and NATS_URL, with a subscriber that answers paid
 
 Ctrl-C stops everything.
 
-`, version, took.Seconds(), a.admin, a.api, a.api, a.admin, a.admin, describeToken(c, p.terminal), database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name,
-		subscribers, t.describe(), a.api, joinURL(c.Database.URL, s.postgres != nil), joinURL(c.NATS.URL, s.nats != nil), p.program, p.program)
+`, version, took.Seconds(), a.admin, a.api, a.api, p.describeAccess(c), a.admin, a.admin, describeToken(c, p.terminal), database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name,
+		subscribers, t.describe(), a.api, p.bearer(c), joinURL(c.Database.URL, s.postgres != nil), joinURL(c.NATS.URL, s.nats != nil), p.program, p.program)
 	return err
 }
 

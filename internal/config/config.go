@@ -21,6 +21,7 @@ type Config struct {
 	Database   Database
 	NATS       NATS
 	HTTP       HTTP
+	Auth       Auth
 	Stream     Stream
 	Outbox     Outbox
 	Subscriber Subscriber
@@ -81,6 +82,19 @@ type HTTP struct {
 	TrustedOrigins    List `env:"HTTP_TRUSTED_ORIGINS"` // origins whose pages may change orders, beside the API's own
 	CORSOrigins       List `env:"HTTP_CORS_ORIGINS"`    // origins whose scripts may call the API
 	TrustTraceparent  bool `env:"HTTP_TRUST_TRACEPARENT"`
+	// RateLimit is how many requests a second each principal, and each address without a principal, may send on average. 0: any number.
+	RateLimit int `env:"HTTP_RATE_LIMIT"`
+}
+
+// Auth says which tokens the API accepts. If Issuer is empty, the API does not ask who sends requests.
+type Auth struct {
+	Mode     string `env:"AUTH"` // AuthOff, or empty
+	Issuer   string `env:"AUTH_ISSUER"`
+	Audience string `env:"AUTH_AUDIENCE"`
+	// KeysURL and KeysFile say where the issuer's keys are. One of them is given.
+	KeysURL       string `env:"AUTH_JWKS_URL"`
+	KeysFile      string `env:"AUTH_JWKS_FILE"`
+	CustomerClaim string `env:"AUTH_CUSTOMER_CLAIM"` // the claim with the customer's id
 }
 
 // PayloadPolicy says whether the console shows payloads, which may have personal data.
@@ -152,6 +166,7 @@ type Playground struct {
 	NATSPort     int    `env:"--nats-port"`       // on loopback; 0 picks a free one
 	Fresh        bool   `env:"--fresh"`           // by flag only: it deletes data
 	Subscribers  int    `env:"--subscribers"`
+	Auth         bool   `env:"--auth"` // the API asks for tokens, which `outboxie token` makes
 }
 
 // Default returns the configuration without any given setting. Its InstanceID differs with every call.
@@ -162,6 +177,7 @@ func Default() Config {
 		Database:   Database{MaxConns: 16},
 		NATS:       NATS{URL: "nats://127.0.0.1:4222"},
 		HTTP:       HTTP{Addr: "127.0.0.1:8080", MaxConnections: 512, AdminAddr: "127.0.0.1:8090", ConsolePayloads: ShowPayloads},
+		Auth:       Auth{CustomerClaim: "sub"},
 		Stream:     Stream{Name: "ORDERS", Subjects: "orders.>", Source: "/outboxie/orders", Replicas: 1},
 		Outbox:     Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000},
 		Subscriber: Subscriber{

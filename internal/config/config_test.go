@@ -49,11 +49,13 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	certificate, key := authority.Client("me")
 	creds := filepath.Join(t.TempDir(), "me.creds")
 	require.NoError(t, os.WriteFile(creds, []byte(someCredentials), 0o600))
-	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--postgres-port=5432", "--nats-port=4222", "--id=billing", "--roles", "relay"}))
+	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--auth=false", "--postgres-port=5432", "--nats-port=4222", "--id=billing", "--roles", "relay"}))
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
 		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "HTTP_DRAIN=5s", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "CONSOLE_PAYLOADS=off", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
-		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_CORS_ORIGINS=https://app.example.com", "HTTP_TRUST_TRACEPARENT=true", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_SUBJECTS=shop.orders.>", "EVENT_SOURCE=/shop/orders",
+		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_CORS_ORIGINS=https://app.example.com", "HTTP_TRUST_TRACEPARENT=true", "HTTP_RATE_LIMIT=100", "INSTANCE_ID=one",
+		"AUTH_ISSUER=https://id.example.com", "AUTH_AUDIENCE=orders", "AUTH_JWKS_URL=https://id.example.com/keys", "AUTH_CUSTOMER_CLAIM=customer_id",
+		"STREAM_NAME=ORDERS-2", "STREAM_SUBJECTS=shop.orders.>", "EVENT_SOURCE=/shop/orders",
 		"STREAM_MAX_BYTES=1073741824", "STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
 		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_HANDLER=emails", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
 		"SUBSCRIBER_LANES=64", "SUBSCRIBER_BATCH_TIME=50ms", "SUBSCRIBER_IDLE_TIMEOUT=1m", "SUBSCRIBER_READ_AHEAD=1048576", "SUBSCRIBER_ON_LOSS=continue",
@@ -68,8 +70,11 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	}, c.NATS)
 	require.Equal(t, config.HTTP{
 		Addr: ":80", MaxConnections: 100, Drain: 5 * time.Second, AdminAddr: ":0", AdminTokenFile: "/run/token", AllowedHosts: config.List{"shop.example.com", "app"},
-		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true, CORSOrigins: config.List{"https://app.example.com"}, ConsolePayloads: config.HidePayloads,
+		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true, CORSOrigins: config.List{"https://app.example.com"}, ConsolePayloads: config.HidePayloads, RateLimit: 100,
 	}, c.HTTP)
+	require.Equal(t, config.Auth{
+		Issuer: "https://id.example.com", Audience: "orders", KeysURL: "https://id.example.com/keys", CustomerClaim: "customer_id",
+	}, c.Auth)
 	require.Equal(t, "one", c.InstanceID)
 	require.Equal(t, config.Stream{Name: "ORDERS-2", Subjects: "shop.orders.>", Source: "/shop/orders", MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, Replicas: 3}, c.Stream)
 	require.Equal(t, config.Outbox{
@@ -85,8 +90,9 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	}, c.Subscriber)
 	require.Equal(t, config.Roles{Relay: true}, c.Roles)
 	for _, s := range c.Settings() {
-		if s.Name == config.AdminToken {
-			continue // the test sets ADMIN_TOKEN_FILE instead
+		switch s.Name {
+		case config.AdminToken, config.AuthMode, config.AuthKeysFile:
+			continue // the test sets others instead
 		}
 		require.Contains(t, []config.Source{config.FromEnvironment, config.FromFlag}, s.Source, "%s: nothing is left out above", s.Name)
 	}
@@ -319,7 +325,7 @@ func newFlags(t *testing.T) *pflag.FlagSet {
 	t.Helper()
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	config.AddFlags(flags, config.HTTPAddr, config.AdminAddr, config.DataDir, config.PostgresPort, config.NATSPort,
-		config.Fresh, config.Subscribers,
+		config.Fresh, config.Subscribers, config.PlaygroundAuth,
 		config.RolesList, config.SubscriberID)
 	return flags
 }

@@ -104,6 +104,13 @@ ADMIN_ALLOWED_HOSTS                                     default
 HTTP_TRUSTED_ORIGINS                                    default
 HTTP_CORS_ORIGINS                                       default
 HTTP_TRUST_TRACEPARENT   false                          default
+HTTP_RATE_LIMIT          0                              default
+AUTH                                                    default
+AUTH_ISSUER                                             default
+AUTH_AUDIENCE                                           default
+AUTH_JWKS_URL                                           default
+AUTH_JWKS_FILE                                          default
+AUTH_CUSTOMER_CLAIM      sub                            default
 INSTANCE_ID              one                            environment
 OUTBOXIE_ROLES           api,relay                      default
 SUBSCRIBER_ID                                           default
@@ -135,6 +142,7 @@ OUTBOXIE_PG_HOME                                        default
 --nats-port              0                              default
 --fresh                  false                          default
 --subscribers            1                              default
+--auth                   false                          default
 OTEL_SERVICE_NAME        orders                         environment
 `, printed.String())
 	require.Error(t, c.Print(brokenWriter{}))

@@ -35,6 +35,13 @@ const (
 	HTTPOrigins      Name = "HTTP_TRUSTED_ORIGINS"
 	CORSOrigins      Name = "HTTP_CORS_ORIGINS"
 	TrustTraceparent Name = "HTTP_TRUST_TRACEPARENT"
+	HTTPRateLimit    Name = "HTTP_RATE_LIMIT"
+	AuthMode         Name = "AUTH"
+	AuthIssuer       Name = "AUTH_ISSUER"
+	AuthAudience     Name = "AUTH_AUDIENCE"
+	AuthKeysURL      Name = "AUTH_JWKS_URL"
+	AuthKeysFile     Name = "AUTH_JWKS_FILE"
+	AuthCustomer     Name = "AUTH_CUSTOMER_CLAIM"
 	InstanceID       Name = "INSTANCE_ID"
 	RolesList        Name = "OUTBOXIE_ROLES"
 	SubscriberID     Name = "SUBSCRIBER_ID"
@@ -66,6 +73,7 @@ const (
 	NATSPort         Name = "--nats-port"
 	Fresh            Name = "--fresh"
 	Subscribers      Name = "--subscribers"
+	PlaygroundAuth   Name = "--auth"
 )
 
 // setting describes one setting. A test checks that the table has every struct tag of Config.
@@ -185,6 +193,16 @@ var settings = []setting{
 		ok: func(c Config) bool { return areOrigins(c.HTTP.CORSOrigins) },
 	},
 	{name: TrustTraceparent, accepts: "true or false"},
+	{
+		name: HTTPRateLimit, accepts: "a whole number of requests a second from 1 to 1000000, or 0 (any number)",
+		ok: func(c Config) bool { return within(c.HTTP.RateLimit, 0, 1_000_000) },
+	},
+	authSetting(AuthMode, "off, without any other setting of AUTH_…, or not set", Auth.modeOK),
+	authSetting(AuthIssuer, "the iss of accepted tokens, given together with AUTH_AUDIENCE and one of AUTH_JWKS_URL and AUTH_JWKS_FILE", Auth.issuerOK),
+	authSetting(AuthAudience, "the aud of accepted tokens, given together with AUTH_ISSUER", Auth.audienceOK),
+	authSetting(AuthKeysURL, "an http or https URL of the issuer's JSON Web Key Set, and not given together with AUTH_JWKS_FILE", Auth.keysURLOK),
+	authSetting(AuthKeysFile, "a file with the issuer's JSON Web Key Set, and not given together with AUTH_JWKS_URL", Auth.keysFileOK),
+	authSetting(AuthCustomer, "the name of the claim that has the customer's id, such as sub", Auth.customerClaimOK),
 	{
 		name: InstanceID, accepts: "1 to 200 visible characters without spaces",
 		ok: func(c Config) bool { return identifier(c.InstanceID) },
@@ -312,6 +330,11 @@ var settings = []setting{
 		name: Subscribers, flag: "subscribers", kind: "number", help: "how many subscribers to run",
 		accepts: "a whole number from 0 to 100",
 		ok:      func(c Config) bool { return within(c.Playground.Subscribers, 0, 100) },
+	},
+	{
+		name: PlaygroundAuth, flag: "auth", kind: "bool", help: "let the API ask for tokens, which `outboxie token` makes",
+		accepts: "true or false, and no AUTH_… with true",
+		ok:      func(c Config) bool { return !c.Playground.Auth || !c.Auth.On() && c.Auth.Mode == "" },
 	},
 }
 

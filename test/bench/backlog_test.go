@@ -87,7 +87,7 @@ func encodeOrder(t *testing.T, encoder *codec.Codec, number int, amount value.Mo
 	message, err := encoder.Encode(order.Created{EventData: order.EventData{At: at, Order: order.Snapshot{
 		ID: order.ID(uuid.Must(uuid.NewV7()).String()), CustomerID: value.CustomerID(customer(number)), Amount: amount,
 		Status: order.StatusCreated, Version: 1, CreatedAt: at,
-	}}})
+	}}}, order.Anyone())
 	require.NoError(t, err)
 	sampled := 0
 	if number%100 == 0 {

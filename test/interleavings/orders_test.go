@@ -33,19 +33,19 @@ func change(name string, do func(ctx context.Context, s orders.Service) (order.S
 
 func place(key orders.Key, minor int64) func(context.Context, orders.Service) (order.Snapshot, error) {
 	return func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
-		return s.Place(ctx, customer, value.NewMoney(minor, "EUR"), key)
+		return s.Place(ctx, order.Anyone(), customer, value.NewMoney(minor, "EUR"), key)
 	}
 }
 
 func pay(id string, reference value.Note, key orders.Key) func(context.Context, orders.Service) (order.Snapshot, error) {
 	return func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
-		return s.Pay(ctx, order.ID(id), reference, orders.Precondition{Key: key})
+		return s.Pay(ctx, order.Anyone(), order.ID(id), reference, orders.Precondition{Key: key})
 	}
 }
 
 func cancel(id string) func(context.Context, orders.Service) (order.Snapshot, error) {
 	return func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
-		return s.Cancel(ctx, order.ID(id), "", orders.Precondition{})
+		return s.Cancel(ctx, order.Anyone(), order.ID(id), "", orders.Precondition{})
 	}
 }
 
@@ -59,7 +59,7 @@ var orderOperations = []*operation{
 	change("cancel", cancel(created)),
 	change("cancel what is paid", cancel(paid)),
 	change("ship", func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
-		return s.Ship(ctx, order.ID(paid), "carrier", "1", orders.Precondition{AllowedVersions: []int64{2}})
+		return s.Ship(ctx, order.Anyone(), order.ID(paid), "carrier", "1", orders.Precondition{AllowedVersions: []int64{2}})
 	}),
 	{name: "delete expired keys", methods: []string{"orders.ExpiredKeys.Delete"}, do: func(ctx context.Context, s *side) (string, error) {
 		n, err := postgres.NewExpiredKeys(s.db).Delete(ctx, 10)

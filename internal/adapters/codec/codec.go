@@ -68,8 +68,8 @@ type body struct {
 	CancelReason     value.Note `json:"cancel_reason,omitempty"`
 }
 
-// Encode returns the message for event, with a new id and without headers.
-func (c *Codec) Encode(event order.Event) (outbox.Message, error) {
+// Encode returns the message for event, with a new id. Its headers name the principal, unless nobody checked who the principal is.
+func (c *Codec) Encode(event order.Event, who order.Principal) (outbox.Message, error) {
 	if event == nil {
 		return outbox.Message{}, errors.New("codec: no event to encode")
 	}
@@ -79,6 +79,7 @@ func (c *Codec) Encode(event order.Event) (outbox.Message, error) {
 		ID:      c.newID(),
 		Key:     outbox.Key{Type: orders.AggregateType, ID: string(data.Order.ID)},
 		Version: data.Order.Version,
+		Headers: actorHeaders(who),
 	}
 	switch event.(type) {
 	case order.Created:

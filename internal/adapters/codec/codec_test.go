@@ -46,9 +46,9 @@ func withAllNotes(status order.Status, version int64) order.Snapshot {
 func TestEncodedMessagesAreValidAndNamedAnew(t *testing.T) {
 	c := codec.New(nil)
 	event := order.Created{EventData: order.EventData{Order: snapshot(order.StatusCreated, 1)}}
-	first, err := c.Encode(event)
+	first, err := c.Encode(event, order.Anyone())
 	require.NoError(t, err)
-	second, err := c.Encode(event)
+	second, err := c.Encode(event, order.Anyone())
 	require.NoError(t, err)
 
 	require.NoError(t, first.Validate())
@@ -57,21 +57,21 @@ func TestEncodedMessagesAreValidAndNamedAnew(t *testing.T) {
 }
 
 func TestEncodeRefusesWhatIsNotAnEvent(t *testing.T) {
-	_, err := fixed().Encode(nil)
+	_, err := fixed().Encode(nil, order.Anyone())
 	require.Error(t, err)
-	_, err = fixed().Encode(&order.Created{})
+	_, err = fixed().Encode(&order.Created{}, order.Anyone())
 	require.ErrorContains(t, err, "*order.Created")
 
 	beyond := snapshot(order.StatusCreated, 1)
 	beyond.CreatedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) // RFC 3339 has four digits for the year
-	_, err = fixed().Encode(order.Created{EventData: order.EventData{Order: beyond}})
+	_, err = fixed().Encode(order.Created{EventData: order.EventData{Order: beyond}}, order.Anyone())
 	require.ErrorContains(t, err, orderID)
 }
 
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		event := events().Draw(t, "event")
-		message, err := fixed().Encode(event)
+		message, err := fixed().Encode(event, order.Anyone())
 		require.NoError(t, err)
 		require.NoError(t, contract.CheckEvent(message.Subject, message.Type, message.Payload))
 		decoded, err := fixed().Decode(message)
@@ -105,7 +105,7 @@ func TestTheContractOfEventsIsStrict(t *testing.T) {
 func TestDecodeIgnoresUnknownFields(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		event := events().Draw(t, "event")
-		message, err := fixed().Encode(event)
+		message, err := fixed().Encode(event, order.Anyone())
 		require.NoError(t, err)
 		unknown := rapid.StringMatching(`x_[a-z]{1,10}`).Draw(t, "name")
 		value := rapid.SampledFrom([]string{`null`, `1`, `"a"`, `[{}]`, `{"amount":"1"}`}).Draw(t, "value")

@@ -149,7 +149,7 @@ func FuzzDecode(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, want, event)
 
-		message, err := fixed().Encode(event)
+		message, err := fixed().Encode(event, order.Anyone())
 		require.NoError(t, err)
 		require.NoError(t, message.Validate())
 		require.Equal(t, kind, message.Type)

@@ -82,7 +82,7 @@ func TestGolden(t *testing.T) {
 		if !want.written {
 			continue
 		}
-		message, err := fixed().Encode(want.event)
+		message, err := fixed().Encode(want.event, order.Anyone())
 		require.NoError(t, err)
 		require.Equal(t, string(payloadOf(t, file)), string(message.Payload), file)
 		message.Payload = nil

@@ -66,8 +66,8 @@ func (c nextCodec) Decode(message outbox.Message) (order.Event, error) {
 }
 
 // Encode writes version 2.
-func (c nextCodec) Encode(event order.Event) (outbox.Message, error) {
-	message, err := c.Codec.Encode(event)
+func (c nextCodec) Encode(event order.Event, who order.Principal) (outbox.Message, error) {
+	message, err := c.Codec.Encode(event, who)
 	if err != nil || message.Type != orders.TypeCreated {
 		return message, err
 	}
@@ -140,7 +140,7 @@ func (s *shop) place(count int, encoders ...orders.Encoder) {
 		created := order.Created{EventData: order.EventData{Order: state, At: state.CreatedAt}}
 		state.Status, state.Version = order.StatusPaid, 2
 		for _, event := range []order.Event{created, order.Paid{EventData: order.EventData{Order: state, At: changedAt}}} {
-			message, err := encoders[i%len(encoders)].Encode(event)
+			message, err := encoders[i%len(encoders)].Encode(event, order.Anyone())
 			require.NoError(s.t, err)
 			s.events = append(s.events, outbox.Entry{
 				Message: message, Position: outbox.Position(len(s.events) + 1), RecordedAt: time.Now().UTC(),
@@ -244,7 +244,7 @@ func TestWritersBeforeReaders(t *testing.T) {
 // letter at once, or means something else.
 func TestANewVersionUnderTheOldTypeIsDead(t *testing.T) {
 	event := order.Created{EventData: order.EventData{Order: snapshot(order.StatusCreated, 1)}}
-	message, err := newNextCodec().Encode(event)
+	message, err := newNextCodec().Encode(event, order.Anyone())
 	require.NoError(t, err)
 	read, err := newNextCodec().Decode(message)
 	require.NoError(t, err)

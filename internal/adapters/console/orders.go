@@ -30,6 +30,9 @@ const ordersPerPage = 50
 // orderStatuses are the statuses of an order, in the order in which they follow each other.
 var orderStatuses = []order.Status{order.StatusCreated, order.StatusPaid, order.StatusShipped, order.StatusCancelled}
 
+// consoleUser is the principal of all requests of the console. The admin token does not tell people apart.
+var consoleUser = order.Operator("console")
+
 // orderPages serves the pages about orders. Their forms act at once, as the API does.
 type orderPages struct {
 	*Console
@@ -86,7 +89,7 @@ func (o *orderPages) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page, err := o.Orders.List(r.Context(), filter)
+	page, err := o.Orders.List(r.Context(), consoleUser, filter)
 	if err != nil {
 		return err
 	}
@@ -232,7 +235,7 @@ func (o *orderPages) place(w http.ResponseWriter, r *http.Request) error {
 	if uuid.Validate(field("key")) != nil {
 		return errFormKey
 	}
-	placed, err := o.Orders.Place(r.Context(), customer, amount, orders.Key(field("key")))
+	placed, err := o.Orders.Place(r.Context(), consoleUser, customer, amount, orders.Key(field("key")))
 	if err != nil {
 		return err
 	}

@@ -46,15 +46,15 @@ func changesOf(status order.Status) []orderChange {
 func (o *orderPages) changes() map[string]func(w http.ResponseWriter, r *http.Request) error {
 	return map[string]func(w http.ResponseWriter, r *http.Request) error{
 		payForm.Verb: o.change(payForm, "The order is paid.", func(ctx context.Context, id order.ID, notes []value.Note, condition orders.Precondition) error {
-			_, err := o.Orders.Pay(ctx, id, notes[0], condition)
+			_, err := o.Orders.Pay(ctx, consoleUser, id, notes[0], condition)
 			return err
 		}),
 		shipForm.Verb: o.change(shipForm, "The order is shipped.", func(ctx context.Context, id order.ID, notes []value.Note, condition orders.Precondition) error {
-			_, err := o.Orders.Ship(ctx, id, notes[0], notes[1], condition)
+			_, err := o.Orders.Ship(ctx, consoleUser, id, notes[0], notes[1], condition)
 			return err
 		}),
 		endForm.Verb: o.change(endForm, "The order is cancelled.", func(ctx context.Context, id order.ID, notes []value.Note, condition orders.Precondition) error {
-			_, err := o.Orders.Cancel(ctx, id, notes[0], condition)
+			_, err := o.Orders.Cancel(ctx, consoleUser, id, notes[0], condition)
 			return err
 		}),
 	}

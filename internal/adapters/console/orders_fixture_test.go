@@ -42,20 +42,20 @@ type shop struct {
 }
 
 // Get counts.
-func (s *shop) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+func (s *shop) Get(ctx context.Context, who order.Principal, id order.ID) (order.Snapshot, error) {
 	s.reads.Add(1)
 	if s.slow != nil {
 		<-s.slow
 	}
-	return s.Service.Get(ctx, id)
+	return s.Service.Get(ctx, who, id)
 }
 
 // traced is an encoder whose messages belong to a trace.
 type traced struct{ orders.Encoder }
 
 // Encode adds the header.
-func (e traced) Encode(event order.Event) (outbox.Message, error) {
-	message, err := e.Encoder.Encode(event)
+func (e traced) Encode(event order.Event, who order.Principal) (outbox.Message, error) {
+	message, err := e.Encoder.Encode(event, who)
 	message.Headers = map[string]string{"traceparent": "00-" + traceID + "-00f067aa0ba902b7-01"}
 	return message, err
 }
@@ -79,7 +79,7 @@ func openShop(t *testing.T) *shop {
 // place places an order without the console.
 func (s *shop) place(t *testing.T, customer value.CustomerID, minor int64) order.Snapshot {
 	t.Helper()
-	placed, err := s.Place(t.Context(), customer, value.NewMoney(minor, "USD"), "")
+	placed, err := s.Place(t.Context(), order.Anyone(), customer, value.NewMoney(minor, "USD"), "")
 	require.NoError(t, err)
 	return placed
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -35,7 +36,7 @@ func TestPlaceOrder(t *testing.T) {
 		require.Contains(t, body, "The order is placed.")
 		require.Contains(t, body, "100.50 USD")
 	}
-	page, err := s.List(t.Context(), orders.Filter{Limit: 10})
+	page, err := s.List(t.Context(), order.Anyone(), orders.Filter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, page.Orders, 1)
 	_, next := s.get("/orders")
@@ -76,7 +77,7 @@ func TestListOrders(t *testing.T) {
 		s.place(t, customer, 10050)
 	}
 	paid := s.place(t, customer, 999)
-	_, err := s.Pay(t.Context(), paid.ID, "", orders.Precondition{})
+	_, err := s.Pay(t.Context(), order.Anyone(), paid.ID, "", orders.Precondition{})
 	require.NoError(t, err)
 	rows := func(query string) (ids []string, body string) {
 		status, body := s.get("/orders" + query)
@@ -272,7 +273,7 @@ func TestLiveOrder(t *testing.T) {
 	part := s.live(t, "/orders/"+string(id)+"?seen=1")
 	require.NotContains(t, part, "<form")
 	require.NotContains(t, part, "has changed since")
-	_, err := s.Pay(t.Context(), id, "", orders.Precondition{})
+	_, err := s.Pay(t.Context(), order.Anyone(), id, "", orders.Precondition{})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return strings.Contains(s.live(t, "/orders/"+string(id)+"?seen=1"), "has changed since") }, 5*time.Second, 100*time.Millisecond)
 }

@@ -73,7 +73,8 @@ func NewAdmin(options AdminOptions) *Admin {
 	allowed := newHosts(options.Addr, options.AllowedHosts, options.Open || onLoopback(options.Addr))
 	refused := newRefusals("admin listener", options.Logger, options.MeterProvider, refusedHost, refusedOrigin, refusedNoToken, refusedToken)
 	who := newAccess(options.Token, options.Open)
-	engine.Use(requireHost(allowed, "ADMIN_ALLOWED_HOSTS", refused), requireOwnPage(refused), who.require(refused), readParameters)
+	engine.Use(requireHost(allowed, "ADMIN_ALLOWED_HOSTS", refused), requireOwnPage(refused), who.require(refused), readParameters,
+		auditOperators(options.Open, options.Logger))
 	probes := &probes{checks: options.Checks, access: who, refused: refused, drain: options.Drain, logger: options.Logger, failed: make(map[string]bool)}
 	engine.GET("/healthz", handle(func(c *gin.Context) error { return answer(c, http.StatusOK, Health{Status: HealthStatusOk}) }))
 	engine.GET("/readyz", handle(probes.ready))

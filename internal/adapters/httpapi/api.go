@@ -29,9 +29,11 @@ type Options struct {
 	Addr           string       // port 0 takes a free one
 	Listener       net.Listener // returned by Bind, used instead of Addr; nil: none
 	Service        orders.Service
-	AllowedHosts   []string // hosts that requests may name, beside localhost and IP addresses. Empty: any, unless Addr is on loopback
-	TrustedOrigins []string // origins whose pages may change orders, beside the API's own
-	CORSOrigins    []string // origins whose scripts may call the API and read its answers; they are trusted too
+	Authenticator  orders.Authenticator // nil: requests need no token, and everybody may do everything
+	RateLimit      int                  // requests a second of each principal, or address without a principal; 0: any number
+	AllowedHosts   []string             // hosts that requests may name, beside localhost and IP addresses. Empty: any, unless Addr is on loopback
+	TrustedOrigins []string             // origins whose pages may change orders, beside the API's own
+	CORSOrigins    []string             // origins whose scripts may call the API and read its answers; they are trusted too
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider
@@ -49,10 +51,11 @@ func NewAPI(options Options) *API {
 	timeouts := options.Timeouts.orDefault()
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.MeterProvider, options.Propagator))
 	allowed := newHosts(options.Addr, options.AllowedHosts, onLoopback(options.Addr))
-	refused := newRefusals("API", options.Logger, options.MeterProvider, refusedHost, refusedOrigin)
+	refused := newRefusals("API", options.Logger, options.MeterProvider, apiRefusals(options)...)
 	engine.Use(options.Drain.closeConnections)
 	engine.Use(requireHost(allowed, "HTTP_ALLOWED_HOSTS", refused), allowOrigins(options.CORSOrigins))
 	engine.Use(requireSameOrigin(slices.Concat(options.TrustedOrigins, options.CORSOrigins), refused))
+	engine.Use(authenticate(options.Authenticator, newRateLimits(options.RateLimit), refused))
 	engine.Use(readParameters, refuseEarly, newBodies(options.Logger).read, endAfter(timeouts.Handle))
 	orderRoutes{options.Service}.serve(engine)
 	serveContract(engine)
@@ -63,6 +66,14 @@ func NewAPI(options Options) *API {
 		name: APIName, addr: options.Addr, bound: options.Listener, maxConnections: cmp.Or(options.MaxConnections, defaultMaxConnections),
 		timeouts: timeouts, logger: options.Logger,
 	}, engine, func(string) bool { return false })}
+}
+
+// apiRefusals returns the kinds of refusals of the API.
+func apiRefusals(options Options) []refusal {
+	if options.Authenticator == nil {
+		return []refusal{refusedHost, refusedOrigin}
+	}
+	return []refusal{refusedHost, refusedOrigin, refusedAnonymous, refusedBearer}
 }
 
 // traced starts a server span for each request that all filters accept. The span is a child of the caller's span. traced also measures how

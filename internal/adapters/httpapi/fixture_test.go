@@ -51,7 +51,7 @@ var (
 )
 
 func (s *shop) Place(
-	ctx context.Context, customer value.CustomerID, amount value.Money, key orders.Key,
+	ctx context.Context, who order.Principal, customer value.CustomerID, amount value.Money, key orders.Key,
 ) (order.Snapshot, error) {
 	if err := s.interfere(ctx); err != nil {
 		return order.Snapshot{}, err
@@ -67,31 +67,31 @@ func (s *shop) Place(
 	return placed.Snapshot(), nil
 }
 
-func (s *shop) Pay(ctx context.Context, id order.ID, reference value.Note, guard orders.Precondition) (order.Snapshot, error) {
+func (s *shop) Pay(ctx context.Context, who order.Principal, id order.ID, reference value.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Pay(reference, later) })
 }
 
 func (s *shop) Ship(
-	ctx context.Context, id order.ID, carrier, tracking value.Note, guard orders.Precondition,
+	ctx context.Context, who order.Principal, id order.ID, carrier, tracking value.Note, guard orders.Precondition,
 ) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Ship(carrier, tracking, later) })
 }
 
-func (s *shop) Cancel(ctx context.Context, id order.ID, reason value.Note, guard orders.Precondition) (order.Snapshot, error) {
+func (s *shop) Cancel(ctx context.Context, who order.Principal, id order.ID, reason value.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Cancel(reason, later) })
 }
 
-func (s *shop) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+func (s *shop) Get(ctx context.Context, who order.Principal, id order.ID) (order.Snapshot, error) {
 	return s.find(ctx, id, func(o *order.Order) (order.Snapshot, error) { return o.Snapshot(), nil })
 }
 
-func (s *shop) List(ctx context.Context, filter orders.Filter) (orders.Page, error) {
+func (s *shop) List(ctx context.Context, who order.Principal, filter orders.Filter) (orders.Page, error) {
 	s.filter = filter
 	return s.page, s.interfere(ctx)
 }
 
-func (s *shop) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
-	_, err := s.Get(ctx, id)
+func (s *shop) Events(ctx context.Context, who order.Principal, id order.ID) ([]orders.Event, error) {
+	_, err := s.Get(ctx, who, id)
 	return s.events, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,4 +51,32 @@ func TestAPanicCutsOffAnAnswerThatHasBegun(t *testing.T) {
 	defer response.Body.Close()
 	_, err = io.ReadAll(response.Body)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+}
+
+// TestManyClientsTakeBoundedMemory checks that rateLimits forgets clients when very many come, and not those that send requests all the time.
+func TestManyClientsTakeBoundedMemory(t *testing.T) {
+	limits := newRateLimits(1)
+	now := time.Now()
+	require.Zero(t, limits.take("busy", now))
+	for i := range 5 * maxClients {
+		limits.take(strconv.Itoa(i), now)
+		if i%1000 == 0 {
+			require.NotZero(t, limits.take("busy", now), "it is still limited")
+		}
+	}
+	require.LessOrEqual(t, len(limits.young)+len(limits.old), 2*maxClients)
+	require.Zero(t, limits.take("busy", now.Add(time.Second)))
+}
+
+// TestAddressOfAClient checks that a client with IPv6 is its network, and any other client its address.
+func TestAddressOfAClient(t *testing.T) {
+	for remote, want := range map[string]string{
+		"192.0.2.7:1234":              "192.0.2.7",
+		"[::ffff:192.0.2.7]:1234":     "192.0.2.7",
+		"[2001:db8:1:2:3:4:5:6]:1234": "2001:db8:1:2::/64",
+		"[fe80::1%eth0]:1234":         "fe80::/64",
+		"":                            "",
+	} {
+		require.Equal(t, want, addressOf(&http.Request{RemoteAddr: remote}), remote)
+	}
 }

@@ -49,7 +49,7 @@ func (o orderRoutes) list(c *gin.Context) error {
 	if err := in.err(); err != nil {
 		return err
 	}
-	page, err := o.service.List(c.Request.Context(), filter)
+	page, err := o.service.List(c.Request.Context(), principalOf(c), filter)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (o orderRoutes) events(c *gin.Context) error {
 	if err := in.err(); err != nil {
 		return err
 	}
-	found, err := o.service.Events(c.Request.Context(), id)
+	found, err := o.service.Events(c.Request.Context(), principalOf(c), id)
 	if err != nil {
 		return err
 	}

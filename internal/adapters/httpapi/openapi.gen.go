@@ -198,6 +198,7 @@ const (
 	ProblemCodeHeadersTooLarge       ProblemCode = "headers_too_large"
 	ProblemCodeHostNotAllowed        ProblemCode = "host_not_allowed"
 	ProblemCodeIdempotencyKeyReused  ProblemCode = "idempotency_key_reused"
+	ProblemCodeInsufficientScope     ProblemCode = "insufficient_scope"
 	ProblemCodeInternal              ProblemCode = "internal"
 	ProblemCodeInvalidAggregate      ProblemCode = "invalid_aggregate"
 	ProblemCodeInvalidAmount         ProblemCode = "invalid_amount"
@@ -209,6 +210,8 @@ const (
 	ProblemCodeInvalidPlace          ProblemCode = "invalid_place"
 	ProblemCodeInvalidRequest        ProblemCode = "invalid_request"
 	ProblemCodeInvalidText           ProblemCode = "invalid_text"
+	ProblemCodeInvalidToken          ProblemCode = "invalid_token"
+	ProblemCodeIssuerUnavailable     ProblemCode = "issuer_unavailable"
 	ProblemCodeMalformedBody         ProblemCode = "malformed_body"
 	ProblemCodeMethodNotAllowed      ProblemCode = "method_not_allowed"
 	ProblemCodeNoStreamYet           ProblemCode = "no_stream_yet"
@@ -226,6 +229,7 @@ const (
 	ProblemCodeOrderVersion          ProblemCode = "order_version"
 	ProblemCodeOtherStream           ProblemCode = "other_stream"
 	ProblemCodeOverloaded            ProblemCode = "overloaded"
+	ProblemCodeRateLimited           ProblemCode = "rate_limited"
 	ProblemCodeRequestTimeout        ProblemCode = "request_timeout"
 	ProblemCodeRouteNotFound         ProblemCode = "route_not_found"
 	ProblemCodeSequenceBehind        ProblemCode = "sequence_behind"
@@ -258,6 +262,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeIdempotencyKeyReused:
 		return true
+	case ProblemCodeInsufficientScope:
+		return true
 	case ProblemCodeInternal:
 		return true
 	case ProblemCodeInvalidAggregate:
@@ -279,6 +285,10 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeInvalidRequest:
 		return true
 	case ProblemCodeInvalidText:
+		return true
+	case ProblemCodeInvalidToken:
+		return true
+	case ProblemCodeIssuerUnavailable:
 		return true
 	case ProblemCodeMalformedBody:
 		return true
@@ -313,6 +323,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeOtherStream:
 		return true
 	case ProblemCodeOverloaded:
+		return true
+	case ProblemCodeRateLimited:
 		return true
 	case ProblemCodeRequestTimeout:
 		return true
@@ -1190,6 +1202,9 @@ type BadRequest = Problem
 // Conflict A problem document (RFC 9457).
 type Conflict = Problem
 
+// Forbidden A problem document (RFC 9457).
+type Forbidden = Problem
+
 // KeyReused A problem document (RFC 9457).
 type KeyReused = Problem
 
@@ -1201,6 +1216,12 @@ type NotFound = Problem
 
 // PreconditionFailed A problem document (RFC 9457).
 type PreconditionFailed = Problem
+
+// TooManyRequests A problem document (RFC 9457).
+type TooManyRequests = Problem
+
+// Unauthorized A problem document (RFC 9457).
+type Unauthorized = Problem
 
 // DocsParams defines parameters for Docs.
 type DocsParams struct {

@@ -40,7 +40,7 @@ func (o orderRoutes) place(c *gin.Context) error {
 	if err := in.err(); err != nil {
 		return err
 	}
-	placed, err := o.service.Place(c.Request.Context(), customer, amount, key)
+	placed, err := o.service.Place(c.Request.Context(), principalOf(c), customer, amount, key)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (o orderRoutes) get(c *gin.Context) error {
 	if err := in.err(); err != nil {
 		return err
 	}
-	found, err := o.service.Get(c.Request.Context(), id)
+	found, err := o.service.Get(c.Request.Context(), principalOf(c), id)
 	if err != nil {
 		return err
 	}
@@ -182,21 +182,21 @@ func readID(c *gin.Context, in *fieldErrors) order.ID {
 // pay pays the order, and answers with the order right after the payment.
 func (o orderRoutes) pay(c *gin.Context) error {
 	return change(c, []string{"reference"}, func(id order.ID, notes []value.Note, condition orders.Precondition) (order.Snapshot, error) {
-		return o.service.Pay(c.Request.Context(), id, notes[0], condition)
+		return o.service.Pay(c.Request.Context(), principalOf(c), id, notes[0], condition)
 	})
 }
 
 // ship ships the order, and answers with the order right after the shipment.
 func (o orderRoutes) ship(c *gin.Context) error {
 	return change(c, []string{"carrier", "tracking"}, func(id order.ID, notes []value.Note, condition orders.Precondition) (order.Snapshot, error) {
-		return o.service.Ship(c.Request.Context(), id, notes[0], notes[1], condition)
+		return o.service.Ship(c.Request.Context(), principalOf(c), id, notes[0], notes[1], condition)
 	})
 }
 
 // cancel cancels the order, and answers with the order right after the cancellation.
 func (o orderRoutes) cancel(c *gin.Context) error {
 	return change(c, []string{"reason"}, func(id order.ID, notes []value.Note, condition orders.Precondition) (order.Snapshot, error) {
-		return o.service.Cancel(c.Request.Context(), id, notes[0], condition)
+		return o.service.Cancel(c.Request.Context(), principalOf(c), id, notes[0], condition)
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -51,6 +52,10 @@ var (
 		errToken.Code:   http.StatusUnauthorized,
 		errHost.Code:    http.StatusMisdirectedRequest,
 		errOrigin.Code:  http.StatusForbidden,
+		errRate.Code:    http.StatusTooManyRequests,
+
+		orders.ErrToken.Code:     http.StatusUnauthorized,
+		order.ErrPermission.Code: http.StatusForbidden,
 
 		orders.ErrOrderVersion.Code: http.StatusPreconditionFailed,
 	}
@@ -78,6 +83,9 @@ func refuse(c *gin.Context, err error) {
 			return
 		}
 		_ = c.Error(err)
+	}
+	if text := challenge(f); text != "" && c.Writer.Header().Get("WWW-Authenticate") == "" {
+		c.Header("WWW-Authenticate", text)
 	}
 	if f.Kind == fault.Unavailable {
 		c.Header("Retry-After", "1")

@@ -21,6 +21,9 @@ const (
 	refusedOrigin  refusal = "origin"
 	refusedNoToken refusal = "token_missing"
 	refusedToken   refusal = "token_wrong"
+
+	refusedAnonymous refusal = "bearer_missing"
+	refusedBearer    refusal = "bearer_wrong"
 )
 
 // message returns the log message of a refusal.
@@ -30,6 +33,9 @@ func (r refusal) message() string {
 		refusedOrigin:  "refused a request from a page of another origin",
 		refusedNoToken: "refused a request without the admin token",
 		refusedToken:   "a request had a wrong admin token",
+
+		refusedAnonymous: "refused a request about orders without a token",
+		refusedBearer:    "refused a request about orders with a token that is not accepted",
 	}[r]
 }
 

@@ -33,3 +33,12 @@ func (s shop) Reconnect(*testing.T)                                   { s.work.R
 func (s shop) SetSequence(_ *testing.T, p outbox.Position)            { s.log.SetSequence(p) }
 func (s shop) Entries(*testing.T) []outbox.Entry                      { return s.log.Committed() }
 func (s shop) Order(_ *testing.T, id order.ID) (order.Snapshot, bool) { return s.work.Order(id) }
+
+func TestAuthenticatorKeepsTheContract(t *testing.T) {
+	orderstest.TestAuthenticator(t, func(*testing.T) orderstest.TokenStore {
+		authenticator := memory.NewAuthenticator()
+		return orderstest.TokenStore{
+			Authenticator: authenticator, Token: func(_ *testing.T, who order.Principal) string { return authenticator.Token(who) },
+		}
+	})
+}

@@ -99,7 +99,7 @@ func (r *roundTrip) do(fn func(ctx context.Context, tx orders.Tx) error) {
 
 func (r *roundTrip) store(ctx context.Context, tx orders.Tx, o *order.Order) error {
 	event := o.PullEvents()[0]
-	message, err := r.codec.Encode(event)
+	message, err := r.codec.Encode(event, order.Anyone())
 	require.NoError(r.t, err)
 	r.events = append(r.events, event)
 	if err := tx.Orders.Save(ctx, o); err != nil {

@@ -147,6 +147,11 @@ func (e *Endpoint) setHeaders(ctx context.Context, header http.Header, entry out
 	} {
 		header.Set(name, escape(value))
 	}
+	for _, name := range []string{outbox.HeaderActorType, outbox.HeaderActorID} {
+		if actor, err := url.PathUnescape(entry.Headers[name]); err == nil && actor != "" {
+			header.Set(name, escape(actor))
+		}
+	}
 	if trace.SpanContextFromContext(ctx).IsValid() {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
 	} else if parent := entry.Headers["traceparent"]; parent != "" {

@@ -26,7 +26,9 @@ func entry() outbox.Entry {
 		Message: outbox.Message{
 			ID: "01934567-89ab-7def-8123-456789abcdef", Type: "outboxie.order.paid.v1", Subject: "orders.paid",
 			Key: outbox.Key{Type: "order", ID: `é "1"%`}, Version: 2, Payload: []byte(`{"n": 1}`),
-			Headers: map[string]string{"tenant": "a", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+			Headers: map[string]string{
+				"tenant": "a", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "ce-authtype": "service_account", "ce-authid": "caf%C3%A9",
+			},
 		},
 		Position: 7, RecordedAt: time.Date(2026, 11, 29, 13, 0, 0, 1000, time.FixedZone("CET", 3600)),
 	}
@@ -70,7 +72,7 @@ func TestDeliver(t *testing.T) {
 		"Content-Type": "application/json", "Idempotency-Key": entry().ID, "Ce-Specversion": "1.0", "Ce-Id": entry().ID,
 		"Ce-Type": "outboxie.order.paid.v1", "Ce-Source": "/outboxie/orders", "Ce-Subject": "%C3%A9%20%221%22%25",
 		"Ce-Time": "2026-11-29T12:00:00.000001Z", "Ce-Dataschema": "urn:outboxie:schema:outboxie.order.paid.v1",
-		"Ce-Aggregatetype": "order", "Ce-Aggregateversion": "2",
+		"Ce-Aggregatetype": "order", "Ce-Aggregateversion": "2", "Ce-Authtype": "service_account", "Ce-Authid": "caf%C3%A9",
 		"Traceparent": entry().Headers["traceparent"], "Tenant": "",
 	} {
 		require.Equal(t, want, got.Header.Get(name), name)

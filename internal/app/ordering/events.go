@@ -19,8 +19,8 @@ const (
 
 // Events asks the stream whether it holds each event. The relay's cursor alone is no proof: the relay saves it once a second, and an
 // operator may have moved it.
-func (s *Service) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
-	if _, err := s.Get(ctx, id); err != nil {
+func (s *Service) Events(ctx context.Context, who order.Principal, id order.ID) ([]orders.Event, error) {
+	if _, err := s.Get(ctx, who, id); err != nil {
 		return nil, err
 	}
 	listed, err := s.ports.Log.List(ctx, operations.EventFilter{

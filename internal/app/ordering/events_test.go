@@ -18,7 +18,7 @@ import (
 
 func deliveries(t *testing.T, s *fixture, id order.ID) []orders.Delivery {
 	t.Helper()
-	events, err := s.Events(t.Context(), id)
+	events, err := s.Events(t.Context(), order.Anyone(), id)
 	require.NoError(t, err)
 	var states []orders.Delivery
 	for i, event := range events {
@@ -49,7 +49,7 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []orders.Delivery{published, published, pending}, deliveries(t, s, id), "before the relay says so")
 	require.Equal(t, []orders.Delivery{published}, deliveries(t, s, other))
-	events, err := s.Events(t.Context(), id)
+	events, err := s.Events(t.Context(), order.Anyone(), id)
 	require.NoError(t, err)
 	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped}, []string{events[0].Type, events[1].Type, events[2].Type})
 	want := log[2]
@@ -62,11 +62,11 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 	s.stream.Delete(1)
 	require.Equal(t, []orders.Delivery{passed, published, passed}, deliveries(t, s, id))
 	s.log.Purge(log[0].Position)
-	events, err = s.Events(t.Context(), id)
+	events, err = s.Events(t.Context(), order.Anyone(), id)
 	require.NoError(t, err)
 	require.Len(t, events, 2, "what retention has removed is not told")
 
-	_, err = s.Events(t.Context(), "00000000-0000-7000-8000-00000000dead")
+	_, err = s.Events(t.Context(), order.Anyone(), "00000000-0000-7000-8000-00000000dead")
 	require.ErrorIs(t, err, orders.ErrOrderNotFound)
 }
 
@@ -86,7 +86,7 @@ func TestParkedEventsSayWhy(t *testing.T) {
 	}
 	requireEvent := func(delivery orders.Delivery) {
 		t.Helper()
-		events, err := s.Events(t.Context(), id)
+		events, err := s.Events(t.Context(), order.Anyone(), id)
 		require.NoError(t, err)
 		require.Equal(t, delivery, events[0].Delivery)
 		require.Equal(t, "too large", events[0].Reason)
@@ -136,7 +136,7 @@ func TestASilentBrokerCostsTwoSeconds(t *testing.T) {
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err = s.Events(ctx, id)
+		_, err = s.Events(ctx, order.Anyone(), id)
 		require.ErrorIs(t, err, context.DeadlineExceeded, "a caller who does not wait is not answered by half")
 	})
 }

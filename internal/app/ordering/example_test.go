@@ -20,7 +20,7 @@ func Example() {
 	}, func() order.ID { return "018f2f6e-7c1a-7000-8000-000000000001" }, time.Now)
 
 	const customer = value.CustomerID("550e8400-e29b-41d4-a716-446655440000")
-	placed, err := service.Place(context.Background(), customer, value.NewMoney(10050, "USD"), "")
+	placed, err := service.Place(context.Background(), order.Anyone(), customer, value.NewMoney(10050, "USD"), "")
 	if err != nil {
 		fmt.Println(err)
 		return

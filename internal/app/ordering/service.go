@@ -50,11 +50,14 @@ func New(ports Ports, newID func() order.ID, now func() time.Time) *Service {
 // Place claims the key before it does anything for which others wait. So a request that waits for the key blocks nobody. A refused order
 // claims no key: if a client sends such a request many times, the table of keys does not grow.
 func (s *Service) Place(
-	ctx context.Context, customer value.CustomerID, amount value.Money, key orders.Key,
+	ctx context.Context, who order.Principal, customer value.CustomerID, amount value.Money, key orders.Key,
 ) (order.Snapshot, error) {
+	if err := mayPlace(who, customer); err != nil {
+		return order.Snapshot{}, err
+	}
 	id, now := s.newID(), s.timestamp()
 	mine := orders.KeyClaim{
-		Scope: orders.ScopeOf(customer), Key: key, Order: id,
+		Scope: orders.ScopeOf(who, customer), Key: key, Order: id,
 		Digest: orders.DigestOf(fmt.Sprintf("place %s %d %s", customer, amount.Minor(), amount.Currency())),
 	}
 	return s.commit(ctx, func(ctx context.Context, tx orders.Tx) (order.Snapshot, error) {
@@ -72,7 +75,7 @@ func (s *Service) Place(
 		case refused != nil:
 			return order.Snapshot{}, refused
 		}
-		return s.save(ctx, tx, placed)
+		return s.save(ctx, tx, who, placed)
 	})
 }
 
@@ -118,60 +121,53 @@ func firstAnswer(ctx context.Context, orders orders.Orders, id order.ID) (order.
 }
 
 // Pay marks an order as paid.
-func (s *Service) Pay(ctx context.Context, id order.ID, reference value.Note, condition orders.Precondition) (order.Snapshot, error) {
-	return s.change(ctx, id, condition, fmt.Sprintf("pay %s %q", id, reference), func(o *order.Order) (order.Snapshot, error) {
+func (s *Service) Pay(
+	ctx context.Context, who order.Principal, id order.ID, reference value.Note, condition orders.Precondition,
+) (order.Snapshot, error) {
+	return s.change(ctx, author{who, order.MayPay}, id, condition, fmt.Sprintf("pay %s %q", id, reference), func(o *order.Order) (order.Snapshot, error) {
 		return o.Pay(reference, s.timestamp())
 	})
 }
 
 // Ship marks an order as shipped.
 func (s *Service) Ship(
-	ctx context.Context, id order.ID, carrier, tracking value.Note, condition orders.Precondition,
+	ctx context.Context, who order.Principal, id order.ID, carrier, tracking value.Note, condition orders.Precondition,
 ) (order.Snapshot, error) {
-	return s.change(ctx, id, condition, fmt.Sprintf("ship %s %q %q", id, carrier, tracking), func(o *order.Order) (order.Snapshot, error) {
+	return s.change(ctx, author{who, order.MayShip}, id, condition, fmt.Sprintf("ship %s %q %q", id, carrier, tracking), func(o *order.Order) (order.Snapshot, error) {
 		return o.Ship(carrier, tracking, s.timestamp())
 	})
 }
 
 // Cancel marks an order as cancelled.
-func (s *Service) Cancel(ctx context.Context, id order.ID, reason value.Note, condition orders.Precondition) (order.Snapshot, error) {
-	return s.change(ctx, id, condition, fmt.Sprintf("cancel %s %q", id, reason), func(o *order.Order) (order.Snapshot, error) {
+func (s *Service) Cancel(
+	ctx context.Context, who order.Principal, id order.ID, reason value.Note, condition orders.Precondition,
+) (order.Snapshot, error) {
+	return s.change(ctx, author{who, order.MayCancel}, id, condition, fmt.Sprintf("cancel %s %q", id, reason), func(o *order.Order) (order.Snapshot, error) {
 		return o.Cancel(reason, s.timestamp())
 	})
-}
-
-// Get reads one order.
-func (s *Service) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.ports.Orders.Get(ctx, id)
-}
-
-// List reads one order more than the page has, to see whether there is a next page.
-func (s *Service) List(ctx context.Context, filter orders.Filter) (page orders.Page, err error) {
-	wanted := filter.Limit
-	filter.Limit++
-	page.Orders, err = s.ports.Orders.List(ctx, filter)
-	if err != nil || len(page.Orders) <= wanted {
-		return page, err
-	}
-	page.Orders = page.Orders[:wanted]
-	last := page.Orders[wanted-1]
-	page.Next = &orders.PageCursor{CreatedAt: last.CreatedAt, ID: last.ID}
-	return page, nil
 }
 
 // change applies verb to a stored order. request is the text for the digest (see orders.DigestOf). A change that is refused, or was made
 // before, claims no key: if a client sends such a request many times, with different keys, the table of keys does not grow. If somebody
 // else has changed the order since it was read, change tries again.
 func (s *Service) change(
-	ctx context.Context, id order.ID, condition orders.Precondition, request string, verb func(*order.Order) (order.Snapshot, error),
+	ctx context.Context, by author, id order.ID, condition orders.Precondition, request string,
+	verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
+	if err := by.who.Require(by.needs); err != nil {
+		return order.Snapshot{}, err
+	}
 	try := func(ctx context.Context, tx orders.Tx) (order.Snapshot, error) {
 		o, err := tx.Orders.Get(ctx, id)
 		if err != nil {
 			return order.Snapshot{}, err
 		}
+		customer := o.Snapshot().CustomerID
+		if !by.who.Reaches(customer) {
+			return order.Snapshot{}, notFound(id)
+		}
 		mine := orders.KeyClaim{
-			Scope: orders.ScopeOf(o.Snapshot().CustomerID), Key: condition.Key, Digest: orders.DigestOf(request), Order: id,
+			Scope: orders.ScopeOf(by.who, customer), Key: condition.Key, Digest: orders.DigestOf(request), Order: id,
 		}
 		state, refused := apply(o, condition, verb)
 		if refused != nil || !o.HasEvents() {
@@ -183,7 +179,7 @@ func (s *Service) change(
 		if _, err := claim(ctx, tx.Keys, mine); err != nil {
 			return order.Snapshot{}, err
 		}
-		return s.save(ctx, tx, o)
+		return s.save(ctx, tx, by.who, o)
 	}
 	state, err := s.commit(ctx, try)
 	for attempt := 1; attempt < maxAttempts && errors.Is(err, orders.ErrOrderChanged); attempt++ {
@@ -224,9 +220,9 @@ func (s *Service) commit(
 	return state, nil
 }
 
-// save stores o and its events.
-func (s *Service) save(ctx context.Context, tx orders.Tx, o *order.Order) (order.Snapshot, error) {
-	messages, err := s.encode(o.PullEvents())
+// save stores o and its events, which name the principal.
+func (s *Service) save(ctx context.Context, tx orders.Tx, who order.Principal, o *order.Order) (order.Snapshot, error) {
+	messages, err := s.encode(o.PullEvents(), who)
 	if err != nil {
 		return order.Snapshot{}, err
 	}
@@ -236,10 +232,10 @@ func (s *Service) save(ctx context.Context, tx orders.Tx, o *order.Order) (order
 	return o.Snapshot(), tx.Outbox.Append(ctx, messages...)
 }
 
-func (s *Service) encode(events []order.Event) ([]outbox.Message, error) {
+func (s *Service) encode(events []order.Event, who order.Principal) ([]outbox.Message, error) {
 	messages := make([]outbox.Message, 0, len(events))
 	for _, event := range events {
-		message, err := s.ports.Encoder.Encode(event)
+		message, err := s.ports.Encoder.Encode(event, who)
 		if err != nil {
 			return nil, err
 		}

@@ -40,17 +40,21 @@ type fixture struct {
 	stream   *memory.Stream
 }
 
+func (s *fixture) get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return s.Get(ctx, order.Anyone(), id)
+}
+
 // pay, ship and cancel change an order, each with fixed notes.
 func (s *fixture) pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.Pay(ctx, id, "P-1", orders.Precondition{})
+	return s.Pay(ctx, order.Anyone(), id, "P-1", orders.Precondition{})
 }
 
 func (s *fixture) ship(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.Ship(ctx, id, "UPS", "1Z", orders.Precondition{})
+	return s.Ship(ctx, order.Anyone(), id, "UPS", "1Z", orders.Precondition{})
 }
 
 func (s *fixture) cancel(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.Cancel(ctx, id, "too late", orders.Precondition{})
+	return s.Cancel(ctx, order.Anyone(), id, "too late", orders.Precondition{})
 }
 
 // notifications counts notifications, and keeps how many events were committed at the last notification.
@@ -88,7 +92,7 @@ func newFixtureOver(log *memory.Log, uow *memory.UnitOfWork, decorated orders.Un
 
 func (s *fixture) placed(t *testing.T) order.Snapshot {
 	t.Helper()
-	state, err := s.Place(t.Context(), customer, amount, "")
+	state, err := s.Place(t.Context(), order.Anyone(), customer, amount, "")
 	require.NoError(t, err)
 	return state
 }
@@ -108,7 +112,7 @@ func TestPlaceStoresOrderAndEvent(t *testing.T) {
 		ID: state.ID, CustomerID: customer, Amount: amount, Status: order.StatusCreated, Version: 1, CreatedAt: stored,
 	}, state)
 
-	read, err := s.Get(t.Context(), state.ID)
+	read, err := s.Get(t.Context(), order.Anyone(), state.ID)
 	require.NoError(t, err)
 	require.Equal(t, state, read, "a later GET says what the POST said")
 
@@ -154,9 +158,9 @@ func TestARefusedChangeLeavesNothing(t *testing.T) {
 	id := s.placed(t).ID
 	_, err := s.ship(t.Context(), id)
 	require.ErrorIs(t, err, order.ErrStatus)
-	_, err = s.Place(t.Context(), customer, value.NewMoney(0, "USD"), "")
+	_, err = s.Place(t.Context(), order.Anyone(), customer, value.NewMoney(0, "USD"), "")
 	require.ErrorIs(t, err, value.ErrMoney)
-	for _, verb := range []func(context.Context, order.ID) (order.Snapshot, error){s.pay, s.ship, s.cancel, s.Get} {
+	for _, verb := range []func(context.Context, order.ID) (order.Snapshot, error){s.pay, s.ship, s.cancel, s.get} {
 		_, err = verb(t.Context(), "00000000-0000-7000-8000-00000000dead")
 		require.ErrorIs(t, err, orders.ErrOrderNotFound)
 	}
@@ -167,7 +171,7 @@ func TestARefusedChangeLeavesNothing(t *testing.T) {
 func TestAFailingCommitKeepsNothingAndWakesNobody(t *testing.T) {
 	s := newFixture()
 	s.uow.FailNextCommit()
-	state, err := s.Place(t.Context(), customer, amount, "")
+	state, err := s.Place(t.Context(), order.Anyone(), customer, amount, "")
 	require.Error(t, err)
 	require.Zero(t, state)
 	require.Empty(t, s.log.Committed())
@@ -177,7 +181,7 @@ func TestAFailingCommitKeepsNothingAndWakesNobody(t *testing.T) {
 	s.uow.FailNextCommit()
 	_, err = s.pay(t.Context(), id)
 	require.Error(t, err)
-	read, err := s.Get(t.Context(), id)
+	read, err := s.Get(t.Context(), order.Anyone(), id)
 	require.NoError(t, err)
 	require.Equal(t, order.StatusCreated, read.Status)
 	require.Equal(t, []string{orders.TypeCreated}, s.eventTypes())
@@ -186,16 +190,18 @@ func TestAFailingCommitKeepsNothingAndWakesNobody(t *testing.T) {
 
 type failingEncoder struct{ err error }
 
-func (e failingEncoder) Encode(order.Event) (outbox.Message, error) { return outbox.Message{}, e.err }
+func (e failingEncoder) Encode(order.Event, order.Principal) (outbox.Message, error) {
+	return outbox.Message{}, e.err
+}
 
 func TestAnEventThatCannotBeEncodedKeepsTheOrderOut(t *testing.T) {
 	log := memory.NewLog()
 	uow := memory.NewUnitOfWork(log)
 	broken := errors.New("no such event")
 	s := newFixtureOver(log, uow, uow, failingEncoder{broken})
-	_, err := s.Place(t.Context(), customer, amount, "")
+	_, err := s.Place(t.Context(), order.Anyone(), customer, amount, "")
 	require.ErrorIs(t, err, broken)
-	_, err = s.Get(t.Context(), "00000000-0000-7000-8000-000000000001")
+	_, err = s.Get(t.Context(), order.Anyone(), "00000000-0000-7000-8000-000000000001")
 	require.ErrorIs(t, err, orders.ErrOrderNotFound)
 	require.Zero(t, s.notifier.count)
 }
@@ -229,7 +235,7 @@ func TestListTellsWhetherThereIsMore(t *testing.T) {
 		s.placed(t)
 	}
 	for limit, want := range map[int]int{1: 1, 2: 2, 3: 3, 4: 3} {
-		page, err := s.List(t.Context(), orders.Filter{Limit: limit})
+		page, err := s.List(t.Context(), order.Anyone(), orders.Filter{Limit: limit})
 		require.NoError(t, err)
 		require.Len(t, page.Orders, want)
 		require.Equal(t, limit < 3, page.Next != nil)
@@ -240,7 +246,7 @@ func TestListTellsWhetherThereIsMore(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.List(ctx, orders.Filter{Limit: 1})
+	_, err := s.List(ctx, order.Anyone(), orders.Filter{Limit: 1})
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -290,7 +296,7 @@ func TestAnEndedContextEndsTheCall(t *testing.T) {
 	s := newFixture()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.Place(ctx, customer, amount, "")
+	_, err := s.Place(ctx, order.Anyone(), customer, amount, "")
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, s.log.Committed())
 	require.Zero(t, s.notifier.count)

@@ -71,11 +71,22 @@ func (e Entry) Progress() Progress { return Progress{Position: e.Position, Event
 // ErrInvalidMessage reports that a message cannot be appended. Its detail names the reason.
 var ErrInvalidMessage = fault.New(fault.Invalid, "invalid_message", "the message cannot be appended to the outbox")
 
+// The headers of CloudEvents' auth context. They name the principal who caused the event. These are the only CloudEvents attributes that a
+// writer sets; the relay sets all others. The values are percent-encoded where CloudEvents asks for it.
+const (
+	HeaderActorType = "ce-authtype" // the kind of the principal: app_user, user, service_account …
+	HeaderActorID   = "ce-authid"   // unique among the principals of the kind
+)
+
 // ReservedHeader reports whether only the relay may set the header. A header that controls the broker, such as Nats-Msg-Id, could
 // make the broker drop the event.
 func ReservedHeader(name string) bool {
 	begins := func(prefix string) bool {
 		return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
+	}
+	switch name {
+	case HeaderActorType, HeaderActorID:
+		return false
 	}
 	return begins("nats-") || begins("ce-") || begins("outbox-") || strings.EqualFold(name, "content-type")
 }

@@ -22,6 +22,7 @@ func TestValidateAccepts(t *testing.T) {
 	for name, change := range map[string]func(*outbox.Message){
 		"an ordinary message":    func(*outbox.Message) {},
 		"headers of the writer":  func(m *outbox.Message) { m.Headers = map[string]string{"traceparent": "00-1", "X-Tenant": "a:b c"} },
+		"the actor":              func(m *outbox.Message) { m.Headers = map[string]string{"ce-authtype": "app_user", "ce-authid": "7"} },
 		"an empty header":        func(m *outbox.Message) { m.Headers = map[string]string{"tracestate": ""} },
 		"any JSON value":         func(m *outbox.Message) { m.Payload = []byte("null") },
 		"space around the JSON":  func(m *outbox.Message) { m.Payload = []byte("\n {} \t") },
@@ -71,6 +72,8 @@ func TestValidateRefuses(t *testing.T) {
 		{"reserved", header("NATS-Rollup", "all")},
 		{"reserved", header("ce-id", "1")},
 		{"reserved", header("Ce-Type", "x")},
+		{"reserved", header("Ce-Authtype", "app_user")},
+		{"reserved", header("ce-authclaims", "x")},
 		{"reserved", header("Outbox-Position", "1")},
 		{"reserved", header("outbox-anything", "1")},
 		{"reserved", header("Content-Type", "text/plain")},

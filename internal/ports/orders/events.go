@@ -17,9 +17,9 @@ const (
 	TypeCancelled = "outboxie.order.cancelled.v1"
 )
 
-// Encoder turns a domain event into the message that the relay publishes. The message is a public contract.
+// Encoder turns a domain event, and the principal who caused it, into the message that the relay publishes. The message is a public contract.
 type Encoder interface {
-	Encode(event order.Event) (outbox.Message, error)
+	Encode(event order.Event, who order.Principal) (outbox.Message, error)
 }
 
 // Decoder reads the order event from a message, or fails with inbox.ErrUnreadable.

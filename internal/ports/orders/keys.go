@@ -3,6 +3,7 @@ package orders
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -25,8 +26,16 @@ type Key string
 // Scope is the owner of a key. Equal keys of different scopes are different keys.
 type Scope string
 
-// ScopeOf returns the scope of a customer's requests: every request that places or changes an order of the customer.
-func ScopeOf(customer value.CustomerID) Scope { return Scope(customer) }
+// ScopeOf returns the scope of a principal's requests about the orders of a customer. The customer's own requests have the scope that all
+// requests have if nobody checks who sends them: so keys stay valid when the check is turned on or off. A principal that reaches the
+// orders of all customers has one scope for all its requests. That scope has a fixed length, and does not reveal who the principal is.
+func ScopeOf(who order.Principal, customer value.CustomerID) Scope {
+	if who.Kind == order.KindAnyone || who.Customer == customer && who.Customer != "" {
+		return Scope(customer)
+	}
+	sum := sha256.Sum256([]byte(string(who.Kind) + " " + who.ID))
+	return Scope("principal:" + hex.EncodeToString(sum[:]))
+}
 
 // Digest is a hash of a request. Requests with the same meaning have the same digest, and a digest does not reveal the request.
 type Digest [sha256.Size]byte

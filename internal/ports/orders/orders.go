@@ -35,23 +35,28 @@ var (
 // AggregateType is the type of an order's key in the outbox.
 const AggregateType = "order"
 
-// Service places, changes and reads orders. When a call returns without an error, the change and its event are durable.
+// Service places, changes and reads orders for a principal. When a call returns without an error, the change and its event are durable.
+//
+// If the principal lacks the permission for a call, or places an order for a customer whose orders it does not reach, the call fails with
+// order.ErrPermission and changes nothing. Orders that the principal does not reach do not exist for it: calls about them fail with
+// ErrOrderNotFound.
 type Service interface {
 	// Place places a new order. If key was used for the same request before, Place changes nothing and returns the first answer. If key
 	// was used for another request, Place fails with ErrKeyReused.
-	Place(ctx context.Context, customer value.CustomerID, amount value.Money, key Key) (order.Snapshot, error)
+	Place(ctx context.Context, who order.Principal, customer value.CustomerID, amount value.Money, key Key) (order.Snapshot, error)
 
 	// Pay, Ship and Cancel change an order, and return the order as it is right after the change. If the same change was made before,
 	// they change nothing and return the first answer.
-	Pay(ctx context.Context, id order.ID, reference value.Note, condition Precondition) (order.Snapshot, error)
-	Ship(ctx context.Context, id order.ID, carrier, tracking value.Note, condition Precondition) (order.Snapshot, error)
-	Cancel(ctx context.Context, id order.ID, reason value.Note, condition Precondition) (order.Snapshot, error)
+	Pay(ctx context.Context, who order.Principal, id order.ID, reference value.Note, condition Precondition) (order.Snapshot, error)
+	Ship(ctx context.Context, who order.Principal, id order.ID, carrier, tracking value.Note, condition Precondition) (order.Snapshot, error)
+	Cancel(ctx context.Context, who order.Principal, id order.ID, reason value.Note, condition Precondition) (order.Snapshot, error)
 
-	Get(ctx context.Context, id order.ID) (order.Snapshot, error)
-	// List returns the orders that match, the newest first. New orders do not shift later pages.
-	List(ctx context.Context, filter Filter) (Page, error)
+	// Get returns an order.
+	Get(ctx context.Context, who order.Principal, id order.ID) (order.Snapshot, error)
+	// List returns the orders that match, the newest first. It leaves out the orders that the principal does not reach. New orders do not shift later pages.
+	List(ctx context.Context, who order.Principal, filter Filter) (Page, error)
 	// Events returns the events of an order that the log still holds, the oldest first, and the state of delivery of each.
-	Events(ctx context.Context, id order.ID) ([]Event, error)
+	Events(ctx context.Context, who order.Principal, id order.ID) ([]Event, error)
 }
 
 // Precondition is the condition under which a request may change an order.

@@ -27,10 +27,10 @@ type service struct {
 }
 
 func (s *service) Place(
-	ctx context.Context, customer value.CustomerID, amount value.Money, key orders.Key,
+	ctx context.Context, who order.Principal, customer value.CustomerID, amount value.Money, key orders.Key,
 ) (order.Snapshot, error) {
 	return within(ctx, s, "order.place", func(ctx context.Context) (order.Snapshot, error) {
-		placed, err := s.next.Place(ctx, customer, amount, key)
+		placed, err := s.next.Place(ctx, who, customer, amount, key)
 		if err == nil {
 			trace.SpanFromContext(ctx).SetAttributes(orderIDKey.String(string(placed.ID)))
 		}
@@ -38,39 +38,39 @@ func (s *service) Place(
 	})
 }
 
-func (s *service) Pay(ctx context.Context, id order.ID, reference value.Note, guard orders.Precondition) (order.Snapshot, error) {
+func (s *service) Pay(ctx context.Context, who order.Principal, id order.ID, reference value.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return within(ctx, s, "order.pay", func(ctx context.Context) (order.Snapshot, error) {
-		return s.next.Pay(ctx, id, reference, guard)
+		return s.next.Pay(ctx, who, id, reference, guard)
 	}, orderIDKey.String(string(id)))
 }
 
 func (s *service) Ship(
-	ctx context.Context, id order.ID, carrier, tracking value.Note, guard orders.Precondition,
+	ctx context.Context, who order.Principal, id order.ID, carrier, tracking value.Note, guard orders.Precondition,
 ) (order.Snapshot, error) {
 	return within(ctx, s, "order.ship", func(ctx context.Context) (order.Snapshot, error) {
-		return s.next.Ship(ctx, id, carrier, tracking, guard)
+		return s.next.Ship(ctx, who, id, carrier, tracking, guard)
 	}, orderIDKey.String(string(id)))
 }
 
-func (s *service) Cancel(ctx context.Context, id order.ID, reason value.Note, guard orders.Precondition) (order.Snapshot, error) {
+func (s *service) Cancel(ctx context.Context, who order.Principal, id order.ID, reason value.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return within(ctx, s, "order.cancel", func(ctx context.Context) (order.Snapshot, error) {
-		return s.next.Cancel(ctx, id, reason, guard)
+		return s.next.Cancel(ctx, who, id, reason, guard)
 	}, orderIDKey.String(string(id)))
 }
 
-func (s *service) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+func (s *service) Get(ctx context.Context, who order.Principal, id order.ID) (order.Snapshot, error) {
 	return within(ctx, s, "order.get", func(ctx context.Context) (order.Snapshot, error) {
-		return s.next.Get(ctx, id)
+		return s.next.Get(ctx, who, id)
 	}, orderIDKey.String(string(id)))
 }
 
-func (s *service) List(ctx context.Context, filter orders.Filter) (orders.Page, error) {
-	return within(ctx, s, "order.list", func(ctx context.Context) (orders.Page, error) { return s.next.List(ctx, filter) })
+func (s *service) List(ctx context.Context, who order.Principal, filter orders.Filter) (orders.Page, error) {
+	return within(ctx, s, "order.list", func(ctx context.Context) (orders.Page, error) { return s.next.List(ctx, who, filter) })
 }
 
-func (s *service) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
+func (s *service) Events(ctx context.Context, who order.Principal, id order.ID) ([]orders.Event, error) {
 	return within(ctx, s, "order.events", func(ctx context.Context) ([]orders.Event, error) {
-		return s.next.Events(ctx, id)
+		return s.next.Events(ctx, who, id)
 	}, orderIDKey.String(string(id)))
 }
 

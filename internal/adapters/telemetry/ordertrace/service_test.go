@@ -30,33 +30,33 @@ func (d *fakeService) answer(ctx context.Context, what string) (order.Snapshot, 
 	return d.state, d.err
 }
 
-func (d *fakeService) Place(ctx context.Context, c value.CustomerID, m value.Money, k orders.Key) (order.Snapshot, error) {
+func (d *fakeService) Place(ctx context.Context, _ order.Principal, c value.CustomerID, m value.Money, k orders.Key) (order.Snapshot, error) {
 	return d.answer(ctx, "place "+string(c)+" "+m.String()+" "+string(k))
 }
 
-func (d *fakeService) Pay(ctx context.Context, id order.ID, reference value.Note, g orders.Precondition) (order.Snapshot, error) {
+func (d *fakeService) Pay(ctx context.Context, _ order.Principal, id order.ID, reference value.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("pay ", id, " ", reference, g))
 }
 
-func (d *fakeService) Ship(ctx context.Context, id order.ID, carrier, tracking value.Note, g orders.Precondition) (order.Snapshot, error) {
+func (d *fakeService) Ship(ctx context.Context, _ order.Principal, id order.ID, carrier, tracking value.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("ship ", id, " ", carrier, " ", tracking, g))
 }
 
-func (d *fakeService) Cancel(ctx context.Context, id order.ID, reason value.Note, g orders.Precondition) (order.Snapshot, error) {
+func (d *fakeService) Cancel(ctx context.Context, _ order.Principal, id order.ID, reason value.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("cancel ", id, " ", reason, g))
 }
 
-func (d *fakeService) List(ctx context.Context, filter orders.Filter) (orders.Page, error) {
+func (d *fakeService) List(ctx context.Context, _ order.Principal, filter orders.Filter) (orders.Page, error) {
 	state, err := d.answer(ctx, fmt.Sprint("list ", filter.Limit))
 	return orders.Page{Orders: []order.Snapshot{state}}, err
 }
 
-func (d *fakeService) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
+func (d *fakeService) Events(ctx context.Context, _ order.Principal, id order.ID) ([]orders.Event, error) {
 	state, err := d.answer(ctx, fmt.Sprint("events ", id))
 	return []orders.Event{{Entry: outbox.Entry{Message: outbox.Message{Version: state.Version}}}}, err
 }
 
-func (d *fakeService) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+func (d *fakeService) Get(ctx context.Context, _ order.Principal, id order.ID) (order.Snapshot, error) {
 	return d.answer(ctx, "get "+string(id))
 }
 
@@ -69,24 +69,24 @@ func TestServiceHasASpanPerUseCase(t *testing.T) {
 		unknown bool // the call is not about a single order
 	}{
 		"place": {func(s orders.Service, ctx context.Context) (any, error) {
-			return s.Place(ctx, "o1", value.NewMoney(100, "USD"), "k1")
+			return s.Place(ctx, order.Anyone(), "o1", value.NewMoney(100, "USD"), "k1")
 		}, "place o1 1.00 USD k1", false},
 		"pay": {func(s orders.Service, ctx context.Context) (any, error) {
-			return s.Pay(ctx, "o1", "P-1", guard)
+			return s.Pay(ctx, order.Anyone(), "o1", "P-1", guard)
 		}, "pay o1 P-1{k1 [7]}", false},
 		"ship": {func(s orders.Service, ctx context.Context) (any, error) {
-			return s.Ship(ctx, "o1", "UPS", "1Z", guard)
+			return s.Ship(ctx, order.Anyone(), "o1", "UPS", "1Z", guard)
 		}, "ship o1 UPS 1Z{k1 [7]}", false},
 		"cancel": {func(s orders.Service, ctx context.Context) (any, error) {
-			return s.Cancel(ctx, "o1", "late", guard)
+			return s.Cancel(ctx, order.Anyone(), "o1", "late", guard)
 		}, "cancel o1 late{k1 [7]}", false},
-		"get": {func(s orders.Service, ctx context.Context) (any, error) { return s.Get(ctx, "o1") }, "get o1", false},
+		"get": {func(s orders.Service, ctx context.Context) (any, error) { return s.Get(ctx, order.Anyone(), "o1") }, "get o1", false},
 		"list": {func(s orders.Service, ctx context.Context) (any, error) {
-			page, err := s.List(ctx, orders.Filter{Limit: 3})
+			page, err := s.List(ctx, order.Anyone(), orders.Filter{Limit: 3})
 			return page.Orders[0], err
 		}, "list 3", true},
 		"events": {func(s orders.Service, ctx context.Context) (any, error) {
-			events, err := s.Events(ctx, "o1")
+			events, err := s.Events(ctx, order.Anyone(), "o1")
 			return order.Snapshot{ID: "o1", Version: events[0].Version}, err
 		}, "events o1", false},
 	} {
@@ -131,7 +131,7 @@ func TestErrorsAreRecordedByKind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tp, spans := record()
-			_, err := ordertrace.TraceService(tp, &fakeService{err: c.err}).Pay(context.Background(), "o1", "", orders.Precondition{})
+			_, err := ordertrace.TraceService(tp, &fakeService{err: c.err}).Pay(context.Background(), order.Anyone(), "o1", "", orders.Precondition{})
 
 			require.Equal(t, c.err, err)
 			span := spans.one(t, "order.pay")
