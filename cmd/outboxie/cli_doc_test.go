@@ -90,7 +90,11 @@ func TestNoErrorShowsHowAValueIsRead(t *testing.T) {
 			if flag.Name == "help" {
 				return
 			}
-			for _, value := range []string{"", "a b", "1e3", "99999999999999999999"} {
+			values := []string{"", "a b", "1e3", "99999999999999999999"}
+			if cmd.Name() == "token" && flag.Name == "service" {
+				values = values[:2] // the others are names, and the command would succeed
+			}
+			for _, value := range values {
 				refused("--" + flag.Name + "=" + value)
 			}
 		})

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -60,10 +61,15 @@ func (p *program) tokenCommand() *cobra.Command {
 	return cmd
 }
 
+var tokenHolder = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
 // principal returns the principal that the flags describe.
 func (o tokenOptions) principal() (order.Principal, error) {
 	if !exactlyOne(o.customer != "", o.service != "") {
 		return order.Principal{}, errUsage.With("name whom the token is for: --customer ID or --service NAME")
+	}
+	if o.service != "" && !tokenHolder.MatchString(o.service) {
+		return order.Principal{}, errUsage.With("--service must be 1 to 64 letters, digits, - and _")
 	}
 	if o.lifetime <= 0 || o.lifetime > maxTokenLifetime {
 		return order.Principal{}, errUsage.With("--lifetime must be longer than 0, and at most %s", maxTokenLifetime)
