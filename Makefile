@@ -251,7 +251,8 @@ axe: ## fetch the script that checks accessibility in tests again, with npm; ref
 	$(call vendor,$(AXE),axe.min.js,test/pages,testdata,axe)
 
 # It needs the Go of go.mod. Building it takes minutes the first time, so `make ci` does not.
-RELEASER = $(GO) run github.com/goreleaser/goreleaser/v2@v2.14.3
+RELEASER = IMAGE=$(IMAGE) $(GO) run github.com/goreleaser/goreleaser/v2@v2.14.3
+IMAGE ?= localhost/outboxie
 
 .PHONY: release-check
 release-check: ## is .goreleaser.yaml valid?
@@ -262,7 +263,7 @@ release-snapshot: ## a release in dist/ that is not published; needs syft and Do
 	$(RELEASER) release --snapshot --clean --skip=sign $(ARGS)
 
 .PHONY: release
-release: ## a draft of a release from the tag of this commit; needs GITHUB_TOKEN, syft, cosign and Docker's buildx
+release: ## a draft of a release from the tag of this commit; needs IMAGE, GITHUB_TOKEN, syft, cosign and Docker's buildx
 	$(RELEASER) release --clean $(ARGS)
 
 .PHONY: screenshots

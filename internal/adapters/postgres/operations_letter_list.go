@@ -14,7 +14,7 @@ const (
 
 	// listed is true for every letter. Only statements with it can use the index dead_letters_listed. So the planner never takes this index for the
 	// statements of lanes, for which it is a bad one: a small table does not tell.
-	listed = `position IS DISTINCT FROM 0`
+	listed = `state IS DISTINCT FROM ''`
 
 	listOrder = ` ORDER BY letter.position NULLS FIRST, letter.first_failed_at LIMIT ?1`
 
