@@ -43,7 +43,7 @@ func TestHandlers(t *testing.T) {
 }
 
 // TestHandlersWantEveryVersion checks that a handler which wants a version of a type wants all published versions of it. Otherwise its
-// subscriber passes over the others, and nobody is told. The webhook gets every published type.
+// subscriber passes over events of the other versions, and no log line or metric shows it. The webhook gets every published type.
 func TestHandlersWantEveryVersion(t *testing.T) {
 	published, err := contract.EventNames()
 	require.NoError(t, err)

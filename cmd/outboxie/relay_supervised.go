@@ -115,8 +115,7 @@ func (s *supervisedRelay) measured() telemetry.RelayState {
 	return telemetry.RelayState{}
 }
 
-// checks returns the checks of readiness. None is required: the process can do its work as long as it can try, and to take it from the
-// others because of one relay would be wrong.
+// checks returns the checks of readiness. If one fails, the process is degraded, and stays ready: it also runs the relays of other databases.
 func (s *supervisedRelay) checks() []httpapi.Check {
 	var checks []httpapi.Check
 	for _, name := range []string{"relay", "database", "broker", "stream"} {

@@ -40,8 +40,8 @@ func NewRelay(c config.Config, ports relaying.Ports, logger *slog.Logger) *relay
 // longWait is how long an open transaction may delay the relay before readiness reports the transaction.
 const longWait = 2 * time.Second
 
-// RelayChecks returns the checks of a process with a relay. None is required: without the broker, or while the relay is halted, a service
-// still accepts changes, and their events wait in the outbox.
+// RelayChecks returns the checks of a process with a relay. If one fails, the process is degraded, and stays ready: the service still accepts
+// changes, and their events wait in the outbox.
 func RelayChecks(r *relaying.Relay, log *postgres.Log, publisher *jetstream.Publisher) []httpapi.Check {
 	return []httpapi.Check{
 		{Name: "relay", Probe: func(context.Context) error {

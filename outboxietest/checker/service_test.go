@@ -12,7 +12,7 @@ import (
 
 const ownCheck checker.Check = "things of which the service keeps account"
 
-// service is a Service that keeps what it is told. It refuses the events in refused.
+// service is a Service that records the events and effects that it gets. It returns an error for the events in refused.
 type service struct {
 	events  []checker.Event
 	applied []checker.Effect

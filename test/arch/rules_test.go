@@ -5,7 +5,6 @@ package arch
 import (
 	"encoding/json"
 	"fmt"
-	"go/ast"
 	"go/parser"
 	"go/token"
 	"os"
@@ -190,20 +189,6 @@ func (p *pkg) readImports(overlay map[string]string) error {
 		}
 	}
 	return nil
-}
-
-// technicalWordsIn returns the words of technology in the names and texts of a file.
-func technicalWordsIn(file *ast.File) (words []string) {
-	ast.Inspect(file, func(node ast.Node) bool {
-		switch node := node.(type) {
-		case *ast.Ident:
-			words = append(words, technicalWords.FindAllString(node.Name, -1)...)
-		case *ast.BasicLit:
-			words = append(words, technicalWords.FindAllString(node.Value, -1)...)
-		}
-		return true
-	})
-	return words
 }
 
 // violation is one import that a rule forbids. file is empty if importer reaches imported only indirectly.

@@ -182,3 +182,17 @@ func (p *pkg) read(name string, file *ast.File) {
 		p.receivers = append(p.receivers, receiversIn(file)...)
 	}
 }
+
+// technicalWordsIn returns the words of technology in the names and texts of a file.
+func technicalWordsIn(file *ast.File) (words []string) {
+	ast.Inspect(file, func(node ast.Node) bool {
+		switch node := node.(type) {
+		case *ast.Ident:
+			words = append(words, technicalWords.FindAllString(node.Name, -1)...)
+		case *ast.BasicLit:
+			words = append(words, technicalWords.FindAllString(node.Value, -1)...)
+		}
+		return true
+	})
+	return words
+}

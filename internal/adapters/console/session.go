@@ -53,8 +53,8 @@ func (k cookies) accepts(text string) bool {
 	return subtle.ConstantTimeCompare(sent[:], k.token[:]) == 1 && !k.none
 }
 
-// NewSession returns the value of the cookie SessionCookie for a session that ends at a time. Whoever has the token can make sessions: the
-// console makes one when somebody signs in, and tests make sessions that have ended.
+// NewSession returns the value of the cookie SessionCookie for a session that ends at a time. The console
+// makes a session when somebody signs in. Tests make sessions that have ended.
 func NewSession(token string, until time.Time) string {
 	content := strconv.FormatInt(until.Unix(), 10) + "." + base64.RawURLEncoding.EncodeToString([]byte(scopes))
 	return content + "." + newCookies(token).code(content)

@@ -31,8 +31,8 @@ type Message struct {
 	Payload []byte // JSON, delivered byte for byte
 }
 
-// schemaPrefix begins the name of every schema. Names of this kind are not fetched: whoever has the contract of a service finds the schema
-// of a type in the contract, by the type.
+// schemaPrefix is the beginning of the name of every schema. Such a name is no address: the contract of the service has the schema, under the
+// event's type.
 const schemaPrefix = "urn:outboxie:schema:"
 
 // Schema returns the URI that identifies the schema of m's payload, or an empty string if m has no type. Each version of a type has a schema
