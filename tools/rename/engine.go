@@ -11,8 +11,9 @@ import (
 var engineText string
 
 const (
-	ourModule  = "github.com/assylzhan-a/outboxie"
-	ourService = "outboxie"
+	ourModule   = "github.com/assylzhan-a/outboxie"
+	libraryName = "outboxie" // the name of the package at the root
+	ourService  = "outboxie"
 )
 
 // rules are the lines of engine.txt.

@@ -83,6 +83,17 @@ func TestServiceAndEngine(t *testing.T) {
 	}
 }
 
+// TestLibraryIsNamed checks that an import of the public package has a name, because its path has another last part.
+func TestLibraryIsNamed(t *testing.T) {
+	_, got, err := invoice.file("outboxie_test.go", []byte("package outboxie_test\n\nimport (\n\t\"github.com/assylzhan-a/outboxie\"\n\t\"github.com/assylzhan-a/outboxie/test/infra\"\n)\n"), readEngine(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "package outboxie_test\n\nimport (\n\toutboxie \"example.com/acme/billing\"\n\t\"example.com/acme/billing/test/infra\"\n)\n"; string(got) != want {
+		t.Errorf("got %s", got)
+	}
+}
+
 // TestTablesStayAligned checks that columns begin at the same character after words have become longer.
 func TestTablesStayAligned(t *testing.T) {
 	before := "NAME   SIZE    FROM\norder  1       x\nid     22      y\n"

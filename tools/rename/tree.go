@@ -115,12 +115,21 @@ func (n names) file(file string, content []byte, r rules) (string, []byte, error
 	}
 	switch path.Ext(file) {
 	case ".go":
+		text = n.nameLibrary(text)
 		formatted, err := format.Source([]byte(alignedInGo(kept, text)))
 		return to, formatted, err
 	case ".md", ".txt":
 		text = aligned(kept, text)
 	}
 	return to, []byte(text), nil
+}
+
+// nameLibrary names the import of the engine's public package: the last part of the new path is not the package's name any more.
+func (n names) nameLibrary(source string) string {
+	if path.Base(n.module) == libraryName {
+		return source
+	}
+	return strings.ReplaceAll(source, "\n\t\""+n.module+"\"\n", "\n\t"+libraryName+" \""+n.module+"\"\n")
 }
 
 // path returns the new path of a file. The hyphens of a file's name stand for spaces.
