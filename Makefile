@@ -282,7 +282,7 @@ test-rename: ## rename a copy, run lint, every test and the demo there, and try 
 	$(GO) test -tags rename ./test/rename -count=1 -timeout 4h -v -all $(ARGS)
 
 .PHONY: test-rename-short
-test-rename-short: ## rename a copy, build and vet it, and run some tests there; two to three minutes
+test-rename-short: ## rename a copy, build, vet and lint it, and run some tests there; three minutes
 	$(GO) -C tools test -count=1 ./rename ./forget
 	$(GO) test -tags rename ./test/rename -count=1 -timeout 20m -v $(ARGS)
 # rename:cut-end

@@ -79,6 +79,7 @@ func TestRename(t *testing.T) {
 		return
 	}
 	in(t, folder, "go", "vet", "-tags", "jaeger,scale", "./...")
+	in(t, folder, "go", "tool", "-modfile=tools/go.mod", "golangci-lint", "run")
 	for _, packages := range [][]string{
 		{"./test/arch", "./internal/domain/...", "./internal/config", "./internal/adapters/codec", "./internal/adapters/memory", "./cmd/billing"},
 		{"./internal/app/relaying", "./internal/app/subscribing", "-skip", "Model|Mutant|TestTwoLeaders"}, // the models take minutes
