@@ -50,6 +50,11 @@ func refusing(o *operation, answers map[string]string) *operation {
 	return o
 }
 
+func deadlocking(o *operation, reason string) *operation {
+	o.mayDeadlock = reason
+	return o
+}
+
 func guessing(o *operation, answers map[string]string) *operation {
 	o.guesses = answers
 	return o

@@ -43,6 +43,14 @@ var (
 	recentSettings = map[string]string{"idle_session_timeout": "0", "transaction_timeout": "0"}
 )
 
+// abandonedCheck is how often Postgres looks whether the client of a running statement is still there. A request to cancel a statement is lost
+// if it comes before the statement. Without this check, such a statement would wait for its lock, and keep its own locks, although its process
+// has closed the connection or has been killed. Servers that do not run on Linux may not have the check.
+const (
+	abandonedCheck = "2s"
+	checkInterval  = "client_connection_check_interval"
+)
+
 // unusable are settings with which the program could never work, if DATABASE_URL turns them on. Each has the reason for the error text.
 var unusable = map[string]string{
 	"default_transaction_read_only": "so nothing could be written",
@@ -232,6 +240,10 @@ func openedStatement(direct bool, given map[string]string) string {
 		`CASE WHEN pg_catalog.current_setting('synchronous_commit') = 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', false) END`,
 		`CASE WHEN pg_catalog.current_setting('search_path') !~ 'pg_temp'
 			THEN pg_catalog.set_config('search_path', pg_catalog.current_setting('search_path') || ', pg_temp', false) END`)
+	if _, set := given[checkInterval]; !set {
+		columns = append(columns, fmt.Sprintf(`CASE WHEN pg_catalog.version() LIKE '%%linux%%'
+			THEN pg_catalog.set_config('%s', '%s', false) END`, checkInterval, abandonedCheck))
+	}
 	for name, value := range recentSettings {
 		if _, set := given[name]; !set {
 			columns = append(columns, fmt.Sprintf(`CASE WHEN pg_catalog.current_setting('%[1]s', true) IS NOT NULL

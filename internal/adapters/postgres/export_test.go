@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -90,3 +91,12 @@ const (
 	TakeStatement     = takeStatement
 	FindHeldStatement = findHeldStatement
 )
+
+// Hijack returns the socket of a driver's connection, which the driver does not use any more.
+func Hijack(driverConn any) (net.Conn, error) {
+	taken, err := driverConn.(*session).Conn.Conn().PgConn().Hijack() //nolint:forcetypeassert // a connection of this package
+	if err != nil {
+		return nil, err
+	}
+	return taken.Conn, nil
+}

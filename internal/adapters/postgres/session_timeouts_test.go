@@ -2,9 +2,11 @@ package postgres_test
 
 import (
 	"context"
+	"net"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
@@ -62,14 +64,42 @@ func TestTheRelaysStatementsAreBounded(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled, name)
 		require.NotErrorIs(t, err, context.DeadlineExceeded, name)
 	}
-	require.Eventually(t, func() bool { // until Postgres has noticed it, too
-		var waiting int
-		err := s.db.NewRaw(`SELECT count(*) FROM pg_locks WHERE NOT granted
+	waiting := []string{"none was counted"} // until Postgres has noticed it, too
+	require.Eventually(t, func() bool {
+		err := s.db.NewRaw(`SELECT state || ' since ' || state_change || ': ' || query FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(t.Context(), &waiting)
-		return err == nil && waiting == 0
-	}, beginTimeout, 10*time.Millisecond)
+		return err == nil && len(waiting) == 0
+	}, beginTimeout, 10*time.Millisecond, "these still wait: %v", &waiting)
 	exec(t, stuck, "COMMIT")
 	require.Equal(t, before, s.everything(t), "what was given up takes no effect; should Postgres hear of it too late, the fence is there")
+}
+
+// TestAStatementWithoutAClientEnds checks that Postgres ends a statement whose connection was closed without a request to cancel it, as after
+// kill -9. It may hold locks for which others wait.
+func TestAStatementWithoutAClientEnds(t *testing.T) {
+	h := newHarness(t)
+	stuck := transaction(t, h)
+	exec(t, stuck, "LOCK TABLE outbox_cursor IN ACCESS EXCLUSIVE MODE")
+	db := open(t, postgres.Options{URL: h.address, ApplicationName: "closed"})
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	var socket net.Conn
+	require.NoError(t, conn.Raw(func(opened any) (err error) {
+		socket, err = postgres.Hijack(opened)
+		return err
+	}))
+	query, err := (&pgproto3.Query{String: "BEGIN; LOCK TABLE outbox IN EXCLUSIVE MODE; TABLE outbox_cursor"}).Encode(nil)
+	require.NoError(t, err)
+	_, err = socket.Write(query)
+	require.NoError(t, err)
+	waiting := func() (n int) {
+		require.NoError(t, h.others.NewRaw("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'closed' AND wait_event_type = 'Lock'").Scan(t.Context(), &n))
+		return n
+	}
+	require.Eventually(t, func() bool { return waiting() == 1 }, beginTimeout, 10*time.Millisecond)
+	require.NoError(t, socket.Close())
+	require.Eventually(t, func() bool { return waiting() == 0 }, beginTimeout, 10*time.Millisecond)
 }
 
 // TestTheLogWaitsForLongerThanAStatementMayTake checks that After waits for open transactions beyond the time limit of a
