@@ -262,7 +262,7 @@ func aborted(t *testing.T, h Harness) {
 		require.NoError(t, save(ctx, tx, o))
 		taken := relaytest.NewMessage(string(kept.ID), 1)
 		taken.Key.Type = orders.AggregateType
-		require.Error(t, tx.Outbox.Append(ctx, taken))
+		_ = tx.Outbox.Append(ctx, taken) // this fails, or the commit does
 		return nil
 	})
 	require.Error(t, err)

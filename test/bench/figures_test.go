@@ -78,6 +78,7 @@ func TestFigures(t *testing.T) {
 		{"plain", measurePlain},
 		{"subscriber", measureSubscriber},
 		{"throughput", measureThroughput},
+		{"trips", measureTrips},
 		{"memory", measureMemory},
 		{"database", measureDatabase},
 		{"telemetry", measureTelemetry},

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Proxy stands in front of a TCP server, and can turn connections into black holes. A black hole stays connected, accepts data and never
@@ -14,7 +15,8 @@ import (
 type Proxy struct {
 	listener net.Listener
 	target   atomic.Pointer[string]
-	silent   atomic.Bool // new connections are black holes
+	silent   atomic.Bool  // new connections are black holes
+	delay    atomic.Int64 // nanoseconds that data is on its way, in each direction
 
 	mu     sync.Mutex
 	links  []*link
@@ -73,6 +75,9 @@ func (p *Proxy) URL(t testing.TB, address string) string {
 // Move leads new connections to another target, as after a change of a DNS name. Open connections stay.
 func (p *Proxy) Move(target string) { p.target.Store(&target) }
 
+// Delay delays everything that passes from now on, in each direction.
+func (p *Proxy) Delay(by time.Duration) { p.delay.Store(int64(by)) }
+
 // Silence makes every open connection a black hole for good. New connections work.
 func (p *Proxy) Silence() {
 	p.mu.Lock()
@@ -112,15 +117,15 @@ func (p *Proxy) serve(client net.Conn) {
 	if p.silent.Load() {
 		l.dead.Store(true)
 	}
-	p.worked.Go(func() { l.pipe(l.server, l.client) })
+	p.worked.Go(func() { l.pipe(l.server, l.client, &p.delay) })
 	if l.server != nil {
-		p.worked.Go(func() { l.pipe(l.client, l.server) })
+		p.worked.Go(func() { l.pipe(l.client, l.server, &p.delay) })
 	}
 }
 
 // pipe passes data on, from one connection to the other, until one of them ends. Then it closes the link. If the link is a black hole, pipe
 // drops the data and leaves the link open.
-func (l *link) pipe(to, from net.Conn) {
+func (l *link) pipe(to, from net.Conn, delay *atomic.Int64) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buffer)
@@ -131,6 +136,7 @@ func (l *link) pipe(to, from net.Conn) {
 			continue
 		}
 		if err == nil {
+			time.Sleep(time.Duration(delay.Load()))
 			_, err = to.Write(buffer[:n])
 		}
 		if err != nil {

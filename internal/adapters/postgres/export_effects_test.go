@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -33,3 +34,8 @@ func HandleSafely(ctx context.Context, handler inbox.Handler, tx inbox.Tx, entry
 
 // WithLateBegin is withLateBegin.
 var WithLateBegin = withLateBegin
+
+// WithLateAnswer is withLateAnswer.
+func WithLateAnswer(ctx context.Context, judged func(*pgconn.Result, error) error) context.Context {
+	return withLateAnswer(ctx, judged)
+}

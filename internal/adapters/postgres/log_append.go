@@ -35,11 +35,14 @@ type messageRow struct {
 type appender struct {
 	tx             bun.Tx
 	abandonedAfter time.Duration // 0: the transaction has set its idle timeout
+	late           bool          // a single message may be sent with COMMIT
 }
 
 var _ relay.Appender = (*appender)(nil)
 
-// Append inserts all messages with one statement. The statement also sets how long this transaction may be idle before Postgres ends it.
+// Append inserts all messages with one statement. The statement also sets how long this transaction may be idle before Postgres ends it. If late
+// is set, a single message is sent with the transaction's next statement, or with COMMIT. Several messages are not, because the order of
+// their positions has to be checked before COMMIT.
 func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -70,6 +73,15 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	if a.abandonedAfter > 0 {
 		insert = insert.Returning("set_config('idle_in_transaction_session_timeout', ?, true)", strconv.FormatInt(a.abandonedAfter.Milliseconds(), 10))
 		read = append(read, &timeouts)
+	}
+	if a.late && len(messages) == 1 {
+		judged := func(result *pgconn.Result, err error) error {
+			if err == nil && result.CommandTag.RowsAffected() != 1 {
+				return errDisorder.With("the message %s was not stored", messages[0].ID)
+			}
+			return appendError(ctx, err)
+		}
+		return appendError(ctx, insert.Scan(withLateAnswer(ctx, judged), read...))
 	}
 	err := insert.Scan(ctx, read...)
 	switch {

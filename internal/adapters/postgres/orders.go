@@ -89,12 +89,16 @@ func (s *orderRepository) Save(ctx context.Context, o *order.Order) error {
 	return s.update(ctx, rowOf(o.Snapshot()), o.StoredVersion())
 }
 
+// insert does not wait for the answer: the order is sent with what follows it.
 func (s *orderRepository) insert(ctx context.Context, row *orderRow) error {
-	_, err := s.tx.NewInsert().Model(row).Value("updated_at", "clock_timestamp()").Exec(ctx)
-	if violates(err, orderConstraint) {
-		return orders.ErrOrderExists.With("there is an order %s already", row.ID).Wrap(err)
+	judged := func(_ *pgconn.Result, err error) error {
+		if violates(err, orderConstraint) {
+			return orders.ErrOrderExists.With("there is an order %s already", row.ID).Wrap(err)
+		}
+		return classify(ctx, notUnique(err))
 	}
-	return classify(ctx, notUnique(err))
+	_, err := s.tx.NewInsert().Model(row).Value("updated_at", "clock_timestamp()").Exec(withLateAnswer(ctx, judged))
+	return judged(nil, err)
 }
 
 // update waits for a transaction that changes the row at the same time. If that transaction commits, update finds another version.

@@ -37,14 +37,15 @@ func NewUnitOfWork(db *bun.DB) *UnitOfWork {
 	return &UnitOfWork{db: db, abandonedAfter: abandonedAfter, beginTimeout: beginTimeout}
 }
 
-// Do sends BEGIN, the statements of fn, and COMMIT. If it gets no connection in time, it returns ErrBusy. A deferred constraint is checked by
-// the COMMIT, so Do can fail with ErrNotUnique.
+// Do sends BEGIN, the statements of fn, and COMMIT. BEGIN goes with the first statement. A new order and its event go with COMMIT if nothing
+// follows them. So a new order takes one round trip, two with a key, and a change of an order three, four with a key. If Do gets no connection
+// in time, it returns ErrBusy. A deferred constraint is checked by the COMMIT, so Do can fail with ErrNotUnique.
 func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
-	err := transact(limitPoolWait(ctx, u.beginTimeout), u.db, func(ctx context.Context, tx bun.Tx) error {
+	err := transact(withLateBegin(limitPoolWait(ctx, u.beginTimeout)), u.db, func(ctx context.Context, tx bun.Tx) error {
 		return fn(ctx, orders.Tx{
 			Keys:   &keys{tx: tx, abandonedAfter: u.abandonedAfter},
 			Orders: &orderRepository{tx: tx},
-			Outbox: &appender{tx: tx, abandonedAfter: u.abandonedAfter},
+			Outbox: &appender{tx: tx, abandonedAfter: u.abandonedAfter, late: true},
 		})
 	})
 	var known *fault.Error

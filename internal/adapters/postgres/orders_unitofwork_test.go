@@ -4,12 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun"
+	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -235,7 +237,7 @@ func explain(t *testing.T, h *harness, statement string, args ...any) (plan stri
 }
 
 // TestTransactionsAreTracedSideBySide checks that the statements of a transaction are children of the span around the
-// transaction, not of the span of BEGIN.
+// transaction, not of the span of BEGIN, and that the spans say which statements were sent with COMMIT.
 func TestTransactionsAreTracedSideBySide(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
@@ -247,8 +249,10 @@ func TestTransactionsAreTracedSideBySide(t *testing.T) {
 		return save(ctx, tx, o)
 	}))
 	require.Len(t, recorder.Ended(), 4)
-	for _, span := range recorder.Ended() {
+	for i, span := range recorder.Ended() {
 		require.Equal(t, around.SpanContext().SpanID(), span.Parent().SpanID(), span.Name())
+		late := slices.Contains(span.Attributes(), attribute.Bool("outboxie.database.late", true))
+		require.Equal(t, i < 3, late, span.Name())
 	}
 }
 
@@ -338,13 +342,30 @@ func TestAbandonedTransactionEnds(t *testing.T) {
 	h := shop{newHarness(t)}
 	work := postgres.NewUnitOfWork(h.db)
 	work.AbandonedAfter(200 * time.Millisecond)
-	err := work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
+	for name, appends := range map[string]func(ctx context.Context, tx orders.Tx) error{
+		"two messages": func(ctx context.Context, tx orders.Tx) error {
+			return tx.Outbox.Append(ctx, relaytest.NewMessage("a", 1), relaytest.NewMessage("a", 2))
+		},
+		"one message, which is sent with the next statement": func(ctx context.Context, tx orders.Tx) error {
+			require.NoError(t, tx.Outbox.Append(ctx, relaytest.NewMessage("a", 1)))
+			_, err := tx.Orders.Get(ctx, newOrder(t).Snapshot().ID)
+			require.ErrorIs(t, err, orders.ErrOrderNotFound)
+			return nil
+		},
+	} {
+		err := work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
+			require.NoError(t, appends(ctx, tx), name)
+			time.Sleep(time.Second)
+			return nil
+		})
+		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%s: %v", name, err)
+		require.Empty(t, h.Entries(t), name)
+	}
+	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 		require.NoError(t, tx.Outbox.Append(ctx, relaytest.NewMessage("a", 1)))
 		time.Sleep(time.Second)
 		return nil
-	})
-	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
-	require.Empty(t, h.Entries(t))
+	}), "nobody waits for a message that was not sent")
 
 	db := open(t, postgres.Options{URL: infra.Database(t), MaxOpenConns: 1})
 	setting := func() (idle string) {

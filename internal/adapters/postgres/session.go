@@ -21,7 +21,8 @@ type session struct {
 	generation int64     // the pool's generation before the connection was opened
 	opened     time.Time // when the opening began
 	taken      time.Time // when a user got the connection last
-	lateBegin  string    // BEGIN of a transaction that has sent nothing yet; see withLateBegin
+	late       bool      // in a transaction of withLateBegin
+	unsent     unsent    // of that transaction
 	guarded    bool      // in a transaction that no statement may end; see refuseEnd
 	unprepared bool      // prepared statements were lost
 	reading    *rows     // of the last query; they may be closed
@@ -76,6 +77,9 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 	if err := s.refuseEnd(query); err != nil {
 		return nil, err
 	}
+	if s.keep(ctx, query, args) {
+		return driver.RowsAffected(0), nil
+	}
 	call := s.statement(ctx)
 	if c := s.preparedIn(ctx); c != nil {
 		result, err := s.runPrepared(call.ctx, c) //nolint:contextcheck // call.ctx comes from ctx
@@ -84,7 +88,14 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 		}
 		return driver.RowsAffected(result.CommandTag.RowsAffected()), call.end(nil)
 	}
-	if err := s.sendLateBegin(call.ctx); err != nil { //nolint:contextcheck // call.ctx comes from ctx
+	if !s.unsent.empty() && len(args) == 0 {
+		result, err := s.send(call.ctx, query) //nolint:contextcheck // call.ctx comes from ctx
+		if err != nil {
+			return nil, call.end(err)
+		}
+		return driver.RowsAffected(result.CommandTag.RowsAffected()), call.end(nil)
+	}
+	if err := s.sendUnsent(call.ctx); err != nil { //nolint:contextcheck // call.ctx comes from ctx
 		return nil, call.end(err)
 	}
 	result, err := s.Conn.ExecContext(call.ctx, query, args) //nolint:contextcheck // call.ctx comes from ctx
@@ -96,6 +107,9 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 	if err := s.refuseEnd(query); err != nil {
 		return nil, err
 	}
+	if s.keep(ctx, query, args) {
+		return &readRows{result: &pgconn.Result{}}, nil
+	}
 	call := s.statement(ctx)
 	if c := s.preparedIn(ctx); c != nil {
 		result, err := s.runPrepared(call.ctx, c) //nolint:contextcheck // call.ctx comes from ctx
@@ -104,11 +118,14 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 		}
 		return &readRows{result: result}, call.end(nil)
 	}
-	if s.lateBegin != "" && len(args) == 0 {
-		found, err := s.sendLateBeginWith(call.ctx, query) //nolint:contextcheck // call.ctx comes from ctx
-		return found, call.end(err)
+	if !s.unsent.empty() && len(args) == 0 {
+		result, err := s.send(call.ctx, query) //nolint:contextcheck // call.ctx comes from ctx
+		if err != nil {
+			return nil, call.end(err)
+		}
+		return &readRows{result: result}, call.end(nil)
 	}
-	if err := s.sendLateBegin(call.ctx); err != nil { //nolint:contextcheck // call.ctx comes from ctx
+	if err := s.sendUnsent(call.ctx); err != nil { //nolint:contextcheck // call.ctx comes from ctx
 		return nil, call.end(err)
 	}
 	found, err := s.Conn.QueryContext(call.ctx, query, args) //nolint:contextcheck // call.ctx comes from ctx

@@ -35,7 +35,7 @@ func (s *session) inspect() error {
 		_ = s.reading.Close() // the caller gets errRowsOpen
 	}
 	switch status := conn.TxStatus(); {
-	case s.lateBegin != "":
+	case s.unsent.begin != "":
 		return nil
 	case status == 'I':
 		return errEndedEarly

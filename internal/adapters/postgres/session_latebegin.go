@@ -3,7 +3,9 @@ package postgres
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"io"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,7 +18,32 @@ func withLateBegin(ctx context.Context) context.Context {
 	return context.WithValue(ctx, lateBeginKey{}, true)
 }
 
-// lateTransaction is a transaction whose BEGIN is sent with its first statement. It ends like any transaction.
+type lateAnswerKey struct{}
+
+// judge looks at the answer to a statement that was sent later: its result, or the error that Postgres reported.
+type judge func(*pgconn.Result, error) error
+
+// withLateAnswer returns a context for a statement whose caller does not wait for the answer. In a transaction with a late BEGIN, the statement
+// is sent together with the next one, or with COMMIT, which saves a round trip. The caller gets no rows. What judge returns about the answer
+// becomes the error of that next statement, or of COMMIT. A statement that Postgres refuses keeps the transaction from committing.
+func withLateAnswer(ctx context.Context, j judge) context.Context {
+	return context.WithValue(ctx, lateAnswerKey{}, j)
+}
+
+// unsent is what a transaction has not sent yet.
+type unsent struct {
+	begin      string // BEGIN; empty: it was sent
+	statements []lateStatement
+}
+
+type lateStatement struct {
+	text  string
+	judge judge
+}
+
+func (u unsent) empty() bool { return u.begin == "" && len(u.statements) == 0 }
+
+// lateTransaction is a transaction whose BEGIN is sent with its first statement.
 type lateTransaction struct {
 	session *session
 	ctx     context.Context // the context of BEGIN, because database/sql gives none for COMMIT
@@ -24,49 +51,86 @@ type lateTransaction struct {
 
 // beginLate begins a transaction at the isolation READ COMMITTED.
 func (s *session) beginLate(ctx context.Context) driver.Tx {
-	s.lateBegin = "begin isolation level read committed"
+	s.late, s.unsent = true, unsent{begin: "begin isolation level read committed"}
 	return &lateTransaction{session: s, ctx: ctx}
 }
 
-// sendLateBegin sends a BEGIN that has not been sent yet.
-func (s *session) sendLateBegin(ctx context.Context) error {
-	if s.lateBegin == "" {
+// keep keeps a statement without arguments to send it later, if its caller does not wait for the answer.
+func (s *session) keep(ctx context.Context, statement string, args []driver.NamedValue) bool {
+	j, ok := ctx.Value(lateAnswerKey{}).(judge)
+	if !ok || !s.late || len(args) > 0 {
+		return false
+	}
+	s.unsent.statements = append(s.unsent.statements, lateStatement{statement, j})
+	return true
+}
+
+// sendUnsent sends what has not been sent yet.
+func (s *session) sendUnsent(ctx context.Context) error {
+	if s.unsent.empty() {
 		return nil
 	}
-	begin := s.lateBegin
-	s.lateBegin = ""
-	_, err := s.Conn.Conn().Exec(ctx, begin)
+	_, err := s.send(ctx, "")
 	return err
 }
 
-// sendLateBeginWith sends a BEGIN that has not been sent yet, together with a statement without arguments. Each statement of the text has
-// its own snapshot, as if it were sent alone. If the statement fails, the transaction has begun and must be rolled back.
-func (s *session) sendLateBeginWith(ctx context.Context, statement string) (driver.Rows, error) {
-	text := s.lateBegin + ";" + statement
-	s.lateBegin = ""
-	results, err := s.Conn.Conn().PgConn().Exec(ctx, text).ReadAll()
+// send sends what has not been sent yet, together with a statement without arguments, and returns the statement's result. Each statement of the
+// text has its own snapshot, as if it were sent alone. If one fails, Postgres leaves out those after it. The transaction has then begun and
+// must be rolled back.
+func (s *session) send(ctx context.Context, statement string) (*pgconn.Result, error) {
+	sent := s.unsent
+	s.unsent = unsent{}
+	var text strings.Builder
+	first := 0 // the index of the first late statement's result
+	if sent.begin != "" {
+		text.WriteString(sent.begin + ";")
+		first = 1
+	}
+	for _, late := range sent.statements {
+		text.WriteString(late.text + ";")
+	}
+	text.WriteString(statement)
+	results, err := s.Conn.Conn().PgConn().Exec(ctx, text.String()).ReadAll()
+	succeeded := 0
+	for succeeded < len(results) && results[succeeded].Err == nil {
+		succeeded++
+	}
+	var reported *pgconn.PgError
+	for i, late := range sent.statements {
+		switch at := first + i; {
+		case at < succeeded:
+			err = errors.Join(late.judge(results[at], nil), err)
+		case at == succeeded && errors.As(err, &reported):
+			return nil, late.judge(nil, err)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &readRows{result: results[len(results)-1]}, nil
+	return results[len(results)-1], nil
 }
 
-// Commit commits. If it fails, nobody knows whether the transaction took effect.
+// Commit commits. If it fails, nobody knows whether the transaction took effect, unless the error is about a late statement.
 func (t *lateTransaction) Commit() error {
-	t.session.guarded = false
-	if t.unsent() {
+	s := t.session
+	if s.unsent.begin != "" && len(s.unsent.statements) == 0 {
+		s.endLate()
 		return nil
 	}
-	conn := t.session.Conn.Conn()
-	if conn.PgConn().TxStatus() == 'I' {
+	conn := s.Conn.Conn()
+	if s.unsent.begin == "" && conn.PgConn().TxStatus() == 'I' {
+		s.endLate()
 		return errEndedEarly
 	}
-	call := t.session.call(t.ctx, timeoutFor(t.ctx, t.session.pool.within))
-	tag, err := conn.Exec(call.ctx, "commit")
+	call := s.call(t.ctx, timeoutFor(t.ctx, s.pool.within))
+	result, err := s.send(call.ctx, "commit")
+	s.endLate()
 	switch {
 	case err != nil && conn.PgConn().TxStatus() != 'I':
-		_ = conn.Close(call.ctx)
-	case err == nil && tag.String() == "ROLLBACK":
+		if _, failed := conn.Exec(call.ctx, "rollback"); failed != nil {
+			_ = conn.Close(call.ctx) // the caller gets the first error
+		}
+	case err == nil && result.CommandTag.String() == "ROLLBACK":
 		err = pgx.ErrTxCommitRollback
 	}
 	return call.end(err)
@@ -75,12 +139,14 @@ func (t *lateTransaction) Commit() error {
 // Rollback rolls back, even if the transaction's context has ended. If Postgres does not answer, the connection is closed, which also ends
 // the transaction.
 func (t *lateTransaction) Rollback() error {
-	t.session.guarded = false
-	if t.unsent() {
+	s := t.session
+	begun := s.unsent.begin == ""
+	s.endLate()
+	if !begun {
 		return nil
 	}
-	call := t.session.call(context.WithoutCancel(t.ctx), min(t.session.pool.within, answerWithin))
-	conn := t.session.Conn.Conn()
+	call := s.call(context.WithoutCancel(t.ctx), min(s.pool.within, answerWithin))
+	conn := s.Conn.Conn()
 	_, err := conn.Exec(call.ctx, "rollback")
 	if err != nil {
 		_ = conn.Close(call.ctx) // the caller gets the error of the rollback
@@ -88,12 +154,8 @@ func (t *lateTransaction) Rollback() error {
 	return call.end(err)
 }
 
-// unsent drops a BEGIN that has not been sent yet. It reports whether there was such a BEGIN. If so, there is no transaction to end.
-func (t *lateTransaction) unsent() bool {
-	waits := t.session.lateBegin != ""
-	t.session.lateBegin = ""
-	return waits
-}
+// endLate forgets the transaction, and what it has not sent.
+func (s *session) endLate() { s.guarded, s.late, s.unsent = false, false, unsent{} }
 
 // readRows are rows that were read completely, as text.
 type readRows struct {

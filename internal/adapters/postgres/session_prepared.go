@@ -71,12 +71,17 @@ func (s *session) runPrepared(ctx context.Context, c *preparedCall) (result *pgc
 		return nil, err
 	}
 	conn := s.Conn.Conn().PgConn()
-	if s.lateBegin == "" {
+	if len(s.unsent.statements) > 0 {
+		if err := s.sendUnsent(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if s.unsent.begin == "" {
 		result = conn.ExecPrepared(ctx, c.name, c.values(), nil, nil).Read()
 		return result, result.Err
 	}
-	begin := s.lateBegin
-	s.lateBegin = ""
+	begin := s.unsent.begin
+	s.unsent.begin = ""
 	pipeline := conn.StartPipeline(ctx)
 	defer func() { err = errors.Join(err, pipeline.Close()) }()
 	pipeline.SendQueryParams(begin, nil, nil, nil, nil)

@@ -52,8 +52,23 @@ func (t *tracing) BeforeQuery(ctx context.Context, event *bun.QueryEvent) contex
 	_, span := t.tracer.Start(ctx, made.summary, trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(made.attributes...), trace.WithAttributes(t.attributes...))
 	span.SetAttributes(attribute.String("db.query.text", text))
+	if isLate(ctx, made.summary) {
+		span.SetAttributes(attribute.Bool(lateAttribute, true))
+	}
 	event.Stash = map[any]any{t: span}
 	return ctx
+}
+
+// lateAttribute marks a span whose statement is sent with the next one, or with COMMIT, so that span has its time.
+const lateAttribute = "outboxie.database.late"
+
+func isLate(ctx context.Context, summary string) bool {
+	if summary == "BEGIN" {
+		late, _ := ctx.Value(lateBeginKey{}).(bool)
+		return late
+	}
+	_, late := ctx.Value(lateAnswerKey{}).(judge)
+	return late
 }
 
 // AfterQuery ends the span that BeforeQuery started.

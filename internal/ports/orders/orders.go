@@ -119,6 +119,8 @@ type UnitOfWork interface {
 	// Do commits if fn returns nil, and rolls back if fn returns an error or panics. If the commit fails, Do fails. Do may run fn again, so
 	// fn has no side effects outside tx. If a port fails because an order or a version exists already, the transaction cannot commit any
 	// more, even if fn returns nil.
+	//
+	// Save and Append may wait with their write until the next call or the commit. The error of the write is then that of the call, or of Do.
 	Do(ctx context.Context, fn func(ctx context.Context, tx Tx) error) error
 }
 
