@@ -220,6 +220,10 @@ func (h *harness) normalized(table string, r row) string {
 			if text = h.moment(text); text != "later" {
 				text = "due"
 			}
+		case table == "customer_totals" && name == "amount":
+			text = fmt.Sprint(r.number("amount") + r.number("amount_minor"))
+		case table == "customer_totals" && name == "amount_minor":
+			text = "added to amount" // former programs add to this column
 		case value == nil:
 			text = "-"
 		case strings.HasSuffix(name, "_at"):
