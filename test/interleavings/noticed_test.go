@@ -131,7 +131,7 @@ func TestRefusalWithoutANoticeIsNoticed(t *testing.T) {
 func TestLostUpdateIsNoticed(t *testing.T) {
 	r := explored(t, racy.name, racy.name)
 	require.Contains(t, r.failed, serial)
-	require.Contains(t, r.failed[serial].detail, "amount_minor=200")
+	require.Contains(t, r.failed[serial].detail, "amount=200")
 	require.Empty(t, explored(t, sound.name, sound.name).failed)
 }
 
