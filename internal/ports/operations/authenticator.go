@@ -40,6 +40,20 @@ type Operator struct {
 	Until time.Time // when the token expires; zero: never
 }
 
+// Actor names the operator for the audit. The kinds are those of CloudEvents' auth context. Only a name of the issuer has the kind user, so no
+// name can be taken for another kind.
+func (o Operator) Actor() (kind, name string) {
+	switch {
+	case o.Name != "":
+		return "user", o.Name
+	case o.Scope == ScopeWrite:
+		return "api_key", "holder of the admin token"
+	case o.Scope == ScopeRead:
+		return "api_key", "holder of the read token"
+	}
+	return "unauthenticated", "nobody"
+}
+
 // Authenticator finds out which operator sends a request. It is safe for concurrent use.
 type Authenticator interface {
 	// Authenticate returns the operator for whom a token was made. If the token has no scope for operators, the operator has the empty
