@@ -245,6 +245,12 @@ func TestDeclarationsThatAreRefused(t *testing.T) {
 	require.ErrorContains(t, err, "needs a token")
 	_, err = e.Admin(outboxie.AdminOptions{Token: "short"})
 	require.ErrorContains(t, err, "must be 16 to 200")
+	_, err = e.Admin(outboxie.AdminOptions{Token: token, ReadToken: "short"})
+	require.ErrorContains(t, err, "must be 16 to 200")
+	_, err = e.Admin(outboxie.AdminOptions{Token: token, ReadToken: token})
+	require.ErrorContains(t, err, "the token that may only read is the admin token")
+	_, err = e.Admin(outboxie.AdminOptions{Open: true, ReadToken: token})
+	require.ErrorContains(t, err, "nobody needs a token")
 	h := outboxie.NewHandler("h")
 	require.ErrorContains(t, e.Subscriber("s", h, outboxie.SubscriberOptions{}), "has no function")
 	outboxie.On(h, issued, func(context.Context, *outboxie.Tx, outboxie.Received, invoice) error { return nil })
@@ -285,12 +291,13 @@ func TestOtherHandlerEndsRun(t *testing.T) {
 	}
 }
 
-// TestAdmin checks probes, the operators' API and the console of a service.
+// TestAdmin checks probes, the operators' API and the console of a service, and that its read token allows no profile.
 func TestAdmin(t *testing.T) {
 	w := newWorld(t)
 	e := w.engine()
 	require.NoError(t, e.Relay())
-	admin, err := e.Admin(outboxie.AdminOptions{Token: token})
+	const readToken = "may-only-read-and-nothing-else"
+	admin, err := e.Admin(outboxie.AdminOptions{Token: token, ReadToken: readToken})
 	require.NoError(t, err)
 	w.run(e)
 	server := httptest.NewServer(admin)
@@ -314,9 +321,11 @@ func TestAdmin(t *testing.T) {
 	}, patience, 50*time.Millisecond)
 	code, _ := get("/outbox/status", "")
 	require.Equal(t, http.StatusUnauthorized, code)
+	code, _ = get("/debug/pprof/heap", readToken)
+	require.Equal(t, http.StatusForbidden, code)
 	w.issue(e, "1", "ada", 1)
 	require.Eventually(t, func() bool {
-		code, body := get("/outbox/status", token)
+		code, body := get("/outbox/status", readToken)
 		return code == http.StatusOK && strings.Contains(body, `"position":1`)
 	}, patience, 50*time.Millisecond)
 	code, body := get("/console/sign-in", "")

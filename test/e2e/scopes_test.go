@@ -55,8 +55,11 @@ func TestScopesOfOperators(t *testing.T) {
 		method, path, body string
 		need               string
 	}{
-		{http.MethodGet, "/outbox/status", "", "read"}, {http.MethodGet, "/outbox/events", "", "read"}, {http.MethodGet, "/subscribers", "", "read"},
-		{http.MethodPost, "/subscribers/reports", `{"verb": "pause"}`, "write"}, {http.MethodPost, "/subscribers/reports", `{"verb": "resume"}`, "write"},
+		{http.MethodGet, "/outbox/status", "", "read"},
+		{http.MethodGet, "/outbox/events", "", "read"},
+		{http.MethodGet, "/subscribers", "", "read"},
+		{http.MethodPost, "/subscribers/reports", `{"verb": "pause"}`, "write"},
+		{http.MethodPost, "/subscribers/reports", `{"verb": "resume"}`, "write"},
 	}
 	eventually(t, func() bool {
 		_, err := infra.Client{Address: o.Admin(), Token: writer}.Call(t.Context(), http.MethodPost, requests[3].path, requests[3].body, nil)

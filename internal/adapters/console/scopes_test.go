@@ -68,12 +68,21 @@ func everyPage(t *testing.T) []visited {
 	events := open(t, console.Options{Relay: log.inspector}, twoTokens)
 	placed := shop.place(t, customer, 700)
 	return []visited{
-		{halted, "", "overview", false}, {halted, "/halt", "halt", true}, {halted, "/settings", "settings", false},
-		{shop.browser, "/orders", "orders", true}, {shop.browser, "/orders/" + string(placed.ID), "order", true},
-		{events, "/events", "events", false}, {events, "/events/1", "event", false}, {events, "/events/1?payload=1", "event", false},
-		{lot.browser, "/parked", "parked", true}, {box.browser, "/letters", "letters", false}, {box.browser, emailsURL, "letters-of", true},
-		{box.browser, emailsURL + "/" + first, "letter", true}, {box.browser, emailsURL + "/" + first + "?payload=1", "letter", false},
-		{subscribers.browser, "/subscribers", "subscribers", false}, {subscribers.browser, "/subscribers/emails", "subscriber", true},
+		{halted, "", "overview", false},
+		{halted, "/halt", "halt", true},
+		{halted, "/settings", "settings", false},
+		{shop.browser, "/orders", "orders", true},
+		{shop.browser, "/orders/" + string(placed.ID), "order", true},
+		{events, "/events", "events", false},
+		{events, "/events/1", "event", false},
+		{events, "/events/1?payload=1", "event", false},
+		{lot.browser, "/parked", "parked", true},
+		{box.browser, "/letters", "letters", false},
+		{box.browser, emailsURL, "letters-of", true},
+		{box.browser, emailsURL + "/" + first, "letter", true},
+		{box.browser, emailsURL + "/" + first + "?payload=1", "letter", false},
+		{subscribers.browser, "/subscribers", "subscribers", false},
+		{subscribers.browser, "/subscribers/emails", "subscriber", true},
 	}
 }
 

@@ -123,7 +123,7 @@ type signIn struct {
 }
 
 func (c *Console) serveSignIn() {
-	page := signIn{NoToken: c.tokens.AcceptNothing(), ReadToken: c.ReadToken != "", Issuer: c.Issuer != nil}
+	page := signIn{NoToken: c.tokens.AcceptsNothing(), ReadToken: c.ReadToken != "", Issuer: c.Issuer != nil}
 	c.get("/sign-in", func(w http.ResponseWriter, r *http.Request) error {
 		page := page
 		page.Next = ownPath(r.FormValue("next"))

@@ -168,6 +168,18 @@ func TestMetricsNeedToRead(t *testing.T) {
 	}
 }
 
+// TestTwoTokensAreRefused checks that a request with two tokens is refused, because nobody knows which one counts.
+func TestTwoTokensAreRefused(t *testing.T) {
+	o := newOperated(t)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, o.base+"/outbox/status", nil)
+	require.NoError(t, err)
+	request.Header["Authorization"] = []string{"Bearer " + token, "Bearer " + readToken}
+	answer, err := direct.Do(request)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, http.StatusUnauthorized, answer.StatusCode)
+}
+
 // TestTheAuditNamesTheOperator checks that the audit has the subject of an access token, and that nobody can take the name of the shared tokens.
 func TestTheAuditNamesTheOperator(t *testing.T) {
 	o := newOperated(t)

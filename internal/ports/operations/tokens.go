@@ -31,8 +31,8 @@ func hashed(token string) *[sha256.Size]byte {
 // HasIssuer reports whether access tokens are accepted, too.
 func (t Tokens) HasIssuer() bool { return t.issuer != nil }
 
-// AcceptNothing reports whether no token at all can be accepted.
-func (t Tokens) AcceptNothing() bool { return t.write == nil && t.read == nil && t.issuer == nil }
+// AcceptsNothing reports whether every token is refused.
+func (t Tokens) AcceptsNothing() bool { return t.write == nil && t.read == nil && t.issuer == nil }
 
 // Authenticate takes the same time for every token that is not an access token.
 func (t Tokens) Authenticate(ctx context.Context, token string) (Operator, error) {

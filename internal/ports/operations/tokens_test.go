@@ -44,7 +44,7 @@ func TestTokens(t *testing.T) {
 				require.ErrorIs(t, err, operations.ErrToken)
 			}
 		}
-		require.Equal(t, name == "nothing", c.tokens.AcceptNothing(), name)
+		require.Equal(t, name == "nothing", c.tokens.AcceptsNothing(), name)
 	}
 }
 
