@@ -1,7 +1,6 @@
 package oidc_test
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -28,29 +27,28 @@ func TestOperators(t *testing.T) {
 		require.NoError(t, err, granted)
 		require.Equal(t, operations.Operator{Name: "ada é", Scope: want, Until: until}, who, granted)
 	}
-	valid, claim := issuer.Token("ada", "outboxie:write"), func(name string, value any) string {
+	claims := infra.Claims("ada", "outboxie:write")
+	valid := issuer.Sign("ES256", "ES256", claims)
+	claim := func(name string, value any) string {
 		return issuer.Token("ada", "outboxie:write", jwt.MapClaims{name: value})
 	}
 	for token, says := range map[string]string{
 		"": "not a JSON Web Token", "hunter2": "not a JSON Web Token", valid + "A": "signature",
-		strings.Replace(valid, ".", ".A", 1):                                              "cannot be verified",
-		claim("exp", time.Now().Add(-time.Minute).Unix()):                                 "expired",
-		claim("exp", nil):                                                                 "lacks a claim",
-		claim("aud", "billing"):                                                           "another audience",
-		claim("iss", "https://evil.example"):                                              "another issuer",
-		claim("sub", nil):                                                                 "sub must be",
-		claim("sub", "ada\nmsg=audit"):                                                    "sub must be",
-		infra.NewIssuer(t).Token("ada", "outboxie:write"):                                 "signature",
-		issuer.Sign("none", "ES256", infra.Claims("ada", "outboxie:write")):               "algorithm",
-		issuer.Sign("HS256", "ES256", infra.Claims("ada", "outboxie:write")):              "algorithm",
-		issuer.Sign("ES256", "unknown-key", infra.Claims("ada", "outboxie:write")):        "does not publish",
-		issuer.Sign("ES256", "ES256", infra.Claims("ada", "outboxie:write"), "crit", "x"): "cannot be verified",
+		claim("exp", time.Now().Add(-time.Minute).Unix()): "expired",
+		claim("exp", nil):                                  "lacks a claim",
+		claim("aud", "billing"):                            "another audience",
+		claim("iss", "https://evil.example"):               "another issuer",
+		claim("sub", nil):                                  "sub must be",
+		claim("sub", "ada\nmsg=audit"):                     "sub must be",
+		infra.NewIssuer(t).Token("ada", "outboxie:write"):  "signature",
+		issuer.Sign("none", "ES256", claims):               "algorithm",
+		issuer.Sign("HS256", "ES256", claims):              "algorithm",
+		issuer.Sign("ES256", "unknown-key", claims):        "does not publish",
+		issuer.Sign("ES256", "ES256", claims, "crit", "x"): "cannot be verified",
 	} {
 		who, err := operators.Authenticate(t.Context(), token)
 		require.ErrorIs(t, err, operations.ErrToken, says)
-		if says != "cannot be verified" {
-			require.ErrorContains(t, err, says)
-		}
+		require.ErrorContains(t, err, says)
 		require.Zero(t, who)
 		if token != "" {
 			require.NotContains(t, err.Error(), token)
