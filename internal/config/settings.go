@@ -176,13 +176,11 @@ var settings = []setting{
 	},
 	{
 		name: AdminReadToken, secret: true, accepts: aToken + "; another one than ADMIN_TOKEN, and not set if that is off",
-		ok: func(c Config) bool { return c.HTTP.AdminReadToken == "" || c.isReadToken(c.HTTP.AdminReadToken) },
+		ok: Config.adminReadTokenOK,
 	},
 	{
 		name: AdminReadFile, accepts: "a file that holds a token that may only read; it must not be set when ADMIN_READ_TOKEN is, or when ADMIN_TOKEN is off",
-		ok: func(c Config) bool {
-			return c.HTTP.AdminReadFile == "" || c.HTTP.AdminReadToken == "" && c.HTTP.AdminToken != Off
-		},
+		ok: Config.adminReadFileOK,
 	},
 	{
 		name: ConsolePayloads, accepts: "on or off",

@@ -62,13 +62,17 @@ func readTokenFile(file string) (Secret, error) {
 	return read, nil
 }
 
-// isReadToken reports whether text can be the token that may only read.
-func (c Config) isReadToken(text Secret) bool {
-	return token.MatchString(string(text)) && text != c.HTTP.AdminToken && c.HTTP.AdminToken != Off
+func (c Config) adminReadTokenOK() bool {
+	read := c.HTTP.AdminReadToken
+	return read == "" || token.MatchString(string(read)) && read != c.HTTP.AdminToken && c.HTTP.AdminToken != Off
 }
 
-// ReadOnlyToken returns the token with which operators may only read: ADMIN_READ_TOKEN, else the content of ADMIN_READ_TOKEN_FILE, else "". write
-// is the token of ReadToken. If both are the same, the error says so, because then nobody could only read.
+func (c Config) adminReadFileOK() bool {
+	return c.HTTP.AdminReadFile == "" || c.HTTP.AdminReadToken == "" && c.HTTP.AdminToken != Off
+}
+
+// ReadOnlyToken returns the token with which operators may only read: ADMIN_READ_TOKEN, else the content of ADMIN_READ_TOKEN_FILE, else "".
+// write is the token of ReadToken. If both are the same, the error says so, because then nobody could only read.
 func (c Config) ReadOnlyToken(write Secret) (Secret, error) {
 	read := c.HTTP.AdminReadToken
 	if c.HTTP.AdminReadFile != "" {

@@ -46,8 +46,8 @@ func launchOperated(t *testing.T) operatedInstance {
 	return o
 }
 
-// TestScopesOfOperators checks with real processes what each kind of token allows on the admin listeners of an instance and of a subscriber, that
-// a subject is in the log, and that no token is.
+// TestScopesOfOperators checks with real processes what each kind of token allows on the admin listeners of an instance and of a subscriber,
+// that a subject is in the log, and that no token is.
 func TestScopesOfOperators(t *testing.T) {
 	o := launchOperated(t)
 	reader, writer := o.issuer.Token("ada", "outboxie:read"), o.issuer.Token("bob", "outboxie:write")

@@ -105,7 +105,8 @@ func (c *Console) Close() { c.closeOnce.Do(func() { close(c.closed) }) }
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// ServeHTTP answers a request. It refuses a form that a browser sends for a page of another origin, and every form of a session that may only read.
+// ServeHTTP answers a request. It refuses a form that a browser sends for a page of another origin, and every form of a session that may only
+// read.
 func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Security-Policy", pagePolicy)

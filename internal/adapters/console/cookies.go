@@ -24,13 +24,13 @@ const (
 	allScopes  = "read write"
 )
 
-// cookies makes and checks the cookies of sessions. A cookie holds the end of the session, its scopes and the name of the operator, and a code that
-// only a process with the same tokens can make. So every instance with the tokens accepts the cookie, also after a restart, and a new token ends
-// all sessions. Holders of the read token cannot make the code, because its key comes from the other token.
+// cookies makes and checks the cookies of sessions. A cookie holds the end of the session, its scopes and the name of the operator, and a code
+// that only a process with the same tokens can make. So every instance with the tokens accepts the cookie, also after a restart, and a new token
+// ends all sessions. Holders of the read token cannot make the code, because its key comes from the other token.
 type cookies struct{ key []byte }
 
-// newCookies returns the cookies of a process with the two tokens. If it has no token that allows everything, its key is random: its sessions end
-// with the process.
+// newCookies returns the cookies of a process with the two tokens. If it has no token that allows everything, its key is random: its sessions
+// end with the process.
 func newCookies(token, readToken string) cookies {
 	secret := token
 	if secret == "" {

@@ -128,8 +128,8 @@ func TestPayloadsForReaders(t *testing.T) {
 	require.Contains(t, body, "<pre")
 }
 
-// TestEveryChangeByAReader checks that a session that may only read changes nothing, whatever it sends: the answer says which token is needed, and
-// leads back.
+// TestEveryChangeByAReader checks that a session that may only read changes nothing, whatever it sends: the answer says which token is needed,
+// and leads back.
 func TestEveryChangeByAReader(t *testing.T) {
 	said := new(strings.Builder)
 	options := console.Options{Token: token, ReadToken: readToken, Watcher: stillWatcher{}, Logger: slog.New(slog.NewTextHandler(said, nil))}

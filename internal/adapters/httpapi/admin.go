@@ -29,8 +29,8 @@ type Check struct {
 	Probe func(ctx context.Context) error
 }
 
-// AdminOptions configures the admin listener. All requests except probes need a token, unless Open is set. Checks, AllowedHosts and Timeouts are optional. A nil provider or propagator stands for the
-// global one.
+// AdminOptions configures the admin listener. All requests except probes need a token, unless Open is set. Checks, AllowedHosts and Timeouts are
+// optional. A nil provider or propagator stands for the global one.
 type AdminOptions struct {
 	Addr           string                   // port 0 takes a free one
 	Listener       net.Listener             // returned by Bind, used instead of Addr; nil: none

@@ -96,8 +96,8 @@ func operatorScopes(t *testing.T) map[string]operations.Scope {
 	return scopes
 }
 
-// TestEachOperationOfOperatorsNeedsItsScope checks each operation of openapi.yaml on the admin listener with every kind of token. What is refused
-// changes nothing, and the answer says why.
+// TestEachOperationOfOperatorsNeedsItsScope checks each operation of openapi.yaml on the admin listener with every kind of token. What is
+// refused changes nothing, and the answer says why.
 func TestEachOperationOfOperatorsNeedsItsScope(t *testing.T) {
 	o, scopes := newOperated(t), operatorScopes(t)
 	all, err := contract.Operations()
@@ -206,8 +206,8 @@ func TestTheAuditNamesTheOperator(t *testing.T) {
 	}, actors)
 }
 
-// TestOperatorsLearnThatTheIssuerIsDown checks that an access token that cannot be checked gets 503 and is no refusal, and that the shared tokens
-// are accepted meanwhile.
+// TestOperatorsLearnThatTheIssuerIsDown checks that an access token that cannot be checked gets 503 and is no refusal, and that the shared
+// tokens are accepted meanwhile.
 func TestOperatorsLearnThatTheIssuerIsDown(t *testing.T) {
 	verifier, err := oidc.New(oidc.Options{
 		Issuer: infra.IssuerName, Audience: infra.Audience, KeysURL: "http://127.0.0.1:1/keys", CustomerClaim: "sub", Logger: slog.New(slog.DiscardHandler),

@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestOperators checks what the scopes of an access token let an operator do, that the operator has the name and the end of the token, and that a
-// refusal says why without repeating the token.
+// TestOperators checks what the scopes of an access token let an operator do, that the operator has the name and the end of the token, and that
+// a refusal says why without repeating the token.
 func TestOperators(t *testing.T) {
 	issuer := infra.NewIssuer(t)
 	operators := verifier(t, func(o *oidc.Options) { o.KeysFile = issuer.KeysFile() }).Operators()
