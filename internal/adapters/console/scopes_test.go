@@ -197,7 +197,7 @@ func TestAReaderCannotForge(t *testing.T) {
 	for name, forged := range map[string]string{
 		"other scopes":                      strings.Replace(reader, "."+scopes("read")+".", "."+scopes("read write")+".", 1),
 		"the content of another":            writer[:strings.LastIndex(writer, ".")] + code,
-		"signed with the read token":        console.SessionCookie + "=" + console.NewSession(readToken, later),
+		"signed with the read token":        console.SessionCookie + "=" + console.SessionOf(readToken, readToken, later),
 		"signed with nothing":               console.SessionCookie + "=" + console.NewSession("", later),
 		"a name":                            reader[:len(reader)-len(code)] + scopes("ada") + code,
 		"no scopes":                         console.SessionCookie + "=9999999999.." + code,
@@ -215,7 +215,7 @@ func TestAReaderCannotForge(t *testing.T) {
 	reader = session(t, alone, readToken)
 	require.Equal(t, http.StatusOK, ask(alone, "/settings", reader).Code)
 	require.Equal(t, http.StatusForbidden, sendForm(alone, http.MethodPost, "/orders", reader, nil).Code)
-	for _, made := range []string{console.NewSession("", later), console.NewSession(readToken, later)} {
+	for _, made := range []string{console.SessionOf("", readToken, later), console.SessionOf(readToken, readToken, later), console.NewSession("", later)} {
 		require.Equal(t, http.StatusSeeOther, ask(alone, "/settings", console.SessionCookie+"="+made).Code)
 	}
 	require.Equal(t, http.StatusUnauthorized, signIn(alone, "", "/console").Code)
