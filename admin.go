@@ -20,7 +20,10 @@ import (
 type AdminOptions struct {
 	// Token is what operators send: Authorization: Bearer TOKEN, or on the sign-in page of the console. It has 16 characters or more. Empty: the
 	// token in ADMIN_TOKEN counts.
-	Token        string
+	Token string
+	// ReadToken is what operators send who may only read: status, metrics, events and the pages of the console, and no profile. It must not be
+	// Token. Empty: the token in ADMIN_READ_TOKEN or ADMIN_READ_TOKEN_FILE counts, if there is one.
+	ReadToken    string
 	Open         bool         // no request needs a token: only for an address that nobody else reaches
 	AllowedHosts []string     // host names that requests may name, beside localhost and IP addresses; nil: those in ADMIN_ALLOWED_HOSTS
 	Metrics      http.Handler // GET /metrics; nil: there is no such route
@@ -41,25 +44,15 @@ func (e *Engine) Admin(options AdminOptions) (http.Handler, error) {
 
 func (e *Engine) newAdmin(options AdminOptions) (http.Handler, error) {
 	c := e.config
-	if options.Token != "" && options.Open {
-		return nil, errors.New("the admin handler has both a token and Open: set one of them")
-	}
 	if len(options.AllowedHosts) > 0 {
 		c.HTTP.AdminAllowedHosts = options.AllowedHosts
 	}
 	if options.HidePayloads {
 		c.HTTP.ConsolePayloads = config.HidePayloads
 	}
-	token := options.Token
-	if token == "" && c.HTTP.AdminToken != config.Off {
-		token = string(c.HTTP.AdminToken)
-	}
-	open := options.Open || c.HTTP.AdminToken == config.Off
-	if token != "" && !config.IsToken(token) {
-		return nil, errors.New("the token of the admin handler must be " + config.AcceptedToken)
-	}
-	if token == "" && !open {
-		return nil, errors.New("the admin handler needs a token: set AdminOptions.Token or ADMIN_TOKEN, or AdminOptions.Open if nobody else reaches it")
+	token, readToken, open, err := options.tokens(c)
+	if err != nil {
+		return nil, err
 	}
 	lags, err := jetstream.NewSubscriberLags(e.nats, c.Stream.Name, c.Stream.Subjects)
 	if err != nil {
@@ -75,7 +68,7 @@ func (e *Engine) newAdmin(options AdminOptions) (http.Handler, error) {
 	subscribers := engine.NewSubscriberAdmin(c, postgres.NewOperator(e.db), store, e.nats, lags, e.logger)
 	watcher := watching.New(watching.Ports{Relay: admin, Subscribers: subscribers, Processes: postgres.NewProcesses(e.db)})
 	parts := engine.Operating{
-		Config: c, Version: version(), Token: token, Open: open, Inspector: admin, Repair: admin, Publisher: publisher,
+		Config: c, Version: version(), Token: token, ReadToken: readToken, Open: open, Inspector: admin, Repair: admin, Publisher: publisher,
 		Parking: postgres.NewParking(e.db, name.Name), DeadLetters: store, Subscribers: subscribers, Effects: postgres.NewEffectReader(e.db),
 		Watcher: watcher, Checks: e.checks, Metrics: options.Metrics, Logger: e.logger, Traces: e.traces, Meters: e.meters,
 		Propagator: propagation.TraceContext{},
@@ -89,6 +82,31 @@ func (e *Engine) newAdmin(options AdminOptions) (http.Handler, error) {
 	e.closers = append(e.closers, pages.Close)
 	e.loops = append(e.loops, loop{name: "watcher", run: watcher.Run})
 	return httpapi.NewAdmin(parts.Admin(pages)).Handler(), nil
+}
+
+// tokens returns the tokens of the handler, and whether nobody needs one.
+func (o AdminOptions) tokens(c config.Config) (token, readToken string, open bool, err error) {
+	token, open = o.Token, o.Open || c.HTTP.AdminToken == config.Off
+	switch {
+	case o.Token != "" && o.Open:
+		return "", "", false, errors.New("the admin handler has both a token and Open: set one of them")
+	case o.ReadToken != "" && open:
+		return "", "", false, errors.New("the admin handler has a ReadToken, and nobody needs a token: set Token, and neither Open nor ADMIN_TOKEN=off")
+	}
+	if token == "" && !open {
+		token = string(c.HTTP.AdminToken)
+	}
+	if o.ReadToken != "" {
+		c.HTTP.AdminReadToken, c.HTTP.AdminReadFile = config.Secret(o.ReadToken), ""
+	}
+	if token != "" && !config.IsToken(token) || o.ReadToken != "" && !config.IsToken(o.ReadToken) {
+		return "", "", false, errors.New("the token of the admin handler must be " + config.AcceptedToken)
+	}
+	if token == "" && !open {
+		return "", "", false, errors.New("the admin handler needs a token: set AdminOptions.Token or ADMIN_TOKEN, or AdminOptions.Open if nobody else reaches it")
+	}
+	read, err := c.ReadOnlyToken(config.Secret(token))
+	return token, string(read), open, err
 }
 
 // version returns the version of this module in the program.

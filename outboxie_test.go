@@ -285,12 +285,13 @@ func TestOtherHandlerEndsRun(t *testing.T) {
 	}
 }
 
-// TestAdmin checks probes, the operators' API and the console of a service.
+// TestAdmin checks probes, the operators' API and the console of a service, and that its read token allows no profile.
 func TestAdmin(t *testing.T) {
 	w := newWorld(t)
 	e := w.engine()
 	require.NoError(t, e.Relay())
-	admin, err := e.Admin(outboxie.AdminOptions{Token: token})
+	const readToken = "may-only-read-and-nothing-else"
+	admin, err := e.Admin(outboxie.AdminOptions{Token: token, ReadToken: readToken})
 	require.NoError(t, err)
 	w.run(e)
 	server := httptest.NewServer(admin)
@@ -314,9 +315,11 @@ func TestAdmin(t *testing.T) {
 	}, patience, 50*time.Millisecond)
 	code, _ := get("/outbox/status", "")
 	require.Equal(t, http.StatusUnauthorized, code)
+	code, _ = get("/debug/pprof/heap", readToken)
+	require.Equal(t, http.StatusForbidden, code)
 	w.issue(e, "1", "ada", 1)
 	require.Eventually(t, func() bool {
-		code, body := get("/outbox/status", token)
+		code, body := get("/outbox/status", readToken)
 		return code == http.StatusOK && strings.Contains(body, `"position":1`)
 	}, patience, 50*time.Millisecond)
 	code, body := get("/console/sign-in", "")

@@ -81,7 +81,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 			engine.RelayName(c),
 			engine.Inbox(c),
 		),
-		fx.Provide(func(tp trace.TracerProvider) postgres.Options { return engine.Database(c, tp) }),
+		fx.Provide(newTokenIssuer, func(tp trace.TracerProvider) postgres.Options { return engine.Database(c, tp) }),
 		telemetry.Module, postgres.Module, jetstream.Module, codec.Module, httpapi.Module,
 		decorators,
 		fx.Invoke(observeConnections),
@@ -98,7 +98,7 @@ func serving(c config.Config) fx.Option {
 		graph = fx.Options(graph, fx.Invoke(observeRelay, observeShared, runRelay))
 	}
 	if c.Roles.API {
-		graph = fx.Options(graph, fx.Provide(newAuthentication), fx.Invoke(runSweep, runAuthentication, func(*httpapi.API) {}), fx.Provide(serveOrders))
+		graph = fx.Options(graph, fx.Provide(newAuthentication), fx.Invoke(runSweep, func(*httpapi.API) {}), fx.Provide(serveOrders))
 	}
 	return graph
 }

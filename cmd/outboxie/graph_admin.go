@@ -20,17 +20,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// access says who may use the admin listener and the console.
-type access struct {
-	token string
-	open  bool
-}
-
-func newAccess(c config.Config, logger *slog.Logger) (access, error) {
-	token, open, err := adminToken(c, logger)
-	return access{token, open}, err
-}
-
 // subscriberAdminParts are the ports for operating subscribers.
 type subscriberAdminParts struct {
 	fx.In
@@ -79,7 +68,8 @@ type operatingParts struct {
 
 func newOperating(parts operatingParts) engine.Operating {
 	operated := engine.Operating{
-		Config: parts.Config, Version: release(), Token: parts.Access.token, Open: parts.Access.open, Listener: parts.Listeners.admin(),
+		Config: parts.Config, Version: release(), Listener: parts.Listeners.admin(),
+		Token: parts.Access.token, ReadToken: parts.Access.readToken, Issuer: parts.Access.issuer, Open: parts.Access.open,
 		Inspector: parts.Inspector, Repair: parts.Repair, Publisher: parts.Publisher, Parking: parts.Parking, DeadLetters: parts.DeadLetters,
 		Subscribers: parts.Subscribers, Effects: parts.Effects, Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(),
 		Watcher: parts.Watcher,

@@ -33,7 +33,7 @@ func relaysGraph(c config.Config, relays []config.Relay, logger *slog.Logger) fx
 		quietly(logger),
 		fx.Supply(c, relays, telemetryOptions(c, relayServiceName, logger)),
 		telemetry.Module, httpapi.Module,
-		fx.Provide(newAccess, newSupervisedRelays, relaysAdminOptions),
+		fx.Provide(newTokenIssuer, newAccess, newSupervisedRelays, relaysAdminOptions),
 		fx.Invoke(runRelays, func(*httpapi.Admin) {}),
 	)
 }
@@ -120,7 +120,8 @@ func relaysAdminOptions(
 		checks = append(checks, relay.checks()...)
 	}
 	return httpapi.AdminOptions{
-		Addr: c.HTTP.AdminAddr, Listener: listeners.admin(), Token: who.token, Open: who.open, AllowedHosts: c.HTTP.AdminAllowedHosts,
+		Addr: c.HTTP.AdminAddr, Listener: listeners.admin(), AllowedHosts: c.HTTP.AdminAllowedHosts,
+		Token: who.token, ReadToken: who.readToken, Issuer: who.issuer, Open: who.open,
 		Checks: checks, Metrics: t.Metrics(),
 		Relays: func() []httpapi.RelayState {
 			var shown []httpapi.RelayState

@@ -165,6 +165,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		"every problem":        {[]string{"OUTBOX_LEASE_TTL=soon", "LOG_LEVEL=loud"}, []string{"config"}, exitUsage, "", "LOG_LEVEL"},
 		"bad telemetry":        {[]string{database, nats, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", noToken}, []string{"serve"}, exitUsage, "", "OTEL_"},
 		"no place for a token": {[]string{database, nats, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "ADMIN_TOKEN_FILE=/dev/null/t"}, []string{"serve"}, exitUsage, "", "ADMIN_TOKEN_FILE cannot be used: "},
+		"no read token":        {[]string{database, nats, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "ADMIN_TOKEN=0123456789abcdef", "ADMIN_READ_TOKEN_FILE=/dev/null/t"}, []string{"serve"}, exitUsage, "", "ADMIN_READ_TOKEN_FILE cannot be used: "},
 		"a moved command":      {nil, []string{"dev", "--fresh"}, exitUsage, "", "dev is now: playground run, with the same flags"},
 		"migrate what":         {[]string{database}, []string{"migrate"}, exitUsage, "", "up, down or status"},
 		"migrate up again":     {[]string{database}, []string{"migrate", "up"}, exitClean, "", ""},

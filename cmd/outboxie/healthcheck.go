@@ -22,7 +22,8 @@ func (p *program) healthcheckCommand() *cobra.Command {
 		Use:   "healthcheck",
 		Short: "Ask a running instance whether it is ready",
 		Long: "Ask the instance whose admin listener is at ADMIN_ADDR whether it is ready. Prints its checks; exits with 1 if it is not.\n" +
-			"The answer says why a check fails if the instance's token can be read: in ADMIN_TOKEN, or where the instance keeps it.",
+			"The answer says why a check fails if a token of the instance can be read: in ADMIN_TOKEN, where the instance keeps it, or in\n" +
+			"ADMIN_READ_TOKEN.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.configure(cmd)
@@ -31,7 +32,7 @@ func (p *program) healthcheckCommand() *cobra.Command {
 			}
 			token, err := c.ReadToken()
 			if err != nil || token == config.Off {
-				token = "" // /readyz answers without a token
+				token, _ = c.ReadOnlyToken("") // if there is none, /readyz answers without a token
 			}
 			status, answer, err := askReady(cmd.Context(), c.HTTP.AdminAddr, string(token))
 			if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/value"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // The names in a token for development, unless AUTH_ISSUER and AUTH_AUDIENCE say otherwise.
@@ -27,18 +28,18 @@ const maxTokenLifetime = 24 * time.Hour
 
 // tokenOptions are the flags of the command.
 type tokenOptions struct {
-	customer, service string
-	scopes            []string
-	lifetime          time.Duration
+	customer, service, operator string
+	scopes                      []string
+	lifetime                    time.Duration
 }
 
 func (p *program) tokenCommand() *cobra.Command {
 	var options tokenOptions
 	cmd := &cobra.Command{
-		Use:   "token (--customer ID | --service NAME) [--scope SCOPE,…] [--lifetime 1h]",
+		Use:   "token (--customer ID | --service NAME | --operator NAME) [--scope SCOPE,…] [--lifetime 1h]",
 		Short: "Make an access token for development",
 		Long: "Make an access token, signed with a key in the data folder, and print it. An issuer's tokens replace it in production. The key is\n" +
-			"made if there is none. The API accepts the token with AUTH_ISSUER=" + developmentIssuer + ", AUTH_AUDIENCE=" + developmentAudience + "\n" +
+			"made if there is none. The API, or the admin listener, accepts the token with AUTH_ISSUER=" + developmentIssuer + ", AUTH_AUDIENCE=" + developmentAudience + "\n" +
 			"and AUTH_JWKS_FILE=" + config.Default().Playground.DataDir + "/" + oidc.KeySetFile + ", as `make run ARGS=--auth` sets them.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,34 +47,63 @@ func (p *program) tokenCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			who, err := options.principal()
+			request, err := options.request()
 			if err != nil {
 				return err
 			}
-			return p.token(c, who, options.lifetime)
+			return p.token(c, request)
 		},
 	}
 	cmd.Flags().StringVar(&options.customer, "customer", "", "the `id` of the customer whose orders the token is for, a UUID")
 	cmd.Flags().StringVar(&options.service, "service", "", "the `name` of the service that the token is for; it reaches all orders")
+	cmd.Flags().StringVar(&options.operator, "operator", "", "the `name` of the operator whom the token lets use the admin listener and its console")
 	cmd.Flags().StringSliceVar(&options.scopes, "scope", nil,
-		"the `scopes` of the token; without it a customer gets orders:place, orders:read and orders:cancel, and a service all scopes")
+		"the `scopes` of the token; without it a customer gets orders:place, orders:read and orders:cancel, and a service all scopes; an\n"+
+			"operator has read (the default) or write")
 	cmd.Flags().DurationVar(&options.lifetime, "lifetime", time.Hour, "how long the token is valid, at most 24h")
 	return cmd
 }
 
 var tokenHolder = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// principal returns the principal that the flags describe.
-func (o tokenOptions) principal() (order.Principal, error) {
-	if !exactlyOne(o.customer != "", o.service != "") {
-		return order.Principal{}, errUsage.With("name whom the token is for: --customer ID or --service NAME")
+// request returns the token that the flags describe, without its issuer.
+func (o tokenOptions) request() (oidc.TokenRequest, error) {
+	request := oidc.TokenRequest{Lifetime: o.lifetime}
+	if !exactlyOne(o.customer != "", o.service != "", o.operator != "") {
+		return request, errUsage.With("name whom the token is for: --customer ID, --service NAME or --operator NAME")
 	}
-	if o.service != "" && !tokenHolder.MatchString(o.service) {
-		return order.Principal{}, errUsage.With("--service must be 1 to 64 letters, digits, - and _")
+	for flag, name := range map[string]string{"--service": o.service, "--operator": o.operator} {
+		if name != "" && !tokenHolder.MatchString(name) {
+			return request, errUsage.With("%s must be 1 to 64 letters, digits, - and _", flag)
+		}
 	}
 	if o.lifetime <= 0 || o.lifetime > maxTokenLifetime {
-		return order.Principal{}, errUsage.With("--lifetime must be longer than 0, and at most %s", maxTokenLifetime)
+		return request, errUsage.With("--lifetime must be longer than 0, and at most %s", maxTokenLifetime)
 	}
+	var err error
+	if o.operator != "" {
+		request.Principal = order.Principal{Kind: order.KindOperator, ID: o.operator}
+		request.Scope, err = o.operatorScope()
+	} else {
+		request.Principal, err = o.principal()
+	}
+	return request, err
+}
+
+// operatorScope returns the scope of an operator that the flags describe.
+func (o tokenOptions) operatorScope() (operations.Scope, error) {
+	if o.scopes == nil {
+		return operations.ScopeRead, nil
+	}
+	scope := operations.Scope(strings.Join(o.scopes, ","))
+	if scope != operations.ScopeRead && scope != operations.ScopeWrite {
+		return "", errUsage.With("an operator has no scope %q; --scope must be read, or write, which includes read", string(scope))
+	}
+	return scope, nil
+}
+
+// principal returns the customer or the service that the flags describe.
+func (o tokenOptions) principal() (order.Principal, error) {
 	who := order.Principal{Kind: order.KindService, ID: o.service, Permissions: order.Permissions()}
 	if o.customer != "" {
 		customer, err := value.ParseCustomerID(o.customer)
@@ -106,16 +136,15 @@ func allScopes() string {
 	return strings.Join(names, ", ")
 }
 
-// token prints a token for the principal.
-func (p *program) token(c config.Config, who order.Principal, lifetime time.Duration) error {
+// token prints a token.
+func (p *program) token(c config.Config, request oidc.TokenRequest) error {
 	key, err := oidc.MakeDevelopmentKey(c.Playground.DataDir)
 	if err != nil {
 		return errKeys.With("no token can be signed: %v", err)
 	}
-	token, err := key.Sign(oidc.TokenRequest{
-		Issuer: cmp.Or(c.Auth.Issuer, developmentIssuer), Audience: cmp.Or(c.Auth.Audience, developmentAudience),
-		CustomerClaim: c.Auth.CustomerClaim, Principal: who, Lifetime: lifetime,
-	}, time.Now())
+	request.Issuer, request.Audience = cmp.Or(c.Auth.Issuer, developmentIssuer), cmp.Or(c.Auth.Audience, developmentAudience)
+	request.CustomerClaim = c.Auth.CustomerClaim
+	token, err := key.Sign(request, time.Now())
 	if err != nil {
 		return err
 	}

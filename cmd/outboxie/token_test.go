@@ -5,11 +5,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/oidc"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // TestToken checks that the command makes tokens that the API accepts with the settings in its help, and refuses flags that it cannot use.
@@ -41,16 +43,42 @@ func TestToken(t *testing.T) {
 		require.Equal(t, c.want, who, name)
 	}
 	for says, args := range map[string][]string{
-		"--customer ID or --service NAME": {},
-		"whom the token is for":           {"--customer", customer, "--service", "x"},
-		"must be a UUID":                  {"--customer", "me"},
-		"there is no scope":               {"--service", "x", "--scope", "admin"},
-		"at most 24h":                     {"--service", "x", "--lifetime", "25h"},
+		"--service NAME or --operator NAME": {},
+		"--operator must be":                {"--operator", "ada lovelace"},
+		`no scope "write,read"`:             {"--operator", "ada", "--scope", "write,read"},
+		`no scope "outboxie:admin"`:         {"--operator", "ada", "--scope", "outboxie:admin"},
+		"whom the token is for":             {"--customer", customer, "--service", "x"},
+		"must be a UUID":                    {"--customer", "me"},
+		"there is no scope":                 {"--service", "x", "--scope", "admin"},
+		"at most 24h":                       {"--service", "x", "--lifetime", "25h"},
 	} {
 		code, stdout, stderr := command(t, environment, append([]string{"token"}, args...)...)
 		require.Equal(t, exitUsage, code)
 		require.Contains(t, stderr, says)
 		require.Empty(t, stdout)
+	}
+}
+
+// TestTokenOfAnOperator checks that the command makes tokens that the admin listener accepts, which may only read unless a flag says otherwise.
+func TestTokenOfAnOperator(t *testing.T) {
+	folder := t.TempDir()
+	for scope, want := range map[string]operations.Scope{"": operations.ScopeRead, "--scope=read": operations.ScopeRead, "--scope=write": operations.ScopeWrite} {
+		args := []string{"token", "--operator", "ada", "--lifetime", "10m"}
+		if scope != "" {
+			args = append(args, scope)
+		}
+		code, stdout, stderr := command(t, []string{"OUTBOXIE_DATA_DIR=" + folder}, args...)
+		require.Equal(t, exitClean, code, stderr)
+		verifier, err := oidc.New(oidc.Options{
+			Issuer: developmentIssuer, Audience: developmentAudience, CustomerClaim: "sub", KeysFile: filepath.Join(folder, oidc.KeySetFile),
+			Logger: slog.New(slog.DiscardHandler),
+		})
+		require.NoError(t, err)
+		who, err := verifier.Operators().Authenticate(t.Context(), strings.TrimSpace(stdout))
+		require.NoError(t, err)
+		require.Equal(t, "ada", who.Name)
+		require.Equal(t, want, who.Scope, scope)
+		require.WithinDuration(t, time.Now().Add(10*time.Minute), who.Until, time.Minute)
 	}
 }
 

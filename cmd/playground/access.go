@@ -34,7 +34,7 @@ func (p *playground) prepareAccess(ctx context.Context, c config.Config) ([]stri
 func (p *playground) describeAccess(c config.Config) string {
 	switch {
 	case c.Playground.Auth:
-		return "with tokens: " + p.tokenCommand(c) + ", or --service NAME"
+		return "with tokens: " + p.tokenCommand(c) + ", --service NAME, or --operator NAME for the console"
 	case c.Auth.On():
 		return "with tokens of " + c.Auth.Issuer
 	}

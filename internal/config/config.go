@@ -74,6 +74,9 @@ type HTTP struct {
 	// AdminToken is the token that operators need. Off: they need none. Empty: they need the token in TokenFile.
 	AdminToken     Secret `env:"ADMIN_TOKEN"`
 	AdminTokenFile string `env:"ADMIN_TOKEN_FILE"` // empty: admin-token in the data folder
+	// AdminReadToken is a token with which operators may only read. It may also be in AdminReadFile. Both empty: there is no such token.
+	AdminReadToken Secret `env:"ADMIN_READ_TOKEN"`
+	AdminReadFile  string `env:"ADMIN_READ_TOKEN_FILE"`
 
 	ConsolePayloads PayloadPolicy `env:"CONSOLE_PAYLOADS"` // whether the console shows payloads of events
 

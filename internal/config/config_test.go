@@ -52,7 +52,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--auth=false", "--postgres-port=5432", "--nats-port=4222", "--id=billing", "--roles", "relay"}))
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
-		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "HTTP_DRAIN=5s", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "CONSOLE_PAYLOADS=off", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
+		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "HTTP_DRAIN=5s", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "ADMIN_READ_TOKEN=0123456789abcdef", "CONSOLE_PAYLOADS=off", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
 		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_CORS_ORIGINS=https://app.example.com", "HTTP_TRUST_TRACEPARENT=true", "HTTP_RATE_LIMIT=100", "INSTANCE_ID=one",
 		"AUTH_ISSUER=https://id.example.com", "AUTH_AUDIENCE=orders", "AUTH_JWKS_URL=https://id.example.com/keys", "AUTH_CUSTOMER_CLAIM=customer_id",
 		"STREAM_NAME=ORDERS-2", "STREAM_SUBJECTS=shop.orders.>", "EVENT_SOURCE=/shop/orders",
@@ -69,7 +69,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		URL: "nats://a:4222,tls://b:4222", Creds: creds, CA: authority.File, Cert: certificate, Key: key, InboxPrefix: "_INBOX.me",
 	}, c.NATS)
 	require.Equal(t, config.HTTP{
-		Addr: ":80", MaxConnections: 100, Drain: 5 * time.Second, AdminAddr: ":0", AdminTokenFile: "/run/token", AllowedHosts: config.List{"shop.example.com", "app"},
+		Addr: ":80", MaxConnections: 100, Drain: 5 * time.Second, AdminAddr: ":0", AdminTokenFile: "/run/token", AdminReadToken: "0123456789abcdef", AllowedHosts: config.List{"shop.example.com", "app"},
 		AdminAllowedHosts: config.List{"*"}, TrustedOrigins: config.List{"https://shop.example.com"}, TrustTraceparent: true, CORSOrigins: config.List{"https://app.example.com"}, ConsolePayloads: config.HidePayloads, RateLimit: 100,
 	}, c.HTTP)
 	require.Equal(t, config.Auth{
@@ -91,7 +91,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.Equal(t, config.Roles{Relay: true}, c.Roles)
 	for _, s := range c.Settings() {
 		switch s.Name {
-		case config.AdminToken, config.AuthMode, config.AuthKeysFile:
+		case config.AdminToken, config.AdminReadFile, config.AuthMode, config.AuthKeysFile:
 			continue // the test sets others instead
 		}
 		require.Contains(t, []config.Source{config.FromEnvironment, config.FromFlag}, s.Source, "%s: nothing is left out above", s.Name)
@@ -167,6 +167,7 @@ const (
 	acceptedAddress    = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
 	acceptedAdmin      = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8090, and another one than HTTP_ADDR"
 	acceptedToken      = "16 to 200 visible ASCII characters without spaces, such as `openssl rand -hex 32` prints, or off"
+	acceptedReadToken  = "16 to 200 visible ASCII characters without spaces, such as `openssl rand -hex 32` prints; another one than ADMIN_TOKEN, and not set if that is off"
 	acceptedHosts      = "host names without ports, separated by commas, such as shop.example.com,app; IP addresses are always allowed, and * allows any name"
 	acceptedOrigins    = "origins without a path, separated by commas, such as https://shop.example.com,http://localhost:3000"
 	acceptedSubjects   = `a pattern of subjects such as invoices.>: 1 to 10 parts of letters, digits, - and _, then >; the first part is not outboxie`
@@ -202,6 +203,8 @@ var wrongValues = []struct{ variable, problem string }{
 	{"ADMIN_TOKEN=s3cret s3cret s3cret", "ADMIN_TOKEN is (hidden); it must be " + acceptedToken},
 	{"NATS_CREDS=-----BEGIN NATS USER JWT-----s3cret", "NATS_CREDS is (hidden); it must be a file with a NATS user's JWT and seed, as `nsc generate creds` writes it"},
 	{"ADMIN_TOKEN=OFF", "ADMIN_TOKEN is (hidden); it must be " + acceptedToken},
+	{"ADMIN_READ_TOKEN=s3cret", "ADMIN_READ_TOKEN is (hidden); it must be " + acceptedReadToken},
+	{"ADMIN_READ_TOKEN=off", "ADMIN_READ_TOKEN is (hidden); it must be " + acceptedReadToken},
 	{"HTTP_ALLOWED_HOSTS=http://shop.example.com", `HTTP_ALLOWED_HOSTS is "http://shop.example.com"; it must be ` + acceptedHosts},
 	{"HTTP_ALLOWED_HOSTS=shop.example.com:443", `HTTP_ALLOWED_HOSTS is "shop.example.com:443"; it must be ` + acceptedHosts},
 	{"CONSOLE_PAYLOADS=false", `CONSOLE_PAYLOADS is "false"; it must be on or off`},

@@ -98,6 +98,8 @@ HTTP_DRAIN               0s                             default
 ADMIN_ADDR               127.0.0.1:8090                 default
 ADMIN_TOKEN                                             default
 ADMIN_TOKEN_FILE                                        default
+ADMIN_READ_TOKEN                                        default
+ADMIN_READ_TOKEN_FILE                                   default
 CONSOLE_PAYLOADS         on                             default
 HTTP_ALLOWED_HOSTS                                      default
 ADMIN_ALLOWED_HOSTS                                     default
@@ -159,14 +161,15 @@ func TestWarnsOfMistypedSettings(t *testing.T) {
 	require.Equal(t, []string{"OUTBOX_LEASE_TLL is not a setting and was ignored; `outboxie config` lists them"}, c.Warnings())
 }
 
-// TestTheTokenIsNeverShown checks that neither the table nor logs nor JSON contain the admin token.
+// TestTheTokenIsNeverShown checks that neither the table nor logs nor JSON contain the tokens of the admin listener.
 func TestTheTokenIsNeverShown(t *testing.T) {
-	c, err := build("ADMIN_TOKEN=0123456789s3cret")
+	c, err := build("ADMIN_TOKEN=0123456789s3cret", "ADMIN_READ_TOKEN=readers-also-s3cret")
 	require.NoError(t, err)
 	require.Equal(t, "0123456789s3cret", string(c.HTTP.AdminToken))
 	var text strings.Builder
 	require.NoError(t, c.Print(&text))
 	require.Regexp(t, `(?m)^ADMIN_TOKEN +\(hidden\) +environment$`, text.String())
+	require.Regexp(t, `(?m)^ADMIN_READ_TOKEN +\(hidden\) +environment$`, text.String())
 	marshaled, err := json.Marshal(c)
 	require.NoError(t, err)
 	logged := new(strings.Builder)

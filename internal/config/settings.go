@@ -29,6 +29,8 @@ const (
 	AdminAddr        Name = "ADMIN_ADDR"
 	AdminToken       Name = "ADMIN_TOKEN"
 	AdminTokenFile   Name = "ADMIN_TOKEN_FILE"
+	AdminReadToken   Name = "ADMIN_READ_TOKEN"
+	AdminReadFile    Name = "ADMIN_READ_TOKEN_FILE"
 	ConsolePayloads  Name = "CONSOLE_PAYLOADS"
 	HTTPHosts        Name = "HTTP_ALLOWED_HOSTS"
 	AdminHosts       Name = "ADMIN_ALLOWED_HOSTS"
@@ -171,6 +173,14 @@ var settings = []setting{
 		name: AdminTokenFile, accepts: "a file that holds the token of the admin listener, or where a new one can be kept; it is not used, and must not be set, " +
 			"when ADMIN_TOKEN is",
 		ok: func(c Config) bool { return c.HTTP.AdminTokenFile == "" || c.HTTP.AdminToken == "" },
+	},
+	{
+		name: AdminReadToken, secret: true, accepts: aToken + "; another one than ADMIN_TOKEN, and not set if that is off",
+		ok: Config.adminReadTokenOK,
+	},
+	{
+		name: AdminReadFile, accepts: "a file that holds a token that may only read; it must not be set when ADMIN_READ_TOKEN is, or when ADMIN_TOKEN is off",
+		ok: Config.adminReadFileOK,
 	},
 	{
 		name: ConsolePayloads, accepts: "on or off",

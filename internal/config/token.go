@@ -34,16 +34,55 @@ func (c Config) ReadToken() (Secret, error) {
 		return c.HTTP.AdminToken, nil
 	}
 	file := c.TokenFile()
+	read, err := readTokenFile(file)
+	if errors.Is(err, errNoToken) {
+		return "", fmt.Errorf("%w: delete the file, and a new token is made", err)
+	}
+	if err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(file); err == nil && c.HTTP.AdminTokenFile == "" && info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("other users may read %s: delete the file, and a new token is made; or chmod 600 it", file)
+	}
+	return read, nil
+}
+
+// errNoToken reports that the content of a file is no token.
+var errNoToken = errors.New("does not hold a token (" + aToken + ")")
+
+func readTokenFile(file string) (Secret, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
 	}
 	read := Secret(strings.TrimSpace(string(text)))
 	if !token.MatchString(string(read)) {
-		return "", fmt.Errorf("%s does not hold a token (%s): delete the file, and a new token is made", file, aToken)
+		return "", fmt.Errorf("%s %w", file, errNoToken)
 	}
-	if info, err := os.Stat(file); err == nil && c.HTTP.AdminTokenFile == "" && info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("other users may read %s: delete the file, and a new token is made; or chmod 600 it", file)
+	return read, nil
+}
+
+func (c Config) adminReadTokenOK() bool {
+	read := c.HTTP.AdminReadToken
+	return read == "" || token.MatchString(string(read)) && read != c.HTTP.AdminToken && c.HTTP.AdminToken != Off
+}
+
+func (c Config) adminReadFileOK() bool {
+	return c.HTTP.AdminReadFile == "" || c.HTTP.AdminReadToken == "" && c.HTTP.AdminToken != Off
+}
+
+// ReadOnlyToken returns the token with which operators may only read: ADMIN_READ_TOKEN, else the content of ADMIN_READ_TOKEN_FILE, else "".
+// write is the token of ReadToken. If both are the same, the error says so, because then nobody could only read.
+func (c Config) ReadOnlyToken(write Secret) (Secret, error) {
+	read := c.HTTP.AdminReadToken
+	if c.HTTP.AdminReadFile != "" {
+		var err error
+		if read, err = readTokenFile(c.HTTP.AdminReadFile); err != nil {
+			return "", fmt.Errorf("ADMIN_READ_TOKEN_FILE cannot be used: %w", err)
+		}
+	}
+	if read != "" && read == write {
+		return "", errors.New("the token that may only read is the admin token: give ADMIN_READ_TOKEN (or ADMIN_READ_TOKEN_FILE) another one than ADMIN_TOKEN")
 	}
 	return read, nil
 }

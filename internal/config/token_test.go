@@ -94,3 +94,51 @@ func TestOffIsShown(t *testing.T) {
 	require.NoError(t, c.Print(&text))
 	require.Regexp(t, `(?m)^ADMIN_TOKEN +off +environment$`, text.String())
 }
+
+// TestReadToken checks where the token that may only read comes from, that none is made, and that it is never the admin token: then nobody could
+// only read.
+func TestReadToken(t *testing.T) {
+	const given, admin = "0123456789abcdef", "ADMIN_TOKEN=fedcba9876543210"
+	folder := t.TempDir()
+	write := func(name, text string) string {
+		file := filepath.Join(folder, name)
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		return "ADMIN_READ_TOKEN_FILE=" + file
+	}
+	for name, c := range map[string]struct {
+		variables []string
+		want      config.Secret
+		wrong     string // of the settings, or of the file
+	}{
+		"none":                        {[]string{admin}, "", ""},
+		"given":                       {[]string{admin, "ADMIN_READ_TOKEN=" + given}, given, ""},
+		"in a file":                   {[]string{admin, write("f", given+"\n")}, given, ""},
+		"while the token is off":      {[]string{"ADMIN_TOKEN=off", "ADMIN_READ_TOKEN=" + given}, "", "not set if that is off"},
+		"a file while it is off":      {[]string{"ADMIN_TOKEN=off", write("o", given)}, "", "when ADMIN_TOKEN is off"},
+		"the admin token":             {[]string{"ADMIN_TOKEN=" + given, "ADMIN_READ_TOKEN=" + given}, "", "another one than ADMIN_TOKEN"},
+		"the admin token in a file":   {[]string{"ADMIN_TOKEN=" + given, write("s", given)}, "", "give ADMIN_READ_TOKEN (or ADMIN_READ_TOKEN_FILE) another one"},
+		"the admin token in its file": {[]string{"ADMIN_TOKEN_FILE=" + filepath.Join(folder, "f"), "ADMIN_READ_TOKEN=" + given}, "", "is the admin token"},
+		"both":                        {[]string{"ADMIN_READ_TOKEN=" + given, write("b", given)}, "", "must not be set when ADMIN_READ_TOKEN is"},
+		"no file":                     {[]string{admin, "ADMIN_READ_TOKEN_FILE=" + filepath.Join(folder, "none")}, "", "ADMIN_READ_TOKEN_FILE cannot be used"},
+		"a short one":                 {[]string{admin, write("short", "0123456789abcde")}, "", "does not hold a token"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			built, err := build(append([]string{"OUTBOXIE_DATA_DIR=" + folder}, c.variables...)...)
+			var got config.Secret
+			if err == nil {
+				var admin config.Secret
+				admin, err = built.MakeToken()
+				require.NoError(t, err)
+				got, err = built.ReadOnlyToken(admin)
+			}
+			require.Equal(t, c.want, got)
+			if c.wrong == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, c.wrong)
+			require.NotContains(t, err.Error(), "0123456789")
+		})
+	}
+	require.NoFileExists(t, filepath.Join(folder, "none"))
+}

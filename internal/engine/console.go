@@ -15,7 +15,7 @@ import (
 // Console returns the options of the console. The caller may add the pages of its own service.
 func (o Operating) Console() console.Options {
 	options := console.Options{
-		Token: o.Token, Open: o.Open, Instance: o.Config.InstanceID, Version: o.Version,
+		Token: o.Token, ReadToken: o.ReadToken, Issuer: o.Issuer, Open: o.Open, Instance: o.Config.InstanceID, Version: o.Version,
 		Relay: o.Inspector, Parking: o.Parking, Parked: operating.UndecidedParked(o.Parking),
 		DeadLetters: o.DeadLetters, DeadGroups: operating.NewDeadLetters(o.DeadLetters),
 		Subscribers: o.Subscribers, Watcher: o.Watcher,

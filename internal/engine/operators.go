@@ -51,8 +51,10 @@ func NewSubscriberAdmin(
 type Operating struct {
 	Config      config.Config
 	Version     string
-	Token       string // needed by operators; empty: they are refused, unless Open is set
-	Open        bool
+	Token       string                      // of operators who may do everything; empty: nobody has such a token
+	ReadToken   string                      // of operators who may only read; empty: nobody has such a token
+	Issuer      operations.Authenticator    // accepts access tokens of operators; nil: they are not accepted
+	Open        bool                        // nobody needs a token
 	Relays      func() []httpapi.RelayState // the relays of the process; nil: it has none
 	Inspector   operations.RelayInspector
 	Repair      operations.RelayRepair
@@ -74,8 +76,9 @@ type Operating struct {
 // Admin returns the options of the admin listener with these pages, or without any if pages is nil.
 func (o Operating) Admin(pages httpapi.Console) httpapi.AdminOptions {
 	return httpapi.AdminOptions{
-		Addr: o.Config.HTTP.AdminAddr, Listener: o.Listener, Token: o.Token, Open: o.Open, AllowedHosts: o.Config.HTTP.AdminAllowedHosts,
-		Checks: o.Checks, Metrics: o.Metrics, Relays: o.Relays, Inspector: o.Inspector, ParkingAdmin: o.Parking,
+		Addr: o.Config.HTTP.AdminAddr, Listener: o.Listener, Token: o.Token, ReadToken: o.ReadToken, Issuer: o.Issuer, Open: o.Open,
+		AllowedHosts: o.Config.HTTP.AdminAllowedHosts,
+		Checks:       o.Checks, Metrics: o.Metrics, Relays: o.Relays, Inspector: o.Inspector, ParkingAdmin: o.Parking,
 		Parked: operating.UndecidedParked(o.Parking), DeadLetters: operating.NewDeadLetters(o.DeadLetters),
 		Subscribers: o.Subscribers, Console: pages,
 		Logger: o.Logger, TracerProvider: o.Traces, MeterProvider: o.Meters, Propagator: o.Propagator,

@@ -103,7 +103,7 @@ func TestPasswordsAreSecrets(t *testing.T) {
 }
 
 // TestObservedContainers checks that the profile observe is only Prometheus and Grafana, that Prometheus scrapes every process with the
-// token that they share, and that Grafana gets the dashboard and a source for it.
+// token that may only read, and that Grafana gets the dashboard and a source for it.
 func TestObservedContainers(t *testing.T) {
 	all := composed(t)
 	var watching, watched []string
@@ -116,6 +116,8 @@ func TestObservedContainers(t *testing.T) {
 			require.Equal(t, "0.0.0.0:8090", service.Environment["ADMIN_ADDR"], name)
 			require.Contains(t, strings.Split(service.Environment["ADMIN_ALLOWED_HOSTS"], ","), name)
 			require.Contains(t, service.Volumes, "token:"+filepath.Dir(service.Environment["ADMIN_TOKEN_FILE"]), name)
+			require.Equal(t, "/run/secrets/admin-read-token", service.Environment["ADMIN_READ_TOKEN_FILE"], name)
+			require.Contains(t, service.Secrets, "admin-read-token", name)
 		}
 	}
 	require.ElementsMatch(t, []string{"prometheus", "grafana"}, watching)
@@ -131,8 +133,9 @@ func TestObservedContainers(t *testing.T) {
 	}
 	readYAML(t, "prometheus/compose.yml", &scraping)
 	require.ElementsMatch(t, watched, scraping.ScrapeConfigs[0].StaticConfigs[0].Targets)
-	require.Equal(t, all.Services["app1"].Environment["ADMIN_TOKEN_FILE"], scraping.ScrapeConfigs[0].Authorization.File)
-	require.Contains(t, all.Services["prometheus"].Volumes, "token:/run/outboxie:ro")
+	require.Equal(t, "/run/secrets/admin-read-token", scraping.ScrapeConfigs[0].Authorization.File)
+	require.Equal(t, []string{"admin-read-token"}, all.Services["prometheus"].Secrets)
+	require.Equal(t, []string{"./prometheus:/etc/prometheus:ro"}, all.Services["prometheus"].Volumes, "it has no token that may do more")
 	require.FileExists(t, filepath.Join(root, "docker/prometheus", scraping.RuleFiles[0]))
 
 	requireProvisioned(t, all.Services["grafana"])

@@ -67,7 +67,8 @@ func firstMessage(t *testing.T, broker string) jetstream.Msg {
 	return message
 }
 
-// TestPlaygroundWithAccess checks that `make run ARGS=--auth` asks for tokens, and that `outboxie token` makes them.
+// TestPlaygroundWithAccess checks that `make run ARGS=--auth` asks for tokens, and that `outboxie token` makes them,
+// also for operators.
 func TestPlaygroundWithAccess(t *testing.T) {
 	data := dataDir(t)
 	played := play(t, data, "--subscribers", "0", "--auth")
@@ -79,4 +80,9 @@ func TestPlaygroundWithAccess(t *testing.T) {
 	order, err := infra.Place(played.API(), "Authorization: Bearer "+token[:len(token)-1])
 	require.NoError(t, err)
 	require.Equal(t, "created", order.Status)
+
+	operator, err := infra.Outboxie(t, []string{"OUTBOXIE_DATA_DIR=" + data}, "token", "--operator", "ada")
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, askAdmin(t, played.Admin(), "/outbox/status", "Bearer "+operator[:len(operator)-1]))
+	require.Equal(t, http.StatusForbidden, askAdmin(t, played.Admin(), "/debug/pprof/heap", "Bearer "+operator[:len(operator)-1]))
 }

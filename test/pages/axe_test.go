@@ -61,3 +61,35 @@ func TestConsoleIsAccessible(t *testing.T) {
 		require.Contains(t, complaint, "404", "of the page that does not exist")
 	}
 }
+
+// TestConsoleForAReader checks in a browser that somebody who signs in with the read token sees pages that refresh by themselves, and finds no form
+// that changes something. The pages have no serious problem of accessibility, fit on a phone, and report no error.
+func TestConsoleForAReader(t *testing.T) {
+	t.Parallel()
+	axe, err := os.ReadFile("testdata/axe.min.js")
+	require.NoError(t, err)
+	const readToken = "may-only-read-and-nothing-else"
+	d := deploy(t, "ADMIN_READ_TOKEN="+readToken)
+	d.subscribe("emails")
+	b := open(t)
+	b.do(chromedp.Navigate(d.console + "/subscribers/emails"))
+	b.shows("With the token in ADMIN_READ_TOKEN you may only read.")
+	b.fill("token", readToken)
+	b.press("Sign in")
+	b.shows("working")
+	d.sql("UPDATE subscribers SET paused_at = now() WHERE subscriber = 'emails'")
+	b.shows("paused for")
+	for _, path := range []string{"", "/orders", "/parked", "/letters/emails", "/halt", "/subscribers/emails"} {
+		b.do(chromedp.EmulateViewport(1400, 1200), chromedp.Navigate(d.console+path))
+		b.shows("You are signed in to read only")
+		require.Zero(t, evaluate[int](b, `document.querySelectorAll("main form[method=post]").length`), path)
+		evaluate[any](b, string(axe)+"; null")
+		found, err := chromedp.Run(b, chromedp.Evaluate[[]finding]("axe.run().then(r => r.violations)", chromedp.EvalAwaitPromise))
+		require.NoError(t, err)
+		found = slices.DeleteFunc(found, func(f finding) bool { return f.Impact != "serious" && f.Impact != "critical" })
+		require.Empty(t, found, path)
+		b.do(chromedp.EmulateViewport(390, 800))
+		require.LessOrEqual(t, evaluate[int](b, "document.documentElement.scrollWidth"), 390, path)
+	}
+	b.requireCalm()
+}

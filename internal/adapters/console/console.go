@@ -16,9 +16,11 @@ import (
 
 // Options configures a Console. Fields without a comment are required.
 type Options struct {
-	Token       string // opens the console; empty: nobody may sign in, unless Open is set
-	Open        bool   // nobody has to sign in
-	Instance    string // name of this process
+	Token       string                   // who signs in with it may do everything; empty: nobody has such a token
+	ReadToken   string                   // who signs in with it may only read; empty: nobody has such a token
+	Issuer      operations.Authenticator // accepts access tokens; nil: nobody may sign in with one
+	Open        bool                     // nobody has to sign in
+	Instance    string                   // name of this process
 	Version     string
 	Orders      orders.Service // nil: this process does not serve the API, so there are no pages about orders
 	Effects     operations.EffectReader
@@ -63,6 +65,7 @@ type Console struct {
 	Options
 	mux     *http.ServeMux
 	pages   map[string]*template.Template
+	tokens  operations.Tokens
 	cookies cookies
 	actions map[string]action
 
@@ -76,7 +79,8 @@ const Path = "/console"
 // New returns a console.
 func New(options Options) *Console {
 	c := &Console{
-		Options: options, mux: http.NewServeMux(), pages: parsePages(), cookies: newCookies(options.Token),
+		Options: options, mux: http.NewServeMux(), pages: parsePages(), cookies: newCookies(options.Token, options.ReadToken),
+		tokens:  operations.NewTokens(options.Token, options.ReadToken, options.Issuer),
 		actions: make(map[string]action), closed: make(chan struct{}),
 	}
 	c.serveStatic()
@@ -101,7 +105,8 @@ func (c *Console) Close() { c.closeOnce.Do(func() { close(c.closed) }) }
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// ServeHTTP answers a request. It refuses a form that a browser sends for a page of another origin.
+// ServeHTTP answers a request. It refuses a form that a browser sends for a page of another origin, and every form of a session that may only
+// read.
 func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Content-Security-Policy", pagePolicy)
@@ -112,9 +117,15 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.fail(w, r, errOrigin)
 		return
 	}
-	if !public(r.URL.Path) && !c.signedIn(r) {
-		c.askToSignIn(w, r)
-		return
+	if !public(r.URL.Path) {
+		switch who := c.Operator(r); {
+		case !who.Scope.Allows(operations.ScopeRead):
+			c.askToSignIn(w, r)
+			return
+		case changes(r) && !who.Scope.Allows(operations.ScopeWrite):
+			c.refuseChange(w, r, who)
+			return
+		}
 	}
 	c.mux.ServeHTTP(w, r)
 }

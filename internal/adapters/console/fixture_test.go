@@ -30,8 +30,11 @@ type browser struct {
 }
 
 // open serves a console, and returns a browser for it. Without a Token the console is open to everybody.
-func open(t *testing.T, options console.Options) *browser {
+func open(t *testing.T, options console.Options, adjust ...func(*console.Options)) *browser {
 	t.Helper()
+	for _, change := range adjust {
+		change(&options)
+	}
 	options.Open = options.Token == ""
 	if options.Watcher == nil {
 		options.Watcher = stillWatcher{}

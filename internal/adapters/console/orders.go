@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"encoding/base64"
 	"net/http"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/value"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -30,8 +32,20 @@ const ordersPerPage = 50
 // orderStatuses are the statuses of an order, in the order in which they follow each other.
 var orderStatuses = []order.Status{order.StatusCreated, order.StatusPaid, order.StatusShipped, order.StatusCancelled}
 
-// consoleUser is the principal of all requests of the console. The admin token does not tell people apart.
-var consoleUser = order.Operator("console")
+// consoleUser is the name of the principal of changes by people whose token does not tell its holders apart.
+const consoleUser = "console"
+
+// consoleReader is the principal of all reads. It may do nothing else.
+var consoleReader = order.Principal{Kind: order.KindOperator, ID: consoleUser, Permissions: []order.Permission{order.MayRead, order.MayReachAll}}
+
+// principalOf returns the principal of a request that changes an order.
+func (c *Console) principalOf(r *http.Request) order.Principal {
+	who := c.Operator(r)
+	if !who.Scope.Allows(operations.ScopeWrite) {
+		return consoleReader
+	}
+	return order.Operator(cmp.Or(who.Name, consoleUser))
+}
 
 // orderPages serves the pages about orders. Their forms act at once, as the API does.
 type orderPages struct {
@@ -89,7 +103,7 @@ func (o *orderPages) list(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page, err := o.Orders.List(r.Context(), consoleUser, filter)
+	page, err := o.Orders.List(r.Context(), consoleReader, filter)
 	if err != nil {
 		return err
 	}
@@ -235,7 +249,7 @@ func (o *orderPages) place(w http.ResponseWriter, r *http.Request) error {
 	if uuid.Validate(field("key")) != nil {
 		return errFormKey
 	}
-	placed, err := o.Orders.Place(r.Context(), consoleUser, customer, amount, orders.Key(field("key")))
+	placed, err := o.Orders.Place(r.Context(), o.principalOf(r), customer, amount, orders.Key(field("key")))
 	if err != nil {
 		return err
 	}

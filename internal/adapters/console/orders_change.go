@@ -45,16 +45,16 @@ func changesOf(status order.Status) []orderChange {
 // changes returns what serves each form.
 func (o *orderPages) changes() map[string]func(w http.ResponseWriter, r *http.Request) error {
 	return map[string]func(w http.ResponseWriter, r *http.Request) error{
-		payForm.Verb: o.change(payForm, "The order is paid.", func(ctx context.Context, id order.ID, notes []value.Note, condition orders.Precondition) error {
-			_, err := o.Orders.Pay(ctx, consoleUser, id, notes[0], condition)
+		payForm.Verb: o.change(payForm, "The order is paid.", func(ctx context.Context, who order.Principal, id order.ID, notes []value.Note, condition orders.Precondition) error {
+			_, err := o.Orders.Pay(ctx, who, id, notes[0], condition)
 			return err
 		}),
-		shipForm.Verb: o.change(shipForm, "The order is shipped.", func(ctx context.Context, id order.ID, notes []value.Note, condition orders.Precondition) error {
-			_, err := o.Orders.Ship(ctx, consoleUser, id, notes[0], notes[1], condition)
+		shipForm.Verb: o.change(shipForm, "The order is shipped.", func(ctx context.Context, who order.Principal, id order.ID, notes []value.Note, condition orders.Precondition) error {
+			_, err := o.Orders.Ship(ctx, who, id, notes[0], notes[1], condition)
 			return err
 		}),
-		endForm.Verb: o.change(endForm, "The order is cancelled.", func(ctx context.Context, id order.ID, notes []value.Note, condition orders.Precondition) error {
-			_, err := o.Orders.Cancel(ctx, consoleUser, id, notes[0], condition)
+		endForm.Verb: o.change(endForm, "The order is cancelled.", func(ctx context.Context, who order.Principal, id order.ID, notes []value.Note, condition orders.Precondition) error {
+			_, err := o.Orders.Cancel(ctx, who, id, notes[0], condition)
 			return err
 		}),
 	}
@@ -63,7 +63,7 @@ func (o *orderPages) changes() map[string]func(w http.ResponseWriter, r *http.Re
 // change serves a form. The version that the page showed is the precondition, so that a page that is out of date changes nothing. A form that is
 // sent twice gets the first answer.
 func (o *orderPages) change(
-	form orderChange, done string, apply func(ctx context.Context, id order.ID, notes []value.Note, condition orders.Precondition) error,
+	form orderChange, done string, apply func(ctx context.Context, who order.Principal, id order.ID, notes []value.Note, condition orders.Precondition) error,
 ) func(w http.ResponseWriter, r *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		id, err := order.ParseID(r.PathValue("id"))
@@ -74,7 +74,7 @@ func (o *orderPages) change(
 		if err != nil {
 			return &failedAt{err, orderAddress(id)}
 		}
-		err = apply(r.Context(), id, notes, orders.Precondition{AllowedVersions: []int64{version}})
+		err = apply(r.Context(), o.principalOf(r), id, notes, orders.Precondition{AllowedVersions: []int64{version}})
 		o.journeys.forget(id) // also after a conflict: the next page shows what is there now
 		switch stale := []error{orders.ErrOrderVersion, orders.ErrOrderChanged}; {
 		case slices.ContainsFunc(stale, func(reason error) bool { return errors.Is(err, reason) }):

@@ -60,7 +60,7 @@ func (e traced) Encode(event order.Event, who order.Principal) (outbox.Message, 
 	return message, err
 }
 
-func openShop(t *testing.T) *shop {
+func openShop(t *testing.T, adjust ...func(*console.Options)) *shop {
 	t.Helper()
 	log := memory.NewLog()
 	work := memory.NewUnitOfWork(log)
@@ -72,7 +72,7 @@ func openShop(t *testing.T) *shop {
 	s.Service = ordering.New(ordering.Ports{
 		Work: work, Orders: memory.NewOrderReader(work), Encoder: traced{codec.New(nil)}, Notifier: memory.NewNotifier(), Log: s.cursors, Finder: s.stream,
 	}, newID, time.Now)
-	s.browser = open(t, console.Options{Orders: s, Effects: s.inbox, Traces: "http://jaeger:16686"})
+	s.browser = open(t, console.Options{Orders: s, Effects: s.inbox, Traces: "http://jaeger:16686"}, adjust...)
 	return s
 }
 

@@ -98,11 +98,11 @@ func (o *orderPages) one(w http.ResponseWriter, r *http.Request) error {
 
 // read reads an order, its events and their effects.
 func (o *orderPages) read(ctx context.Context, id order.ID) (orderJourney, error) {
-	found, err := o.Orders.Get(ctx, consoleUser, id)
+	found, err := o.Orders.Get(ctx, consoleReader, id)
 	if err != nil {
 		return orderJourney{}, err
 	}
-	events, err := o.Orders.Events(ctx, consoleUser, id)
+	events, err := o.Orders.Events(ctx, consoleReader, id)
 	if err != nil {
 		return orderJourney{}, err
 	}

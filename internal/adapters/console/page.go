@@ -38,6 +38,7 @@ var functions = template.FuncMap{
 	"path":     func() string { return Path },
 	"segment":  url.PathEscape, // a foreign name as one part of a path
 	"nav":      newLink,
+	"decide":   newDecisions,
 }
 
 // link is a link of the navigation.
@@ -83,7 +84,9 @@ type view struct {
 	Section   string // first part of the path below Path
 	Said      string // what the form before has done
 	SignedIn  bool
-	CanLeave  bool // there is a session to end
+	MayWrite  bool   // the page has forms that change something
+	Operator  string // who has signed in; empty: the token does not tell its holders apart
+	CanLeave  bool   // there is a session to end
 	HasOrders bool
 	Instance  string
 	Version   string
@@ -93,8 +96,10 @@ type view struct {
 // show answers with a page. If htmx asks for the page, only its block "live" is sent.
 func (c *Console) show(w http.ResponseWriter, r *http.Request, name string, status int, data any) error {
 	section, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, Path), "/"), "/")
+	who := c.Operator(r)
 	v := view{
-		URL: r.URL.RequestURI(), Section: section, SignedIn: c.signedIn(r), CanLeave: !c.Open, HasOrders: c.Orders != nil,
+		URL: r.URL.RequestURI(), Section: section, SignedIn: who.Scope.Allows(operations.ScopeRead), MayWrite: who.Scope.Allows(operations.ScopeWrite),
+		Operator: who.Name, CanLeave: !c.Open, HasOrders: c.Orders != nil,
 		Instance: c.Instance, Version: c.Version, Data: data,
 	}
 	block := "layout"
@@ -161,7 +166,7 @@ func (c *Console) explain(err error) string {
 
 func statusOf(err error) int {
 	switch {
-	case errors.Is(err, errOrigin), errors.Is(err, operations.ErrNoRight):
+	case errors.Is(err, errOrigin), errors.Is(err, operations.ErrNoRight), errors.Is(err, operations.ErrScope):
 		return http.StatusForbidden
 	case errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable

@@ -1,29 +1,21 @@
 package console
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
+	"cmp"
+	"errors"
 	"net/http"
 	"net/url"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// SessionCookie is the name of the cookie with the session.
-const SessionCookie = "outboxie-console"
-
 const (
-	flashCookie = "outboxie-console-said"
-	// sessionTime is how long somebody stays signed in.
+	// sessionTime is how long somebody stays signed in. The session of an access token ends no later than the token.
 	sessionTime = 12 * time.Hour
-	// scopes are what a session allows. The token allows everything.
-	scopes = "read write"
 	// wrongTokenDelay slows down guesses of the token.
 	wrongTokenDelay = 300 * time.Millisecond
 )
@@ -32,68 +24,48 @@ var (
 	errOrigin = fault.New(fault.Refused, "other_origin", "a page of another origin sent this form; open the console itself and try again")
 	errForm   = fault.New(fault.Invalid, "invalid_form", "the form cannot be read")
 	errPage   = fault.New(fault.NotFound, "no_such_page", "the console has no such page")
+
+	// errReads reports that a session may only read, and that it was asked for a change.
+	errReads = operations.ErrScope.With("nothing was done, because you are signed in to read only; to change something, sign out, and sign in with "+
+		"the token in ADMIN_TOKEN, or with an access token that has the scope %s", operations.ScopeWrite.Claim())
 )
 
-// cookies makes and checks the cookies of sessions. A cookie holds the end of the session and its scopes, and a code that only a process with
-// the same token can make. So every instance with the token accepts the cookie, also after a restart, and a new token ends all sessions.
-type cookies struct {
-	key   []byte
-	token [sha256.Size]byte
-	none  bool // there is no token, so nobody may sign in
-}
-
-func newCookies(token string) cookies {
-	key := sha256.Sum256([]byte("outboxie console session\n" + token))
-	return cookies{key: key[:], token: sha256.Sum256([]byte(token)), none: token == ""}
-}
-
-// accepts reports whether a text is the token.
-func (k cookies) accepts(text string) bool {
-	sent := sha256.Sum256([]byte(text))
-	return subtle.ConstantTimeCompare(sent[:], k.token[:]) == 1 && !k.none
-}
-
-// NewSession returns the value of the cookie SessionCookie for a session that ends at a time. The console
-// makes a session when somebody signs in. Tests make sessions that have ended.
-func NewSession(token string, until time.Time) string {
-	content := strconv.FormatInt(until.Unix(), 10) + "." + base64.RawURLEncoding.EncodeToString([]byte(scopes))
-	return content + "." + newCookies(token).code(content)
-}
-
-func (k cookies) code(content string) string {
-	mac := hmac.New(sha256.New, k.key)
-	mac.Write([]byte(content))
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
-}
-
-// valid reports whether a cookie was issued with this token and has not expired.
-func (k cookies) valid(value string, now time.Time) bool {
-	at := strings.LastIndexByte(value, '.')
-	if at < 0 || k.none || !hmac.Equal([]byte(value[at+1:]), []byte(k.code(value[:at]))) {
-		return false
+// Operator returns who sends a request: the operator of its session. Without a session it returns the zero Operator.
+func (c *Console) Operator(r *http.Request) operations.Operator {
+	if c.Open {
+		return operations.Operator{Scope: operations.ScopeWrite}
 	}
-	end, _, _ := strings.Cut(value, ".")
-	until, err := strconv.ParseInt(end, 10, 64)
-	return err == nil && now.Unix() < until
+	cookie, err := r.Cookie(SessionCookie)
+	if err != nil {
+		return operations.Operator{}
+	}
+	who, valid := c.cookies.operator(cookie.Value, time.Now())
+	if !valid || who.Name != "" && c.Issuer == nil { // names are the issuer's, and nobody can sign in with its tokens any more
+		return operations.Operator{}
+	}
+	return who
 }
 
 func (c *Console) signedIn(r *http.Request) bool {
-	if c.Open {
-		return true
-	}
-	cookie, err := r.Cookie(SessionCookie)
-	return err == nil && c.cookies.valid(cookie.Value, time.Now())
+	return c.Operator(r).Scope.Allows(operations.ScopeRead)
+}
+
+// changes reports whether a request may change something else than its own session.
+func changes(r *http.Request) bool {
+	return r.Method != http.MethodGet && r.Method != http.MethodHead && r.URL.Path != Path+"/sign-out"
+}
+
+// refuseChange answers a change that the session does not allow. Its page leads back to the page on which the person was.
+func (c *Console) refuseChange(w http.ResponseWriter, r *http.Request, who operations.Operator) {
+	_, name := who.Actor()
+	c.Logger.WarnContext(r.Context(), "refused a change in the console: the session may only read", "actor", name, "remote", r.RemoteAddr,
+		"path", r.URL.Path)
+	c.fail(w, r, &failedAt{errReads, cmp.Or(c.pageBehind(w, r), Path)})
 }
 
 // public reports whether a path needs no session.
 func public(at string) bool {
 	return at == Path+"/sign-in" || strings.HasPrefix(at, Path+"/static/")
-}
-
-func setCookie(w http.ResponseWriter, name, value string, age time.Duration) {
-	http.SetCookie(w, &http.Cookie{
-		Name: name, Value: value, Path: Path, MaxAge: int(age.Seconds()), HttpOnly: true, SameSite: http.SameSiteStrictMode,
-	})
 }
 
 // askToSignIn leads to the sign-in page, and afterwards back to the page on which the person was. A form of that page is not carried out.
@@ -143,24 +115,39 @@ func (c *Console) pageBehind(w http.ResponseWriter, r *http.Request) string {
 }
 
 type signIn struct {
-	Next    string
-	Wrong   bool
-	NoToken bool
+	Next      string
+	Wrong     string // why the token is not accepted; empty: none was sent
+	NoToken   bool   // nobody can sign in
+	ReadToken bool   // there is a token that may only read
+	Issuer    bool   // access tokens are accepted
 }
 
 func (c *Console) serveSignIn() {
+	page := signIn{NoToken: c.tokens.AcceptsNothing(), ReadToken: c.ReadToken != "", Issuer: c.Issuer != nil}
 	c.get("/sign-in", func(w http.ResponseWriter, r *http.Request) error {
-		return c.show(w, r, "sign-in", http.StatusOK, signIn{Next: ownPath(r.FormValue("next")), NoToken: c.cookies.none})
+		page := page
+		page.Next = ownPath(r.FormValue("next"))
+		return c.show(w, r, "sign-in", http.StatusOK, page)
 	})
 	c.post("/sign-in", func(w http.ResponseWriter, r *http.Request) error {
-		next := ownPath(r.PostFormValue("next"))
-		if !c.cookies.accepts(strings.TrimSpace(r.PostFormValue("token"))) {
+		page := page
+		page.Next = ownPath(r.PostFormValue("next"))
+		who, err := c.tokens.Authenticate(r.Context(), strings.TrimSpace(r.PostFormValue("token")))
+		now := time.Now()
+		if page.Wrong, err = c.wrongToken(who, now, err); err != nil {
+			return err
+		}
+		if page.Wrong != "" {
 			c.Logger.WarnContext(r.Context(), "refused to sign in to the console: the token is wrong", "client", r.RemoteAddr)
 			time.Sleep(wrongTokenDelay)
-			return c.show(w, r, "sign-in", http.StatusUnauthorized, signIn{Next: next, Wrong: true, NoToken: c.cookies.none})
+			return c.show(w, r, "sign-in", http.StatusUnauthorized, page)
 		}
-		setCookie(w, SessionCookie, NewSession(c.Token, time.Now().Add(sessionTime)), sessionTime)
-		http.Redirect(w, r, next, http.StatusSeeOther)
+		if end := now.Add(sessionTime); who.Until.IsZero() || who.Until.After(end) {
+			who.Until = end
+		}
+		setCookie(w, SessionCookie, c.cookies.session(who), who.Until.Sub(now))
+		c.auditSignIn(r, who)
+		http.Redirect(w, r, page.Next, http.StatusSeeOther)
 		return nil
 	})
 	c.post("/sign-out", func(w http.ResponseWriter, r *http.Request) error {
@@ -170,26 +157,37 @@ func (c *Console) serveSignIn() {
 	})
 }
 
+// wrongToken says why nobody can sign in with a token. It returns "" if the operator can, and an error if the token cannot be checked.
+func (c *Console) wrongToken(who operations.Operator, now time.Time, err error) (string, error) {
+	const wrong = "That is not the admin token of this process"
+	switch {
+	case errors.Is(err, operations.ErrToken) && c.Issuer == nil:
+		return wrong + ".", nil
+	case errors.Is(err, operations.ErrToken):
+		var f *fault.Error
+		errors.As(err, &f)
+		return wrong + ", and no access token that it accepts: " + f.Detail + ".", nil
+	case err != nil:
+		return "", err
+	case !who.Scope.Allows(operations.ScopeRead):
+		return "That access token is not for operators: it needs the scope " + operations.ScopeRead.Claim() + " or " + operations.ScopeWrite.Claim() + ".", nil
+	case !who.Until.IsZero() && !now.Before(who.Until): // the issuer's clock may be a little behind
+		return "That access token has expired.", nil
+	}
+	return "", nil
+}
+
+// auditSignIn logs who has signed in, as the admin listener logs changes. The body of the request is the token, so the line does not have it.
+func (c *Console) auditSignIn(r *http.Request, who operations.Operator) {
+	kind, name := who.Actor()
+	c.Logger.InfoContext(r.Context(), "audit", "action", r.Method+" "+r.URL.Path, "actor_type", kind, "actor", name, "scope", string(who.Scope),
+		"until", who.Until.UTC(), "remote", r.RemoteAddr)
+}
+
 // ownPath returns a path of the console, and never the address of another server.
 func ownPath(address string) string {
 	if parsed, err := url.Parse(address); err != nil || parsed.Host != "" || parsed.Scheme != "" || parsed.Path != Path && !strings.HasPrefix(parsed.Path, Path+"/") {
 		return Path
 	}
 	return address
-}
-
-// said sets the message that the next page shows.
-func said(w http.ResponseWriter, message string) {
-	setCookie(w, flashCookie, base64.RawURLEncoding.EncodeToString([]byte(message)), time.Minute)
-}
-
-// heard returns the message of the page before, and removes it.
-func heard(w http.ResponseWriter, r *http.Request) string {
-	cookie, err := r.Cookie(flashCookie)
-	if err != nil {
-		return ""
-	}
-	setCookie(w, flashCookie, "", -time.Second)
-	message, _ := base64.RawURLEncoding.DecodeString(cookie.Value)
-	return string(message)
 }

@@ -49,7 +49,7 @@ func (s *subscribed) View() (operations.View, <-chan struct{}) {
 	return operations.View{Reading: reading, Err: err}, nil
 }
 
-func openSubscribers(t *testing.T) *subscribed {
+func openSubscribers(t *testing.T, adjust ...func(*console.Options)) *subscribed {
 	t.Helper()
 	s := &subscribed{kept: memory.NewInbox(), stream: memory.NewStream()}
 	_, err := s.stream.Open(t.Context(), 1)
@@ -59,7 +59,7 @@ func openSubscribers(t *testing.T) *subscribed {
 	s.Subscribers = operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(s.kept), Stream: s.reader, Lags: s, Log: s.kept})
 	require.NoError(t, s.kept.Subscribe(t.Context(), "emails", "totals", []string{"paid", "shipped"}))
 	s.begin(t, "emails", 2, 10)
-	s.browser = open(t, console.Options{Subscribers: s.Subscribers, Watcher: s})
+	s.browser = open(t, console.Options{Subscribers: s.Subscribers, Watcher: s}, adjust...)
 	return s
 }
 

@@ -100,6 +100,14 @@ type undecidedGroups struct {
 	Rows       []groupRow
 }
 
+// decisions is what a page shows of groups to an operator.
+type decisions struct {
+	undecidedGroups
+	MayWrite bool // with the forms that decide
+}
+
+func newDecisions(v view, groups undecidedGroups) decisions { return decisions{groups, v.MayWrite} }
+
 type groupRow struct {
 	operations.Group
 	FirstAge, LastAge string

@@ -62,7 +62,7 @@ type parkingLot struct {
 	parking *memory.Parking
 }
 
-func openParkingLot(t *testing.T) parkingLot {
+func openParkingLot(t *testing.T, adjust ...func(*console.Options)) parkingLot {
 	t.Helper()
 	log := memory.NewLog()
 	lease := memory.NewLease(time.Hour)
@@ -92,7 +92,7 @@ func openParkingLot(t *testing.T) parkingLot {
 		Watcher: stillWatcher{operations.View{Reading: operations.Reading{
 			At: time.Now(), Relay: operations.RelayStatus{Now: time.Now(), ParkedEvents: 100_000, ParkedAggregates: 70_000},
 		}}},
-	})
+	}, adjust...)
 	return lot
 }
 
@@ -180,10 +180,7 @@ func openLetters(t *testing.T, ids []string, adjust ...func(*console.Options)) l
 			Subscribers: []operations.SubscriberSummary{{Overview: inbox.Overview{Subscriber: emails, Dead: 90_000, Waiting: 10_000}}},
 		}}},
 	}
-	for _, change := range adjust {
-		change(&options)
-	}
-	box.browser = open(t, options)
+	box.browser = open(t, options, adjust...)
 	return box
 }
 

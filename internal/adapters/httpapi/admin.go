@@ -29,14 +29,16 @@ type Check struct {
 	Probe func(ctx context.Context) error
 }
 
-// AdminOptions configures the admin listener. Checks, AllowedHosts and Timeouts are optional. A nil provider or propagator stands for the
-// global one.
+// AdminOptions configures the admin listener. All requests except probes need a token, unless Open is set. Checks, AllowedHosts and Timeouts are
+// optional. A nil provider or propagator stands for the global one.
 type AdminOptions struct {
-	Addr           string       // port 0 takes a free one
-	Listener       net.Listener // returned by Bind, used instead of Addr; nil: none
-	Token          string       // needed by all requests except probes; empty: all these requests are refused, unless Open is set
-	Open           bool         // no request needs a token
-	AllowedHosts   []string     // as for the API. An Open listener checks the host too
+	Addr           string                   // port 0 takes a free one
+	Listener       net.Listener             // returned by Bind, used instead of Addr; nil: none
+	Token          string                   // allows every request; empty: nobody has such a token
+	ReadToken      string                   // allows requests that only read, except for profiles; empty: nobody has such a token
+	Issuer         operations.Authenticator // accepts access tokens; nil: they are not accepted
+	Open           bool                     // no request needs a token
+	AllowedHosts   []string                 // as for the API. An Open listener checks the host too
 	Checks         []Check
 	Metrics        http.Handler              // GET /metrics; nil: there is no such route
 	Relays         func() []RelayState       // the relays of the process; nil: it has none
@@ -54,15 +56,19 @@ type AdminOptions struct {
 	Drain          *Drain // nil: the process never drains
 }
 
-// Console serves pages below ConsolePath. It asks for the token itself, and refuses foreign pages itself.
+// Console serves pages below ConsolePath. It asks for a token itself, and refuses foreign pages itself. It logs who signs in.
 type Console interface {
 	http.Handler
+	// Operator returns who sends a request. Without a session that is nobody: the zero Operator.
+	Operator(r *http.Request) operations.Operator
 	// Close ends the requests that would go on for ever.
 	Close()
 }
 
 // ConsolePath is where the console is.
 const ConsolePath = "/console"
+
+const profilesPath = "/debug/pprof"
 
 // Admin is the server for operators: probes, metrics, relay and subscribers, profiles.
 type Admin struct{ *Server }
@@ -71,10 +77,10 @@ type Admin struct{ *Server }
 func NewAdmin(options AdminOptions) *Admin {
 	engine := newEngine(options.Logger, traced(options.TracerProvider, nil, options.Propagator, needsToken, notMetrics))
 	allowed := newHosts(options.Addr, options.AllowedHosts, options.Open || onLoopback(options.Addr))
-	refused := newRefusals("admin listener", options.Logger, options.MeterProvider, refusedHost, refusedOrigin, refusedNoToken, refusedToken)
-	who := newAccess(options.Token, options.Open)
+	refused := newRefusals("admin listener", options.Logger, options.MeterProvider, refusedHost, refusedOrigin, refusedNoToken, refusedToken, refusedScope)
+	who := newAccess(options)
 	engine.Use(requireHost(allowed, "ADMIN_ALLOWED_HOSTS", refused), requireOwnPage(refused), who.require(refused), readParameters,
-		auditOperators(options.Open, options.Logger))
+		auditOperators(options.Open, options.Console, options.Logger))
 	probes := &probes{checks: options.Checks, access: who, refused: refused, drain: options.Drain, logger: options.Logger, failed: make(map[string]bool)}
 	engine.GET("/healthz", handle(func(c *gin.Context) error { return answer(c, http.StatusOK, Health{Status: HealthStatusOk}) }))
 	engine.GET("/readyz", handle(probes.ready))
@@ -90,7 +96,7 @@ func NewAdmin(options AdminOptions) *Admin {
 	if options.Subscribers != nil {
 		subscriberRoutes{options.Subscribers, bodies}.serve(engine)
 	}
-	engine.GET("/debug/pprof/*profile", profile)
+	engine.GET(profilesPath+"/*profile", profile)
 	serveDocs(engine, adminPage)
 	answerHead(engine)
 	if options.Console != nil {

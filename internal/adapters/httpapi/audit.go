@@ -13,25 +13,32 @@ import (
 // maxAudited is how many bytes of a request's body are kept for the audit.
 const maxAudited = 1 << 10
 
-// auditOperators logs each request to the admin listener that may have changed something: what was asked for, and that the sender has the
-// admin token. The order service has an audit of its own, with the orders. The log never has the body of a sign-in, which is the token.
-func auditOperators(open bool, logger *slog.Logger) gin.HandlerFunc {
-	actor := "holder of the admin token"
-	if open {
-		actor = "anybody, because ADMIN_TOKEN is off"
-	}
+// auditOperators logs each request to the admin listener that may have changed something: what was asked for, and by whom. The order service has
+// an audit of its own, with the orders. The console logs itself who signs in, because the body of a sign-in is a token.
+func auditOperators(open bool, console Console, logger *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		if c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead {
+		path, asked := c.Request.URL.Path, new(beginning)
+		if c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead || path == ConsolePath+"/sign-in" {
 			return
 		}
-		path, asked := c.Request.URL.Path, new(beginning)
-		if path != ConsolePath+"/sign-in" && !strings.HasPrefix(path, ConsolePath+"/orders") {
+		who := operatorOf(c)
+		if console != nil && !needsToken(c.Request) {
+			who = console.Operator(c.Request)
+		}
+		if who.Scope == "" {
+			return // nobody has signed in to the console, so the request changes nothing
+		}
+		if !strings.HasPrefix(path, ConsolePath+"/orders") {
 			c.Request.Body = readCloser{io.TeeReader(c.Request.Body, asked), c.Request.Body}
 		}
 		c.Next()
 		if status := c.Writer.Status(); status < http.StatusBadRequest {
+			kind, name := who.Actor()
+			if open {
+				kind, name = "unauthenticated", "anybody, because ADMIN_TOKEN is off"
+			}
 			logger.InfoContext(c.Request.Context(), "audit", "action", c.Request.Method+" "+cut(path), "request", cut(asked.String()),
-				"actor", actor, "remote", c.Request.RemoteAddr, "status", status)
+				"actor_type", kind, "actor", name, "remote", c.Request.RemoteAddr, "status", status)
 		}
 	}
 }

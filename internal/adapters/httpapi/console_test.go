@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // endlessConsole answers /console/live without an end, until Close.
@@ -23,6 +24,8 @@ func (e endlessConsole) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		<-e.closed
 	}
 }
+
+func (e endlessConsole) Operator(*http.Request) operations.Operator { return operations.Operator{} }
 
 func (e endlessConsole) Close() { close(e.closed) }
 

@@ -18,7 +18,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 )
 
-const token = "0123456789abcdef"
+const (
+	token     = "0123456789abcdef"
+	readToken = "fedcba9876543210"
+)
 
 // target is one route of a listener.
 type target struct {
@@ -52,7 +55,7 @@ func listeners(t *testing.T, fake *fakeOperations, shop *shop, logger *slog.Logg
 	return targets(t,
 		httpapi.NewAPI(httpapi.Options{Addr: "127.0.0.1:0", Service: shop, Logger: logger, MeterProvider: meters}),
 		httpapi.NewAdmin(httpapi.AdminOptions{
-			Addr: "127.0.0.1:0", Token: token, Metrics: metrics, Inspector: fake, ParkingAdmin: fake, Parked: &fakeUndecided{}, DeadLetters: &fakeUndecided{}, Logger: logger,
+			Addr: "127.0.0.1:0", Token: token, ReadToken: readToken, Metrics: metrics, Inspector: fake, ParkingAdmin: fake, Parked: &fakeUndecided{}, DeadLetters: &fakeUndecided{}, Logger: logger,
 			MeterProvider: meters,
 		}))
 }
@@ -234,15 +237,19 @@ func TestTrustedOrigins(t *testing.T) {
 func TestRefusalsAreNoticed(t *testing.T) {
 	reader, said := sdkmetric.NewManualReader(), new(logged)
 	all := listeners(t, &fakeOperations{}, &shop{}, slog.New(slog.NewTextHandler(said, nil)), sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
-	require.Equal(t, map[string]int64{"host": 0, "origin": 0, "token_missing": 0, "token_wrong": 0}, counted(t, reader), "before the first one")
-	status := all[0]
+	require.Equal(t, map[string]int64{"host": 0, "origin": 0, "token_missing": 0, "token_wrong": 0, "token_scope": 0}, counted(t, reader), "before the first one")
+	status, profile := all[0], all[0]
 	for _, r := range all {
-		if r.path == "/outbox/status" && r.method == "GET" {
+		switch {
+		case r.path == "/outbox/status" && r.method == "GET":
 			status = r
+		case r.path == "/debug/pprof/heap" && r.method == "GET":
+			profile = r
 		}
 	}
 	for range 3 {
 		status.ask(t, "Authorization: Bearer s3cret-s3cret-s3cret")
+		profile.ask(t, "Authorization: Bearer "+readToken)
 		status.ask(t)
 		status.ask(t, "Host: evil.example")
 		status.ask(t, "Sec-Fetch-Site: cross-site", "Origin: https://evil.example")
@@ -250,7 +257,7 @@ func TestRefusalsAreNoticed(t *testing.T) {
 	status.path = "/readyz"
 	require.Equal(t, 200, status.ask(t, "Authorization: Bearer s3cret-s3cret-s3cret").status)
 	require.Equal(t, 200, status.ask(t).status)
-	require.Equal(t, map[string]int64{"host": 3, "origin": 3, "token_missing": 3, "token_wrong": 4}, counted(t, reader))
+	require.Equal(t, map[string]int64{"host": 3, "origin": 3, "token_missing": 3, "token_wrong": 4, "token_scope": 3}, counted(t, reader))
 	for _, words := range []string{
 		"a request had a wrong admin token", "refused a request without the admin token",
 		"refused a request for a host that is not allowed", "refused a request from a page of another origin",
@@ -258,7 +265,9 @@ func TestRefusalsAreNoticed(t *testing.T) {
 		said.has(t, "level=WARN", words, `server="admin listener"`, "remote=127.0.0.1:", "path=/outbox/status")
 		require.Equal(t, 1, strings.Count(said.String(), words), "not more than one a minute")
 	}
+	said.has(t, "level=WARN", "refused a request whose admin token does not allow it", "path=/debug/pprof/heap")
 	require.NotContains(t, said.String(), "s3cret")
+	require.NotContains(t, said.String(), readToken)
 }
 
 // counted returns the values of the counter of refusals, by kind.

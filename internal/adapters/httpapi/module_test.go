@@ -11,6 +11,7 @@ import (
 	"go.uber.org/fx/fxtest"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func graph(t *testing.T, admin string, more ...fx.Option) *fxtest.App {
@@ -35,6 +36,8 @@ func TestTheModuleStartsAndStopsBothServers(t *testing.T) {
 
 // pages is a console without pages.
 type pages struct{ http.Handler }
+
+func (pages) Operator(*http.Request) operations.Operator { return operations.Operator{} }
 
 func (pages) Close() {}
 

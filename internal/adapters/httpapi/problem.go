@@ -33,7 +33,7 @@ var (
 )
 
 // statusOf and statusOfCode give the status of every fault. If statusOfCode has the fault's code, the code decides. Otherwise the fault's
-// kind decides. The contract lists all codes.
+// kind decides. The contract lists all codes. The errors about tokens of operators have the codes of those about tokens of clients.
 var (
 	statusOf = map[fault.Kind]int{
 		fault.Invalid:     http.StatusBadRequest,

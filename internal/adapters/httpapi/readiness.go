@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // probes serves readiness, and logs when a check starts to fail and when it succeeds again.
@@ -22,7 +24,7 @@ type probes struct {
 	failed map[string]bool
 }
 
-// ready answers with the result of each check. Only a request with the token gets the reasons, because a reason can name users, databases
+// ready answers with the result of each check. Only a request with a token gets the reasons, because a reason can name users, databases
 // and hosts.
 func (p *probes) ready(c *gin.Context) error {
 	ctx := c.Request.Context()
@@ -36,8 +38,8 @@ func (p *probes) ready(c *gin.Context) error {
 			Name: shutdownCheck, Status: CheckResultStatusFailed, Reason: optional("the process is about to stop, and wants no further requests"),
 		})
 	}
-	allowed, why := p.access.judge(c.Request)
-	if !allowed {
+	_, why, err := p.access.judge(c.Request, operations.ScopeRead)
+	if err != nil {
 		for i := range report.Checks {
 			report.Checks[i].Reason = nil
 		}

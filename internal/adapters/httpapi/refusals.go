@@ -21,6 +21,7 @@ const (
 	refusedOrigin  refusal = "origin"
 	refusedNoToken refusal = "token_missing"
 	refusedToken   refusal = "token_wrong"
+	refusedScope   refusal = "token_scope"
 
 	refusedAnonymous refusal = "bearer_missing"
 	refusedBearer    refusal = "bearer_wrong"
@@ -33,6 +34,7 @@ func (r refusal) message() string {
 		refusedOrigin:  "refused a request from a page of another origin",
 		refusedNoToken: "refused a request without the admin token",
 		refusedToken:   "a request had a wrong admin token",
+		refusedScope:   "refused a request whose admin token does not allow it",
 
 		refusedAnonymous: "refused a request about orders without a token",
 		refusedBearer:    "refused a request about orders with a token that is not accepted",

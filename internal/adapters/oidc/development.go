@@ -17,6 +17,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // The files of a DevelopmentKey, in its folder.
@@ -127,6 +128,7 @@ type TokenRequest struct {
 	Issuer, Audience string
 	CustomerClaim    string // the claim that gets the principal's customer
 	Principal        order.Principal
+	Scope            operations.Scope // of an operator, who has the principal's ID; empty: the token is not for an operator
 	Lifetime         time.Duration
 }
 
@@ -135,6 +137,9 @@ func (k *DevelopmentKey) Sign(request TokenRequest, now time.Time) (string, erro
 	var granted []string
 	for _, permission := range request.Principal.Permissions {
 		granted = append(granted, string(permission))
+	}
+	if request.Scope != "" {
+		granted = append(granted, request.Scope.Claim())
 	}
 	claims := jwt.MapClaims{
 		"iss": request.Issuer, "aud": request.Audience, "sub": request.Principal.ID, "scope": strings.Join(granted, " "),

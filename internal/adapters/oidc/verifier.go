@@ -105,8 +105,20 @@ func (v *Verifier) Run(ctx context.Context) error {
 // Authenticate checks the token's signature, issuer, audience and time. Scopes are the claim scope, a text with spaces between them, or the
 // claim scp, a list. A token with the scope orders:any is a service's. Every other token is a customer's.
 func (v *Verifier) Authenticate(ctx context.Context, token string) (order.Principal, error) {
-	claims, known := jwt.MapClaims{}, true
-	_, err := v.parser.ParseWithClaims(token, claims, func(parsed *jwt.Token) (any, error) {
+	claims, known, err := v.verify(ctx, token)
+	switch {
+	case err != nil && !known:
+		return order.Principal{}, orders.ErrNoKeys
+	case err != nil:
+		return order.Principal{}, orders.ErrToken.With("%s", reason(err)).Wrap(err)
+	}
+	return v.principal(claims)
+}
+
+// verify returns the claims of a token. known is false if the keys of the issuer are not known yet.
+func (v *Verifier) verify(ctx context.Context, token string) (claims jwt.MapClaims, known bool, err error) {
+	claims, known = jwt.MapClaims{}, true
+	_, err = v.parser.ParseWithClaims(token, claims, func(parsed *jwt.Token) (any, error) {
 		if _, critical := parsed.Header["crit"]; critical {
 			return nil, errors.New("the token has critical headers, and none is supported")
 		}
@@ -122,13 +134,7 @@ func (v *Verifier) Authenticate(ctx context.Context, token string) (order.Princi
 		}
 		return set, nil
 	})
-	switch {
-	case err != nil && !known:
-		return order.Principal{}, orders.ErrNoKeys
-	case err != nil:
-		return order.Principal{}, orders.ErrToken.With("%s", reason(err)).Wrap(err)
-	}
-	return v.principal(claims)
+	return claims, known, err
 }
 
 var errUnknownKey = errors.New("the key is unknown")
@@ -155,11 +161,19 @@ func reason(err error) string {
 	return "the token cannot be verified"
 }
 
-// principal returns the principal that the claims name. It refuses a name that an event's header cannot carry.
+// subject returns the name in the claims. It reports false for a name that an event's header or a log line cannot carry.
+func subject(claims jwt.MapClaims) (name string, valid bool) {
+	name, _ = claims["sub"].(string)
+	return name, name != "" && len(name) <= maxSubject && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
+}
+
+var wrongSubject = fmt.Sprintf("the token's sub must be a text of 1 to %d bytes without control characters", maxSubject)
+
+// principal returns the principal that the claims name.
 func (v *Verifier) principal(claims jwt.MapClaims) (order.Principal, error) {
-	id, _ := claims["sub"].(string)
-	if id == "" || len(id) > maxSubject || !utf8.ValidString(id) || strings.ContainsFunc(id, unicode.IsControl) {
-		return order.Principal{}, orders.ErrToken.With("the token's sub must be a text of 1 to %d bytes without control characters", maxSubject)
+	id, valid := subject(claims)
+	if !valid {
+		return order.Principal{}, orders.ErrToken.With("%s", wrongSubject)
 	}
 	who := order.Principal{Kind: order.KindCustomer, ID: id}
 	granted := scopes(claims)

@@ -176,7 +176,7 @@ func (f *Processes) startSubscribers(ctx context.Context, note Note) (string, er
 func (f *Processes) start(name string, environment []string, args ...string) error {
 	environment = slices.Concat(f.environment, environment, []string{
 		"DATABASE_URL=" + f.servers.DatabaseURL(), "NATS_URL=" + f.servers.BrokerURL(),
-		"ADMIN_TOKEN=", "ADMIN_TOKEN_FILE=" + filepath.Join(f.folder, "admin-token"), "ADMIN_ALLOWED_HOSTS=", "HTTP_ALLOWED_HOSTS=",
+		"ADMIN_TOKEN=", "ADMIN_TOKEN_FILE=" + filepath.Join(f.folder, "admin-token"), "ADMIN_READ_TOKEN=", "ADMIN_READ_TOKEN_FILE=", "ADMIN_ALLOWED_HOSTS=", "HTTP_ALLOWED_HOSTS=",
 		"INSTANCE_ID=" + name, "STREAM_NAME=" + streamName, "LOG_LEVEL=info", "LOG_FORMAT=text",
 	})
 	if f.traces.Jaeger != "" {
