@@ -34,7 +34,7 @@ func newAuthentication(c config.Config, logger *slog.Logger) (authentication, er
 		CustomerClaim: c.Auth.CustomerClaim, Logger: logger,
 	})
 	if err != nil {
-		return authentication{}, errKeys.With("AUTH_JWKS_FILE cannot be used: %v", err)
+		return authentication{}, errKeys.With("correct AUTH_JWKS_FILE or AUTH_ISSUER: %v", err)
 	}
 	logger.Info("the API asks for tokens", "issuer", c.Auth.Issuer, "audience", c.Auth.Audience)
 	return authentication{verifier, verifier.Run}, nil
