@@ -67,7 +67,8 @@ run-subscribers: infra-up ## three subscribers, on infra-up
 	@docker/processes.sh subscribe subscriber1 subscriber2 subscriber3
 
 .PHONY: docker-build
-docker-build: ## the image, with the version in it; then `docker compose up` runs all of the distributed set-up; needs Docker
+docker-build: build ## the image, and a key for tokens of its API; then `docker compose up` runs all of the distributed set-up; needs Docker
+	@docker/infra.sh key
 	@docker/infra.sh compose build
 
 .PHONY: docker-stop-distributed
