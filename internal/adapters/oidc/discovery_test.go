@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,14 +218,27 @@ func endless(w http.ResponseWriter, _ string) {
 // TestADifferentFailureIsLogged checks that the log has each new reason once: an operator sees that the issuer is there again, and what else is wrong.
 func TestADifferentFailureIsLogged(t *testing.T) {
 	issuer := infra.NewIssuer(t)
-	name := issuer.Publish()
-	issuer.SetDown(true)
-	_, logged := discovering(t, name)
-	logged.waitFor(t, "503")
+	var hangUp, moved atomic.Bool
+	hangUp.Store(true)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case hangUp.Load():
+			panic(http.ErrAbortHandler)
+		case moved.Load():
+			redirect(w, "http://id.example.com")
+		default:
+			issuer.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
 	issuer.PublishAt("https://id.example.com")
-	issuer.SetDown(false)
-	logged.waitFor(t, "set AUTH_ISSUER")
-	require.Equal(t, 2, strings.Count(logged.String(), "level=WARN"), logged.String())
+	_, logged := discovering(t, server.URL)
+	logged.waitFor(t, "EOF")
+	hangUp.Store(false)
+	logged.waitFor(t, "set AUTH_ISSUER to the former")
+	moved.Store(true)
+	logged.waitFor(t, "redirects to another host")
+	require.Equal(t, 3, strings.Count(logged.String(), "level=WARN"), logged.String())
 }
 
 // TestIssuersWithoutAnAddress checks that a verifier is not made if its keys can only be discovered, and others could answer in place of the issuer.

@@ -113,14 +113,15 @@ func (v *Verifier) Run(ctx context.Context) error {
 	}
 }
 
-// kindOfFailure returns a text that stays the same as long as the same thing is wrong. It is empty if nothing is. Errors of the network differ in
+// kindOfFailure returns a text that stays the same as long as the same thing is wrong. It is empty if nothing is. Errors of connections differ in
 // details, such as ports.
 func kindOfFailure(err error) string {
+	var connection *net.OpError
 	var network net.Error
 	switch {
 	case err == nil:
 		return ""
-	case errors.As(err, &network):
+	case errors.As(err, &connection) || errors.As(err, &network) && network.Timeout():
 		return "the issuer cannot be reached"
 	}
 	return err.Error()
