@@ -128,17 +128,29 @@ func TestAPIAsksForTokens(t *testing.T) {
 	_, overlay, found := strings.Cut(read(t, "../../docs/kubernetes.md"), "```yaml\n")
 	require.True(t, found)
 	overlay, _, _ = strings.Cut(overlay, "```")
+	own := buildOverlay(t, overlay).settings(t)
+	require.Equal(t, "https://id.example.com", own["AUTH_ISSUER"])
+	require.Len(t, own, len(settings))
+	require.Equal(t, settings["NATS_URL"], own["NATS_URL"])
+
+	off := strings.Replace(overlay, `["AUTH_ISSUER=https://id.example.com", AUTH_AUDIENCE=orders]`, `["AUTH_ISSUER=", "AUTH_AUDIENCE=", "AUTH=off"]`, 1)
+	open := buildOverlay(t, off).settings(t)
+	require.Empty(t, open["AUTH_ISSUER"]+open["AUTH_AUDIENCE"])
+	require.Equal(t, "off", open["AUTH"])
+}
+
+// buildOverlay builds an overlay of docs/kubernetes.md, which is indented there. It names this repository's manifests as ../outboxie/docker/kubernetes.
+func buildOverlay(t *testing.T, text string) manifests {
+	t.Helper()
 	place := t.TempDir()
 	base, err := filepath.Abs(folder)
 	require.NoError(t, err)
 	base, err = filepath.Rel(place, base)
 	require.NoError(t, err)
-	overlay = strings.ReplaceAll(strings.ReplaceAll(overlay, "\n   ", "\n"), "../outboxie/docker/kubernetes", base)
-	require.NoError(t, os.WriteFile(filepath.Join(place, "kustomization.yaml"), []byte(strings.TrimPrefix(overlay, "   ")), 0o600))
-	own := buildFolder(t, place).settings(t)
-	require.Equal(t, "https://id.shop.com", own["AUTH_ISSUER"])
-	require.Len(t, own, len(settings))
-	require.Equal(t, settings["NATS_URL"], own["NATS_URL"])
+	text = strings.ReplaceAll(strings.TrimPrefix(text, "   "), "\n   ", "\n")
+	text = strings.Replace(text, "../outboxie/docker/kubernetes", base, 1)
+	require.NoError(t, os.WriteFile(filepath.Join(place, "kustomization.yaml"), []byte(text), 0o600))
+	return buildFolder(t, place)
 }
 
 // TestPodsHaveFewRights checks that each pod meets the standard "restricted" for pods, writes to no root file system, gets no token of the
