@@ -67,7 +67,8 @@ run-subscribers: infra-up ## three subscribers, on infra-up
 	@docker/processes.sh subscribe subscriber1 subscriber2 subscriber3
 
 .PHONY: docker-build
-docker-build: ## the image, with the version in it; then `docker compose up` runs all of the distributed set-up; needs Docker
+docker-build: build ## the image, and a key for tokens of its API; then `docker compose up` runs all of the distributed set-up; needs Docker
+	@docker/infra.sh key
 	@docker/infra.sh compose build
 
 .PHONY: docker-stop-distributed
@@ -150,7 +151,7 @@ test-scale: ## a cluster of NATS, a standby of Postgres, PgBouncer, TLS, least p
 	npm --prefix .node ci --ignore-scripts --no-audit --no-fund --loglevel=error || { rm .node/package-lock.json; exit 1; }
 
 .PHONY: test-node
-test-node: .node/package-lock.json ## openapi.yaml by Spectral and Redocly, and a TypeScript client of it against an instance; needs npm; a minute
+test-node: .node/package-lock.json ## openapi.yaml by Spectral and Redocly, answers of an instance by Prism, and a TypeScript client; needs npm; a minute
 	$(GO) test -tags node ./test/node -count=1 -timeout 10m $(ARGS)
 
 DURATION ?= 60s

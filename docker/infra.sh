@@ -4,6 +4,7 @@
 #   infra.sh up                    starts it, unless it runs already
 #   infra.sh down                  stops it, and everything that runs on it in Docker; the data is kept
 #   infra.sh compose ARGUMENT...   runs `docker compose`, or fails if no engine answers
+#   infra.sh key                   makes the key of the tokens that the API in Docker accepts, unless there is one
 #   infra.sh during COMMAND...     runs a command against an infrastructure of its own, and removes that afterwards
 #   infra.sh clean                 removes bin/ and the data of this folder, unless something uses it
 if [[ ${1:-} == during ]]; then
@@ -22,6 +23,7 @@ up() (
 	trap 'rm -f "$INFRA_DATA/starting"' EXIT
 	if engine; then
 		for service; do need_port "$service"; done
+		key
 		docker compose up --detach --wait "$@"
 	else
 		echo "No Docker engine ($reason): Postgres and NATS run without it, and there is no Jaeger."
@@ -41,6 +43,12 @@ need_port() {
 	prometheus) need_free "$PROMETHEUS_PORT" ;;
 	grafana) need_free "$GRAFANA_PORT" ;;
 	esac
+}
+
+# key makes the key with which `bin/outboxie token` signs. The containers of compose.distributed.yaml get its public half.
+key() {
+	AUTH_ISSUER='' AUTH_AUDIENCE='' AUTH_JWKS_URL='' AUTH_JWKS_FILE='' OUTBOXIE_DATA_DIR=.outboxie "$BINARY" token --service make >/dev/null ||
+		fail "The key for tokens cannot be made in .outboxie/."
 }
 
 embed() {
@@ -143,6 +151,7 @@ up)
 	locate
 	addresses
 	;;
+key) key ;;
 down) down ;;
 compose)
 	engine || fail "This needs a Docker engine, and none answers: $reason"
@@ -157,5 +166,5 @@ during)
 	OUTBOXIE_TEST_DATABASE_URL=$database OUTBOXIE_TEST_NATS_URL=$broker "$@"
 	;;
 clean) clean ;;
-*) fail "usage: docker/infra.sh up | down | compose ARGUMENT... | during COMMAND... | clean" ;;
+*) fail "usage: docker/infra.sh up | down | compose ARGUMENT... | key | during COMMAND... | clean" ;;
 esac

@@ -27,7 +27,7 @@ func newTokenIssuer(c config.Config, background background, logger *slog.Logger)
 		CustomerClaim: c.Auth.CustomerClaim, Logger: logger,
 	})
 	if err != nil {
-		return tokenIssuer{}, errKeys.With("AUTH_JWKS_FILE cannot be used: %v", err)
+		return tokenIssuer{}, errKeys.With("correct AUTH_JWKS_FILE or AUTH_ISSUER: %v", err)
 	}
 	background.run("keys of the issuer of tokens", verifier.Run)
 	return tokenIssuer{verifier}, nil

@@ -36,7 +36,7 @@ func (p *playground) demoCommand() *cobra.Command {
 			case docker && cmd.Flags().Changed("port"):
 				return errUsage.With("--port is for processes; containers have the ports of %s", demo.ComposeFile)
 			case docker:
-				if fleet, err = demo.NewContainers(p.environment, version); err != nil {
+				if fleet, err = demo.NewContainers(p.program, p.environment, version); err != nil {
 					return errUsage.With("%v", err)
 				}
 			case port < 0 || port > 65533:

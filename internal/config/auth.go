@@ -25,7 +25,17 @@ func (a Auth) issuerOK() bool {
 	if a.Issuer == "" {
 		return a.Audience+a.KeysURL+a.KeysFile == ""
 	}
-	return identifier(a.Issuer) && a.KeysURL+a.KeysFile != ""
+	return identifier(a.Issuer) && (a.KeysURL+a.KeysFile != "" || discoverable(a.Issuer))
+}
+
+// discoverable reports whether the keys of an issuer with this name can be discovered: the name is the address of the issuer, and only the issuer
+// can answer there.
+func discoverable(issuer string) bool {
+	address, err := url.Parse(issuer)
+	if err != nil || address.Hostname() == "" || address.User != nil || strings.ContainsAny(issuer, "?#") {
+		return false
+	}
+	return address.Scheme == "https" || address.Scheme == "http" && loopbackHost(address.Hostname())
 }
 
 func (a Auth) audienceOK() bool {
@@ -56,12 +66,16 @@ func (c Config) CheckAccess() error {
 	if c.Auth.On() || c.Auth.Mode == AuthOff || onLoopback(c.HTTP.Addr) {
 		return nil
 	}
-	return &Error{Problems: []Problem{{AuthMode, "AUTH is not set, and other machines reach HTTP_ADDR " + c.HTTP.Addr + ": set AUTH_ISSUER, " +
-		"AUTH_AUDIENCE and AUTH_JWKS_URL, so that requests need a token; or AUTH=off, if everybody who reaches it may place, change and read all orders"}}}
+	return &Error{Problems: []Problem{{AuthMode, "AUTH is not set, and other machines reach HTTP_ADDR " + c.HTTP.Addr + ": set AUTH_ISSUER " +
+		"and AUTH_AUDIENCE, so that requests need a token; or AUTH=off, if everybody who reaches it may place, change and read all orders"}}}
 }
 
 // onLoopback reports whether only this machine reaches an address.
 func onLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
-	return err == nil && (strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback())
+	return err == nil && loopbackHost(host)
+}
+
+func loopbackHost(host string) bool {
+	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
 }

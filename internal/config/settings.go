@@ -208,7 +208,8 @@ var settings = []setting{
 		ok: func(c Config) bool { return within(c.HTTP.RateLimit, 0, 1_000_000) },
 	},
 	authSetting(AuthMode, "off, without any other setting of AUTH_…, or not set", Auth.modeOK),
-	authSetting(AuthIssuer, "the iss of accepted tokens, given together with AUTH_AUDIENCE and one of AUTH_JWKS_URL and AUTH_JWKS_FILE", Auth.issuerOK),
+	authSetting(AuthIssuer, "the iss of accepted tokens, given together with AUTH_AUDIENCE; an https URL without a query (or http on this machine) "+
+		"that says where the keys are, unless AUTH_JWKS_URL or AUTH_JWKS_FILE says it", Auth.issuerOK),
 	authSetting(AuthAudience, "the aud of accepted tokens, given together with AUTH_ISSUER", Auth.audienceOK),
 	authSetting(AuthKeysURL, "an http or https URL of the issuer's JSON Web Key Set, and not given together with AUTH_JWKS_FILE", Auth.keysURLOK),
 	authSetting(AuthKeysFile, "a file with the issuer's JSON Web Key Set, and not given together with AUTH_JWKS_URL", Auth.keysFileOK),

@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 // composeFile is what the tests read of a compose file. The decoder resolves its anchors.
@@ -81,8 +83,41 @@ func TestContainersHaveFewRights(t *testing.T) {
 	}
 }
 
-// TestPasswordsAreSecrets checks that no environment has a password, that every secret that a service names has a file, and that the two
-// files of the database's password agree.
+// keySet is the file with the public key of tokens, from the folder of the compose files. `make docker-build` makes it.
+const keySet = "../.outboxie/auth-jwks.json"
+
+// TestContainersAskForTokens checks that each process with a published API accepts the tokens of `outboxie token` and no request without one:
+// its settings are those that the help of the command names, with the file of the key that `make docker-build` and `make infra-up` make.
+func TestContainersAskForTokens(t *testing.T) {
+	all, asking := composed(t), 0
+	help, err := infra.Outboxie(t, nil, "token", "--help")
+	require.NoError(t, err)
+	require.Equal(t, keySet, all.Secrets["auth-jwks"].File)
+	for name, service := range all.Services {
+		require.NotContains(t, service.Environment, "AUTH", name)
+		if !slices.ContainsFunc(service.Ports, func(port string) bool { return strings.HasSuffix(port, ":8080") }) {
+			require.NotContains(t, service.Secrets, "auth-jwks", name)
+			continue
+		}
+		asking++
+		require.Contains(t, help, "AUTH_ISSUER="+service.Environment["AUTH_ISSUER"]+", AUTH_AUDIENCE="+service.Environment["AUTH_AUDIENCE"]+"\n", name)
+		require.Contains(t, help, "AUTH_JWKS_FILE="+strings.TrimPrefix(keySet, "../"), name)
+		require.Equal(t, "/run/secrets/auth-jwks", service.Environment["AUTH_JWKS_FILE"], name)
+		require.Contains(t, service.Secrets, "auth-jwks", name)
+	}
+	require.Equal(t, len(instances), asking)
+
+	folder := t.TempDir()
+	require.NoError(t, os.CopyFS(filepath.Join(folder, "docker"), os.DirFS(filepath.Join(root, "docker"))))
+	said, code := run(t, command([]string{"BINARY=" + infra.Binary(t), "AUTH_ISSUER=other"}, "sh", "-c", "umask 077; "+filepath.Join(folder, "docker/infra.sh")+" key"))
+	require.Zero(t, code, said)
+	info, err := os.Stat(filepath.Join(folder, "docker", keySet))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o644), info.Mode().Perm(), "containers read it as another user")
+}
+
+// TestPasswordsAreSecrets checks that no environment has a password, that every secret that a service names has a file in the repository, or is the
+// key that is made, and that the two files of the database's password agree.
 func TestPasswordsAreSecrets(t *testing.T) {
 	all := composed(t)
 	password := regexp.MustCompile(`://[^/@]*:[^/@]+@`)
@@ -92,6 +127,9 @@ func TestPasswordsAreSecrets(t *testing.T) {
 			require.False(t, strings.HasSuffix(variable, "PASSWORD"), "%s of %s", variable, name)
 		}
 		for _, secret := range service.Secrets {
+			if all.Secrets[secret].File == keySet {
+				continue
+			}
 			require.FileExists(t, filepath.Join(root, "docker", all.Secrets[secret].File), "%s of %s", secret, name)
 		}
 	}

@@ -69,7 +69,7 @@ func leader(t *testing.T) (name string) {
 	return name
 }
 
-// TestCompose checks that the whole compose file works: containers are healthy, orders are delivered while parts stop and crash, and a
+// TestCompose checks that the whole compose file works: containers are healthy, the API asks for tokens, orders are delivered while parts stop and crash, and a
 // restart keeps the data.
 func TestCompose(t *testing.T) {
 	needEngine(t)
@@ -82,6 +82,8 @@ func TestCompose(t *testing.T) {
 	for _, instance := range instances {
 		require.Contains(t, succeed(t, "docker", "compose", "logs", instance), "asks for the token in a file file=/run/outboxie/admin-token")
 	}
+	answer, said := call(t, http.MethodPost, 8081, "/orders", `{"customer_id": "550e8400-e29b-41d4-a716-446655440000", "amount": 1}`, "")
+	require.Equal(t, http.StatusUnauthorized, answer.StatusCode, said)
 	first := place(t, 8081)
 	requireReceived(t, first)
 	t.Run("trace", func(t *testing.T) { requireTraced(t, first) })
@@ -116,10 +118,8 @@ func TestCompose(t *testing.T) {
 		require.Contains(t, succeed(t, "docker", "compose", "logs", "postgres"), "received fast shutdown request")
 		succeed(t, "docker", "compose", "down")
 		succeed(t, up...)
-		answer, err := http.Get("http://127.0.0.1:8083/orders/" + first) //nolint:noctx // bounded by the test
-		require.NoError(t, err)
-		require.NoError(t, answer.Body.Close())
-		require.Equal(t, http.StatusOK, answer.StatusCode)
+		answer, said := call(t, http.MethodGet, 8083, "/orders/"+first, "", bearer(t))
+		require.Equal(t, http.StatusOK, answer.StatusCode, said)
 		requireReceived(t, place(t, 8083))
 		require.NotContains(t, succeed(t, append([]string{"docker", "compose", "logs"}, subscribers...)...), first,
 			"what was received is not received again")

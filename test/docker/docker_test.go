@@ -40,6 +40,18 @@ func needEngine(t *testing.T) {
 	remove := func() { succeed(t, "docker", "compose", "down", "--volumes", "--remove-orphans", "--timeout", "5") }
 	remove()
 	t.Cleanup(remove)
+	_ = bearer(t) // makes the key that the containers need
+}
+
+// bearer returns the header with a token that the API in Docker accepts. Without an engine it is empty.
+func bearer(t *testing.T) string {
+	t.Helper()
+	if !*onEngine {
+		return ""
+	}
+	text, err := command([]string{"OUTBOXIE_DATA_DIR=.outboxie"}, infra.Binary(t), "token", "--service", "test").Output()
+	require.NoError(t, err)
+	return "Bearer " + strings.TrimSpace(string(text))
 }
 
 // command returns a command that runs in the root of the repository, with assignments added to its environment. The command does not get the
@@ -107,15 +119,27 @@ func (f foreground) requireNobodyLeft() {
 		"%s left a process behind", f.cmd.Args)
 }
 
-// place posts an order, as the README does, and returns its id.
+// place posts an order, as the README does, and returns its id. The API in Docker needs a token; the processes of `make` do not ask for one.
 func place(t *testing.T, port int) string {
 	t.Helper()
-	body := strings.NewReader(`{"customer_id": "550e8400-e29b-41d4-a716-446655440000", "amount": 100.50}`)
-	answer, err := http.Post("http://127.0.0.1:"+strconv.Itoa(port)+"/orders", "application/json", body) //nolint:noctx // bounded by the test
+	answer, text := call(t, http.MethodPost, port, "/orders", `{"customer_id": "550e8400-e29b-41d4-a716-446655440000", "amount": 100.50}`, bearer(t))
+	require.Equal(t, http.StatusCreated, answer.StatusCode, text)
+	return strings.TrimPrefix(answer.Header.Get("Location"), "/orders/")
+}
+
+// call sends a request to an API, and returns the answer and its body.
+func call(t *testing.T, method string, port int, path, body, token string) (*http.Response, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, "http://127.0.0.1:"+strconv.Itoa(port)+path, strings.NewReader(body))
+	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		request.Header.Set("Authorization", token)
+	}
+	answer, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
-	require.Equal(t, http.StatusCreated, answer.StatusCode, string(text))
-	return strings.TrimPrefix(answer.Header.Get("Location"), "/orders/")
+	return answer, string(text)
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestImage checks that the image is small, has only the program, does not run as root, and has its version and a health check.
+// TestImage checks that the image is small, has only the program, does not run as root, has its version and a health check, and
+// does not start without a word about access.
 func TestImage(t *testing.T) {
 	needEngine(t)
 	succeed(t, "make", "docker-build")
@@ -34,7 +35,10 @@ func TestImage(t *testing.T) {
 
 	version := strings.TrimSpace(succeed(t, "git", "describe", "--tags", "--always", "--dirty"))
 	require.Equal(t, "outboxie "+version+"\n", succeed(t, "docker", "run", "--rm", "outboxie", "version"))
-	said, code := run(t, command(nil, "docker", "run", "--rm", "--entrypoint", "/bin/sh", "outboxie"))
+	said, code := run(t, command(nil, "docker", "run", "--rm", "--env", "DATABASE_URL=postgres://nobody@127.0.0.1/none", "outboxie"))
+	require.Equal(t, 2, code, "its API can be reached, and nobody has said who may use it")
+	require.Contains(t, said, "AUTH is not set")
+	said, code = run(t, command(nil, "docker", "run", "--rm", "--entrypoint", "/bin/sh", "outboxie"))
 	require.NotZero(t, code, "there is no shell in it")
 	require.Contains(t, said, "no such file")
 }

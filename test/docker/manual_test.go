@@ -50,7 +50,7 @@ func byHand(t *testing.T) (commands []string) {
 	}
 	steps := commands
 	for _, step := range []string{
-		"docker compose down", "docker compose build", "docker compose up", "curl .*:8081/orders", "sleep",
+		"docker compose down", "make docker-build", "docker compose up", "curl .*:8081/orders", "sleep",
 		"subscriber1 .*Received order created event", "subscriber2 .*Received order created event", "subscriber3 .*Received order created event",
 		"docker compose stop app1", "sleep", "app2 app3 .*leader", "curl .*:8082/orders", "sleep",
 		"subscriber1 .*-c .*Received", "subscriber2 .*-c .*Received", "subscriber3 .*-c .*Received", "docker compose down",

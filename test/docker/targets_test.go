@@ -248,7 +248,7 @@ func TestBadCircumstances(t *testing.T) {
 	})
 	t.Run("no engine", func(t *testing.T) {
 		for _, target := range []string{"docker-build", "docker-stop-distributed", "test-docker"} {
-			said, code := run(t, command([]string{"DOCKER_HOST=unix:///nowhere/docker.sock"}, "make", target))
+			said, code := run(t, command([]string{"DOCKER_HOST=unix:///nowhere/docker.sock", "BINARY=" + infra.Binary(t)}, "make", target))
 			require.NotZero(t, code)
 			require.Contains(t, said, "This needs a Docker engine, and none answers: ")
 		}

@@ -2,10 +2,10 @@ package e2e_test
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -13,20 +13,18 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestAccess checks that an instance starts while the issuer of tokens is down, then asks for tokens, and that the message in the stream names
-// who caused the event.
+// TestAccess checks that an instance that knows only the name of the issuer starts while the issuer is down, then discovers the keys and asks for
+// tokens, that the message in the stream names who caused the event, and that an instance with the address of the keys accepts the same tokens.
 func TestAccess(t *testing.T) {
 	issuer := infra.NewIssuer(t)
 	issuer.SetDown(true)
-	keys := httptest.NewServer(issuer)
-	defer keys.Close()
+	name := issuer.Publish()
+	from := jwt.MapClaims{"iss": name}
 	broker := infra.NATS(t).URL
-	instance := infra.Serve(t, "app", []string{
-		"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + broker,
-		"AUTH_ISSUER=" + infra.IssuerName, "AUTH_AUDIENCE=" + infra.Audience, "AUTH_JWKS_URL=" + keys.URL,
-	})
+	environment := []string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + broker, "AUTH_ISSUER=" + name, "AUTH_AUDIENCE=" + infra.Audience}
+	instance := infra.Serve(t, "app", environment)
 	instance.WaitFor("the keys of the issuer of tokens cannot be read")
-	customer := infra.Client{Address: instance.API(), Token: issuer.Token(infra.Customer, "orders:place orders:read")}
+	customer := infra.Client{Address: instance.API(), Token: issuer.Token(infra.Customer, "orders:place orders:read", from)}
 	const path, body = "/orders", `{"customer_id": "` + infra.Customer + `", "amount": 7}`
 	_, err := customer.Call(t.Context(), http.MethodPost, path, body, nil)
 	_ = requireProblem(t, err, http.StatusServiceUnavailable, "issuer_unavailable")
@@ -41,10 +39,15 @@ func TestAccess(t *testing.T) {
 	_ = requireProblem(t, err, http.StatusUnauthorized, "unauthorized")
 	_, err = customer.Call(t.Context(), http.MethodPost, path+"/"+order.ID+"/pay", "{}", nil)
 	_ = requireProblem(t, err, http.StatusForbidden, "insufficient_scope")
-	stranger := infra.Client{Address: instance.API(), Token: issuer.Token("00000000-0000-4000-8000-00000000000b", "orders:read")}
+	stranger := infra.Client{Address: instance.API(), Token: issuer.Token("00000000-0000-4000-8000-00000000000b", "orders:read", from)}
 	_, err = stranger.Call(t.Context(), http.MethodGet, path+"/"+order.ID, "", nil)
 	_ = requireProblem(t, err, http.StatusNotFound, "order_not_found")
 	instance.WaitFor("audit action=order.place order_id=" + order.ID + " actor_type=app_user actor=" + infra.Customer + " outcome=done")
+
+	told := infra.Serve(t, "told", append(environment, "AUTH_JWKS_URL="+name+"/keys"))
+	customer.Address = told.API()
+	_, err = customer.Call(t.Context(), http.MethodGet, path+"/"+order.ID, "", nil)
+	require.NoError(t, err)
 
 	message := firstMessage(t, broker)
 	require.Equal(t, order.ID, message.Headers().Get("ce-subject"))

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync"
@@ -35,7 +36,9 @@ type Issuer struct {
 	mu       sync.Mutex
 	set      []jwkset.JWKMarshal
 	requests int
-	down     bool // the handler answers 503
+	down     bool   // the handler answers 503
+	address  string // the issuer's name in the document; empty: there is none, and every path has the keys
+	path     string // of the keys
 }
 
 // rsaKey returns the RSA key of all issuers of a test's process, because it takes long to make one.
@@ -114,17 +117,46 @@ func (i *Issuer) KeysFile() string {
 	return file
 }
 
-// ServeHTTP answers with the published keys.
-func (i *Issuer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+// Publish starts a server with the issuer's keys and with its document for discovery, which says where the keys are. It returns the address of the
+// server. This is the name of the issuer in the document, and must be the iss of tokens.
+func (i *Issuer) Publish() string {
+	i.t.Helper()
+	server := httptest.NewServer(i)
+	i.t.Cleanup(server.Close)
+	i.PublishAt(server.URL)
+	return server.URL
+}
+
+// PublishAt makes the handler answer with the document, in which this address is the name of the issuer.
+func (i *Issuer) PublishAt(address string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.address, i.path = address, "/keys"
+}
+
+// MoveKeys publishes the keys at this path only, and names it in the document.
+func (i *Issuer) MoveKeys(path string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.path = path
+}
+
+// ServeHTTP answers with the published keys. After PublishAt it answers with the document, too.
+func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.mu.Lock()
 	i.requests++
-	down := i.down
+	down, address, path := i.down, i.address, i.path
 	i.mu.Unlock()
-	if down {
+	switch {
+	case down:
 		http.Error(w, "down", http.StatusServiceUnavailable)
-		return
+	case address == "" || r.URL.Path == path:
+		_, _ = w.Write(i.KeySet())
+	case r.URL.Path == "/.well-known/openid-configuration":
+		_ = json.NewEncoder(w).Encode(map[string]string{"issuer": address, "jwks_uri": address + path})
+	default:
+		http.NotFound(w, r)
 	}
-	_, _ = w.Write(i.KeySet())
 }
 
 // SetDown sets whether the handler answers 503.

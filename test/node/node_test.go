@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
-const contract = "../../internal/adapters/httpapi/openapi.yaml"
+const contractFile = "../../internal/adapters/httpapi/openapi.yaml"
 
 // installed is the folder with the packages of package-lock.json. Its name begins with a dot, so the tools of Go do not look into it.
 const installed = "../../.node"
@@ -42,7 +42,7 @@ var linters = map[string][]string{
 
 // TestContractPassesTheLinters checks openapi.yaml with Spectral and Redocly, and that each of them notices a fault.
 func TestContractPassesTheLinters(t *testing.T) {
-	text, err := os.ReadFile(contract)
+	text, err := os.ReadFile(contractFile)
 	require.NoError(t, err)
 	nullable := "          type: object\n          nullable: true\n          allOf: ["
 	require.Contains(t, string(text), nullable)
@@ -85,7 +85,7 @@ func TestTypeScriptClient(t *testing.T) {
 	for _, file := range []string{"client.ts", "tsconfig.json"} {
 		copyFile(t, file, filepath.Join(folder, file))
 	}
-	source, err := filepath.Abs(contract)
+	source, err := filepath.Abs(contractFile)
 	require.NoError(t, err)
 	// A member of a request that has a default may be left out.
 	said, err := run(t, folder, "openapi-typescript", source, "--default-non-nullable=false", "--output", "api.d.ts")

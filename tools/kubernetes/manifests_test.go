@@ -4,6 +4,7 @@ package kubernetes_test
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -30,6 +31,11 @@ type manifests map[string]runtime.Object
 
 // build returns the objects that `kubectl apply -k docker/kubernetes` would send.
 func build(t *testing.T) manifests {
+	t.Helper()
+	return buildFolder(t, folder)
+}
+
+func buildFolder(t *testing.T, folder string) manifests {
 	t.Helper()
 	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
 	require.NoError(t, err)
@@ -88,6 +94,63 @@ func TestManifestsAreValid(t *testing.T) {
 	decoder := serializer.NewCodecFactory(runtime.NewScheme(), serializer.EnableStrict).UniversalDeserializer()
 	_, _, err := decoder.Decode([]byte("apiVersion: apps/v1\nkind: Deployment\nspec: {replica: 3}\n"), nil, nil)
 	require.Error(t, err)
+}
+
+// settings returns the data of the only config map.
+func (m manifests) settings(t *testing.T) map[string]string {
+	t.Helper()
+	var found []map[string]string
+	for _, object := range m {
+		if config, ok := object.(*corev1.ConfigMap); ok {
+			found = append(found, config.Data)
+		}
+	}
+	require.Len(t, found, 1)
+	return found[0]
+}
+
+// TestAPIAsksForTokens checks that the API needs an issuer of tokens, that the issuer in the manifests exists nowhere, that a policy lets
+// each pod that accepts tokens reach an issuer, and that the overlay of docs/kubernetes.md replaces the issuer and keeps the other settings.
+func TestAPIAsksForTokens(t *testing.T) {
+	m := build(t)
+	settings := m.settings(t)
+	require.NotContains(t, settings, "AUTH")
+	require.Regexp(t, `^https://[^/]+\.example$`, settings["AUTH_ISSUER"], "nobody can have a name in the domain example (RFC 2606)")
+	require.NotEmpty(t, settings["AUTH_AUDIENCE"])
+	policy := m["NetworkPolicy/issuer"].(*networkingv1.NetworkPolicy)
+	selector, err := metav1.LabelSelectorAsSelector(&policy.Spec.PodSelector)
+	require.NoError(t, err)
+	for name, pod := range m.pods() {
+		require.Equal(t, name != "migrate", selector.Matches(labels.Set(pod.Labels)), name)
+	}
+	require.Equal(t, "443", policy.Spec.Egress[0].Ports[0].Port.String())
+
+	_, overlay, found := strings.Cut(read(t, "../../docs/kubernetes.md"), "```yaml\n")
+	require.True(t, found)
+	overlay, _, _ = strings.Cut(overlay, "```")
+	own := buildOverlay(t, overlay).settings(t)
+	require.Equal(t, "https://id.example.com", own["AUTH_ISSUER"])
+	require.Len(t, own, len(settings))
+	require.Equal(t, settings["NATS_URL"], own["NATS_URL"])
+
+	off := strings.Replace(overlay, `["AUTH_ISSUER=https://id.example.com", AUTH_AUDIENCE=orders]`, `["AUTH_ISSUER=", "AUTH_AUDIENCE=", "AUTH=off"]`, 1)
+	open := buildOverlay(t, off).settings(t)
+	require.Empty(t, open["AUTH_ISSUER"]+open["AUTH_AUDIENCE"])
+	require.Equal(t, "off", open["AUTH"])
+}
+
+// buildOverlay builds an overlay of docs/kubernetes.md, which is indented there. It names this repository's manifests as ../outboxie/docker/kubernetes.
+func buildOverlay(t *testing.T, text string) manifests {
+	t.Helper()
+	place := t.TempDir()
+	base, err := filepath.Abs(folder)
+	require.NoError(t, err)
+	base, err = filepath.Rel(place, base)
+	require.NoError(t, err)
+	text = strings.ReplaceAll(strings.TrimPrefix(text, "   "), "\n   ", "\n")
+	text = strings.Replace(text, "../outboxie/docker/kubernetes", base, 1)
+	require.NoError(t, os.WriteFile(filepath.Join(place, "kustomization.yaml"), []byte(text), 0o600))
+	return buildFolder(t, place)
 }
 
 // TestPodsHaveFewRights checks that each pod meets the standard "restricted" for pods, writes to no root file system, gets no token of the
@@ -166,7 +229,7 @@ func TestManifestsNameWhatThereIs(t *testing.T) {
 			require.Contains(t, name, "outboxie-", "a change of the settings restarts the pods")
 		}
 	}
-	ports := map[string]bool{"5432": true, "4222": true, "4318": true, "53": true} // of other servers
+	ports := map[string]bool{"5432": true, "4222": true, "4318": true, "53": true, "443": true} // of other servers
 	for _, pod := range m.pods() {
 		for _, container := range pod.Spec.Containers {
 			for _, variable := range container.Env {

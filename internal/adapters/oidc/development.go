@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -108,7 +109,7 @@ func createWhole(file string, text []byte) error {
 	return nil
 }
 
-// publish writes the public key into a file. Other users may read it.
+// publish writes the public key into a file, unless the file has it. Other users may read it, also containers, which have the file itself.
 func (k *DevelopmentKey) publish(file string) error {
 	public, err := jwkset.NewJWKFromKey(&k.secret.PublicKey, jwkset.JWKOptions{
 		Metadata: jwkset.JWKMetadataOptions{KID: k.id, USE: jwkset.UseSig, ALG: jwkset.AlgES256},
@@ -120,7 +121,13 @@ func (k *DevelopmentKey) publish(file string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, append(text, '\n'), 0o644) //nolint:gosec // a public key
+	text = append(text, '\n')
+	if published, err := os.ReadFile(file); err != nil || !bytes.Equal(published, text) {
+		if err := os.WriteFile(file, text, 0o644); err != nil { //nolint:gosec // a public key
+			return err
+		}
+	}
+	return os.Chmod(file, 0o644) //nolint:gosec // a public key, whatever the umask is
 }
 
 // TokenRequest says which token to make.

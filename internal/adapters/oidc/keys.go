@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"sync"
@@ -20,14 +19,13 @@ import (
 )
 
 const (
-	fetchTimeout = 5 * time.Second
-	maxKeySet    = 1 << 20 // bytes
+	fetchTimeout = 5 * time.Second // for the document of the issuer and for its keys together
 	minRSABits   = 2048
 
 	// refreshInterval is how old the keys become, so that a key which the issuer withdraws is not used much longer.
 	refreshInterval = 15 * time.Minute
-	// retryInterval is the time between two attempts as long as there are no keys.
-	retryInterval = 2 * time.Second
+	// firstRetry is the wait after the first failure as long as there are no keys. It doubles with every further failure, up to unknownInterval.
+	firstRetry = time.Second
 	// unknownInterval is the least time between two reads of the key set because of unknown keys: clients decide how many such tokens come.
 	unknownInterval = 10 * time.Second
 )
@@ -107,21 +105,9 @@ func fromFile(file string) func(context.Context) ([]key, error) {
 // fromURL returns a function that fetches the key set.
 func fromURL(address string, client *http.Client) func(context.Context) ([]key, error) {
 	return func(ctx context.Context) ([]key, error) {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+		text, err := fetch(ctx, client, address)
 		if err != nil {
 			return nil, err
-		}
-		response, err := client.Do(request)
-		if err != nil {
-			return nil, err
-		}
-		defer response.Body.Close()
-		text, err := io.ReadAll(io.LimitReader(response.Body, maxKeySet))
-		if err != nil {
-			return nil, err
-		}
-		if response.StatusCode != http.StatusOK {
-			return nil, fmt.Errorf("the issuer answers %s", response.Status)
 		}
 		return parse(text)
 	}

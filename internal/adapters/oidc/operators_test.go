@@ -60,8 +60,8 @@ func TestOperators(t *testing.T) {
 func TestOperatorsBeforeTheKeysAreKnown(t *testing.T) {
 	issuer := infra.NewIssuer(t)
 	issuer.SetDown(true)
-	operators := fromURL(t, issuer).Operators()
-	_, err := operators.Authenticate(t.Context(), issuer.Token("ada", "outboxie:read"))
+	v, _ := fromURL(t, issuer)
+	_, err := v.Operators().Authenticate(t.Context(), issuer.Token("ada", "outboxie:read"))
 	require.ErrorIs(t, err, operations.ErrNoKeys)
 }
 

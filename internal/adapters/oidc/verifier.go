@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,12 +31,12 @@ const maxSubject = 255
 // algorithms are the accepted ones. A shared secret (HS256) would let every service that checks tokens make them, too.
 var algorithms = []string{"RS256", "ES256", "EdDSA"}
 
-// Options says which tokens are accepted. All fields except one of KeysURL and KeysFile, and Now, are required.
+// Options says which tokens are accepted. All fields except KeysURL, KeysFile and Now are required.
 type Options struct {
-	Issuer        string
+	Issuer        string // without KeysURL and KeysFile a URL, at which the address of the keys is discovered
 	Audience      string
 	KeysURL       string // of the issuer's JSON Web Key Set
-	KeysFile      string // a file with the key set
+	KeysFile      string // a file with the key set, instead of KeysURL
 	CustomerClaim string // the claim with the customer's id
 	Logger        *slog.Logger
 	Now           func() time.Time // nil: time.Now
@@ -51,48 +52,58 @@ type Verifier struct {
 
 var _ orders.Authenticator = (*Verifier)(nil)
 
-// New returns a verifier. It reads KeysFile, and fails if the file has no keys. It does not ask the issuer.
+// New returns a verifier. It reads KeysFile, and fails if the file has no keys, or if the keys of an Issuer with this name cannot be discovered. It
+// does not ask the issuer.
 func New(options Options) (*Verifier, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	v := &Verifier{options: options, client: &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}}
+	v := &Verifier{options: options, client: &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone(), CheckRedirect: sameHost}}
 	v.parser = jwt.NewParser(jwt.WithValidMethods(algorithms), jwt.WithIssuer(options.Issuer), jwt.WithAudience(options.Audience),
 		jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithTimeFunc(options.Now))
-	if options.KeysFile == "" {
+	switch {
+	case options.KeysURL != "":
 		v.keys = newKeySet(fromURL(options.KeysURL, v.client))
-		return v, nil
-	}
-	v.keys = newKeySet(fromFile(options.KeysFile))
-	if err := v.keys.refresh(context.Background()); err != nil {
-		return nil, fmt.Errorf("read the keys of the issuer: %w", err)
+	case options.KeysFile != "":
+		v.keys = newKeySet(fromFile(options.KeysFile))
+		if err := v.keys.refresh(context.Background()); err != nil {
+			return nil, fmt.Errorf("read the keys of the issuer: %w", err)
+		}
+	default:
+		read, err := discovered(options.Issuer, v.client)
+		if err != nil {
+			return nil, err
+		}
+		v.keys = newKeySet(read)
 	}
 	return v, nil
 }
 
-// Run gets the keys, and gets them again from time to time. While it has no keys, it tries every two seconds. It returns nil when ctx ends.
+// Run gets the keys, and gets them again from time to time. While it has no keys, it tries again after a second, and then after twice the time
+// of the last wait, up to ten seconds. It returns nil when ctx ends.
 func (v *Verifier) Run(ctx context.Context) error {
 	defer v.client.CloseIdleConnections()
-	failed := false
-	for {
+	logged := "not read yet" // what is wrong, as far as the log says
+	for failures := 0; ; {
 		err := v.keys.refresh(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		pause := refreshInterval
 		_, known := v.keys.lookUp("", "")
+		now := kindOfFailure(err)
 		switch {
-		case err != nil && !failed:
+		case now != "" && now != logged:
 			v.options.Logger.WarnContext(ctx, "the keys of the issuer of tokens cannot be read: tokens with known keys are accepted, all others are refused",
 				"issuer", v.options.Issuer, "error", err, "keys_known", known)
-		case err == nil && failed:
-			v.options.Logger.InfoContext(ctx, "the keys of the issuer of tokens can be read again", "issuer", v.options.Issuer)
+		case now == "" && logged != "":
+			v.options.Logger.InfoContext(ctx, "the keys of the issuer of tokens are read", "issuer", v.options.Issuer)
 		}
-		if failed = err != nil; failed {
-			pause = retryInterval
-			if known {
-				pause = unknownInterval
-			}
+		logged = now
+		pause := refreshInterval
+		if failures++; err == nil {
+			failures = 0
+		} else {
+			pause = retryAfter(failures, known)
 		}
 		select {
 		case <-ctx.Done():
@@ -100,6 +111,28 @@ func (v *Verifier) Run(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// kindOfFailure returns a text that stays the same as long as the same thing is wrong. It is empty if nothing is. Errors of connections differ in
+// details, such as ports.
+func kindOfFailure(err error) string {
+	var connection *net.OpError
+	var network net.Error
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &connection) || errors.As(err, &network) && network.Timeout():
+		return "the issuer cannot be reached"
+	}
+	return err.Error()
+}
+
+// retryAfter returns the wait after a number of failures in a row.
+func retryAfter(failures int, known bool) time.Duration {
+	if known {
+		return unknownInterval
+	}
+	return min(firstRetry<<min(failures-1, 4), unknownInterval)
 }
 
 // Authenticate checks the token's signature, issuer, audience and time. Scopes are the claim scope, a text with spaces between them, or the

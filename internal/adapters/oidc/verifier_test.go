@@ -140,7 +140,7 @@ func TestPrincipalsOfTokens(t *testing.T) {
 func TestStartsWithoutTheIssuer(t *testing.T) {
 	issuer := infra.NewIssuer(t)
 	issuer.SetDown(true)
-	v := fromURL(t, issuer)
+	v, _ := fromURL(t, issuer)
 	token := issuer.Token(customer, scope)
 	_, err := v.Authenticate(t.Context(), token)
 	require.ErrorIs(t, err, orders.ErrNoKeys)
@@ -158,9 +158,8 @@ func TestStartsWithoutTheIssuer(t *testing.T) {
 // them often.
 func TestNewKeys(t *testing.T) {
 	issuer := infra.NewIssuer(t)
-	v := fromURL(t, issuer)
-	require.Eventually(t, func() bool { return issuer.Requests() > 0 }, 5*time.Second, time.Millisecond)
-	require.Eventually(t, func() bool { _, err := v.Authenticate(t.Context(), issuer.Token(customer, scope)); return err == nil }, 5*time.Second, time.Millisecond)
+	v, logged := fromURL(t, issuer)
+	logged.waitFor(t, "are read")
 	before := issuer.Requests()
 
 	issuer.AddKey("EdDSA", "new")
@@ -176,12 +175,20 @@ func TestNewKeys(t *testing.T) {
 	require.Equal(t, before+1, issuer.Requests())
 }
 
-// fromURL returns a verifier that runs, and gets its keys from the issuer by HTTP.
-func fromURL(t *testing.T, issuer *infra.Issuer) *oidc.Verifier {
+// fromURL returns a verifier that runs, and gets its keys from the issuer by HTTP. Its log is in the buffer.
+func fromURL(t *testing.T, issuer *infra.Issuer) (*oidc.Verifier, *logBuffer) {
 	t.Helper()
 	server := httptest.NewServer(issuer)
 	t.Cleanup(server.Close)
-	v := verifier(t, func(o *oidc.Options) { o.KeysURL = server.URL })
+	logged := new(logBuffer)
+	v := verifier(t, func(o *oidc.Options) { o.KeysURL, o.Logger = server.URL, slog.New(slog.NewTextHandler(logged, nil)) })
+	runs(t, v)
+	return v, logged
+}
+
+// runs lets the verifier run until the test ends.
+func runs(t *testing.T, v *oidc.Verifier) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- v.Run(ctx) }()
@@ -189,7 +196,6 @@ func fromURL(t *testing.T, issuer *infra.Issuer) *oidc.Verifier {
 		cancel()
 		require.NoError(t, <-ended)
 	})
-	return v
 }
 
 // TestKeySets checks which key sets are refused: a program with such a file does not start.

@@ -27,6 +27,7 @@ const (
 // order again, to the next instance, with the same Idempotency-Key. It gives up after processes.WaitTimeout.
 type client struct {
 	api    func(instance string) string
+	token  func() string // an access token; empty: the API does not ask
 	ledger *ordercheck.Ledger
 	http   http.Client
 
@@ -34,9 +35,9 @@ type client struct {
 	again    atomic.Int64 // requests that were sent again
 }
 
-func newClient(api func(instance string) string) *client {
+func newClient(api func(instance string) string, token func() string) *client {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16}
-	return &client{api: api, ledger: ordercheck.NewLedger(), http: http.Client{Transport: transport, Timeout: requestTimeout}}
+	return &client{api: api, token: token, ledger: ordercheck.NewLedger(), http: http.Client{Transport: transport, Timeout: requestTimeout}}
 }
 
 // customer places orders. All orders of one customer have different amounts, so each order can be recognized.
@@ -123,6 +124,9 @@ func (c *client) post(ctx context.Context, instance string, p placement) (placed
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Idempotency-Key", p.key)
+	if token := c.token(); token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
 	answer, err := c.http.Do(request)
 	if err != nil {
 		return placed{}, fmt.Errorf("%s: %w", instance, err)

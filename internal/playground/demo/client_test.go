@@ -56,13 +56,16 @@ func TestClient(t *testing.T) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			if got := r.Header.Get("Authorization"); got != "Bearer a-token" {
+				t.Errorf("%s got the token %q", name, got)
+			}
 			bodies = append(bodies, string(body))
 			handler(w, r)
 		}))
 		t.Cleanup(server.Close)
 		urls[name] = server.URL
 	}
-	c := newClient(func(instance string) string { return urls[instance] })
+	c := newClient(func(instance string) string { return urls[instance] }, func() string { return "a-token" })
 	orders := newCustomer()
 	p := orders.next()
 	order, err := c.place(t.Context(), p, "loses", "down", "good")

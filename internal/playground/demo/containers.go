@@ -3,6 +3,7 @@ package demo
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,7 +22,9 @@ const ComposeFile = "docker/compose.distributed.yaml"
 // Containers is a fleet of Docker containers, run by Docker Compose. It has its own Compose project, so it does not touch other containers,
 // or the data of the same compose file under the usual project name.
 type Containers struct {
+	program     string // makes tokens
 	environment []string
+	token       string            // for the API
 	usable      bool              // Docker can be used
 	killed      map[string]bool   // the instances that Kill has ended and Restart has not started again
 	addresses   map[string]string // of the published ports, by service
@@ -44,12 +47,12 @@ var instancePorts = []int{8081, 8082, 8083}
 
 const jaegerPort = 16686
 
-// NewContainers returns a fleet from ComposeFile in the current folder. Its image reports this version.
-func NewContainers(environment []string, version string) (*Containers, error) {
+// NewContainers returns a fleet from ComposeFile in the current folder. Its image reports this version. The program makes the token for its API.
+func NewContainers(program string, environment []string, version string) (*Containers, error) {
 	if _, err := os.Stat(ComposeFile); err != nil {
 		return nil, fmt.Errorf("containers need the repository's %s: run this in its root (%w)", ComposeFile, err)
 	}
-	return &Containers{killed: make(map[string]bool), addresses: make(map[string]string), environment: slices.Concat(environment, []string{
+	return &Containers{program: program, killed: make(map[string]bool), addresses: make(map[string]string), environment: slices.Concat(environment, []string{
 		"COMPOSE_FILE=" + ComposeFile, "COMPOSE_PROJECT_NAME=outboxie-demo", "VERSION=" + version,
 		"POSTGRES_PORT=0", "NATS_PORT=0", "OTLP_PORT=0",
 	})}, nil
@@ -106,7 +109,32 @@ func (f *Containers) build(ctx context.Context, note Note) (string, error) {
 	return size, err
 }
 
+// keyFolder is where ComposeFile expects the key of the tokens.
+const keyFolder = ".outboxie"
+
+// makeToken makes a token, and the key that the containers need in order to check it.
+func (f *Containers) makeToken(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, f.program, "token", "--service", "demo")
+	cmd.Env = append(slices.Clone(f.environment), "OUTBOXIE_DATA_DIR="+keyFolder, "AUTH_ISSUER=", "AUTH_AUDIENCE=", "AUTH_JWKS_URL=", "AUTH_JWKS_FILE=")
+	said, err := cmd.Output()
+	if err != nil {
+		var failed *exec.ExitError
+		if errors.As(err, &failed) {
+			err = fmt.Errorf("%w%s", err, processes.LastLines(string(failed.Stderr), 5))
+		}
+		return fmt.Errorf("make a token for the API, with a key in %s: %w", keyFolder, err)
+	}
+	f.token = strings.TrimSpace(string(said))
+	return nil
+}
+
+// Token returns a token of a service.
+func (f *Containers) Token() string { return f.token }
+
 func (f *Containers) start(ctx context.Context, note Note) (string, error) {
+	if err := f.makeToken(ctx); err != nil {
+		return "", err
+	}
 	if _, err := f.compose(ctx, note, "up", "--detach", "--wait"); err != nil {
 		return "", err
 	}

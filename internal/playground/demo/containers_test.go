@@ -43,7 +43,7 @@ func TestDockerIsNotAsItMustBe(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			docker(t, c.script)
-			fleet, err := NewContainers(os.Environ(), "v1")
+			fleet, err := NewContainers("outboxie", os.Environ(), "v1")
 			require.NoError(t, err)
 			var out bytes.Buffer
 			err = Run(t.Context(), fleet, &out, false)
@@ -52,7 +52,7 @@ func TestDockerIsNotAsItMustBe(t *testing.T) {
 		})
 	}
 	t.Chdir(t.TempDir())
-	_, err := NewContainers(nil, "v1")
+	_, err := NewContainers("outboxie", nil, "v1")
 	require.ErrorContains(t, err, "containers need the repository's docker/compose.distributed.yaml: run this in its root")
 }
 
@@ -73,7 +73,7 @@ func TestLogOfADeadContainer(t *testing.T) {
 *ps*) test -e `+folder+`/dead || echo 0123456789ab;;
 esac`)
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/bin:/bin")
-	fleet, err := NewContainers(os.Environ(), "v1")
+	fleet, err := NewContainers("outboxie", os.Environ(), "v1")
 	require.NoError(t, err)
 	log, err := fleet.Log(t.Context(), "subscriber1")
 	require.NoError(t, err)
@@ -90,6 +90,35 @@ esac`)
 	require.NoError(t, fleet.Restart(t.Context(), "app1"))
 	_, err = fleet.Log(t.Context(), "app1")
 	require.ErrorContains(t, err, "app1 ended by itself")
+}
+
+// TestTokenForContainers checks that the demo makes a token with the key that the compose file names, before it starts the containers, and names
+// the reason if it cannot.
+func TestTokenForContainers(t *testing.T) {
+	folder := t.TempDir()
+	docker(t, `if [ $2 = port ]; then echo 127.0.0.1:1; else echo "$@" >> `+folder+`/said; fi`)
+	compose, err := os.ReadFile(ComposeFile)
+	require.NoError(t, err)
+	require.Contains(t, string(compose), "../"+keyFolder+"/auth-jwks.json")
+	program := filepath.Join(folder, "program")
+	fleet, err := NewContainers(program, append(os.Environ(), "AUTH_ISSUER=x"), "v1")
+	require.NoError(t, err)
+	for script, want := range map[string]string{
+		`echo "$OUTBOXIE_DATA_DIR $AUTH_ISSUER $*"`: "",
+		`echo no place >&2; exit 1`:                 "make a token for the API, with a key in .outboxie: exit status 1\n  no place",
+	} {
+		require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\n"+script), 0o755)) //nolint:gosec // a program
+		_, err := fleet.start(t.Context(), nil)
+		if want != "" {
+			require.EqualError(t, err, want)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, ".outboxie  token --service demo", fleet.Token())
+	}
+	said, err := os.ReadFile(filepath.Join(folder, "said"))
+	require.NoError(t, err)
+	require.Equal(t, "compose up --detach --wait\n", string(said))
 }
 
 // TestOwnerOfAPort checks that an error about a taken port names the container that has it.

@@ -15,6 +15,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
@@ -90,6 +92,9 @@ func (s *scenario) addresses() string {
 	rows := make([][2]string, 0, len(Instances))
 	for _, instance := range Instances {
 		rows = append(rows, [2]string{instance, s.fleet.API(instance) + "/orders"})
+	}
+	if s.fleet.Token() != "" {
+		rows = append(rows, [2]string{"a token", "bin/outboxie token --customer " + uuid.NewString() + ", or --service NAME"})
 	}
 	return fmt.Sprintf("%s\n  export DATABASE_URL='%s' NATS_URL='%s'\n", table(rows), s.fleet.DatabaseURL(), s.fleet.BrokerURL())
 }

@@ -25,6 +25,8 @@ type Fleet interface {
 
 	// API returns the URL of an instance's API, without a slash at the end.
 	API(instance string) string
+	// Token returns the access token that the API asks for, or an empty string if the API does not ask.
+	Token() string
 	// Kill ends an instance without a warning (SIGKILL), and returns when it is dead.
 	Kill(ctx context.Context, instance string) error
 	// Restart starts an instance that was killed, and returns when it is ready.

@@ -220,6 +220,9 @@ func (f *Processes) API(instance string) string {
 	return "http://" + addr
 }
 
+// Token returns no token: the API is on loopback, and does not ask.
+func (f *Processes) Token() string { return "" }
+
 // Kill fails if the process has ended by itself.
 func (f *Processes) Kill(_ context.Context, instance string) error {
 	p := f.member(instance)

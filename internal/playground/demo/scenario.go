@@ -26,7 +26,9 @@ type scenario struct {
 	verdict       checker.Verdict
 }
 
-func newScenario(fleet Fleet) *scenario { return &scenario{fleet: fleet, client: newClient(fleet.API)} }
+func newScenario(fleet Fleet) *scenario {
+	return &scenario{fleet: fleet, client: newClient(fleet.API, fleet.Token)}
+}
 
 func (s *scenario) close() {
 	if s.db != nil {
