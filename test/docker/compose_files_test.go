@@ -64,13 +64,17 @@ func composed(t *testing.T) composeFile {
 }
 
 // TestContainersHaveFewRights checks that no container has a capability, gains privileges or writes to its root file system, that each has
-// limits, and that every published port is on loopback.
+// limits, and that every published port is on loopback. Postgres may take over files and become another user.
 func TestContainersHaveFewRights(t *testing.T) {
 	all := composed(t)
 	require.Len(t, all.Services, 11)
 	for name, service := range all.Services {
 		require.Equal(t, []string{"ALL"}, service.CapDrop, name)
-		require.Empty(t, service.CapAdd, name)
+		if name == "postgres" {
+			require.Equal(t, []string{"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}, service.CapAdd)
+		} else {
+			require.Empty(t, service.CapAdd, name)
+		}
 		require.Equal(t, []string{"no-new-privileges:true"}, service.SecurityOpt, name)
 		require.True(t, service.ReadOnly, name)
 		require.Equal(t, "unless-stopped", service.Restart, name)

@@ -101,7 +101,7 @@ func TestCompose(t *testing.T) {
 
 	t.Run("Postgres crashes", func(t *testing.T) {
 		before := inspect(t, "postgres").State.Pid
-		succeed(t, "docker", "compose", "exec", "postgres", "sh", "-c", "kill -QUIT 1") // an immediate shutdown
+		succeed(t, "docker", "compose", "exec", "--user", "postgres", "postgres", "sh", "-c", "kill -QUIT 1") // an immediate shutdown
 		require.Eventually(t, func() bool {
 			pid := inspect(t, "postgres").State.Pid
 			return pid != 0 && pid != before
