@@ -22,6 +22,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/modules"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -251,7 +252,7 @@ func TestModule(t *testing.T) {
 	collector := infra.Collector(t)
 	environment(t, append(collector.Environment(), "OTEL_BSP_SCHEDULE_DELAY=60000")...)
 	var appender relay.Appender
-	app := fxtest.New(t, telemetry.Module,
+	app := fxtest.New(t, modules.Telemetry,
 		fx.Supply(telemetry.Options{Logger: slog.New(slog.DiscardHandler)}),
 		fx.Provide(func() relay.Appender { return &appended{} }),
 		fx.Decorate(telemetry.TraceAppender),
