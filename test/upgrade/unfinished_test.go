@@ -33,11 +33,10 @@ func TestUpdateWithUnfinishedWork(t *testing.T) {
 type unfinished struct {
 	*shop
 	version *program
-	source  checker.Source
 	results *checker.Results
 	ledger  *ordercheck.Ledger
 	js      jetstream.JetStream
-	former  *infra.Process // the earlier program's instance
+	serving *infra.Process // the earlier program's instance
 }
 
 // stuck is the customer whose orders emails cannot handle until an operator removes the trigger.
@@ -57,17 +56,17 @@ const (
 func newUnfinished(t *testing.T, version *program) *unfinished {
 	t.Helper()
 	s := &unfinished{shop: newShop(t, version), version: version, ledger: ordercheck.NewLedger()}
-	s.former = s.old("old", "serve")
-	s.placeAt(s.former.API())
+	s.serving = s.old("old", "serve")
+	s.placeAt(s.serving.API())
 	address := func(setting int) string { _, value, _ := strings.Cut(s.environment[setting], "="); return value }
-	s.source = checker.Source{DatabaseURL: address(0), NATSURL: address(1), Stream: "ORDERS"}
-	nc, err := nats.Connect(s.source.NATSURL)
+	source := checker.Source{DatabaseURL: address(0), NATSURL: address(1), Stream: "ORDERS"}
+	nc, err := nats.Connect(source.NATSURL)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	s.js, err = jetstream.New(nc)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { _, err := s.js.Stream(t.Context(), "ORDERS"); return err == nil }, waitTimeout, 20*time.Millisecond)
-	s.results, err = checker.Open(t.Context(), s.source)
+	s.results, err = checker.Open(t.Context(), source)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.results.Close() })
 	require.NoError(t, s.results.Record(t.Context()))
