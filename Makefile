@@ -251,13 +251,26 @@ sidecar-clients: ## install what the TypeScript of docs/sidecar.md needs for its
 axe: ## fetch the script that checks accessibility in tests again, with npm; refused if it has another checksum
 	$(call vendor,$(AXE),axe.min.js,test/pages,testdata,axe)
 
-# It needs the Go of go.mod. Building it takes minutes the first time, so `make ci` does not.
+# It needs the Go of go.mod. Building it takes some 20 minutes the first time, and seconds afterwards, so `make ci` does not: on GitHub the
+# job `release` runs `make test-release` beside the others.
 RELEASER = IMAGE=$(IMAGE) $(GO) run github.com/goreleaser/goreleaser/v2@v2.14.3
 IMAGE ?= localhost/outboxie
 
 .PHONY: release-check
 release-check: ## is .goreleaser.yaml valid?
 	$(RELEASER) check
+
+# It works in a clone of the commit with .goreleaser.yaml as it is. So dist/ stays, and a repository without a remote, for which the releaser looks,
+# is checked too.
+.PHONY: test-release
+test-release: ## is .goreleaser.yaml valid, does the program of this commit build with it here, and does it know its version?
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && git clone -q --no-local --depth 1 "file://$(CURDIR)" $$folder/release && \
+	cp .goreleaser.yaml $$folder/release && cd $$folder/release && git remote set-url origin https://example.com/acme/outboxie.git && \
+	$(RELEASER) check && $(RELEASER) build --single-target --snapshot && \
+	version=$$(dist/*/outboxie version) && echo "$$version" && case "$$version" in *SNAPSHOT*) ;; \
+	*) echo "The program does not know the version that .goreleaser.yaml gives it." >&2; exit 1 ;; esac && \
+	for file in $$(sed -n 's/.*{ src: \([^,]*\),.*/\1/p' .goreleaser.yaml) docker/Dockerfile.release; do \
+		test -f "$$file" || { echo ".goreleaser.yaml names $$file, which does not exist." >&2; exit 1; }; done
 
 .PHONY: release-snapshot
 release-snapshot: ## a release in dist/ that is not published; needs syft and Docker's buildx, or ARGS=--skip=sbom,docker

@@ -14,6 +14,9 @@ var (
 	ErrVersionTaken error = relay.ErrVersionTaken
 	// ErrInvalidEvent reports that an event can never be published. The error names the reason.
 	ErrInvalidEvent error = outbox.ErrInvalidMessage
+	// ErrIsolation reports that the transaction is REPEATABLE READ or SERIALIZABLE. There, a service that waits for the row of its aggregate gets
+	// a serialization failure of Postgres, and not ErrVersionTaken.
+	ErrIsolation error = postgres.ErrIsolation
 	// ErrNotMigrated reports that the engine's tables are missing, or older than this version of the package. Migrate helps.
 	ErrNotMigrated error = postgres.ErrSchema
 	// ErrUnsafeDatabase reports that the database could lose events, because of a setting or of a changed table. The error names what to do.

@@ -107,6 +107,33 @@ func NewExternalHandler(name string) *ExternalHandler {
 	return &ExternalHandler{h}
 }
 
+// ExternalFunc calls something outside of the database for an event. ExternalMiddleware wraps it.
+type ExternalFunc func(ctx context.Context, event Received) error
+
+// ExternalMiddleware wraps each function of an external handler. It must call next at most once: a second call would be a repeated call.
+type ExternalMiddleware func(next ExternalFunc) ExternalFunc
+
+// Use adds middleware around each function of h, also around those that are set later. The first one is the outermost. The time that a call
+// may take includes its middleware.
+func (h *ExternalHandler) Use(middleware ...ExternalMiddleware) *ExternalHandler {
+	h.handler.mayChange()
+	for _, m := range middleware {
+		h.handler.Use(external(m))
+	}
+	return h
+}
+
+// external is middleware of an external handler for a Handler. The functions of an external handler do not use the transaction.
+func external(middleware ExternalMiddleware) Middleware {
+	if middleware == nil {
+		return nil
+	}
+	return func(next HandlerFunc) HandlerFunc {
+		wrapped := middleware(func(ctx context.Context, event Received) error { return next(ctx, nil, event) })
+		return func(ctx context.Context, _ *Tx, event Received) error { return wrapped(ctx, event) }
+	}
+}
+
 // OnExternal sets the function of h for a type of event whose payload is T as JSON. A payload that is not T is a Permanent failure.
 func OnExternal[T any](h *ExternalHandler, eventType string, function func(ctx context.Context, event Received, data T) error) {
 	if function == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -104,6 +105,46 @@ func TestExternalCallEnds(t *testing.T) {
 	w.run(e)
 	w.handled("1 3", "2")
 	require.Less(t, <-took, 1500*time.Millisecond)
+}
+
+// TestExternalMiddleware checks that middleware of an external handler is wrapped once around each function, also around those that are set
+// later, the first one outermost; that it sees the event and the function's error; and that it can fail an event without a call.
+func TestExternalMiddleware(t *testing.T) {
+	w := newWorld(t)
+	e := w.engine()
+	require.NoError(t, e.Relay())
+	steps, wraps := make(chan string, 100), 0
+	named := func(name string) outboxie.ExternalMiddleware {
+		return func(next outboxie.ExternalFunc) outboxie.ExternalFunc {
+			wraps++
+			return func(ctx context.Context, event outboxie.Received) error {
+				steps <- name + " " + event.Aggregate.ID
+				if event.Aggregate.ID == "2" && name == "inner" {
+					return outboxie.Permanent(errors.New("no call"))
+				}
+				return next(ctx, event)
+			}
+		}
+	}
+	h := outboxie.NewExternalHandler("h").Use(named("outer"), named("inner"))
+	outboxie.OnExternal(h, issued, func(_ context.Context, event outboxie.Received, _ invoice) error {
+		steps <- "call " + event.Aggregate.ID
+		return nil
+	})
+	require.NoError(t, e.Subscriber("s", h, outboxie.SubscriberOptions{}))
+	w.issue(e, "1", "ada", 1)
+	w.issue(e, "2", "bad", 1)
+	w.run(e)
+	w.handled("1", "2")
+	require.Equal(t, 2, wraps, "once for each middleware: there is one function")
+	close(steps)
+	var seen []string
+	for step := range steps {
+		seen = append(seen, step)
+	}
+	require.Subset(t, seen, []string{"outer 1", "inner 1", "call 1", "outer 2", "inner 2"})
+	require.NotContains(t, seen, "call 2")
+	require.Equal(t, []string{"outer 1", "inner 1", "call 1"}, slices.DeleteFunc(seen, func(step string) bool { return step[len(step)-1] == '2' }))
 }
 
 // TestCloseWaitsForHandlers checks that Close ends Run while a handler works: the handler's context ends, and Close returns after the handler.

@@ -214,6 +214,7 @@ func TestWrongHandlers(t *testing.T) {
 		"a middleware is nil":    outboxie.NewHandler("h").Handle(issued, apply).Use(nil),
 		"SUBSCRIBER_HANDLER":     outboxie.NewHandler("").Handle(issued, apply),
 		"has no function":        outboxie.NewExternalHandler("h"),
+		"handler e: a middlewar": outboxie.NewExternalHandler("e").Use(nil),
 		"the handler is nil\n":   nil,
 		"a batch has no functio": batchWithoutFunction(apply),
 	} {
@@ -235,6 +236,10 @@ func TestWrongHandlers(t *testing.T) {
 	require.NoError(t, e.Subscriber("s", h, outboxie.SubscriberOptions{}))
 	require.Panics(t, func() { h.Handle("acme.other.v1", apply) })
 	require.Panics(t, func() { h.Use() })
+	external = outboxie.NewExternalHandler("h")
+	outboxie.OnExternal(external, issued, func(context.Context, outboxie.Received, invoice) error { return nil })
+	require.NoError(t, e.Subscriber("external", external, outboxie.SubscriberOptions{}))
+	require.Panics(t, func() { external.Use() })
 }
 
 func batchWithoutFunction(apply outboxie.HandlerFunc) *outboxie.Handler {

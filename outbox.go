@@ -26,30 +26,28 @@ type SQLTx interface {
 }
 
 // Append records events in tx, in this order: all of them, or none. If it fails, roll back. It fails with ErrVersionTaken, with
-// ErrInvalidEvent, or with the error of the database. Each event carries the trace context of ctx. Append without events does nothing.
+// ErrInvalidEvent, with ErrIsolation, or with the error of the database. Each event carries the trace context of ctx. Append without events
+// does nothing.
 //
 // Append last, and commit soon: the relay waits for every transaction that has appended. Postgres ends a transaction that is idle for ten
-// seconds after it has appended. The transaction should be READ COMMITTED, the default. Call Wake after the commit.
+// seconds after it has appended. The transaction must be READ COMMITTED, the default. Call Wake after the commit.
 func (o *Outbox) Append(ctx context.Context, tx SQLTx, events ...Event) error {
-	return o.append(ctx, events, func(ctx context.Context, statement string, args ...any) ([]int64, error) {
+	return o.append(ctx, events, func(ctx context.Context, statement string, args ...any) ([]postgres.Inserted, error) {
 		if b, isBun := tx.(bun.Tx); isBun {
-			return positions(b.Tx.QueryContext(ctx, statement, args...)) // bun would take each ? of a payload for a parameter
+			return inserted(b.Tx.QueryContext(ctx, statement, args...)) // bun would take each ? of a payload for a parameter
 		}
-		return positions(tx.QueryContext(ctx, statement, args...))
+		return inserted(tx.QueryContext(ctx, statement, args...))
 	})
 }
 
 // AppendPgx is Append for a transaction of pgx.
 func (o *Outbox) AppendPgx(ctx context.Context, tx pgx.Tx, events ...Event) error {
-	return o.append(ctx, events, func(ctx context.Context, statement string, args ...any) ([]int64, error) {
+	return o.append(ctx, events, func(ctx context.Context, statement string, args ...any) ([]postgres.Inserted, error) {
 		rows, err := tx.Query(ctx, statement, args...)
 		if err != nil {
 			return nil, err
 		}
-		return pgx.CollectRows(rows, func(row pgx.CollectableRow) (position int64, err error) {
-			var timeout string
-			return position, row.Scan(&position, &timeout)
-		})
+		return pgx.CollectRows(rows, pgx.RowToStructByPos[postgres.Inserted])
 	})
 }
 
@@ -65,19 +63,18 @@ func (o *Outbox) append(ctx context.Context, events []Event, query postgres.Quer
 // it looks at the outbox the next time.
 func (o *Outbox) Wake() { o.notifier.Notify() }
 
-func positions(rows *sql.Rows, err error) ([]int64, error) {
+func inserted(rows *sql.Rows, err error) ([]postgres.Inserted, error) {
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }() // Err reports what Close would
-	var found []int64
+	var found []postgres.Inserted
 	for rows.Next() {
-		var position int64
-		var timeout string
-		if err := rows.Scan(&position, &timeout); err != nil {
+		var row postgres.Inserted
+		if err := rows.Scan(&row.Position, &row.Isolation, &row.Timeout); err != nil {
 			return nil, err
 		}
-		found = append(found, position)
+		found = append(found, row)
 	}
 	return found, rows.Err()
 }

@@ -13,7 +13,6 @@ import (
 	"go.uber.org/fx"
 	"go.uber.org/fx/fxevent"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
@@ -23,6 +22,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/engine"
+	"github.com/assylzhan-a/outboxie/internal/modules"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -82,7 +82,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 			engine.Inbox(c),
 		),
 		fx.Provide(newTokenIssuer, func(tp trace.TracerProvider) postgres.Options { return engine.Database(c, tp) }),
-		telemetry.Module, postgres.Module, jetstream.Module, codec.Module, httpapi.Module,
+		modules.Telemetry, modules.Postgres, modules.JetStream, modules.Codec, modules.HTTPAPI,
 		decorators,
 		fx.Invoke(observeConnections),
 	)

@@ -17,11 +17,10 @@ import (
 	"go.uber.org/fx/fxevent"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
-	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/engine"
+	"github.com/assylzhan-a/outboxie/internal/modules"
 )
 
 const relayServiceName = "outboxie-relay"
@@ -32,7 +31,7 @@ func relaysGraph(c config.Config, relays []config.Relay, logger *slog.Logger) fx
 	return fx.Options(
 		quietly(logger),
 		fx.Supply(c, relays, telemetryOptions(c, relayServiceName, logger)),
-		telemetry.Module, httpapi.Module,
+		modules.Telemetry, modules.HTTPAPI,
 		fx.Provide(newTokenIssuer, newAccess, newSupervisedRelays, relaysAdminOptions),
 		fx.Invoke(runRelays, func(*httpapi.Admin) {}),
 	)
@@ -46,7 +45,7 @@ func relayGraph(s *supervisedRelay) fx.Option {
 		quietly(s.logger),
 		fx.Supply(c, engine.Broker(c, s.logger), engine.Publisher(c, s.logger), engine.RelayName(c), engine.Database(c, s.traces), new(draining)),
 		fx.Provide(func() trace.TracerProvider { return s.traces }, func() metric.MeterProvider { return s.meters }),
-		postgres.Module, jetstream.Module,
+		modules.Postgres, modules.JetStream,
 		fx.Decorate(decorateRelay),
 		fx.Provide(newRelay, servingChecks),
 		fx.Invoke(

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -279,22 +278,7 @@ func TestServeAndHealthcheck(t *testing.T) {
 }
 
 // lines keeps output. Goroutines may read it while others write.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
+type lines struct{ infra.Buffer }
 
 // after waits for a line with a text, and returns the word that follows the text.
 func (l *lines) after(t *testing.T, text string) string {

@@ -2,7 +2,6 @@
 package access_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -44,24 +42,7 @@ type shop struct {
 	issuer *infra.Issuer
 	api    http.Handler
 	log    *memory.Log
-	logged *logged
-}
-
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
+	logged *infra.Buffer
 }
 
 type quiet struct{}
@@ -70,7 +51,7 @@ func (quiet) Notify() {}
 
 func open(t *testing.T, change ...func(*httpapi.Options)) *shop {
 	t.Helper()
-	s := &shop{t: t, issuer: infra.NewIssuer(t), log: memory.NewLog(), logged: new(logged)}
+	s := &shop{t: t, issuer: infra.NewIssuer(t), log: memory.NewLog(), logged: new(infra.Buffer)}
 	work := memory.NewUnitOfWork(s.log)
 	logger := slog.New(slog.NewTextHandler(s.logged, nil))
 	verifier, err := oidc.New(oidc.Options{

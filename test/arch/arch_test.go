@@ -116,6 +116,11 @@ var plants = []struct {
 	},
 	{rule: nothingNeedsOutsiders, folder: "internal/engine", file: "planted_embedded.go", source: module + "outboxietest/embedded"},
 	{rule: fxStaysInModules, folder: ".", source: "go.uber.org/fx"},
+	{rule: fxStaysInModules, folder: "internal/adapters/jetstream", file: "module.go", source: "go.uber.org/fx"},
+	{
+		rule: theLibraryIsWithoutFx, folder: ".", source: module + "internal/modules",
+		caught: violation{importer: ".", imported: "go.uber.org/fx"},
+	},
 	{rule: nothingNeedsOutsiders, folder: "internal/adapters/jetstream", source: module + "outboxietest/embedded"},
 	{rule: nothingNeedsOutsiders, folder: "internal/config", source: module + "internal/playground/processes"},
 	{rule: testsStayTests, folder: "internal/adapters/codec", source: module + "outboxietest/relaytest"},
@@ -155,7 +160,7 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 	}
 	for _, v := range found {
 		// These rules also report packages that reach a planted import indirectly. Every other violation must be a planted one.
-		indirect := v.file == "" && slices.Contains([]string{noTechnologyInside, theServiceIsAlone, theLibraryIsAlone}, v.rule)
+		indirect := v.file == "" && slices.Contains([]string{noTechnologyInside, theServiceIsAlone, theLibraryIsAlone, theLibraryIsWithoutFx}, v.rule)
 		require.True(t, indirect || slices.Contains(want, v), "not planted: %s", v)
 	}
 	for _, rule := range rules {

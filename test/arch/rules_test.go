@@ -67,7 +67,7 @@ func layerOf(importPath string) layer {
 		return config
 	case under("migrations"):
 		return migrations
-	case under("cmd"):
+	case under("cmd"), under("internal/modules"): // only cmd uses the modules
 		return cmd
 	case under("internal/playground"):
 		return playground
@@ -218,7 +218,8 @@ const (
 	theServiceIsAlone     = "cmd/outboxie reaches no playground, no nats-server and no embedded Postgres"
 	theLibraryIsAlone     = "the library reaches no playground, no outboxietest, no nats-server and no embedded Postgres"
 	testsStayTests        = "test code is imported by tests only"
-	fxStaysInModules      = "fx appears only in adapters/*/module.go, outboxiefx and cmd"
+	fxStaysInModules      = "fx appears only in internal/modules, outboxiefx and cmd"
+	theLibraryIsWithoutFx = "package outboxie reaches no fx: a program that uses it without outboxiefx does not link fx"
 	noTechnologyInside    = "no driver or framework can be reached from domain, ports or app"
 	noAliases             = "no import of a package of this module has an alias"
 	portsSpeakPlainly     = "names and texts of ports contain no words of technology"
@@ -229,7 +230,7 @@ const (
 var rules = []string{
 	everyPackageIsKnown, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts, adaptersAreStrangers,
 	onlyCmdKnowsConfig, engineServesAnybody, onlyTheTopComposes, outsidersSeeNothing, nothingNeedsOutsiders, testsStayTests, fxStaysInModules,
-	theServiceIsAlone, theLibraryIsAlone, noTechnologyInside, noAliases, portsSpeakPlainly, engineNamesNoOrder, decoratorsNameMethods,
+	theServiceIsAlone, theLibraryIsAlone, theLibraryIsWithoutFx, noTechnologyInside, noAliases, portsSpeakPlainly, engineNamesNoOrder, decoratorsNameMethods,
 }
 
 // show has the import path prefixes of the packages that demonstrate and test the service.
@@ -314,6 +315,9 @@ func check(packages []pkg) []violation {
 			if rule := aloneRule(p.ImportPath); rule != "" && matches(reached, show) {
 				found = append(found, violation{rule, p.ImportPath, "", reached})
 			}
+			if p.ImportPath+"/" == module && matches(reached, []string{fx}) {
+				found = append(found, violation{theLibraryIsWithoutFx, p.ImportPath, "", reached})
+			}
 		}
 		if from != domain && from != port && from != app {
 			continue
@@ -347,7 +351,7 @@ func broken(importer, file, imported string) string {
 		return onlyTheTopComposes
 	case (from == composed || from == library) && slices.Contains(service, imported):
 		return engineServesAnybody
-	case matches(imported, []string{fx}) && from != cmd && importer != module+"outboxiefx" && (from != adapter || file != "module.go"):
+	case matches(imported, []string{fx}) && from != cmd && importer != module+"outboxiefx":
 		return fxStaysInModules
 	}
 	if from != domain && isGeneric(importer) && slices.Contains(service, imported) {

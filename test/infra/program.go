@@ -1,7 +1,6 @@
 package infra
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -56,12 +55,10 @@ func programs(t testing.TB) string {
 
 // Process is one run of outboxie or of another program. Process keeps the output, and shows it if the test fails.
 type Process struct {
-	t     testing.TB
-	cmd   *exec.Cmd
-	ended chan struct{}
-
-	mu   sync.Mutex
-	text bytes.Buffer
+	t      testing.TB
+	cmd    *exec.Cmd
+	ended  chan struct{}
+	output Buffer
 }
 
 // AdminToken is the token of the admin listeners in tests.
@@ -91,7 +88,7 @@ func launch(t testing.TB, program string, environment, args []string) *Process {
 func Start(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{t: t, cmd: cmd, ended: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	require.NoError(t, p.cmd.Start())
 	go func() {
 		_ = p.cmd.Wait() // Wait and Stop return the exit code
@@ -106,19 +103,8 @@ func Start(t testing.TB, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// Write keeps what the program prints.
-func (p *Process) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.Write(text)
-}
-
 // String returns the program's output so far.
-func (p *Process) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.text.String()
-}
+func (p *Process) String() string { return p.output.String() }
 
 // WaitFor waits until the program has printed text, and returns the word that follows text.
 func (p *Process) WaitFor(text string) string {

@@ -3,7 +3,6 @@
 package scale_test
 
 import (
-	"bytes"
 	"database/sql"
 	"fmt"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -193,26 +191,6 @@ func (s *secure) requireRefusedByPostgres(t *testing.T, verified map[string]stri
 	require.Contains(t, said, "certificate is not valid for any names, but wanted to match localhost")
 }
 
-// buffer is a log that is read while it is written.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write keeps what is logged.
-func (b *buffer) Write(text []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(text)
-}
-
-// String returns what was logged so far.
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 func (s *secure) requireRefusedByNATS(t *testing.T) {
 	t.Helper()
 	stranger := infra.NewAuthority(t)
@@ -231,7 +209,7 @@ func (s *secure) requireRefusedByNATS(t *testing.T) {
 	} {
 		options := good
 		c.change(&options)
-		said := new(buffer)
+		said := new(infra.Buffer)
 		options.Logger = slog.New(slog.NewTextHandler(said, nil))
 		nc, err := jetstream.Connect(options)
 		require.NoError(t, err)

@@ -34,7 +34,7 @@ func TestUpdateOfARelease(t *testing.T) {
 	s.progress()
 	require.Zero(t, instance.Stop(syscall.SIGTERM))
 	current.WaitFor("became leader")
-	copies := []*infra.Process{s.subscriber("new-1"), s.subscriber("new-2")}
+	copies := []*infra.Process{s.subscriber("new-1", "emails"), s.subscriber("new-2", "emails")}
 	for i, copied := range copies {
 		copied.WaitFor("subscribed")
 		s.progress()

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,41 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-func TestMain(m *testing.M) { infra.Main(m) }
-
-const (
-	waitTimeout = 30 * time.Second
-
-	// consumers is the last version whose subscribers kept their place in a durable consumer at the broker.
-	consumers = "f668941903c555345e226753042a268ef937b1d0"
-	// released is v0.1.0, by its commit: a clone need not have tags.
-	released = "19d3036e532b746ff2d09b4715310462199f7596"
-)
-
-// earlier builds the program of an earlier commit. It skips the test where the clone does not have the commit, and fails on GitHub, whose
-// workflow fetches all commits.
-func earlier(t *testing.T, commit string) string {
-	t.Helper()
-	source := t.TempDir()
-	archive := exec.CommandContext(t.Context(), "git", "archive", "--output", filepath.Join(source, "source.tar"), commit)
-	archive.Dir = filepath.Join("..", "..") // git archives the folder in which it runs
-	if said, err := archive.CombinedOutput(); err != nil {
-		if os.Getenv("GITHUB_ACTIONS") == "" {
-			t.Skipf("the clone does not have commit %s: %s", commit, said)
-		}
-		t.Fatalf("archive commit %s: %v\n%s", commit, err, said)
-	}
-	run := func(name string, args ...string) {
-		t.Helper()
-		command := exec.CommandContext(t.Context(), name, args...)
-		command.Dir = source
-		said, err := command.CombinedOutput()
-		require.NoError(t, err, "%s", said)
-	}
-	run("tar", "xf", "source.tar")
-	run("go", "build", "-o", "outboxie", "./cmd/outboxie")
-	return filepath.Join(source, "outboxie")
-}
+const waitTimeout = 30 * time.Second
 
 // shop is an unused database and an unused broker, and the two programs.
 type shop struct {
@@ -63,11 +28,11 @@ type shop struct {
 	former      string // the file of the earlier program
 	environment []string
 
-	mu  sync.Mutex
-	api string // at which orders are placed
+	mu  sync.RWMutex // held while an unfinished shop places an order
+	api string       // at which orders are placed
 }
 
-func newShop(t *testing.T, version string) *shop {
+func newShop(t *testing.T, version *program) *shop {
 	t.Helper()
 	database := infra.Database(t)
 	db, err := sql.Open("pgx", database)
@@ -76,8 +41,8 @@ func newShop(t *testing.T, version string) *shop {
 	_, err = db.Exec("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 	require.NoError(t, err)
 	return &shop{
-		t: t, db: db, former: earlier(t, version),
-		environment: []string{"DATABASE_URL=" + database, "NATS_URL=" + infra.NATS(t).URL, "OUTBOX_LEASE_TTL=1s"},
+		t: t, db: db, former: version.file(t),
+		environment: []string{"DATABASE_URL=" + database, "NATS_URL=" + infra.NATS(t).URL, "OUTBOX_LEASE_TTL=1s", "SUBSCRIBER_MAX_ATTEMPTS=3"},
 	}
 }
 
@@ -86,14 +51,14 @@ func (s *shop) old(name string, args ...string) *infra.Process {
 	cmd := exec.Command(s.former, args...) //nolint:gosec // built from this repository
 	cmd.Env = slices.Concat(os.Environ(), s.environment, []string{
 		"INSTANCE_ID=" + name, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",
-		"OUTBOXIE_DATA_DIR=" + filepath.Dir(s.former),
+		"OUTBOXIE_DATA_DIR=" + s.t.TempDir(),
 	})
 	return infra.Start(s.t, cmd)
 }
 
-// subscriber starts a copy of the subscriber emails of this program.
-func (s *shop) subscriber(name string) *infra.Process {
-	return infra.Launch(s.t, append([]string{"INSTANCE_ID=" + name, "ADMIN_ADDR=127.0.0.1:0"}, s.environment...), "subscribe", "--id", "emails")
+// subscriber starts a copy of a subscriber of this program.
+func (s *shop) subscriber(name, id string) *infra.Process {
+	return infra.Launch(s.t, append([]string{"INSTANCE_ID=" + name, "ADMIN_ADDR=127.0.0.1:0"}, s.environment...), "subscribe", "--id", id)
 }
 
 // placeAt makes customers place orders at another address.
@@ -170,13 +135,13 @@ func TestRollingUpdate(t *testing.T) {
 	s.placeAt(infra.Serve(t, "new", s.environment).API())
 	s.progress()
 	require.Zero(t, instance.Stop(syscall.SIGTERM))
-	first := s.subscriber("new-1")
+	first := s.subscriber("new-1", "emails")
 	first.WaitFor("waiting for copies of an earlier version to stop")
 	s.progress()
 	for _, copies := range former {
 		require.Zero(t, copies.Stop(syscall.SIGTERM))
 	}
-	second := s.subscriber("new-2")
+	second := s.subscriber("new-2", "emails")
 	first.WaitFor("subscribed")
 	second.WaitFor("subscribed")
 	s.progress()

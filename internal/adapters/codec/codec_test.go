@@ -16,6 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/domain/value"
+	"github.com/assylzhan-a/outboxie/internal/modules"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/test/contract"
@@ -199,6 +200,6 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 func TestModule(t *testing.T) {
-	app := fxtest.New(t, codec.Module, fx.Invoke(func(e orders.Encoder, d orders.Decoder) { require.Same(t, e, d) }))
+	app := fxtest.New(t, modules.Codec, fx.Invoke(func(e orders.Encoder, d orders.Decoder) { require.Same(t, e, d) }))
 	app.RequireStart().RequireStop()
 }

@@ -11,13 +11,14 @@ import (
 	"go.uber.org/fx/fxtest"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/modules"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func graph(t *testing.T, admin string, more ...fx.Option) *fxtest.App {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	return fxtest.New(t, append(more, httpapi.Module, fx.Supply(
+	return fxtest.New(t, append(more, modules.HTTPAPI, fx.Supply(
 		httpapi.Options{Addr: "127.0.0.1:0", Service: &shop{}, Logger: log},
 		httpapi.AdminOptions{Addr: admin, Logger: log},
 	))...)
@@ -45,7 +46,7 @@ func (pages) Close() {}
 func TestTheLogSaysWhereTheConsoleIs(t *testing.T) {
 	said := new(logged)
 	var admin *httpapi.Admin
-	app := fxtest.New(t, httpapi.Module, fx.Populate(&admin), fx.Supply(httpapi.AdminOptions{
+	app := fxtest.New(t, modules.HTTPAPI, fx.Populate(&admin), fx.Supply(httpapi.AdminOptions{
 		Addr: "127.0.0.1:0", Console: pages{http.NotFoundHandler()}, Logger: slog.New(slog.NewTextHandler(said, nil)),
 	}))
 	app.RequireStart()

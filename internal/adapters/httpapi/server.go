@@ -103,6 +103,15 @@ func (s *Server) Addr() string {
 	return s.listener.Addr().String()
 }
 
+// Where returns the attributes for a log line about a server that listens.
+func (s *Server) Where() []any {
+	attributes := []any{"server", s.name, "addr", s.Addr()}
+	if s.console {
+		attributes = append(attributes, "console", "http://"+s.Addr()+ConsolePath)
+	}
+	return attributes
+}
+
 // Serve answers requests until Shutdown is called, and then returns nil. If it ends for another reason, it returns an error.
 func (s *Server) Serve() error {
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {

@@ -4,6 +4,7 @@
 package jetstream
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -222,4 +223,18 @@ func connectedTo(nc *nats.Conn) string {
 		return ""
 	}
 	return address.Scheme + "://" + address.Host
+}
+
+// flushTimeout limits how long Disconnect waits until the last writes have been sent.
+const flushTimeout = time.Second
+
+// Disconnect closes nc after the last writes have been sent: a wake-up call or a retry. Everything else was acknowledged when its call
+// returned.
+func Disconnect(ctx context.Context, nc *nats.Conn) {
+	if nc.IsConnected() {
+		flushing, cancel := context.WithTimeout(ctx, flushTimeout)
+		defer cancel()
+		_ = nc.FlushWithContext(flushing)
+	}
+	nc.Close()
 }

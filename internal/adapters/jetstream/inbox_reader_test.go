@@ -2,7 +2,6 @@ package jetstream_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +20,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
+	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 // TestSubscriberIDs checks which names are refused as subscriber ids.
@@ -144,22 +143,9 @@ func TestOneNotificationPerAppend(t *testing.T) {
 }
 
 // logged keeps what a logger writes.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
+type logged struct{ infra.Buffer }
 
-func (l *logged) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *logged) lines(about string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), about)
-}
+func (l *logged) lines(about string) int { return strings.Count(l.String(), about) }
 
 // TestDirectGetsNotYet checks a stream without direct gets, as earlier versions made it. Each read fails, and the reader logs
 // this once. The next leader allows direct gets.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/modules"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -107,7 +108,7 @@ func TestModule(t *testing.T) {
 	b.opened() // the goroutines of the server for the stream are not under test
 	before := goleak.IgnoreCurrent()
 	var nc *nats.Conn
-	app := fxtest.New(t, jetstream.Module,
+	app := fxtest.New(t, modules.JetStream,
 		fx.Supply(jetstream.Options{URL: b.server.URL, Name: "module", Logger: silent},
 			jetstream.PublisherOptions{Stream: stream, Subjects: subjects, Source: source, Logger: silent}),
 		fx.Invoke(func(c *nats.Conn, publisher relay.Publisher, port relay.Notifier, listener relay.Listener, notifier *jetstream.Notifier) {

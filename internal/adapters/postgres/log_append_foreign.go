@@ -9,12 +9,20 @@ import (
 	"strings"
 	"time"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Query runs a statement with parameters $1, $2 … in somebody's transaction, and returns the first column of its rows.
-type Query func(ctx context.Context, statement string, args ...any) ([]int64, error)
+// Query runs a statement with parameters $1, $2 … in somebody's transaction, and returns its rows.
+type Query func(ctx context.Context, statement string, args ...any) ([]Inserted, error)
+
+// Inserted is a row that a Query returns, with the columns in this order.
+type Inserted struct {
+	Position  int64
+	Isolation string // of the transaction
+	Timeout   string // how long the transaction may be idle from now on
+}
 
 // NewForeignAppender returns an appender to the outbox in a transaction that this package has not begun, on any driver. As for each writer,
 // Postgres ends the transaction if it is idle for ten seconds after it has appended.
@@ -36,18 +44,36 @@ func (a foreignAppender) Append(ctx context.Context, messages ...outbox.Message)
 		}
 	}
 	for rows := range slices.Chunk(messages, foreignRows) {
-		positions, err := a.insert(ctx, rows)
+		inserted, err := a.insert(ctx, rows)
 		if err != nil {
 			return appendError(ctx, err)
 		}
-		if len(positions) != len(rows) || !slices.IsSorted(positions) {
-			return errDisorder.With("%d messages got the positions %v", len(rows), positions)
+		if err := checkInserted(inserted, len(rows)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (a foreignAppender) insert(ctx context.Context, messages []outbox.Message) ([]int64, error) {
+// ErrIsolation reports that a transaction at this isolation cannot append.
+var ErrIsolation = fault.New(fault.Invalid, "isolation", "the transaction cannot append to the outbox")
+
+// checkInserted checks the isolation and the positions. READ UNCOMMITTED is READ COMMITTED in Postgres.
+func checkInserted(inserted []Inserted, want int) error {
+	positions := make([]int64, len(inserted))
+	for i, row := range inserted {
+		if row.Isolation != "read committed" && row.Isolation != "read uncommitted" {
+			return ErrIsolation.With("its isolation is %s: roll back, and begin it at READ COMMITTED", strings.ToUpper(row.Isolation))
+		}
+		positions[i] = row.Position
+	}
+	if len(positions) != want || !slices.IsSorted(positions) {
+		return errDisorder.With("%d messages got the positions %v", want, positions)
+	}
+	return nil
+}
+
+func (a foreignAppender) insert(ctx context.Context, messages []outbox.Message) ([]Inserted, error) {
 	var statement strings.Builder
 	statement.WriteString("INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload) VALUES ")
 	args := make([]any, 0, foreignColumns*len(messages))
@@ -68,7 +94,7 @@ func (a foreignAppender) insert(ctx context.Context, messages []outbox.Message) 
 		args = append(args, message.ID, message.Key.Type, message.Key.ID, message.Version, message.Type, message.Subject, string(encoded),
 			string(message.Payload))
 	}
-	statement.WriteString(" RETURNING position, set_config('idle_in_transaction_session_timeout', '" +
+	statement.WriteString(" RETURNING position, current_setting('transaction_isolation'), set_config('idle_in_transaction_session_timeout', '" +
 		strconv.FormatInt(int64(abandonedAfter/time.Millisecond), 10) + "', true)")
 	return a.query(ctx, statement.String(), args...)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 // earlier is the migrator of the last version with a single set of migrations. Its migrations are in testdata/legacy, and its
@@ -238,25 +239,13 @@ func TestEarlierProgramOnANewDatabase(t *testing.T) {
 	require.Len(t, earlierVersions(t, db), 10, "from then on it counts as ours")
 }
 
-// logged collects log lines.
-type logged struct {
-	mu    sync.Mutex
-	lines strings.Builder
-}
-
-// Write adds to the log lines.
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(p)
-}
+// logged has log lines.
+type logged struct{ infra.Buffer }
 
 func (l *logged) says(t *testing.T, parts ...string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for _, line := range strings.Split(l.lines.String(), "\n") {
+		for _, line := range strings.Split(l.String(), "\n") {
 			found := 0
 			for _, part := range parts {
 				if strings.Contains(line, part) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/modules"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
@@ -32,7 +33,7 @@ func TestModule(t *testing.T) {
 	var admin operations.DeadLetterAdmin
 	var sweeper inbox.Sweeper
 	var effects operations.EffectReader
-	app := fxtest.New(t, postgres.Module, fx.NopLogger,
+	app := fxtest.New(t, modules.Postgres, fx.NopLogger,
 		fx.Supply(
 			postgres.Options{URL: infra.Database(t), MaxOpenConns: 1},
 			postgres.RelayOptions{Name: "ORDERS", Stream: "ORDERS", Holder: "instance-1", LeaseTTL: time.Minute},

@@ -117,3 +117,11 @@ func (e *Elector) Pool() *sql.DB { return e.db.DB }
 func (e *Elector) term(token int64, asked time.Time) relay.Term {
 	return relay.Term{Token: token, Deadline: asked.Add(e.ttl - e.ttl/marginShare)}
 }
+
+// RelayOptions names the relay that this instance competes to run.
+type RelayOptions struct {
+	Name     string        // the name of its lease and its cursor; the same for all instances
+	Stream   string        // the stream to which it publishes
+	Holder   string        // the name of this instance
+	LeaseTTL time.Duration // the same for all instances
+}

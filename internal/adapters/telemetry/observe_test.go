@@ -263,7 +263,7 @@ func scraped(t *testing.T, tel *telemetry.Telemetry, name string) []string {
 
 func TestHandlerShowsWhatIsMeasured(t *testing.T) {
 	environment(t)
-	tel := setup(t, new(syncBuffer))
+	tel := setup(t, new(infra.Buffer))
 	counter, err := tel.MeterProvider().Meter("t").Int64Counter("test.events", metric.WithUnit("{event}"))
 	require.NoError(t, err)
 	counter.Add(t.Context(), 3)
@@ -277,7 +277,7 @@ func TestHandlerShowsWhatIsMeasured(t *testing.T) {
 // chooses.
 func TestClientsMakeNoSeries(t *testing.T) {
 	environment(t)
-	tel := setup(t, new(syncBuffer))
+	tel := setup(t, new(infra.Buffer))
 	m := tel.MeterProvider().Meter("http")
 	duration, err := m.Float64Histogram("http.server.request.duration", metric.WithExplicitBucketBoundaries(1, 2))
 	require.NoError(t, err)
@@ -296,7 +296,7 @@ func TestClientsMakeNoSeries(t *testing.T) {
 
 func TestDisabledSDKMeasuresNothing(t *testing.T) {
 	environment(t, "OTEL_SDK_DISABLED=true")
-	tel := setup(t, new(syncBuffer))
+	tel := setup(t, new(infra.Buffer))
 	require.Nil(t, tel.Metrics())
 	telemetry.MeasureRelay(tel.MeterProvider(), "ORDERS", telemetry.RelayPorts{Retention: &retention{}})
 	require.NoError(t, tel.Shutdown(t.Context()))
@@ -319,7 +319,7 @@ func TestWhatTheEnvironmentPushes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			collector := infra.Collector(t)
 			environment(t, strings.Fields(strings.ReplaceAll(c.environment, "@", collector.Endpoint()))...)
-			log := new(syncBuffer)
+			log := new(infra.Buffer)
 			tel := setup(t, log)
 			require.NoError(t, tel.Shutdown(t.Context()))
 			require.Equal(t, c.pushed, len(collector.Points("go.goroutine.count")) > 0)

@@ -34,7 +34,7 @@ func TestSamplers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_TRACES_SAMPLER="+name, "OTEL_TRACES_SAMPLER_ARG="+c.arg)
-			tel := setup(t, new(syncBuffer))
+			tel := setup(t, new(infra.Buffer))
 			defer tel.Shutdown(context.Background()) //nolint:errcheck // no span ends
 			parent := func(flags trace.TraceFlags) trace.SpanContext {
 				return trace.SpanContextFromContext(inStoredTrace(t)).WithTraceFlags(flags)
@@ -62,7 +62,7 @@ func TestSamplers(t *testing.T) {
 func TestRatio(t *testing.T) {
 	collector := infra.Collector(t)
 	environment(t, append(collector.Environment(), "OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.25")...)
-	tel := setup(t, new(syncBuffer))
+	tel := setup(t, new(infra.Buffer))
 	sampled := 0
 	for range 2000 {
 		_, span := tel.TracerProvider().Tracer("t").Start(context.Background(), "s")

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-func exportLogs(t *testing.T, log *syncBuffer) (*slog.Logger, func(context.Context) error) {
+func exportLogs(t *testing.T, log *infra.Buffer) (*slog.Logger, func(context.Context) error) {
 	t.Helper()
 	logger, shutdown, err := telemetry.ExportLogs(context.Background(), telemetry.Options{
 		InstanceID: "i1", Logger: telemetry.NewLogger(log, slog.LevelInfo, "text"),
@@ -35,7 +35,7 @@ func TestLogsAreExported(t *testing.T) {
 		} else {
 			environment(t, append(collector.Environment(), how)...)
 		}
-		written := new(syncBuffer)
+		written := new(infra.Buffer)
 		logger, shutdown := exportLogs(t, written)
 		logger.With("instance", "a").WithGroup("lease").WarnContext(inStoredTrace(t), "became leader", "token", 3)
 		logger.Debug("not said")
@@ -82,7 +82,7 @@ func TestLogsWithoutACollector(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			defer requireNoLeak(t, goleak.IgnoreCurrent())
 			environment(t, "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=http://"+address, "OTEL_BLRP_SCHEDULE_DELAY=1", "OTEL_BLRP_EXPORT_TIMEOUT=20")
-			written := new(syncBuffer)
+			written := new(infra.Buffer)
 			logger, shutdown := exportLogs(t, written)
 			began := time.Now()
 			for range 10_000 {

@@ -1,7 +1,6 @@
 package telemetry_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -10,7 +9,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,27 +22,10 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/modules"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
-
-// syncBuffer is a log that several goroutines write.
-type syncBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
-}
 
 // environment sets these OTEL_* variables, and empties all others.
 func environment(t *testing.T, variables ...string) {
@@ -60,7 +41,7 @@ func environment(t *testing.T, variables ...string) {
 	}
 }
 
-func setup(t *testing.T, log *syncBuffer) *telemetry.Telemetry {
+func setup(t *testing.T, log *infra.Buffer) *telemetry.Telemetry {
 	t.Helper()
 	tel, err := telemetry.Setup(context.Background(), telemetry.Options{
 		Version: "1.2.3", InstanceID: "i1", Logger: slog.New(slog.NewTextHandler(log, nil)),
@@ -72,7 +53,7 @@ func setup(t *testing.T, log *syncBuffer) *telemetry.Telemetry {
 func TestExportsOverOTLP(t *testing.T) {
 	collector := infra.Collector(t)
 	environment(t, collector.Environment()...)
-	log := new(syncBuffer)
+	log := new(infra.Buffer)
 	tel := setup(t, log)
 	require.True(t, tel.Exporting())
 
@@ -102,7 +83,7 @@ func TestExportsOverOTLP(t *testing.T) {
 func TestServiceNameOfTheEnvironmentHasTheLastWord(t *testing.T) {
 	collector := infra.Collector(t)
 	environment(t, append(collector.Environment(), "OTEL_SERVICE_NAME=shop")...)
-	tel := setup(t, new(syncBuffer))
+	tel := setup(t, new(infra.Buffer))
 	_, span := tel.TracerProvider().Tracer("t").Start(context.Background(), "s")
 	span.End()
 	require.NoError(t, tel.Shutdown(context.Background()))
@@ -129,7 +110,7 @@ func TestWhatTheEnvironmentDecides(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			environment(t, c.environment...)
-			tel := setup(t, new(syncBuffer))
+			tel := setup(t, new(infra.Buffer))
 			require.Equal(t, c.exporting, tel.Exporting())
 			_, span := tel.TracerProvider().Tracer("t").Start(context.Background(), "s")
 			require.Equal(t, c.valid, span.SpanContext().IsValid())
@@ -141,7 +122,7 @@ func TestWhatTheEnvironmentDecides(t *testing.T) {
 
 func TestPropagatesW3CTraceContextAndBaggage(t *testing.T) {
 	environment(t)
-	tel := setup(t, new(syncBuffer))
+	tel := setup(t, new(infra.Buffer))
 	require.ElementsMatch(t, []string{"traceparent", "tracestate", "baggage"}, tel.Propagator().Fields())
 	require.NoError(t, tel.Shutdown(context.Background()))
 }
@@ -183,7 +164,7 @@ func TestUnreachableCollector(t *testing.T) {
 				environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+address, "OTEL_EXPORTER_OTLP_PROTOCOL="+protocol,
 					"OTEL_BSP_SCHEDULE_DELAY=1", "OTEL_BSP_EXPORT_TIMEOUT=20", "OTEL_BSP_MAX_QUEUE_SIZE=16",
 					"OTEL_METRICS_EXPORTER=otlp", "OTEL_METRIC_EXPORT_INTERVAL=20", "OTEL_METRIC_EXPORT_TIMEOUT=20")
-				log := new(syncBuffer)
+				log := new(infra.Buffer)
 				began := time.Now()
 				tel := setup(t, log)
 				for range 20_000 {
@@ -215,7 +196,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	}))
 	defer silent.Close()
 	environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+silent.URL)
-	tel := setup(t, new(syncBuffer))
+	tel := setup(t, new(infra.Buffer))
 	_, span := tel.TracerProvider().Tracer("t").Start(context.Background(), "s")
 	span.End()
 	began := time.Now()
@@ -239,7 +220,7 @@ func TestSecretsStayOutOfTheLog(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			environment(t, "OTEL_EXPORTER_OTLP_HEADERS="+headers,
 				"OTEL_EXPORTER_OTLP_ENDPOINT="+strings.Replace(rejecting.URL, "http://", "http://user:s3cr3t@", 1))
-			log := new(syncBuffer)
+			log := new(infra.Buffer)
 			tel := setup(t, log)
 			_, span := tel.TracerProvider().Tracer("t").Start(context.Background(), "s")
 			span.End()
@@ -253,7 +234,7 @@ func TestSecretsStayOutOfTheLog(t *testing.T) {
 
 func TestComplaintsAreFewAndCounted(t *testing.T) {
 	environment(t)
-	log := new(syncBuffer)
+	log := new(infra.Buffer)
 	tel := setup(t, log)
 	synctest.Test(t, func(t *testing.T) {
 		for range 90 {
@@ -271,7 +252,7 @@ func TestModule(t *testing.T) {
 	collector := infra.Collector(t)
 	environment(t, append(collector.Environment(), "OTEL_BSP_SCHEDULE_DELAY=60000")...)
 	var appender relay.Appender
-	app := fxtest.New(t, telemetry.Module,
+	app := fxtest.New(t, modules.Telemetry,
 		fx.Supply(telemetry.Options{Logger: slog.New(slog.DiscardHandler)}),
 		fx.Provide(func() relay.Appender { return &appended{} }),
 		fx.Decorate(telemetry.TraceAppender),

@@ -1,15 +1,16 @@
-package codec
+package modules
 
 import (
 	"go.uber.org/fx"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// Module provides the encoders and the Decoder.
-var Module = fx.Module("codec",
+// Codec provides the encoders and the Decoder.
+var Codec = fx.Module("codec",
 	fx.Provide(fx.Annotate(
-		func() *Codec { return New(nil) },
+		func() *codec.Codec { return codec.New(nil) },
 		fx.As(new(orders.Encoder)), fx.As(new(orders.Decoder)), fx.As(new(orders.FulfillmentEncoder)),
 	)),
 )
