@@ -38,6 +38,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(NewTotals, fx.As(new(orders.Totals))),
 	fx.Annotate(NewEmitter, fx.As(new(inbox.Emitter))),
 	fx.Annotate(NewExpiredKeys, fx.As(new(orders.ExpiredKeys))),
+	fx.Annotate(NewKeyRing, fx.As(new(orders.KeyRing))),
 	fx.Annotate(NewInbox, fx.ParamTags(``, `optional:"true"`),
 		fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(operations.DeadLetterAdmin)),
 		fx.As(new(inbox.Sweeper)), fx.As(new(inbox.Log))),

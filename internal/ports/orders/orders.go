@@ -1,5 +1,6 @@
 // Package orders holds the ports of the order service. The HTTP API drives Service, which package ordering in internal/app implements.
-// Service drives UnitOfWork, which gives it Orders, Keys and the outbox in one transaction, and reads through OrderReader without one.
+// Service drives UnitOfWork, which gives it Orders, Keys, CustomerKeys and the outbox in one transaction, and reads through OrderReader without
+// one. Eraser removes the personal data of a customer, through PersonalData. Handlers of subscribers open sealed events with KeyRing.
 //
 // Package orderstest holds the contract suite of the driven ports.
 package orders
@@ -124,9 +125,10 @@ type UnitOfWork interface {
 
 // Tx is the ports of one transaction. They cannot be used after Do returns.
 type Tx struct {
-	Keys   Keys
-	Orders Orders
-	Outbox relay.Appender
+	Keys         Keys
+	CustomerKeys CustomerKeys
+	Orders       Orders
+	Outbox       relay.Appender
 }
 
 // Orders stores orders.

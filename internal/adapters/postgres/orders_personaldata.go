@@ -1,0 +1,219 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+)
+
+// PersonalData finds and erases what a database has of customers.
+type PersonalData struct{ db *bun.DB }
+
+var _ orders.PersonalData = (*PersonalData)(nil)
+
+// NewPersonalData returns the personal data in db.
+func NewPersonalData(db *bun.DB) *PersonalData { return &PersonalData{db} }
+
+const (
+	// aggregatesOfOrders are the types of the aggregates whose id is the id of an order.
+	aggregatesOfOrders = `ARRAY['` + orders.AggregateType + `', '` + orders.FulfillmentAggregate + `']`
+
+	// ordersOf are the ids of a customer's orders, as text.
+	ordersOf = `ARRAY (SELECT id::text FROM orders WHERE customer_id = ?0)`
+
+	// plainLetter matches the letters that have a plain event of a customer: by the order, or by the customer's id in the payload or a header.
+	// The second one also finds the events of orders that have a pseudonym already.
+	plainLetter = `letter.headers ->> 'ce-sealedkey' IS NULL AND letter.payload <> ` + erasedPayload + ` AND (
+		letter.aggregate_type = ANY (` + aggregatesOfOrders + `) AND letter.aggregate_id = ANY (` + ordersOf + `)
+		OR position(convert_to(?0, 'UTF8') IN letter.payload) > 0 OR strpos(letter.headers::text, ?0) > 0)`
+
+	// sealedLetter matches the letters that have a sealed event of one of the customer's orders.
+	sealedLetter = `letter.headers ->> 'ce-sealedkey' IS NOT NULL
+		AND letter.aggregate_type = ANY (` + aggregatesOfOrders + `) AND letter.aggregate_id = ANY (` + ordersOf + `)`
+
+	erasedPayload = `'{"erased":true}'::bytea`
+	erasedError   = `'the customer was erased'`
+
+	// oldKey matches the rows of a former version's request keys that name a customer.
+	oldKey = `starts_with(fingerprint, 'place ' || ?0 || ' ')`
+
+	holdingsStatement = `
+SELECT (SELECT count(*) FROM orders WHERE customer_id = ?0::uuid),
+	(SELECT count(*) FROM request_keys WHERE scope = ?0 OR order_id = ANY (` + ordersOf + `::uuid[])) +
+	(SELECT count(*) FROM idempotency_keys WHERE ` + oldKey + ` OR order_id = ANY (` + ordersOf + `::uuid[])),
+	(SELECT count(*) FROM customer_totals WHERE customer_id = ?0::uuid),
+	(SELECT count(*) FROM dead_letters AS letter WHERE ` + plainLetter + `),
+	(SELECT count(*) FROM dead_letters AS letter WHERE ` + sealedLetter + `),
+	EXISTS (SELECT FROM customer_keys WHERE customer_id = ?0::uuid AND key_id IS DISTINCT FROM ?1::uuid)`
+
+	// eventsOf are the events of the customer's orders.
+	eventsOf = `
+	SELECT e.event_id, e.position, e.event_type, e.headers ->> 'ce-sealedkey' IS NOT NULL AS sealed
+	FROM unnest(` + ordersOf + `) AS mine (id) JOIN outbox AS e ON e.aggregate_type = ANY (` + aggregatesOfOrders + `) AND e.aggregate_id = mine.id`
+
+	// waitsInParkingLot matches the rows of parked events that were not published yet.
+	waitsInParkingLot = `parked.state IN ('parked', 'redrive')`
+
+	customerEventsStatement = `
+WITH mine AS MATERIALIZED (` + eventsOf + `)
+SELECT count(*) FILTER (WHERE NOT sealed), count(*) FILTER (WHERE sealed), (
+	SELECT count(*) FROM outbox_parked AS parked WHERE ` + waitsInParkingLot + ` AND parked.position IN (SELECT position FROM mine))
+FROM mine`
+
+	// customerBehindStatement counts, for each subscriber, the events that it wants and has not taken. These are events after the position of its slowest
+	// lane, and events that were or will be redriven behind it. Events of orders that have a pseudonym already are found by their payload, but only
+	// after that position: so the statement reads no more of the log than the slowest subscriber has to read.
+	customerBehindStatement = `
+WITH reader AS MATERIALIZED (
+	SELECT subscriber, min(coalesce(progress, 0)) AS progress, min(sequence) AS sequence FROM subscriber_lanes GROUP BY subscriber
+), mine AS MATERIALIZED (` + eventsOf + `
+	UNION
+	SELECT e.event_id, e.position, e.event_type, false FROM outbox AS e
+	WHERE e.position > (SELECT min(progress) FROM reader) AND e.aggregate_type = ANY (` + aggregatesOfOrders + `)
+		AND e.headers ->> 'ce-sealedkey' IS NULL AND e.payload ->> 'customer_id' = ?0
+)
+SELECT reader.subscriber, count(*) FROM reader
+JOIN subscriber_types AS wanted ON wanted.subscriber = reader.subscriber
+JOIN mine ON mine.event_type = wanted.event_type
+LEFT JOIN outbox_parked AS parked ON parked.position = mine.position
+WHERE (mine.position > reader.progress OR ` + waitsInParkingLot + ` OR parked.state = 'redriven' AND parked.stream_sequence > reader.sequence)
+	AND parked.state IS DISTINCT FROM 'discarded'
+	AND NOT EXISTS (SELECT FROM inbox WHERE inbox.subscriber = reader.subscriber AND inbox.event_id = mine.event_id)
+GROUP BY reader.subscriber ORDER BY reader.subscriber COLLATE "C"`
+)
+
+// Inspect sends three statements. They read the events of all of the customer's orders by an index, all dead letters, all request keys, and the
+// part of the log that the slowest subscriber has not read.
+func (p *PersonalData) Inspect(ctx context.Context, customer value.CustomerID) (orders.CustomerData, error) {
+	return inspectCustomer(allow(ctx, operatorTime), p.db, customer, nil)
+}
+
+// inspectCustomer does not count the key lockKey.
+func inspectCustomer(ctx context.Context, db bun.IDB, customer value.CustomerID, lockKey any) (found orders.CustomerData, err error) {
+	err = db.QueryRowContext(ctx, holdingsStatement, string(customer), lockKey).Scan(
+		&found.Orders, &found.Requests, &found.Totals, &found.Letters, &found.SealedLetters, &found.Key)
+	if err != nil {
+		return orders.CustomerData{}, classify(ctx, err)
+	}
+	err = db.QueryRowContext(ctx, customerEventsStatement, string(customer)).Scan(&found.PlainEvents, &found.SealedEvents, &found.Parked)
+	if err != nil {
+		return orders.CustomerData{}, classify(ctx, err)
+	}
+	rows, err := db.QueryContext(ctx, customerBehindStatement, string(customer))
+	if err != nil {
+		return orders.CustomerData{}, classify(ctx, err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var behind orders.Behind
+		if err := rows.Scan(&behind.Subscriber, &behind.Events); err != nil {
+			return orders.CustomerData{}, classify(ctx, err)
+		}
+		found.Behind = append(found.Behind, behind)
+	}
+	return found, classify(ctx, rows.Err())
+}
+
+const (
+	// These statements wait for requests with one of the keys. They come first, because a request claims its key before it holds the customer's
+	// key and before it saves the order.
+	deleteRequestsStatement    = `DELETE FROM request_keys WHERE scope = ?0 OR order_id = ANY (` + ordersOf + `::uuid[])`
+	deleteOldRequestsStatement = `DELETE FROM idempotency_keys WHERE ` + oldKey + ` OR order_id = ANY (` + ordersOf + `::uuid[])`
+
+	// lockKeyStatement waits for transactions that hold the customer's key or make one. From now on nobody holds the key. If the customer has no
+	// key, it inserts one with the id ?1, which nobody ever sees.
+	lockKeyStatement = `
+INSERT INTO customer_keys AS held (key_id, customer_id, key) VALUES (?1::uuid, ?0::uuid, sha256(''))
+ON CONFLICT (customer_id) DO UPDATE SET created_at = held.created_at`
+
+	pseudonymStatement = `
+UPDATE orders SET customer_id = ?1, payment_reference = '', carrier = '', tracking = '', cancel_reason = '', updated_at = clock_timestamp()
+WHERE customer_id = ?0`
+
+	// deleteLateRequestsStatement deletes keys of these orders that were claimed meanwhile. It skips a key that a request is claiming, because the
+	// request may wait for this transaction.
+	deleteLateRequestsStatement = `
+DELETE FROM request_keys WHERE ctid = ANY (ARRAY (
+	SELECT ctid FROM request_keys WHERE order_id IN (SELECT id FROM orders WHERE customer_id = ?0) FOR UPDATE SKIP LOCKED))`
+
+	// lockLettersStatement locks letters in the order of their positions, as every transaction does.
+	lockLettersStatement = `
+SELECT FROM dead_letters AS letter WHERE (` + plainLetter + `) OR (` + sealedLetter + `)
+ORDER BY letter.subscriber, letter.position, letter.event_id FOR UPDATE`
+
+	// discardLettersStatement makes sure that the events of the letters are not applied. The next redelivery promotes the next letter of the
+	// aggregate.
+	discardLettersStatement = `
+WITH erased AS (
+	UPDATE dead_letters AS letter SET state = 'discarded', payload = ` + erasedPayload + `, error = ` + erasedError + `,
+		headers = (letter.headers::jsonb - 'ce-authid')::json, _no_handler = NULL,
+		due_at = CASE WHEN letter.state = 'discarded' THEN letter.due_at ELSE clock_timestamp() END,
+		changed_at = CASE WHEN letter.state = 'discarded' THEN letter.changed_at ELSE clock_timestamp() END
+	WHERE ` + plainLetter + `
+	RETURNING subscriber, ` + eventID + ` AS event, aggregate_type, aggregate_id, aggregate_version, position, _sequence
+)
+INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence, applied_at)
+SELECT subscriber, event, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0),
+	coalesce(position, 0), _sequence, NULL
+FROM erased WHERE event IS NOT NULL ORDER BY subscriber, position ON CONFLICT DO NOTHING`
+
+	// cleanLettersStatement removes what errors may quote.
+	cleanLettersStatement = `UPDATE dead_letters AS letter SET error = ` + erasedError + ` WHERE ` + sealedLetter + ` AND error <> ''`
+
+	// lockTotalsStatement locks the rows in the order in which subscribers do it.
+	lockTotalsStatement = `SELECT FROM customer_totals WHERE customer_id = ?0 ORDER BY subscriber, customer_id, currency FOR UPDATE`
+	totalsStatement     = `UPDATE customer_totals SET customer_id = ?1 WHERE customer_id = ?0`
+
+	eraseKeyStatement = `
+UPDATE customer_keys SET customer_id = NULL, key = NULL, erased_at = clock_timestamp() WHERE customer_id = ?0 AND key_id <> ?1`
+	dropLockStatement = `DELETE FROM customer_keys WHERE customer_id = ?0 AND key_id = ?1`
+)
+
+// Erase takes locks in the order in which other transactions take them: request keys, the customer's key, orders, letters, totals. The statements
+// about letters come before the orders get the pseudonym, because they find the letters by the orders.
+func (p *PersonalData) Erase(ctx context.Context, customer, pseudonym value.CustomerID) (found orders.CustomerData, err error) {
+	ctx = allow(ctx, operatorTime)
+	whose, lock := string(customer), uuid.NewString()
+	err = transact(ctx, p.db, func(ctx context.Context, tx bun.Tx) error {
+		requests := 0
+		for _, statement := range []string{deleteRequestsStatement, deleteOldRequestsStatement} {
+			deleted, err := affected(ctx)(tx.ExecContext(ctx, statement, whose))
+			if err != nil {
+				return err
+			}
+			requests += deleted
+		}
+		if err := run(ctx, tx, lockKeyStatement, whose, lock); err != nil {
+			return err
+		}
+		if found, err = inspectCustomer(ctx, tx, customer, lock); err != nil {
+			return err
+		}
+		found.Requests += requests
+		for _, step := range []struct {
+			statement string
+			args      []any
+		}{
+			{"SELECT FROM orders WHERE customer_id = ?0 ORDER BY id FOR UPDATE", []any{whose}},
+			{lockLettersStatement, []any{whose}},
+			{discardLettersStatement, []any{whose}},
+			{cleanLettersStatement, []any{whose}},
+			{pseudonymStatement, []any{whose, string(pseudonym)}},
+			{deleteLateRequestsStatement, []any{string(pseudonym)}},
+			{lockTotalsStatement, []any{whose}},
+			{totalsStatement, []any{whose, string(pseudonym)}},
+			{eraseKeyStatement, []any{whose, lock}},
+			{dropLockStatement, []any{whose, lock}},
+		} {
+			if err := run(ctx, tx, step.statement, step.args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return found, err
+}
