@@ -130,6 +130,8 @@ const (
 INSERT INTO customer_keys AS held (key_id, customer_id, key) VALUES (?1::uuid, ?0::uuid, sha256(''))
 ON CONFLICT (customer_id) DO UPDATE SET created_at = held.created_at`
 
+	lockOrdersStatement = `SELECT FROM orders WHERE customer_id = ?0 ORDER BY id FOR UPDATE`
+
 	pseudonymStatement = `
 UPDATE orders SET customer_id = ?1, payment_reference = '', carrier = '', tracking = '', cancel_reason = '', updated_at = clock_timestamp()
 WHERE customer_id = ?0`
@@ -177,43 +179,52 @@ UPDATE customer_keys SET customer_id = NULL, key = NULL, erased_at = clock_times
 // about letters come before the orders get the pseudonym, because they find the letters by the orders.
 func (p *PersonalData) Erase(ctx context.Context, customer, pseudonym value.CustomerID) (found orders.CustomerData, err error) {
 	ctx = allow(ctx, operatorTime)
-	whose, lock := string(customer), uuid.NewString()
+	whose, other, lock := string(customer), string(pseudonym), uuid.NewString()
 	err = transact(ctx, p.db, func(ctx context.Context, tx bun.Tx) error {
 		requests := 0
-		for _, statement := range []string{deleteRequestsStatement, deleteOldRequestsStatement} {
-			deleted, err := affected(ctx)(tx.ExecContext(ctx, statement, whose))
-			if err != nil {
-				return err
+		steps := func(each ...step) error {
+			for _, s := range each {
+				n, err := affected(ctx)(tx.ExecContext(ctx, s.statement, s.args...))
+				if err != nil {
+					return err
+				}
+				if s.count != nil {
+					*s.count += n
+				}
 			}
-			requests += deleted
+			return nil
 		}
-		if err := run(ctx, tx, lockKeyStatement, whose, lock); err != nil {
+		err := steps(
+			step{deleteRequestsStatement, []any{whose}, &requests},
+			step{deleteOldRequestsStatement, []any{whose}, &requests},
+			step{lockKeyStatement, []any{whose, lock}, nil},
+			step{lockOrdersStatement, []any{whose}, nil},
+			step{lockLettersStatement, []any{whose}, nil},
+		)
+		if err != nil {
 			return err
 		}
 		if found, err = inspectCustomer(ctx, tx, customer, lock); err != nil {
 			return err
 		}
-		found.Requests += requests
-		for _, step := range []struct {
-			statement string
-			args      []any
-		}{
-			{"SELECT FROM orders WHERE customer_id = ?0 ORDER BY id FOR UPDATE", []any{whose}},
-			{lockLettersStatement, []any{whose}},
-			{discardLettersStatement, []any{whose}},
-			{cleanLettersStatement, []any{whose}},
-			{pseudonymStatement, []any{whose, string(pseudonym)}},
-			{deleteLateRequestsStatement, []any{string(pseudonym)}},
-			{lockTotalsStatement, []any{whose}},
-			{totalsStatement, []any{whose, string(pseudonym)}},
-			{eraseKeyStatement, []any{whose, lock}},
-			{dropLockStatement, []any{whose, lock}},
-		} {
-			if err := run(ctx, tx, step.statement, step.args...); err != nil {
-				return err
-			}
-		}
-		return nil
+		found.Orders, found.Totals, found.Requests = 0, 0, found.Requests+requests
+		return steps(
+			step{discardLettersStatement, []any{whose}, nil},
+			step{cleanLettersStatement, []any{whose}, nil},
+			step{pseudonymStatement, []any{whose, other}, &found.Orders},
+			step{deleteLateRequestsStatement, []any{other}, nil},
+			step{lockTotalsStatement, []any{whose}, nil},
+			step{totalsStatement, []any{whose, other}, &found.Totals},
+			step{eraseKeyStatement, []any{whose, lock}, nil},
+			step{dropLockStatement, []any{whose, lock}, nil},
+		)
 	})
 	return found, err
+}
+
+// step is a statement of Erase. count is increased by the number of rows, unless it is nil.
+type step struct {
+	statement string
+	args      []any
+	count     *int
 }
