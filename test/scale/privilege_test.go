@@ -32,6 +32,7 @@ const (
 	subscriber = "outboxie_subscriber"
 	emitter    = "outboxie_emitter"
 	operator   = "outboxie_operator"
+	eraser     = "outboxie_eraser"
 )
 
 // privileged is a Postgres and a NATS with the roles of docker/ only, and an administrator for the test.
@@ -69,7 +70,7 @@ func newPrivileged(t *testing.T, withheld ...string) *privileged {
 }
 
 var passwords = map[string]string{
-	migrator: "secret", writer: "secret", relayer: "secret", subscriber: "secret", emitter: "secret", operator: "secret",
+	migrator: "secret", writer: "secret", relayer: "secret", subscriber: "secret", emitter: "secret", operator: "secret", eraser: "secret",
 }
 
 func (p *privileged) applyRoles() {
@@ -132,7 +133,7 @@ func requireEverything(t *testing.T, p *privileged) {
 	p.applyRoles()
 	outboxie(t, p.as(writer, "api"), 0, "migrate", "up") // nothing is missing
 
-	writes := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api"))
+	writes := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api", "PERSONAL_DATA=sealed"))
 	api := writes.API()
 	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0", "STREAM_MAX_BYTES=1000000000"), "serve")
 	subscribe(t, "emails", p.as(subscriber, "subscriber"))
@@ -150,6 +151,7 @@ func requireEverything(t *testing.T, p *privileged) {
 	requireParking(t, p)
 	requireDeadLetter(t, p)
 	applied(3 + 2 + 1 + 1)
+	requireErasure(t, p)
 	requireSweeps(t, p)
 	requireRepair(t, p, api, relay)
 	requireRemadeStream(t, p, api)
@@ -296,6 +298,33 @@ func requireVerbs(t *testing.T, p *privileged, operator []string) {
 	require.NoError(t, err)
 	for _, verb := range []string{"--yes", "--lift"} {
 		outboxie(t, operator, 0, "subscriber", "forget", "--id", "gone", verb)
+	}
+}
+
+// requireErasure erases a customer who has an order, an idempotency key, totals, a key, and a dead letter.
+func requireErasure(t *testing.T, p *privileged) {
+	t.Helper()
+	var customer, order string
+	require.NoError(t, p.admin.QueryRow("SELECT o.customer_id, o.id FROM orders AS o JOIN customer_totals USING (customer_id) LIMIT 1").Scan(&customer, &order))
+	for _, statement := range []string{
+		"INSERT INTO request_keys VALUES ($1::text, 'k', sha256(''), $2::uuid)",
+		`INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version, position, subject, headers, payload)
+			VALUES ('gone', gen_random_uuid(), 'dead', $1, 1, 'order', $2, 1, 1, 'orders.created', '{}', '{}')`,
+	} {
+		_, err := p.admin.Exec(statement, customer, order)
+		require.NoError(t, err)
+	}
+	who := p.as(eraser, "")
+	require.Contains(t, outboxie(t, who, 2, "erase", customer), "nothing was done: repeat the command with --yes")
+	said := outboxie(t, who, 0, "erase", customer, "--yes")
+	require.Contains(t, said, "orders: they get a pseudonym")
+	require.Contains(t, said, "1 dead letter with plain events: discarded")
+	require.Contains(t, said, "the key of the customer: deleted")
+	require.Contains(t, outboxie(t, who, 0, "erase", customer), "Nothing is left to erase.")
+	_, err := p.admin.Exec("DELETE FROM dead_letters WHERE subscriber = 'gone'; DELETE FROM inbox WHERE subscriber = 'gone'")
+	require.NoError(t, err)
+	for _, role := range []string{writer, relayer, subscriber, operator} {
+		require.Contains(t, outboxie(t, p.as(role, ""), 1, "erase", customer), "right", role)
 	}
 }
 
