@@ -14,6 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/printable"
 	"github.com/assylzhan-a/outboxie/internal/adapters/wording"
+	"github.com/assylzhan-a/outboxie/internal/app/opening"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/value"
@@ -143,7 +144,8 @@ func describeErasure(d orders.CustomerData, done bool) string {
 			"when the subscriber has applied them.")
 	}
 	if done && d.Erasable() {
-		say("\nDone. The customer is erased. Run the command again to see that nothing is left.")
+		say("\nDone. The customer is erased. Subscribers that run may use the key for %s more: run the command again after that time, to see\n"+
+			"that nothing is left.", opening.Forget)
 	}
 	return text.String()
 }
