@@ -26,6 +26,9 @@ func auditCommand(cmd *cobra.Command) {
 	if !slices.Contains(auditedCommands, cmd.CommandPath()) {
 		return
 	}
+	if yes := cmd.Flags().Lookup("yes"); cmd.CommandPath() == eraseCommandPath && yes != nil && yes.Value.String() != "true" {
+		return // it found nothing to erase
+	}
 	var given []string
 	cmd.Flags().Visit(func(flag *pflag.Flag) { given = append(given, "--"+flag.Name+"="+flag.Value.String()) })
 	arguments := cmd.Flags().Args()
