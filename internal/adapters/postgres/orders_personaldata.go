@@ -22,18 +22,21 @@ const (
 	// aggregatesOfOrders are the types of the aggregates whose id is the id of an order.
 	aggregatesOfOrders = `ARRAY['` + orders.AggregateType + `', '` + orders.FulfillmentAggregate + `']`
 
-	// ordersOf are the ids of a customer's orders, as text.
-	ordersOf = `ARRAY (SELECT id::text FROM orders WHERE customer_id = ?0)`
+	// ordersOf are the ids of a customer's orders. Postgres hashes them once for a statement.
+	ordersOf = `(SELECT id FROM orders WHERE customer_id = ?0::uuid)`
+
+	// eventOfOrder matches the letters of the customer's orders.
+	eventOfOrder = `letter.aggregate_type = ANY (` + aggregatesOfOrders + `)
+		AND letter.aggregate_id IN (SELECT id::text FROM orders WHERE customer_id = ?0::uuid)`
 
 	// plainLetter matches the letters that have a plain event of a customer: by the order, or by the customer's id in the payload or a header.
 	// The second one also finds the events of orders that have a pseudonym already.
 	plainLetter = `letter.headers ->> 'ce-sealedkey' IS NULL AND letter.payload <> ` + erasedPayload + ` AND (
-		letter.aggregate_type = ANY (` + aggregatesOfOrders + `) AND letter.aggregate_id = ANY (` + ordersOf + `)
+		` + eventOfOrder + `
 		OR position(convert_to(?0, 'UTF8') IN letter.payload) > 0 OR strpos(letter.headers::text, ?0) > 0)`
 
 	// sealedLetter matches the letters that have a sealed event of one of the customer's orders.
-	sealedLetter = `letter.headers ->> 'ce-sealedkey' IS NOT NULL
-		AND letter.aggregate_type = ANY (` + aggregatesOfOrders + `) AND letter.aggregate_id = ANY (` + ordersOf + `)`
+	sealedLetter = `letter.headers ->> 'ce-sealedkey' IS NOT NULL AND ` + eventOfOrder
 
 	erasedPayload = `'{"erased":true}'::bytea`
 	erasedError   = `'the customer was erased'`
@@ -43,8 +46,8 @@ const (
 
 	holdingsStatement = `
 SELECT (SELECT count(*) FROM orders WHERE customer_id = ?0::uuid),
-	(SELECT count(*) FROM request_keys WHERE scope = ?0 OR order_id = ANY (` + ordersOf + `::uuid[])) +
-	(SELECT count(*) FROM idempotency_keys WHERE ` + oldKey + ` OR order_id = ANY (` + ordersOf + `::uuid[])),
+	(SELECT count(*) FROM request_keys WHERE scope = ?0 OR order_id IN ` + ordersOf + `) +
+	(SELECT count(*) FROM idempotency_keys WHERE ` + oldKey + ` OR order_id IN ` + ordersOf + `),
 	(SELECT count(*) FROM customer_totals WHERE customer_id = ?0::uuid),
 	(SELECT count(*) FROM dead_letters AS letter WHERE ` + plainLetter + `),
 	(SELECT count(*) FROM dead_letters AS letter WHERE ` + sealedLetter + `),
@@ -53,7 +56,7 @@ SELECT (SELECT count(*) FROM orders WHERE customer_id = ?0::uuid),
 	// eventsOf are the events of the customer's orders.
 	eventsOf = `
 	SELECT e.event_id, e.position, e.event_type, e.headers ->> 'ce-sealedkey' IS NOT NULL AS sealed
-	FROM unnest(` + ordersOf + `) AS mine (id) JOIN outbox AS e ON e.aggregate_type = ANY (` + aggregatesOfOrders + `) AND e.aggregate_id = mine.id`
+	FROM ` + ordersOf + ` AS mine JOIN outbox AS e ON e.aggregate_type = ANY (` + aggregatesOfOrders + `) AND e.aggregate_id = mine.id::text`
 
 	// waitsInParkingLot matches the rows of parked events that were not published yet.
 	waitsInParkingLot = `parked.state IN ('parked', 'redrive')`
@@ -121,8 +124,8 @@ func inspectCustomer(ctx context.Context, db bun.IDB, customer value.CustomerID,
 const (
 	// These statements wait for requests with one of the keys. They come first, because a request claims its key before it holds the customer's
 	// key and before it saves the order.
-	deleteRequestsStatement    = `DELETE FROM request_keys WHERE scope = ?0 OR order_id = ANY (` + ordersOf + `::uuid[])`
-	deleteOldRequestsStatement = `DELETE FROM idempotency_keys WHERE ` + oldKey + ` OR order_id = ANY (` + ordersOf + `::uuid[])`
+	deleteRequestsStatement    = `DELETE FROM request_keys WHERE scope = ?0 OR order_id IN ` + ordersOf
+	deleteOldRequestsStatement = `DELETE FROM idempotency_keys WHERE ` + oldKey + ` OR order_id IN ` + ordersOf
 
 	// lockKeyStatement waits for transactions that hold the customer's key or make one. From now on nobody holds the key. If the customer has no
 	// key, it inserts one with the id ?1, which nobody ever sees.
