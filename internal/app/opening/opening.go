@@ -7,7 +7,6 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // Handler returns next for sealed and plain events. next gets every event with its plain payload. It is not called for an event whose customer
@@ -39,7 +38,7 @@ func (h *handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	}
 	key, err := h.ring.find(ctx, id)
 	switch {
-	case errors.Is(err, orders.ErrUnknownKey):
+	case errors.Is(err, ErrUnknownKey):
 		return inbox.ErrPermanent.Wrap(err)
 	case err != nil:
 		return err

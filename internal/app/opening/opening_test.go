@@ -160,7 +160,7 @@ func TestKeysThatCannotBeUsed(t *testing.T) {
 	k.err = nil
 
 	err = s.handler.Handle(t.Context(), nil, sealed(t, 1, outbox.NewSealKey()))
-	require.ErrorIs(t, err, orders.ErrUnknownKey)
+	require.ErrorIs(t, err, opening.ErrUnknownKey)
 	require.True(t, inbox.Permanent(err))
 	require.ErrorContains(t, err, "is it the database of the service that sealed the event?")
 

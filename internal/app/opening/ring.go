@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
@@ -20,6 +21,9 @@ const (
 	// maxKeys is how many keys a Ring keeps, at most.
 	maxKeys = 20_000
 )
+
+// ErrUnknownKey reports that an event is sealed with a key that the database does not have. Nobody erased the key.
+var ErrUnknownKey = fault.New(fault.Refused, "unknown_key", "the event is sealed with a key that this database does not have")
 
 // Ring keeps the keys that a subscriber used last. It is safe for concurrent use.
 type Ring struct {
@@ -64,7 +68,7 @@ func (r *Ring) prefetch(ctx context.Context, ids map[string]bool) error {
 	return r.read(ctx, missing)
 }
 
-// find returns a key, and reads it if it is not kept. It fails with orders.ErrUnknownKey.
+// find returns a key, and reads it if it is not kept. It fails with ErrUnknownKey.
 func (r *Ring) find(ctx context.Context, id string) (orders.FoundKey, error) {
 	if key, kept := r.kept(id, Forget); kept {
 		return key, nil
@@ -74,7 +78,7 @@ func (r *Ring) find(ctx context.Context, id string) (orders.FoundKey, error) {
 	}
 	key, kept := r.kept(id, Forget)
 	if !kept {
-		return orders.FoundKey{}, orders.ErrUnknownKey.With(
+		return orders.FoundKey{}, ErrUnknownKey.With(
 			"the event is sealed with the key %.36q, which this database does not have: is it the database of the service that sealed the event?", id)
 	}
 	return key, nil

@@ -3,13 +3,9 @@ package orders
 import (
 	"context"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/domain/value"
 )
-
-// ErrUnknownKey reports that an event is sealed with a key that the database never had, or does not have yet.
-var ErrUnknownKey = fault.New(fault.Refused, "unknown_key", "the event is sealed with a key that this database does not have")
 
 // CustomerKeys has the keys that seal the events of customers. A customer has at most one key.
 type CustomerKeys interface {
