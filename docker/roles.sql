@@ -92,15 +92,16 @@ BEGIN
     GRANT SELECT, INSERT, UPDATE, DELETE ON request_keys, idempotency_keys TO outboxie_writer;
     GRANT SELECT, INSERT ON outbox TO outboxie_writer;
 
-        -- A writer makes keys of customers, and seals events with them. It updates no key, but to lock a row, Postgres requires the right to update a
-    -- column. A subscriber opens events. An eraser erases keys, and cannot read them.
+        -- A writer makes keys of customers, and seals events with them. It updates no key, but to lock a row, Postgres requires the right to
+    -- update a column. A subscriber opens events. An eraser erases keys, and cannot read them.
     GRANT SELECT, INSERT, UPDATE (created_at) ON customer_keys TO outboxie_writer;
     GRANT SELECT (key_id, key, erased_at) ON customer_keys TO outboxie_subscriber;
     GRANT SELECT (key_id, customer_id, created_at), INSERT, UPDATE, DELETE ON customer_keys TO outboxie_eraser;
 
         -- An eraser finds what a customer left, gives it a pseudonym or deletes it, and discards dead letters. It sees which events the subscribers
     -- have not handled.
-    GRANT SELECT (id, customer_id), UPDATE (customer_id, payment_reference, carrier, tracking, cancel_reason, updated_at) ON orders TO outboxie_eraser;
+    GRANT SELECT (id, customer_id), UPDATE (customer_id, payment_reference, carrier, tracking, cancel_reason, updated_at)
+        ON orders TO outboxie_eraser;
     GRANT SELECT, DELETE, UPDATE (created_at) ON request_keys, idempotency_keys TO outboxie_eraser;
     GRANT SELECT, UPDATE (customer_id) ON customer_totals TO outboxie_eraser;
     GRANT SELECT, UPDATE (state, payload, error, headers, _no_handler, due_at, changed_at) ON dead_letters TO outboxie_eraser;

@@ -12,7 +12,8 @@ const (
 	customerB = "550e8400-e29b-41d4-a716-446655440001"
 )
 
-// TestErase checks that the command shows what it would do, asks for --yes, and does it once. TestEraseSealed does the same with whole processes.
+// TestErase checks that the command shows what it would do, asks for --yes, and does it once. TestEraseSealed does the same with
+// processes.
 func TestErase(t *testing.T) {
 	o := newOperators(t)
 	for _, customer := range []string{customerA, customerB} {

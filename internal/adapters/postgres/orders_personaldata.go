@@ -67,9 +67,9 @@ SELECT count(*) FILTER (WHERE NOT sealed), count(*) FILTER (WHERE sealed), (
 	SELECT count(*) FROM outbox_parked AS parked WHERE ` + waitsInParkingLot + ` AND parked.position IN (SELECT position FROM mine))
 FROM mine`
 
-	// customerBehindStatement counts, for each subscriber, the events that it wants and has not taken. These are events after the position of its slowest
-	// lane, and events that were or will be redriven behind it. Events of orders that have a pseudonym already are found by their payload, but only
-	// after that position: so the statement reads no more of the log than the slowest subscriber has to read.
+	// customerBehindStatement counts, for each subscriber, the events that it wants and has not taken. These are events after the position of
+	// its slowest lane, and events that were or will be redriven behind it. Events of orders that have a pseudonym already are found by their
+	// payload, but only after that position: so the statement reads no more of the log than the slowest subscriber has to read.
 	customerBehindStatement = `
 WITH reader AS MATERIALIZED (
 	SELECT subscriber, min(coalesce(progress, 0)) AS progress, min(sequence) AS sequence FROM subscriber_lanes GROUP BY subscriber
@@ -139,8 +139,8 @@ ON CONFLICT (customer_id) DO UPDATE SET created_at = held.created_at`
 UPDATE orders SET customer_id = ?1, payment_reference = '', carrier = '', tracking = '', cancel_reason = '', updated_at = clock_timestamp()
 WHERE customer_id = ?0`
 
-	// deleteLateRequestsStatement deletes keys of these orders that were claimed meanwhile. It skips a key that a request is claiming, because the
-	// request may wait for this transaction.
+	// deleteLateRequestsStatement deletes keys of these orders that were claimed meanwhile. It skips a key that a request is claiming, because
+	// the request may wait for this transaction.
 	deleteLateRequestsStatement = `
 DELETE FROM request_keys WHERE ctid = ANY (ARRAY (
 	SELECT ctid FROM request_keys WHERE order_id IN (SELECT id FROM orders WHERE customer_id = ?0) FOR UPDATE SKIP LOCKED))`
@@ -178,8 +178,8 @@ UPDATE customer_keys SET customer_id = NULL, key = NULL, erased_at = clock_times
 	dropLockStatement = `DELETE FROM customer_keys WHERE customer_id = ?0 AND key_id = ?1`
 )
 
-// Erase takes locks in the order in which other transactions take them: request keys, the customer's key, orders, letters, totals. The statements
-// about letters come before the orders get the pseudonym, because they find the letters by the orders.
+// Erase takes locks in the order in which other transactions take them: request keys, the customer's key, orders, letters, totals. The
+// statements about letters come before the orders get the pseudonym, because they find the letters by the orders.
 func (p *PersonalData) Erase(ctx context.Context, customer, pseudonym value.CustomerID) (found orders.CustomerData, err error) {
 	ctx = allow(ctx, operatorTime)
 	whose, other, lock := string(customer), string(pseudonym), uuid.NewString()

@@ -104,8 +104,8 @@ func (u *unitOfWork) Apply(
 	return u.next.Apply(ctx, subscriber, batch, handler, policy)
 }
 
-// Emitter returns next. What a handler emits because of a sealed event is sealed with the same key. So the key's erasure erases it, too, whether it
-// comes before or after.
+// Emitter returns next. What a handler emits because of a sealed event is sealed with the same key. So the key's erasure erases it, too,
+// whether it comes before or after.
 func Emitter(ring *Ring, next inbox.Emitter) inbox.Emitter { return &emitter{ring, next} }
 
 type emitter struct {

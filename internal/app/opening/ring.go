@@ -1,5 +1,5 @@
-// Package opening opens sealed events for the handlers of a subscriber. A program creates one Ring, and wraps the subscriber's handler with Handler,
-// its unit of work with UnitOfWork, and its emitter with Emitter.
+// Package opening opens sealed events for the handlers of a subscriber. A program creates one Ring, and wraps the subscriber's handler with
+// Handler, its unit of work with UnitOfWork, and its emitter with Emitter.
 //
 // An event whose customer was erased is applied without an effect: nobody can open it any more. An event whose key the database never had fails,
 // because the subscriber may be connected to the wrong database.

@@ -59,8 +59,8 @@ func TestEventsAreSealed(t *testing.T) {
 	require.Equal(t, "warehouse", paid.Headers[outbox.HeaderActorID], "another principal is named")
 }
 
-// TestCostOfSealing checks the figures in docs/personal-data.md: how many bytes the events of an order have, plain and sealed. The statements are
-// counted by TestTransactionsSendNoMoreThanTheyMust of the Postgres adapter.
+// TestCostOfSealing checks the figures in docs/personal-data.md: how many bytes the events of an order have, plain and sealed. The statements
+// are counted by TestTransactionsSendNoMoreThanTheyMust of the Postgres adapter.
 func TestCostOfSealing(t *testing.T) {
 	sealing, _ := newSealing()
 	for want, s := range map[[2]int]*fixture{{213, 276}: newFixture(), {393, 477}: sealing} {

@@ -44,8 +44,8 @@ type PersonalData interface {
 	//   - It gives the customer's orders to pseudonym, and removes their notes. No version changes, and there is no event.
 	//   - It deletes the request keys of the customer and of these orders.
 	//   - It gives the customer's totals to pseudonym.
-	//   - It discards the dead letters with plain events of the customer, and removes their payloads and errors. It keeps the letters with sealed
-	//     events, and removes their errors.
+	//   - It discards the dead letters with plain events of the customer, and removes their payloads and errors. It keeps the letters with
+	//     sealed events, and removes their errors.
 	//
 	// The log and the stream never change: a plain event stays until it is removed there. Erase waits for transactions that hold the
 	// customer's key, or that change one of the rows. Requests that were sent before Erase may commit afterwards, with the customer: so
