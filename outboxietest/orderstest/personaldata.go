@@ -259,7 +259,10 @@ func eraseOthersNot(t *testing.T, s PersonalDataStore) {
 	r := &reader{store: s, customer: other}
 	subscribe(t, s, r, entries[2])
 	r.failing = errors.New("cannot handle it")
-	subscribe(t, s, r, entries[3])
+	mentioning, err := messageOf(order.Snapshot{ID: placed.ID, Version: 9, CustomerID: other, PaymentReference: value.Note(customer)}, nil)
+	require.NoError(t, err)
+	mentions := outbox.Entry{Message: mentioning, Position: 99, RecordedAt: time.Now()}
+	subscribe(t, s, r, entries[3], mentions)
 	key := holdKeyOf(t, s, other)
 	before := inspect(t, s, other)
 	erase(t, s, customer, newCustomer())
@@ -269,6 +272,7 @@ func eraseOthersNot(t *testing.T, s PersonalDataStore) {
 	require.Equal(t, key, holdKeyOf(t, s, other))
 	require.Equal(t, Total{"10050", 1}, s.Total(t, counting, other, "USD"))
 	require.Equal(t, "cannot handle it", letterOf(t, s, entries[3]).Error)
+	require.Equal(t, mentioning.Payload, letterOf(t, s, mentions).Payload, "a note may mention anybody")
 }
 
 func eraseTwice(t *testing.T, s PersonalDataStore) {

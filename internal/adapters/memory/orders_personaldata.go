@@ -6,7 +6,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -146,12 +145,7 @@ func names(entry outbox.Entry, customer value.CustomerID) bool {
 	if entry.SealedWith() != "" {
 		return false
 	}
-	for _, header := range entry.Headers {
-		if strings.Contains(header, string(customer)) {
-			return true
-		}
-	}
-	return bytes.Contains(entry.Payload, []byte(customer))
+	return entry.Headers[outbox.HeaderActorID] == string(customer) || bytes.Contains(entry.Payload, []byte(`"customer_id":"`+string(customer)+`"`))
 }
 
 // eraseInbox erases a customer in the inbox, in one transaction.

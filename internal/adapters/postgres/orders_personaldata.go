@@ -29,11 +29,12 @@ const (
 	eventOfOrder = `letter.aggregate_type = ANY (` + aggregatesOfOrders + `)
 		AND letter.aggregate_id IN (SELECT id::text FROM orders WHERE customer_id = ?0::uuid)`
 
-	// plainLetter matches the letters that have a plain event of a customer: by the order, or by the customer's id in the payload or a header.
-	// The second one also finds the events of orders that have a pseudonym already.
+	// plainLetter matches the letters that have a plain event of a customer: by the order, or by the customer's id in its field of the payload or
+	// in its header. The second one also finds the events of orders that have a pseudonym already. A note that has the id does not count.
 	plainLetter = `letter.headers ->> 'ce-sealedkey' IS NULL AND letter.payload <> ` + erasedPayload + ` AND (
 		` + eventOfOrder + `
-		OR position(convert_to(?0, 'UTF8') IN letter.payload) > 0 OR strpos(letter.headers::text, ?0) > 0)`
+		OR position(convert_to('"customer_id":"' || ?0 || '"', 'UTF8') IN letter.payload) > 0
+		OR position(convert_to('"customer_id": "' || ?0 || '"', 'UTF8') IN letter.payload) > 0 OR letter.headers ->> 'ce-authid' = ?0)`
 
 	// sealedLetter matches the letters that have a sealed event of one of the customer's orders.
 	sealedLetter = `letter.headers ->> 'ce-sealedkey' IS NOT NULL AND ` + eventOfOrder

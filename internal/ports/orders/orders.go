@@ -137,8 +137,8 @@ type Orders interface {
 	Get(ctx context.Context, id order.ID) (*order.Order, error)
 	// Save stores a new or changed order and locks it until the transaction ends. The caller first pulls the order's events, then calls
 	// Save, and then appends the events. It calls Save at most once for an order in a transaction. If the order has events that were not
-	// pulled, Save fails with ErrEventsNotPulled. If the stored version is not the version that was read, or the order belongs to another customer now, Save fails
-	// with ErrOrderChanged: PersonalData.Erase changes the customer without a new version.
+	// pulled, Save fails with ErrEventsNotPulled. If the stored version is not the version that was read, Save fails with ErrOrderChanged. So it
+	// does if the stored customer is another one: PersonalData.Erase changes the customer without a new version.
 	// If another order has a value that the store keeps unique, Save or the commit fails with ErrNotUnique.
 	Save(ctx context.Context, o *order.Order) error
 }
