@@ -20,7 +20,7 @@ type Event struct {
 	Subject   string // to which the relay publishes the event; one of the stream's: invoices.issued
 	Aggregate Aggregate
 	Version   int64             // of the aggregate after the event: 1, 2, 3 … without a gap
-	Headers   map[string]string // further headers, such as ce-authtype and ce-authid; other names that begin with ce-, Nats- or Outbox-, and content-type, are refused
+	Headers   map[string]string // further headers; only ce-authtype, ce-authid and ce-sealedkey may begin with ce-, none with Nats- or Outbox-, and content-type is refused
 	Payload   []byte            // JSON, delivered byte for byte
 }
 

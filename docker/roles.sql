@@ -9,6 +9,7 @@
 --   outboxie_relay       serve --roles relay, relay
 --   outboxie_subscriber  subscribe
 --   outboxie_emitter     the same, for a subscriber whose handler emits events: it may append to the outbox
+--   outboxie_eraser      erase: it gives a customer's orders a pseudonym, and cannot read keys
 --   outboxie_operator    the commands of people who operate the relay and subscribers: outbox …, subscriber …
 --
 -- The console and the admin listener do what the role of their process may do. A role that serves the console needs the rights of an operator
@@ -21,20 +22,20 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY ['outboxie_migrator', 'outboxie_writer', 'outboxie_relay', 'outboxie_subscriber', 'outboxie_emitter',
-        'outboxie_operator'] LOOP
+        'outboxie_operator', 'outboxie_eraser'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
             EXECUTE format('CREATE ROLE %I LOGIN', name);
         END IF;
     END LOOP;
 END $$;
 
--- Only these six roles may connect. Nobody may make temporary tables: a temporary table with the name outbox would take the events
+-- Only these seven roles may connect. Nobody may make temporary tables: a temporary table with the name outbox would take the events
 -- of its session, and they would vanish with the table.
 DO $$
 BEGIN
     EXECUTE format('REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO outboxie_migrator, outboxie_writer, outboxie_relay, outboxie_subscriber, '
-        'outboxie_emitter, outboxie_operator', current_database());
+        'outboxie_emitter, outboxie_operator, outboxie_eraser', current_database());
 END $$;
 
 -- Nobody may fill the disk with large objects. By default every role may create them, without any right to a table. Only a superuser
@@ -55,7 +56,7 @@ END $$;
 
 -- Only the migrator may make tables.
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO outboxie_migrator, outboxie_writer, outboxie_relay, outboxie_subscriber, outboxie_operator;
+GRANT USAGE ON SCHEMA public TO outboxie_migrator, outboxie_writer, outboxie_relay, outboxie_subscriber, outboxie_operator, outboxie_eraser;
 GRANT CREATE ON SCHEMA public TO outboxie_migrator;
 
 -- In former versions of this file an operator also had all rights of the relay.
@@ -90,6 +91,22 @@ BEGIN
     GRANT SELECT, INSERT, UPDATE ON orders TO outboxie_writer;
     GRANT SELECT, INSERT, UPDATE, DELETE ON request_keys, idempotency_keys TO outboxie_writer;
     GRANT SELECT, INSERT ON outbox TO outboxie_writer;
+
+        -- A writer makes keys of customers, and seals events with them. It updates no key, but to lock a row, Postgres requires the right to
+    -- update a column. A subscriber opens events. An eraser erases keys, and cannot read them.
+    GRANT SELECT, INSERT, UPDATE (created_at) ON customer_keys TO outboxie_writer;
+    GRANT SELECT (key_id, key, erased_at) ON customer_keys TO outboxie_subscriber;
+    GRANT SELECT (key_id, customer_id, created_at), INSERT, UPDATE, DELETE ON customer_keys TO outboxie_eraser;
+
+        -- An eraser finds what a customer left, gives it a pseudonym or deletes it, and discards dead letters. It sees which events the subscribers
+    -- have not handled.
+    GRANT SELECT (id, customer_id), UPDATE (customer_id, payment_reference, carrier, tracking, cancel_reason, updated_at)
+        ON orders TO outboxie_eraser;
+    GRANT SELECT, DELETE, UPDATE (created_at) ON request_keys, idempotency_keys TO outboxie_eraser;
+    GRANT SELECT, UPDATE (customer_id) ON customer_totals TO outboxie_eraser;
+    GRANT SELECT, UPDATE (state, payload, error, headers, _no_handler, due_at, changed_at) ON dead_letters TO outboxie_eraser;
+    GRANT SELECT, INSERT ON inbox TO outboxie_eraser;
+    GRANT SELECT ON outbox, outbox_parked, subscriber_lanes, subscriber_types TO outboxie_eraser;
     GRANT SELECT ON leases, outbox_cursor, outbox_parked, outbox_halts, outbox_position_seq TO outboxie_writer;
 
         -- The relay reads the log, and its retention deletes from the log. The relay updates no row there, but to lock a row, Postgres

@@ -17,6 +17,7 @@ var auditedCommands = []string{
 	"outboxie outbox redrive", "outboxie outbox discard", "outboxie outbox adopt",
 	"outboxie subscriber retry", "outboxie subscriber discard", "outboxie subscriber pause", "outboxie subscriber resume",
 	"outboxie subscriber ignore", "outboxie subscriber rewind", "outboxie subscriber skip", "outboxie subscriber lanes", "outboxie subscriber forget",
+	eraseCommandPath,
 }
 
 // auditCommand logs, on standard error, who ran a command that changed something, and with which flags. A command that only showed what it
@@ -25,10 +26,17 @@ func auditCommand(cmd *cobra.Command) {
 	if !slices.Contains(auditedCommands, cmd.CommandPath()) {
 		return
 	}
+	if yes := cmd.Flags().Lookup("yes"); cmd.CommandPath() == eraseCommandPath && yes != nil && yes.Value.String() != "true" {
+		return // it found nothing to erase
+	}
 	var given []string
 	cmd.Flags().Visit(func(flag *pflag.Flag) { given = append(given, "--"+flag.Name+"="+flag.Value.String()) })
+	arguments := cmd.Flags().Args()
+	if cmd.CommandPath() == eraseCommandPath {
+		arguments = []string{auditedCustomer(arguments)}
+	}
 	logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	logger.Info(audit.Message, "action", cmd.CommandPath(), "arguments", strings.Join(append(cmd.Flags().Args(), given...), " "), "actor_type", "user",
+	logger.Info(audit.Message, "action", cmd.CommandPath(), "arguments", strings.Join(append(arguments, given...), " "), "actor_type", "user",
 		"actor", systemUser())
 }
 

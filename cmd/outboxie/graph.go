@@ -17,6 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/app/opening"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -83,6 +84,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		),
 		fx.Provide(newTokenIssuer, func(tp trace.TracerProvider) postgres.Options { return engine.Database(c, tp) }),
 		modules.Telemetry, modules.Postgres, modules.JetStream, modules.Codec, modules.HTTPAPI,
+		fx.Provide(func(keys orders.KeyRing) *opening.Ring { return opening.NewRing(keys, time.Now) }),
 		decorators,
 		fx.Invoke(observeConnections),
 	)
@@ -122,10 +124,11 @@ type orderingParts struct {
 	Finder   relay.Finder
 }
 
-func newOrdering(parts orderingParts) orders.Service {
+func newOrdering(parts orderingParts, c config.Config) orders.Service {
 	newID := func() order.ID { return order.ID(uuid.Must(uuid.NewV7()).String()) }
 	return ordering.New(ordering.Ports{
-		Work: parts.Work, Orders: parts.Orders, Encoder: parts.Encoder, Notifier: parts.Notifier, Log: parts.EventLog, Finder: parts.Finder,
+		Work: parts.Work, Orders: parts.Orders, Encoder: parts.Encoder, Seal: c.Personal.Data == config.SealedData,
+		Notifier: parts.Notifier, Log: parts.EventLog, Finder: parts.Finder,
 	}, newID, time.Now)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/audit"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry/ordertrace"
+	"github.com/assylzhan-a/outboxie/internal/app/opening"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/engine"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -25,7 +26,7 @@ var decorators = fx.Decorate(
 	ordertrace.TraceUnitOfWork,
 	decorateRelay,
 	decorateInbox,
-	telemetry.TraceEmitter,
+	decorateEmitter,
 	decorateHandlers,
 )
 
@@ -47,20 +48,25 @@ func decorateRelay(
 
 // decorateInbox wraps the ports of the subscriber that the configuration names.
 func decorateInbox(
-	c config.Config, tp trace.TracerProvider, mp metric.MeterProvider,
+	c config.Config, ring *opening.Ring, tp trace.TracerProvider, mp metric.MeterProvider,
 	work inbox.UnitOfWork, letters inbox.DeadLetters, checkpoints inbox.Checkpoints,
 ) (inbox.UnitOfWork, inbox.DeadLetters, inbox.Checkpoints) {
-	ports := engine.DecorateInbox(c, tp, mp, telemetry.InboxPorts{Work: work, Letters: letters, Checkpoints: checkpoints})
+	ports := engine.DecorateInbox(c, tp, mp, telemetry.InboxPorts{Work: opening.UnitOfWork(ring, work), Letters: letters, Checkpoints: checkpoints})
 	return ports.Work, ports.Letters, ports.Checkpoints
 }
 
+// decorateEmitter wraps the port through which handlers emit events.
+func decorateEmitter(ring *opening.Ring, tp trace.TracerProvider, next inbox.Emitter) inbox.Emitter {
+	return telemetry.TraceEmitter(tp, opening.Emitter(ring, next))
+}
+
 // decorateHandlers wraps each handler when the handler is made.
-func decorateHandlers(next handlers) handlers {
+func decorateHandlers(c config.Config, ring *opening.Ring, logger *slog.Logger, next handlers) handlers {
 	return func(name string) (inbox.Handler, error) {
 		handler, err := next(name)
 		if err != nil {
 			return nil, err
 		}
-		return telemetry.TraceHandler(handler), nil
+		return telemetry.TraceHandler(opening.Handler(ring, c.Subscriber.ID, logger, handler)), nil
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/app/opening"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/engine"
@@ -37,6 +38,7 @@ type subscriberParts struct {
 	Logger      *slog.Logger
 	Handlers    handlers
 	Notifier    relay.Notifier
+	Ring        *opening.Ring
 }
 
 // newSubscriber returns the copy of a subscriber that runs in this process.
@@ -48,6 +50,9 @@ func newSubscriber(s subscriberParts) (*subscribing.Subscriber, error) {
 	}
 	s.Lifecycle.Append(fx.StopHook(reader.Close)) // before the subscriber's hook, so the reader closes after the subscriber ends
 	if err := observed(s.Lifecycle)(telemetry.ObserveDeadLetters(s.Meters, id, s.Admin.CountDead)); err != nil {
+		return nil, err
+	}
+	if err := observed(s.Lifecycle)(telemetry.ObserveErased(s.Meters, id, s.Ring.Erased)); err != nil {
 		return nil, err
 	}
 	if _, err := s.Handlers(s.Config.Subscriber.Handler); err != nil {

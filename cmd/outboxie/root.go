@@ -99,7 +99,7 @@ func (p *program) command() *cobra.Command {
 	root.SetVersionTemplate("outboxie {{.Version}}\n")
 	root.AddCommand(
 		p.serveCommand(), p.relayCommand(), p.subscribeCommand(), p.subscriberCommand(),
-		p.outboxCommand(), p.traceCommand(), p.tokenCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
+		p.outboxCommand(), p.eraseCommand(), p.traceCommand(), p.tokenCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
 	)
 	root.PersistentFlags().String(envFile, "", "a `file` of settings, in lines NAME=value, which win over the environment")
 	for former, present := range movedCommands {

@@ -94,7 +94,7 @@ func TestWhatTheDocumentsNameExists(t *testing.T) {
 	}
 	for _, document := range []string{
 		"README.md", "docs/runbook.md", "docs/metrics.md", "docs/operations.md", "docs/engine.md", "docs/external-effects.md",
-		"docs/configuration.md", "docs/manual-test.md", "docs/guarantees.md", "docs/glossary.md",
+		"docs/configuration.md", "docs/manual-test.md", "docs/guarantees.md", "docs/glossary.md", "docs/personal-data.md",
 	} {
 		for _, line := range regexp.MustCompile("(?m)(?:^|`)(?:bin/)?outboxie ([a-z][^`#\n]*)").FindAllStringSubmatch(read(t, document), -1) {
 			requireCommand(t, strings.Fields(line[1]))
@@ -163,7 +163,7 @@ func metricNames(t *testing.T) map[string]bool {
 // placeholders replaces each placeholder of a command with an example, as an operator would.
 var placeholders = strings.NewReplacer(
 	"sequence:N", "sequence:1", "position:N", "position:1", "TYPE/ID", "order/1", "order/ID", "order/1", "ORDER_ID", "order/1",
-	"FILE", "billing.env", "NAME", "emails", "GROUP", "5917eeb97442", "TYPE", "outboxie.order.paid.v1", "PLACE", "end", "ID", "an-id", "N", "1",
+	"FILE", "billing.env", "NAME", "emails", "GROUP", "5917eeb97442", "TYPE", "outboxie.order.paid.v1", "CUSTOMER", "550e8400-e29b-41d4-a716-446655440000", "PLACE", "end", "ID", "an-id", "N", "1",
 )
 
 // requireCommand checks that the program accepts a command of a document when its placeholders, in capital letters, are replaced.

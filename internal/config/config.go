@@ -25,6 +25,7 @@ type Config struct {
 	Stream     Stream
 	Outbox     Outbox
 	Subscriber Subscriber
+	Personal   Personal
 	Jaeger     Jaeger
 	Log        Log
 	Playground Playground
@@ -109,6 +110,20 @@ const (
 	HidePayloads PayloadPolicy = "off" // the console never shows a payload
 )
 
+// Personal says what happens to personal data.
+type Personal struct {
+	Data PersonalPolicy `env:"PERSONAL_DATA"` // how new events have personal data
+}
+
+// PersonalPolicy says how events have personal data.
+type PersonalPolicy string
+
+// The personal policies.
+const (
+	PlainData  PersonalPolicy = "plain"  // everybody who has the event can read it
+	SealedData PersonalPolicy = "sealed" // sealed with a key of the customer, which `outboxie erase` deletes
+)
+
 // Stream is the JetStream stream, what its events have in common, and its limits; 0 is no limit.
 type Stream struct {
 	Name     string        `env:"STREAM_NAME"`
@@ -187,6 +202,7 @@ func Default() Config {
 			MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20,
 			OnLoss: StopOnLoss,
 		},
+		Personal:   Personal{Data: PlainData},
 		Jaeger:     Jaeger{URL: "http://localhost:16686"},
 		Log:        Log{Level: slog.LevelInfo, Format: Text},
 		Playground: Playground{DataDir: ".outboxie", Subscribers: 1},

@@ -61,7 +61,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		"SUBSCRIBER_LANES=64", "SUBSCRIBER_BATCH_TIME=50ms", "SUBSCRIBER_IDLE_TIMEOUT=1m", "SUBSCRIBER_READ_AHEAD=1048576", "SUBSCRIBER_ON_LOSS=continue",
 		"WEBHOOK_URL=https://me:pw@shop/events?token=t",
 		"NATS_CREDS=" + creds, "NATS_TLS_CA=" + authority.File, "NATS_TLS_CERT=" + certificate, "NATS_TLS_KEY=" + key, "NATS_INBOX_PREFIX=_INBOX.me",
-		"JAEGER_URL=https://jaeger:443/ui", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
+		"PERSONAL_DATA=sealed", "JAEGER_URL=https://jaeger:443/ui", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
 	}).Require(config.DatabaseURL, config.SubscriberID).Build()
 	require.NoError(t, err)
 	require.Equal(t, config.Database{URL: "postgres://u:p@db:5432/orders", MaxConns: 8}, c.Database)
@@ -80,6 +80,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.Equal(t, config.Outbox{
 		LeaseTTL: time.Second, PollInterval: 100 * time.Millisecond, BatchSize: 10, Retention: 168 * time.Hour,
 	}, c.Outbox)
+	require.Equal(t, config.Personal{Data: config.SealedData}, c.Personal)
 	require.Equal(t, config.Jaeger{URL: "https://jaeger:443/ui"}, c.Jaeger)
 	require.Equal(t, config.Log{Level: slog.LevelDebug, Format: config.JSON}, c.Log)
 	require.Equal(t, config.Playground{DataDir: "/data", PostgresHome: "/pg", PostgresPort: 5432, NATSPort: 4222, Fresh: true, Subscribers: 3}, c.Playground)
@@ -207,6 +208,7 @@ var wrongValues = []struct{ variable, problem string }{
 	{"ADMIN_READ_TOKEN=off", "ADMIN_READ_TOKEN is (hidden); it must be " + acceptedReadToken},
 	{"HTTP_ALLOWED_HOSTS=http://shop.example.com", `HTTP_ALLOWED_HOSTS is "http://shop.example.com"; it must be ` + acceptedHosts},
 	{"HTTP_ALLOWED_HOSTS=shop.example.com:443", `HTTP_ALLOWED_HOSTS is "shop.example.com:443"; it must be ` + acceptedHosts},
+	{"PERSONAL_DATA=encrypted", `PERSONAL_DATA is "encrypted"; it must be plain or sealed`},
 	{"CONSOLE_PAYLOADS=false", `CONSOLE_PAYLOADS is "false"; it must be on or off`},
 	{"ADMIN_ALLOWED_HOSTS=app,", `ADMIN_ALLOWED_HOSTS is "app,"; it must be ` + acceptedHosts},
 	{"HTTP_TRUSTED_ORIGINS=shop.example.com", `HTTP_TRUSTED_ORIGINS is "shop.example.com"; it must be ` + acceptedOrigins},

@@ -135,6 +135,7 @@ OUTBOX_LEASE_TTL         3s                             default
 OUTBOX_POLL_INTERVAL     500ms                          default
 OUTBOX_BATCH_SIZE        1000                           default
 OUTBOX_RETENTION         0s                             default
+PERSONAL_DATA            plain                          default
 JAEGER_URL               http://localhost:16686         default
 LOG_LEVEL                info                           default
 LOG_FORMAT               text                           default

@@ -61,6 +61,7 @@ const (
 	OutboxPoll       Name = "OUTBOX_POLL_INTERVAL"
 	OutboxBatchSize  Name = "OUTBOX_BATCH_SIZE"
 	OutboxRetention  Name = "OUTBOX_RETENTION"
+	PersonalData     Name = "PERSONAL_DATA"
 	JaegerURL        Name = "JAEGER_URL"
 	LogLevel         Name = "LOG_LEVEL"
 	LogFormat        Name = "LOG_FORMAT"
@@ -307,6 +308,10 @@ var settings = []setting{
 	{
 		name: OutboxRetention, accepts: "a duration of at least 1m, such as 168h, or 0 (for ever)",
 		ok: func(c Config) bool { return c.Outbox.Retention == 0 || c.Outbox.Retention >= time.Minute },
+	},
+	{
+		name: PersonalData, accepts: "plain or sealed",
+		ok: func(c Config) bool { return c.Personal.Data == PlainData || c.Personal.Data == SealedData },
 	},
 	{
 		name: JaegerURL, flag: "jaeger-url", kind: "URL", help: "where Jaeger's pages and queries are", secret: true,

@@ -30,6 +30,7 @@ var Postgres = fx.Module("postgres", fx.Provide(
 	fx.Annotate(postgres.NewTotals, fx.As(new(orders.Totals))),
 	fx.Annotate(postgres.NewEmitter, fx.As(new(inbox.Emitter))),
 	fx.Annotate(postgres.NewExpiredKeys, fx.As(new(orders.ExpiredKeys))),
+	fx.Annotate(postgres.NewKeyRing, fx.As(new(orders.KeyRing))),
 	fx.Annotate(postgres.NewInbox, fx.ParamTags(``, `optional:"true"`),
 		fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(operations.DeadLetterAdmin)),
 		fx.As(new(inbox.Sweeper)), fx.As(new(inbox.Log))),

@@ -64,7 +64,7 @@ func orderNotFound(t *testing.T, h Harness) {
 	})
 	_, err := h.OrderReader().Get(t.Context(), order.ID(newUUID()))
 	require.ErrorIs(t, err, orders.ErrOrderNotFound)
-	lost := order.Rehydrate(order.Snapshot{ID: order.ID(newUUID()), Version: 1})
+	lost := order.Rehydrate(order.Snapshot{ID: order.ID(newUUID()), CustomerID: kept.CustomerID, Version: 1})
 	require.ErrorIs(t, h.UnitOfWork().Do(t.Context(), saving(lost)), orders.ErrOrderChanged)
 }
 

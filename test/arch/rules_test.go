@@ -270,7 +270,7 @@ var (
 	}
 	service = []string{
 		module + "internal/domain/fulfillment", module + "internal/domain/order", valueTypes, module + "internal/ports/orders",
-		module + "internal/app/fulfilling", module + "internal/app/ordering", module + "internal/app/totals",
+		module + "internal/app/fulfilling", module + "internal/app/opening", module + "internal/app/ordering", module + "internal/app/totals",
 	}
 )
 

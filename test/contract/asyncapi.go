@@ -163,7 +163,8 @@ func CheckMessage(subject string, headers map[string][]string, payload []byte) e
 	if err != nil {
 		return err
 	}
-	if event.DataContentType() != "application/json" || event.DataSchema() != "urn:outboxie:schema:"+event.Type() {
+	sealed := len(headers["ce-sealedkey"]) > 0
+	if !sealed && (event.DataContentType() != "application/json" || event.DataSchema() != "urn:outboxie:schema:"+event.Type()) {
 		return fmt.Errorf("the data of %s has the type %q and the schema %q", event.Type(), event.DataContentType(), event.DataSchema())
 	}
 	flat := make(map[string]any, len(headers))
@@ -175,8 +176,31 @@ func CheckMessage(subject string, headers map[string][]string, payload []byte) e
 	if err != nil {
 		return err
 	}
+	if sealed {
+		return e.checkSealed(path, flat, payload)
+	}
 	if err := e.check(path+"/headers", flat); err != nil {
 		return err
 	}
 	return CheckEvent(subject, kind, payload)
+}
+
+// checkSealed returns how a message with a sealed payload differs from the contract, or nil. path is that of the plain message.
+func (e *events) checkSealed(path string, headers map[string]any, payload []byte) error {
+	if err := e.check("components/schemas/SealedHeaders", headers); err != nil {
+		return err
+	}
+	headers = maps.Clone(headers)
+	for name := range e.at("components/schemas/SealedHeaders/properties") {
+		delete(headers, name)
+	}
+	headers["content-type"] = "application/json"
+	if err := e.check(path+"/headers", headers); err != nil {
+		return err
+	}
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(payload))
+	if err != nil {
+		return err
+	}
+	return e.check("components/schemas/Sealed", value)
 }

@@ -95,6 +95,8 @@ var letterOperations = []*operation{
 	apply(&blocked, "blocked, apply: behind the only one", newBatch(0, d2)),
 	apply(&blocked, "blocked, apply: letters come again", newBatch(0, atSequence(a1, 52), atSequence(a2, 53), atSequence(d1, 54))),
 	apply(&blocked, "blocked, apply: another lane", newBatch(1, elsewhere)),
+	erasing(&blocked, "blocked, erase the customer of the letters", lettersOf),
+	erasing(&retried, "retried, erase the customer of the letters", lettersOf),
 	redeliver(&blocked, "blocked, redeliver", redelivering{count: 10}),
 	retry(&blocked, "blocked, retry: dead", a1.ID),
 	retry(&blocked, "blocked, retry: the only one", d1.ID),

@@ -21,6 +21,7 @@ const (
 	forgotten      = "forgotten"        // the inbox knows each event that the log can publish again
 	deadlocked     = "deadlock"         // two operations do not wait for each other, unless one of them gives a reason
 	versions       = "versions"         // the log has an event for each version of an order, in order
+	sealing        = "sealing"          // an event can be opened exactly while its order has the customer of its key
 	revisions      = "revisions"        // the cursor counts the relay's writes, and each fence is used once
 	parkedInStream = "lot"              // where relays run, parked and discarded events are not in the stream
 	afterwards     = "afterwards"       // after further relays, each event that was not discarded is in the stream once
@@ -35,7 +36,7 @@ func (h *harness) judge(ctx context.Context, p *pair, hist *history) ([]violatio
 	if err != nil {
 		return nil, err
 	}
-	found := slices.Concat(versionsOf(rows), revisionsOf(rows, p, hist))
+	found := slices.Concat(versionsOf(rows), sealingOf(rows), revisionsOf(rows, p, hist))
 	if p.operations[0].state().subscribed {
 		said, err := h.followed(ctx, p, hist, rows)
 		return append(found, said...), err
@@ -92,7 +93,7 @@ func (h *harness) followed(ctx context.Context, p *pair, hist *history, rows map
 		return nil, err
 	}
 	found = slices.Concat(found, h.subscribed(p, hist, drained), leftOf(drained))
-	if p.formerSweep() || p.isSerial(hist.answers, outcome) {
+	if p.formerSweep() || p.operations[0].overtaken != "" || p.operations[1].overtaken != "" || p.isSerial(hist.answers, outcome) {
 		return found, nil
 	}
 	after := h.outcome(drained)
@@ -126,6 +127,31 @@ func versionsOf(rows map[string][]row) (found []violation) {
 	for _, key := range rows["request_keys"] {
 		if !slices.ContainsFunc(rows["orders"], func(o row) bool { return o.text("id") == key.text("order_id") }) {
 			found = append(found, violation{versions, "the order of key " + key.text("key") + " does not exist"})
+		}
+	}
+	return found
+}
+
+// sealingOf compares the keys of sealed events with the customers of their orders. A key that lost its customer is erased.
+func sealingOf(rows map[string][]row) (found []violation) {
+	customers := make(map[string]string)
+	for _, order := range rows["orders"] {
+		customers[order.text("id")] = order.text("customer_id")
+	}
+	owners := make(map[string]string)
+	for _, key := range rows["customer_keys"] {
+		owners[key.text("key_id")] = key.text("customer_id")
+	}
+	for _, event := range rows["outbox"] {
+		headers, _ := event["headers"].(map[string]any)
+		id, sealed := headers[outbox.HeaderSealedKey].(string)
+		if !sealed {
+			continue
+		}
+		of, owner := customers[event.text("aggregate_id")], owners[id]
+		erased := strings.HasPrefix(of, fmt.Sprint(pseudonyms))
+		if _, known := owners[id]; !known || owner != "" && owner != of || owner == "" && !erased {
+			found = append(found, violation{sealing, fmt.Sprintf("event %s of the order of %q is sealed with a key of %q", event.text("event_id"), of, owner)})
 		}
 	}
 	return found

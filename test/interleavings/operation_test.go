@@ -29,6 +29,9 @@ type operation struct {
 	former bool
 	// formerSweep reports that the operation forgets old events that may come again, and skips locked rows. Its outcomes are not compared.
 	formerSweep bool
+	// overtaken is the reason why the operation may miss a row that another transaction commits meanwhile. Its outcomes in states of a
+	// subscriber are not compared.
+	overtaken string
 	// regrows reports that the stream of the operation has lost its end, and then got other events there.
 	regrows bool
 	// skips reports that the operation lets lanes skip events on purpose.

@@ -40,6 +40,8 @@ var driven = []struct {
 	{reflect.TypeFor[orders.UnitOfWork](), func(db *bun.DB) any { return postgres.NewUnitOfWork(db) }},
 	{reflect.TypeFor[orders.OrderReader](), func(db *bun.DB) any { return postgres.NewOrderReader(db) }},
 	{reflect.TypeFor[orders.ExpiredKeys](), func(db *bun.DB) any { return postgres.NewExpiredKeys(db) }},
+	{reflect.TypeFor[orders.KeyRing](), func(db *bun.DB) any { return postgres.NewKeyRing(db) }},
+	{reflect.TypeFor[orders.PersonalData](), func(db *bun.DB) any { return postgres.NewPersonalData(db) }},
 	{reflect.TypeFor[operations.ProgressReader](), func(db *bun.DB) any { return postgres.NewRelayAdmin(db, relayName, "STREAM") }},
 	{reflect.TypeFor[inbox.Checkpoints](), newInbox},
 	{reflect.TypeFor[inbox.UnitOfWork](), newInbox},
@@ -52,6 +54,7 @@ var driven = []struct {
 	{reflect.TypeFor[operations.ConnectedProcesses](), func(db *bun.DB) any { return postgres.NewProcesses(db) }},
 
 	{port: reflect.TypeFor[orders.Keys]()},
+	{port: reflect.TypeFor[orders.CustomerKeys]()},
 	{port: reflect.TypeFor[orders.Orders]()},
 	{port: reflect.TypeFor[relay.Appender]()},
 	{port: reflect.TypeFor[orders.Totals]()},
@@ -69,7 +72,7 @@ var reads = []string{
 	"operations.RelayInspector.List", "operations.RelayInspector.Measure", "operations.RelayInspector.Status",
 	"operations.RelayRepair.At", "operations.RelayRepair.CountAfter", "operations.RelayRepair.Cursor", "operations.RelayRepair.CheckSequence", "operations.RelayRepair.HasEvents",
 	"operations.ProgressReader.Progress",
-	"orders.OrderReader.Get", "orders.OrderReader.List",
+	"orders.OrderReader.Get", "orders.OrderReader.List", "orders.KeyRing.Find", "orders.PersonalData.Inspect",
 	"inbox.Checkpoints.Marks",
 	"operations.DeadLetterAdmin.CountDead", "operations.DeadLetterAdmin.Letter", "operations.DeadLetterAdmin.Letters", "operations.DeadLetterAdmin.Subscribers",
 	"operations.DeadLetterAdmin.EachUndecided", "operations.DeadLetterAdmin.Undecided",
@@ -81,13 +84,14 @@ var reads = []string{
 
 // within lists methods that run only within a transaction, with the method that opens this transaction.
 var within = map[string]string{
-	"orders.Keys.Claim":     "orders.UnitOfWork.Do",
-	"orders.Keys.Find":      "orders.UnitOfWork.Do",
-	"orders.Orders.Get":     "orders.UnitOfWork.Do",
-	"orders.Orders.Save":    "orders.UnitOfWork.Do",
-	"relay.Appender.Append": "orders.UnitOfWork.Do",
-	"orders.Totals.Add":     "inbox.UnitOfWork.Apply",
-	"inbox.Emitter.Emit":    "inbox.UnitOfWork.Apply",
+	"orders.Keys.Claim":        "orders.UnitOfWork.Do",
+	"orders.Keys.Find":         "orders.UnitOfWork.Do",
+	"orders.CustomerKeys.Hold": "orders.UnitOfWork.Do",
+	"orders.Orders.Get":        "orders.UnitOfWork.Do",
+	"orders.Orders.Save":       "orders.UnitOfWork.Do",
+	"relay.Appender.Append":    "orders.UnitOfWork.Do",
+	"orders.Totals.Add":        "inbox.UnitOfWork.Apply",
+	"inbox.Emitter.Emit":       "inbox.UnitOfWork.Apply",
 }
 
 // nameOf returns the name of a port as operations use it: relay.Parking.

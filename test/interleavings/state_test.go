@@ -44,8 +44,12 @@ var (
 	parked   = uuidOf(1, 12)
 	redriven = uuidOf(1, 13)
 	placed   = [2]string{uuidOf(1, 21), uuidOf(1, 22)}
-	customer = value.CustomerID(uuidOf(2, 1))
+	customer = value.CustomerID(uuidOf(2, 1)) // has a key that seals events
+	newcomer = value.CustomerID(uuidOf(2, 8)) // has no orders and no key
 )
+
+// pseudonyms is the kind of ids that erased customers get.
+const pseudonyms = 6
 
 // lastPosition is the last position in the log of every state. Events up to dealtWith are in the stream or in the parking lot.
 const (
@@ -112,6 +116,7 @@ func orderRows() string {
 		fmt.Sprintf("('%s', '%s', 100, 'EUR', 'paid', 2, '2020-01-01', '2020-01-01');", paid, customer) +
 		fmt.Sprintf(`INSERT INTO request_keys VALUES ('%s', 'expired', sha256('of old'), '%s', '2020-01-01'),
 			('%s', 'expired too', sha256('of old'), '%s', '2020-01-02');`, customer, created, customer, created) +
+		fmt.Sprintf("INSERT INTO customer_keys VALUES ('%s', '%s', sha256('secret'), '2020-01-01');", uuidOf(7, 1), customer) +
 		fmt.Sprintf("INSERT INTO idempotency_keys VALUES ('expired before', 'of old', '%s', '2020-01-01');", created)
 }
 

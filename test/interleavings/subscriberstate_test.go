@@ -93,13 +93,20 @@ type letterSpec struct {
 // The states of the subscriber. In blocked, an aggregate waits behind its dead first letter. In retried, the first letter is due for a retry. In
 // open, no letter holds an event. In bare, there are no letters.
 var (
-	blocked = state{name: "blocked", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + wanted + subscriberRows(
+	blocked = state{name: "blocked", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + lettersOrder + wanted + subscriberRows(
 		letterSpec{a1, inbox.Dead, 1}, letterSpec{a2, inbox.Waiting, 0}, letterSpec{a3, inbox.Waiting, 0}, letterSpec{d1, inbox.Dead, 1}, letterSpec{given, inbox.Discarded, 1})}
-	retried = state{name: "retried", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + wanted + subscriberRows(
+	retried = state{name: "retried", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + lettersOrder + wanted + subscriberRows(
 		letterSpec{a1, inbox.Retrying, 1}, letterSpec{a2, inbox.Waiting, 0}, letterSpec{a3, inbox.Waiting, 0}, letterSpec{d1, inbox.Dead, 1})}
 	openState = state{name: "open", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + unreadableRow + subscriberRows(
 		letterSpec{f1, inbox.Failing, 1}, letterSpec{given, inbox.Discarded, 1})}
 	bare = state{name: "bare", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + subscriberRows()}
+)
+
+// lettersOf is the customer of the order whose events are the letters a1, a2 and a3.
+var (
+	lettersOf    = value.CustomerID(uuidOf(2, 9))
+	lettersOrder = fmt.Sprintf(`INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)
+		VALUES ('%s', '%s', 100, 'EUR', 'created', 1, '2020-01-01', '2020-01-01');`, a1.Key.ID, lettersOf)
 )
 
 const unreadableRow = `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, subject, headers, payload, first_failed_at, dead_at,

@@ -32,6 +32,7 @@ const (
 	subscriber = "outboxie_subscriber"
 	emitter    = "outboxie_emitter"
 	operator   = "outboxie_operator"
+	eraser     = "outboxie_eraser"
 )
 
 // privileged is a Postgres and a NATS with the roles of docker/ only, and an administrator for the test.
@@ -69,7 +70,7 @@ func newPrivileged(t *testing.T, withheld ...string) *privileged {
 }
 
 var passwords = map[string]string{
-	migrator: "secret", writer: "secret", relayer: "secret", subscriber: "secret", emitter: "secret", operator: "secret",
+	migrator: "secret", writer: "secret", relayer: "secret", subscriber: "secret", emitter: "secret", operator: "secret", eraser: "secret",
 }
 
 func (p *privileged) applyRoles() {
@@ -132,7 +133,7 @@ func requireEverything(t *testing.T, p *privileged) {
 	p.applyRoles()
 	outboxie(t, p.as(writer, "api"), 0, "migrate", "up") // nothing is missing
 
-	writes := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api"))
+	writes := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api", "PERSONAL_DATA=sealed"))
 	api := writes.API()
 	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0", "STREAM_MAX_BYTES=1000000000"), "serve")
 	subscribe(t, "emails", p.as(subscriber, "subscriber"))
@@ -150,6 +151,7 @@ func requireEverything(t *testing.T, p *privileged) {
 	requireParking(t, p)
 	requireDeadLetter(t, p)
 	applied(3 + 2 + 1 + 1)
+	requireErasure(t, p)
 	requireSweeps(t, p)
 	requireRepair(t, p, api, relay)
 	requireRemadeStream(t, p, api)

@@ -54,6 +54,7 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 			"UPDATE outboxie_engine_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
 			"CREATE TEMP TABLE outbox (LIKE outbox)", // the session would write its events into this table
 			"UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "TRUNCATE outbox", "DELETE FROM orders",
+			"DELETE FROM customer_keys", "UPDATE customer_keys SET key = NULL",
 			"UPDATE leases SET token = 9", "UPDATE outbox_cursor SET position = 0", "DELETE FROM outbox_parked",
 			"UPDATE outbox_parked SET state = 'redrive'", "INSERT INTO inbox SELECT FROM inbox", "SELECT FROM dead_letters",
 			"SELECT FROM subscriber_lanes", "SELECT FROM subscribers", "SELECT FROM subscriber_types", "SELECT FROM customer_totals", "CREATE TABLE more ()", "ALTER TABLE outbox ALTER COLUMN position SET CACHE 10",
@@ -61,7 +62,7 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 		relayer: {
 			"UPDATE outboxie_engine_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
 			"INSERT INTO outbox DEFAULT VALUES", "UPDATE outbox SET payload = '{}'", "UPDATE outbox SET event_id = gen_random_uuid()",
-			"TRUNCATE outbox", "SELECT FROM orders", "SELECT FROM request_keys", "SELECT FROM idempotency_keys", "SELECT event_id FROM inbox",
+			"TRUNCATE outbox", "SELECT FROM orders", "SELECT FROM customer_keys", "SELECT FROM request_keys", "SELECT FROM idempotency_keys", "SELECT event_id FROM inbox",
 			"DELETE FROM inbox", "SELECT payload FROM dead_letters", "UPDATE dead_letters SET state = 'discarded'", "DELETE FROM leases",
 			"UPDATE subscriber_lanes SET sequence = 0", "UPDATE subscribers SET handler = NULL", "DELETE FROM subscriber_types", "SELECT FROM subscriber_marks",
 			"DELETE FROM subscriber_copies", "DELETE FROM outbox_cursor", "SELECT FROM customer_totals", "CREATE TABLE more ()",
@@ -69,9 +70,15 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 		subscriber: {
 			"UPDATE outboxie_engine_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
 			"UPDATE outbox SET payload = '{}'", "INSERT INTO outbox DEFAULT VALUES",
-			"DELETE FROM outbox", "SELECT FROM orders", "UPDATE leases SET token = 9", "SELECT halt_reason FROM outbox_cursor",
+			"DELETE FROM outbox", "SELECT FROM orders", "SELECT customer_id FROM customer_keys", "DELETE FROM customer_keys", "UPDATE leases SET token = 9", "SELECT halt_reason FROM outbox_cursor",
 			"UPDATE outbox_cursor SET position = 0", "SELECT reason FROM outbox_parked", "DELETE FROM outbox_parked",
 			"DELETE FROM customer_totals", "CREATE TABLE more ()",
+		},
+		eraser: {
+			"SELECT key FROM customer_keys", "SELECT amount_minor FROM orders", "SELECT payment_reference FROM orders", "UPDATE orders SET version = 9",
+			"INSERT INTO orders DEFAULT VALUES", "DELETE FROM orders", "UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "DELETE FROM inbox",
+			"DELETE FROM dead_letters", "DELETE FROM customer_totals", "UPDATE customer_totals SET amount = 0", "UPDATE subscriber_lanes SET sequence = 0",
+			"UPDATE leases SET token = 9", "CREATE TABLE more ()",
 		},
 		emitter: {
 			"DELETE FROM outbox", "UPDATE outbox SET payload = '{}'", "TRUNCATE outbox", "SELECT FROM orders",
@@ -81,7 +88,7 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 		operator: {
 			"SELECT FROM outboxie_engine_migrations", "UPDATE outboxie_engine_migrations SET is_applied = false",
 			"UPDATE outboxie_service_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
-			"DELETE FROM outboxie_service_migration_lock", "SELECT FROM orders", "UPDATE orders SET status = 'paid'", "SELECT FROM request_keys",
+			"DELETE FROM outboxie_service_migration_lock", "SELECT FROM orders", "SELECT FROM customer_keys", "UPDATE orders SET status = 'paid'", "SELECT FROM request_keys",
 			"DELETE FROM request_keys", "SELECT FROM idempotency_keys", "INSERT INTO idempotency_keys DEFAULT VALUES", "SELECT FROM customer_totals",
 			"UPDATE outbox SET payload = '{}'", "UPDATE outbox SET recorded_at = now()", "TRUNCATE outbox", "UPDATE leases SET token = 9",
 			"INSERT INTO leases DEFAULT VALUES", "DELETE FROM leases", "DELETE FROM outbox_cursor", "DELETE FROM outbox_halts",

@@ -232,6 +232,19 @@ func TestEvent(t *testing.T) {
 	require.Contains(t, body, eventTrace)
 }
 
+// TestSealedPayload checks that the page of an event shows a sealed payload as it is, and names the key.
+func TestSealedPayload(t *testing.T) {
+	key := outbox.NewSealKey()
+	message := eventOf("a", 1)
+	message.Payload = []byte(`{"card":"4242"}`)
+	message, err := message.Seal(key)
+	require.NoError(t, err)
+	_, body := open(t, console.Options{Relay: newEventLog(t, message).inspector}).get("/events/1?payload=1")
+	require.Contains(t, body, "The payload is sealed with the key "+key.ID)
+	require.Contains(t, body, "&#34;sealed&#34;: &#34;")
+	require.NotContains(t, body, "4242")
+}
+
 // TestPayloadIsShownOnRequest checks that the payload is neither read nor sent before somebody asks for it.
 func TestPayloadIsShownOnRequest(t *testing.T) {
 	message := eventOf("a", 1)
@@ -253,6 +266,8 @@ func TestPayloadIsShownOnRequest(t *testing.T) {
 	require.Contains(t, body, "It is not shown: it takes more than 1048576 bytes.")
 	_, body = b.get("/events/3?payload=1")
 	require.Contains(t, body, string(deep.Payload))
+
+	require.NotContains(t, body, "The payload is sealed")
 
 	l.inspector.filters = nil
 	hidden := open(t, console.Options{Relay: l.inspector, HidePayload: true})

@@ -63,6 +63,9 @@ func (c *Console) showLetter(w http.ResponseWriter, r *http.Request) error {
 		page.Facts = append(page.Facts, [2]string{"type", printable.Text(letter.Type)},
 			[2]string{"aggregate", fmt.Sprintf("%s, version %d", page.Aggregate, letter.Version)}, [2]string{"recorded", wording.Timestamp(letter.RecordedAt)})
 	}
+	if key := letter.SealedWith(); key != "" {
+		page.Facts = append(page.Facts, [2]string{"sealed", "the payload is sealed with the key " + printable.Text(key) + "; only subscribers can open it"})
+	}
 	if letter.NoHandler {
 		page.Facts = append(page.Facts, [2]string{"handler", "no running program has a handler of this type; a program that has one tries the letter by itself"})
 	}

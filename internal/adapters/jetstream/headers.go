@@ -42,8 +42,8 @@ const (
 	headerLastOwn = "Outbox-Kept"   // of a control message: the sequence of our last message before it
 
 	specVersion = "1.0"
-	contentType = "application/json"
-	roomFor     = 16 // most messages have no more headers
+	contentType = "application/json" // of control messages
+	roomFor     = 16                 // most messages have no more headers
 )
 
 // Sizes on the wire. With them this package decides by itself what the broker would take.
@@ -95,8 +95,8 @@ func (h *headers) encode(entry outbox.Entry, at *outbox.Progress) (*nats.Msg, in
 	h.add(headerSource, h.source)
 	h.add(headerSubject, escape(entry.Key.ID))
 	h.add(headerTime, entry.RecordedAt.UTC().Format(time.RFC3339Nano))
-	h.add(headerDataContentType, contentType)
-	h.add(headerContentType, contentType)
+	h.add(headerDataContentType, entry.ContentType())
+	h.add(headerContentType, entry.ContentType())
 	if schema := entry.Schema(); schema != "" {
 		h.add(headerDataSchema, escape(schema))
 	}

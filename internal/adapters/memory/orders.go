@@ -58,7 +58,7 @@ func (s *orderRepository) Save(ctx context.Context, o *order.Order) error {
 		}
 	}
 	before, found := s.find(state.ID)
-	if o.StoredVersion() == before.Version {
+	if o.StoredVersion() == before.Version && (!found || state.CustomerID == before.CustomerID) {
 		s.saved[state.ID] = state
 		return nil
 	}

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
@@ -19,6 +21,10 @@ type UnitOfWork struct {
 	claiming *rowLocks[keyName]
 	orders   map[order.ID]order.Snapshot
 	saving   *rowLocks[order.ID]
+
+	customerKeys map[value.CustomerID]outbox.SealKey
+	customers    *sharedLocks[value.CustomerID]
+	foundKeys    map[string]orders.FoundKey // by id, erased ones included
 }
 
 var _ orders.UnitOfWork = (*UnitOfWork)(nil)
@@ -31,6 +37,10 @@ func NewUnitOfWork(log *Log) *UnitOfWork {
 		claiming: newRowLocks[keyName](),
 		orders:   make(map[order.ID]order.Snapshot),
 		saving:   newRowLocks[order.ID](),
+
+		customerKeys: make(map[value.CustomerID]outbox.SealKey),
+		customers:    newSharedLocks[value.CustomerID](),
+		foundKeys:    make(map[string]orders.FoundKey),
 	}
 }
 
@@ -42,6 +52,7 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 	}
 	writer := u.log.Begin()
 	claimed := &keys{transaction: open, from: u, held: make(map[keyName]keptClaim)}
+	holding := &customerKeys{transaction: open, from: u, held: make(map[value.CustomerID]outbox.SealKey)}
 	changed := &orderRepository{transaction: open, from: u, saved: make(map[order.ID]order.Snapshot)}
 	defer func() {
 		open.over = true
@@ -52,8 +63,9 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 		for key := range claimed.held {
 			u.claiming.release(key)
 		}
+		holding.release()
 	}()
-	tx := orders.Tx{Keys: claimed, Orders: changed, Outbox: &appender{transaction: open, writer: writer}}
+	tx := orders.Tx{Keys: claimed, CustomerKeys: holding, Orders: changed, Outbox: &appender{transaction: open, writer: writer}}
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}

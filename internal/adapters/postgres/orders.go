@@ -101,10 +101,11 @@ func (s *orderRepository) insert(ctx context.Context, row *orderRow) error {
 	return judged(nil, err)
 }
 
-// update waits for a transaction that changes the row at the same time. If that transaction commits, update finds another version.
+// update waits for a transaction that changes the row at the same time. If that transaction commits, update finds another version, or another
+// customer.
 func (s *orderRepository) update(ctx context.Context, row *orderRow, stored int64) error {
 	result, err := s.tx.NewUpdate().Model(row).Column("status", "version", "payment_reference", "carrier", "tracking", "cancel_reason").
-		Set("updated_at = clock_timestamp()").WherePK().Where("version = ?", stored).Exec(ctx)
+		Set("updated_at = clock_timestamp()").WherePK().Where("version = ? AND customer_id = ?", stored, row.CustomerID).Exec(ctx)
 	if err != nil {
 		return classify(ctx, notUnique(err))
 	}
@@ -113,7 +114,7 @@ func (s *orderRepository) update(ctx context.Context, row *orderRow, stored int6
 		return classify(ctx, err)
 	}
 	if changed == 0 {
-		return orders.ErrOrderChanged.With("order %s is not at version %d any more", row.ID, stored)
+		return orders.ErrOrderChanged.With("order %s is not at version %d any more, or belongs to another customer now", row.ID, stored)
 	}
 	return nil
 }

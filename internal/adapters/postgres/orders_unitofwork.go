@@ -43,9 +43,10 @@ func NewUnitOfWork(db *bun.DB) *UnitOfWork {
 func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
 	err := transact(withLateBegin(limitPoolWait(ctx, u.beginTimeout)), u.db, func(ctx context.Context, tx bun.Tx) error {
 		return fn(ctx, orders.Tx{
-			Keys:   &keys{tx: tx, abandonedAfter: u.abandonedAfter},
-			Orders: &orderRepository{tx: tx},
-			Outbox: &appender{tx: tx, abandonedAfter: u.abandonedAfter, late: true},
+			Keys:         &keys{tx: tx, abandonedAfter: u.abandonedAfter},
+			CustomerKeys: &customerKeys{tx: tx, abandonedAfter: u.abandonedAfter},
+			Orders:       &orderRepository{tx: tx},
+			Outbox:       &appender{tx: tx, abandonedAfter: u.abandonedAfter, late: true},
 		})
 	})
 	var known *fault.Error

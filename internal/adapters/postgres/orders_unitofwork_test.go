@@ -141,6 +141,17 @@ func TestTransactionsSendNoMoreThanTheyMust(t *testing.T) {
 	require.Equal(t, []string{"BEGIN", "SELECT", "UPDATE", "INSERT", "COMMIT"}, sent.operations)
 
 	sent.operations = nil
+	customer := newCustomer()
+	hold := func(ctx context.Context, tx orders.Tx) error {
+		_, err := tx.CustomerKeys.Hold(ctx, customer)
+		return err
+	}
+	for range 2 { // a customer's first key, and a later one
+		sent.operations = nil
+		require.NoError(t, work.Do(t.Context(), hold))
+		require.Equal(t, []string{"BEGIN", "WITH", "COMMIT"}, sent.operations)
+	}
+	sent.operations = nil
 	claim := func(ctx context.Context, tx orders.Tx) error {
 		_, err := tx.Keys.Claim(ctx, newClaim("k"))
 		return err

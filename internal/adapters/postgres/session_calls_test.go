@@ -25,6 +25,7 @@ const subscriber = "billing"
 var longer = map[string]bool{
 	"operations.ParkingAdmin.Redrive": true, "operations.RelayInspector.List": true, "operations.RelayInspector.Status": true, "operations.RelayRepair.CountAfter": true,
 	"inbox.Log.ReadHole": true, "operations.ParkingAdmin.EachUndecided": true, "operations.DeadLetterAdmin.EachUndecided": true,
+	"orders.PersonalData.Inspect": true, "orders.PersonalData.Erase": true,
 	"operations.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
 }
 
@@ -158,6 +159,15 @@ func operatingCalls() map[string]dbCall {
 		"orders.UnitOfWork.Do": func(ctx context.Context, db *bun.DB) error {
 			return postgres.NewUnitOfWork(db).Do(ctx, func(context.Context, orders.Tx) error { return nil })
 		},
+		"orders.KeyRing.Find": on(func(ctx context.Context, db *bun.DB) ([]orders.FoundKey, error) {
+			return postgres.NewKeyRing(db).Find(ctx, []string{string(newCustomer())})
+		}),
+		"orders.PersonalData.Inspect": on(func(ctx context.Context, db *bun.DB) (orders.CustomerData, error) {
+			return postgres.NewPersonalData(db).Inspect(ctx, newCustomer())
+		}),
+		"orders.PersonalData.Erase": on(func(ctx context.Context, db *bun.DB) (orders.CustomerData, error) {
+			return postgres.NewPersonalData(db).Erase(ctx, newCustomer(), newCustomer())
+		}),
 		"orders.ExpiredKeys.Delete": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return postgres.NewExpiredKeys(db).Delete(ctx, 1)
 		}),
@@ -282,6 +292,10 @@ func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
 	return map[string]func(ctx context.Context, tx orders.Tx) error{
 		"relay.Appender.Append": func(ctx context.Context, tx orders.Tx) error {
 			return tx.Outbox.Append(ctx, relaytest.NewMessage("a", 1))
+		},
+		"orders.CustomerKeys.Hold": func(ctx context.Context, tx orders.Tx) error {
+			_, err := tx.CustomerKeys.Hold(ctx, newCustomer())
+			return err
 		},
 		"orders.Keys.Claim": func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Keys.Claim(ctx, newClaim("k"))

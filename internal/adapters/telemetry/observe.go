@@ -119,6 +119,18 @@ func ObserveDeadLetters(
 	}, dead)
 }
 
+// ObserveErased shows how many events had no effect because the key that sealed them was erased. count returns the number.
+func ObserveErased(mp metric.MeterProvider, subscriber string, count func() int64) (metric.Registration, error) {
+	m := meter(mp)
+	erased := orReport(m.Int64ObservableCounter("outboxie.subscriber.erased", metric.WithUnit("{event}"),
+		metric.WithDescription("Events that a subscriber handled without an effect, because the key that sealed them was erased.")))
+	whose := set(semconv.MessagingConsumerGroupName(subscriber))
+	return m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		o.ObserveInt64(erased, count(), whose)
+		return nil
+	}, erased)
+}
+
 // ObserveLoss shows how many lost messages keep the lanes of a subscriber waiting. count returns the number.
 func ObserveLoss(mp metric.MeterProvider, subscriber string, count func() int) (metric.Registration, error) {
 	m := meter(mp)

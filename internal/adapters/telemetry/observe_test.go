@@ -201,6 +201,13 @@ func TestLossIsObserved(t *testing.T) {
 	require.Equal(t, values{whose: 0}, m.values(t, "outboxie.subscriber.lost"))
 }
 
+// TestErasedIsObserved checks the number of events that had no effect because their key was erased.
+func TestErasedIsObserved(t *testing.T) {
+	mp, m := measuring()
+	registered(t)(telemetry.ObserveErased(mp, "billing", func() int64 { return 3 }))
+	require.Equal(t, values{whose: 3}, m.values(t, "outboxie.subscriber.erased"))
+}
+
 func TestPoolIsObserved(t *testing.T) {
 	mp, m := measuring()
 	db, err := sql.Open("pgx", infra.Database(t))

@@ -140,7 +140,7 @@ func (e *Endpoint) checkStatus(answer *http.Response) error {
 // setHeaders sets the headers of CloudEvents, the idempotency key of the call, and the trace.
 func (e *Endpoint) setHeaders(ctx context.Context, header http.Header, entry outbox.Entry) {
 	for name, value := range map[string]string{
-		"Content-Type": "application/json", "Idempotency-Key": entry.ID,
+		"Content-Type": entry.ContentType(), "Idempotency-Key": entry.ID,
 		"ce-specversion": "1.0", "ce-id": entry.ID, "ce-type": entry.Type, "ce-source": e.source, "ce-subject": entry.Key.ID,
 		"ce-time": entry.RecordedAt.UTC().Format(time.RFC3339Nano), "ce-dataschema": entry.Schema(),
 		"ce-aggregatetype": entry.Key.Type, "ce-aggregateversion": strconv.FormatInt(entry.Version, 10),

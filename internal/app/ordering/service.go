@@ -26,6 +26,8 @@ type Ports struct {
 	Work    orders.UnitOfWork
 	Orders  orders.OrderReader
 	Encoder orders.Encoder
+	// Seal says whether the payload of each event is sealed with the key of the order's customer.
+	Seal bool
 	// Notifier wakes the relay after every commit. The service also notifies after a repeated request that changes nothing: the process
 	// that made the change may have died before it notified the relay.
 	Notifier relay.Notifier
@@ -226,6 +228,11 @@ func (s *Service) save(ctx context.Context, tx orders.Tx, who order.Principal, o
 	if err != nil {
 		return order.Snapshot{}, err
 	}
+	if s.ports.Seal {
+		if err := seal(ctx, tx.CustomerKeys, messages, who, o.Snapshot().CustomerID); err != nil {
+			return order.Snapshot{}, err
+		}
+	}
 	if err := tx.Orders.Save(ctx, o); err != nil {
 		return order.Snapshot{}, err
 	}
@@ -242,6 +249,24 @@ func (s *Service) encode(events []order.Event, who order.Principal) ([]outbox.Me
 		messages = append(messages, message)
 	}
 	return messages, nil
+}
+
+// seal seals each message with the customer's key. It comes before the order is saved, because Eraser locks the key first, too. If the customer
+// sent the request, the messages do not name the principal: the header is not sealed, and can name the customer.
+func seal(ctx context.Context, keys orders.CustomerKeys, messages []outbox.Message, who order.Principal, customer value.CustomerID) error {
+	key, err := keys.Hold(ctx, customer)
+	if err != nil {
+		return err
+	}
+	for i, message := range messages {
+		if who.Customer == customer {
+			delete(message.Headers, outbox.HeaderActorID)
+		}
+		if messages[i], err = message.Seal(key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // timestamp returns the current time in the precision of the database, so that a new order equals the stored one.

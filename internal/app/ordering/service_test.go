@@ -78,6 +78,8 @@ func newFixture() *fixture {
 	return newFixtureOver(log, uow, uow, codec.New(nil))
 }
 
+func newFixtureClock() time.Time { return moment }
+
 func newFixtureOver(log *memory.Log, uow *memory.UnitOfWork, decorated orders.UnitOfWork, encoder orders.Encoder) *fixture {
 	var last atomic.Int64
 	newID := func() order.ID { return order.ID(fmt.Sprintf("00000000-0000-7000-8000-%012d", last.Add(1))) }
@@ -86,7 +88,7 @@ func newFixtureOver(log *memory.Log, uow *memory.UnitOfWork, decorated orders.Un
 	s.cursors = memory.NewCursorStore(s.lease, log)
 	s.Service = ordering.New(ordering.Ports{
 		Work: decorated, Orders: memory.NewOrderReader(uow), Encoder: encoder, Notifier: s.notifier, Log: s.cursors, Finder: s.stream,
-	}, newID, func() time.Time { return moment })
+	}, newID, newFixtureClock)
 	return s
 }
 

@@ -36,10 +36,13 @@ type Message struct {
 const schemaPrefix = "urn:outboxie:schema:"
 
 // Schema returns the URI that identifies the schema of m's payload, or an empty string if m has no type. Each version of a type has a schema
-// of its own. A change that old readers can read, such as a new optional field, does not change the URI.
+// of its own. A change that old readers can read, such as a new optional field, does not change the URI. All sealed payloads have one schema.
 func (m Message) Schema() string {
-	if m.Type == "" {
+	switch {
+	case m.Type == "":
 		return ""
+	case m.SealedWith() != "":
+		return sealedSchema
 	}
 	return schemaPrefix + url.PathEscape(m.Type)
 }
@@ -71,8 +74,8 @@ func (e Entry) Progress() Progress { return Progress{Position: e.Position, Event
 // ErrInvalidMessage reports that a message cannot be appended. Its detail names the reason.
 var ErrInvalidMessage = fault.New(fault.Invalid, "invalid_message", "the message cannot be appended to the outbox")
 
-// The headers of CloudEvents' auth context. They name the principal who caused the event. These are the only CloudEvents attributes that a
-// writer sets; the relay sets all others. The values are percent-encoded where CloudEvents asks for it.
+// The headers of CloudEvents' auth context. They name the principal who caused the event. These and HeaderSealedKey are the only CloudEvents
+// attributes that a writer sets; the relay sets all others. The values are percent-encoded where CloudEvents asks for it.
 const (
 	HeaderActorType = "ce-authtype" // the kind of the principal: app_user, user, service_account …
 	HeaderActorID   = "ce-authid"   // unique among the principals of the kind
@@ -85,7 +88,7 @@ func ReservedHeader(name string) bool {
 		return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
 	}
 	switch name {
-	case HeaderActorType, HeaderActorID:
+	case HeaderActorType, HeaderActorID, HeaderSealedKey:
 		return false
 	}
 	return begins("nats-") || begins("ce-") || begins("outbox-") || strings.EqualFold(name, "content-type")

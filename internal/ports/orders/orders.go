@@ -1,5 +1,6 @@
 // Package orders holds the ports of the order service. The HTTP API drives Service, which package ordering in internal/app implements.
-// Service drives UnitOfWork, which gives it Orders, Keys and the outbox in one transaction, and reads through OrderReader without one.
+// Service drives UnitOfWork, which gives it Orders, Keys, CustomerKeys and the outbox in one transaction, and reads through OrderReader without
+// one. Eraser removes the personal data of a customer, through PersonalData. Handlers of subscribers open sealed events with KeyRing.
 //
 // Package orderstest holds the contract suite of the driven ports.
 package orders
@@ -126,9 +127,10 @@ type UnitOfWork interface {
 
 // Tx is the ports of one transaction. They cannot be used after Do returns.
 type Tx struct {
-	Keys   Keys
-	Orders Orders
-	Outbox relay.Appender
+	Keys         Keys
+	CustomerKeys CustomerKeys
+	Orders       Orders
+	Outbox       relay.Appender
 }
 
 // Orders stores orders.
@@ -137,7 +139,8 @@ type Orders interface {
 	Get(ctx context.Context, id order.ID) (*order.Order, error)
 	// Save stores a new or changed order and locks it until the transaction ends. The caller first pulls the order's events, then calls
 	// Save, and then appends the events. It calls Save at most once for an order in a transaction. If the order has events that were not
-	// pulled, Save fails with ErrEventsNotPulled. If the stored version is not the version that was read, Save fails with ErrOrderChanged.
+	// pulled, Save fails with ErrEventsNotPulled. If the stored version is not the version that was read, Save fails with ErrOrderChanged. So it
+	// does if the stored customer is another one: PersonalData.Erase changes the customer without a new version.
 	// If another order has a value that the store keeps unique, Save or the commit fails with ErrNotUnique.
 	Save(ctx context.Context, o *order.Order) error
 }
