@@ -114,10 +114,11 @@ func (tx lateTx) late(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
+	defer rows.Close()
 	if rows.Next() {
 		return errors.New("there is a row")
 	}
-	return errors.Join(rows.Err(), rows.Close())
+	return rows.Err()
 }
 
 // wire passes the bytes between one client and Postgres on, counts the client's messages, and can be cut.
