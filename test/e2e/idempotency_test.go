@@ -155,12 +155,15 @@ func TestIdempotencyKey(t *testing.T) {
 	requirePlaced(t, db, 2)
 }
 
-// TestRetryAfterAKill checks that a retry waits for the outcome of the first request, whose instance was killed before or during the
-// commit. A trigger that waits for a lock of the test chooses the moment.
+// TestRetryAfterAKill checks that a retry waits for the outcome of the first request, whose instance was killed while Postgres ran the statements
+// that follow the key. Postgres has got the COMMIT with them, so it goes on, unless it notices before that its client is gone. A trigger that
+// waits for a lock of the test chooses the moment.
 func TestRetryAfterAKill(t *testing.T) {
 	for name, c := range map[string]killedRequest{
-		"before the commit": {"NOT DEFERRABLE", `INSERT INTO "outbox"%`, false},
-		"in the commit":     {"DEFERRABLE INITIALLY DEFERRED", `commit%`, true},
+		"before the commit":                {"NOT DEFERRABLE", "0", true},
+		"in the commit":                    {"DEFERRABLE INITIALLY DEFERRED", "0", true},
+		"before the commit, and noticed":   {"NOT DEFERRABLE", "100ms", false},
+		"in the commit, which was noticed": {"DEFERRABLE INITIALLY DEFERRED", "100ms", false},
 	} {
 		t.Run(name, c.retry)
 	}
@@ -168,15 +171,17 @@ func TestRetryAfterAKill(t *testing.T) {
 
 // killedRequest is a request whose instance is killed at some moment.
 type killedRequest struct {
-	trigger   string // when the trigger runs, which waits for the lock of the test
-	statement string // that the lock holds up
-	survives  bool   // the order of the request is placed
+	trigger  string // when the trigger runs, which waits for the lock of the test
+	check    string // how often Postgres looks whether its client is there; 0: never
+	survives bool   // the order of the request is placed
 }
 
 // retry kills the instance, and sends the request to another one.
 func (c killedRequest) retry(t *testing.T) {
 	database, broker := infra.Database(t), infra.Broker(t)
-	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
+	environment := []string{
+		"DATABASE_URL=" + database + "&client_connection_check_interval=" + c.check, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s",
+	}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
@@ -189,7 +194,8 @@ func (c killedRequest) retry(t *testing.T) {
 		_, err := placeWith(first.API(), "k", order)
 		lost <- err
 	}()
-	requireWaiting(t, db, c.statement, "advisory")
+	const placing = `%INSERT INTO "orders"%INSERT INTO "outbox"%` // Postgres cuts the text before the COMMIT
+	requireWaiting(t, db, placing, "advisory", time.Time{})
 	first.Kill()
 	require.Error(t, <-lost)
 	type result struct {
@@ -202,7 +208,11 @@ func (c killedRequest) retry(t *testing.T) {
 		answer, err := placeWith(second.API(), "k", order)
 		retried <- result{answer, err}
 	}()
-	requireWaiting(t, db, "%INSERT INTO request_keys%", "transactionid")
+	if c.survives {
+		requireWaiting(t, db, "%INSERT INTO request_keys%", "transactionid", killed)
+	} else {
+		requireWaiting(t, db, placing, "advisory", killed)
+	}
 	_, err = lock.ExecContext(t.Context(), "SELECT pg_advisory_unlock(1)")
 	require.NoError(t, err)
 
@@ -235,11 +245,11 @@ func holdUp(t *testing.T, db *sql.DB, trigger string) *sql.Conn {
 	return lock
 }
 
-// requireWaiting waits until a session waits for an event in a statement.
-func requireWaiting(t *testing.T, db *sql.DB, statement, event string) {
+// requireWaiting waits until a session waits for an event in a statement that began after a time.
+func requireWaiting(t *testing.T, db *sql.DB, statement, event string, after time.Time) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		return count(t, db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-			AND query ILIKE '`+statement+`' AND wait_event = '`+event+`'`) == 1
+			AND query ILIKE '`+statement+`' AND wait_event = '`+event+`' AND query_start > '`+after.Format(time.RFC3339Nano)+`'`) == 1
 	}, waitTimeout, 5*time.Millisecond)
 }
