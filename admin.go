@@ -92,6 +92,8 @@ func (o AdminOptions) tokens(c config.Config) (token, readToken string, open boo
 		return "", "", false, errors.New("the admin handler has both a token and Open: set one of them")
 	case o.ReadToken != "" && open:
 		return "", "", false, errors.New("the admin handler has a ReadToken, and nobody needs a token: set Token, and neither Open nor ADMIN_TOKEN=off")
+	case open && c.HTTP.AdminReadToken != "":
+		return "", "", false, errors.New("ADMIN_READ_TOKEN is set, and nobody needs a token: leave it out, or do not set Open or ADMIN_TOKEN=off")
 	}
 	if token == "" && !open {
 		token = string(c.HTTP.AdminToken)

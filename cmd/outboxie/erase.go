@@ -144,8 +144,8 @@ func describeErasure(d orders.CustomerData, done bool) string {
 			"when the subscriber has applied them.")
 	}
 	if done && d.Erasable() {
-		say("\nDone. The customer is erased. Subscribers that run may use the key for %s more: run the command again after that time, to see\n"+
-			"that nothing is left.", opening.Forget)
+		say("\nDone. The customer is erased. Subscribers that run may use the key for %s more, and requests under way may commit later: run the\n"+
+			"command again after a minute, to see that nothing is left.", opening.Forget)
 	}
 	return text.String()
 }

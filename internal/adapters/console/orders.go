@@ -1,7 +1,6 @@
 package console
 
 import (
-	"cmp"
 	"encoding/base64"
 	"net/http"
 	"net/url"
@@ -44,7 +43,10 @@ func (c *Console) principalOf(r *http.Request) order.Principal {
 	if !who.Scope.Allows(operations.ScopeWrite) {
 		return consoleReader
 	}
-	return order.Operator(cmp.Or(who.Name, consoleUser))
+	if who.Name == "" {
+		return order.SharedToken(consoleUser)
+	}
+	return order.Operator(who.Name)
 }
 
 // orderPages serves the pages about orders. Their forms act at once, as the API does.

@@ -302,7 +302,7 @@ func (p placers) Place(
 
 // TestOrdersNameTheOperator checks that an order is placed by the person who has signed in, and that nobody is named who shares a token.
 func TestOrdersNameTheOperator(t *testing.T) {
-	for with, want := range map[string]string{"access token": "ada", token: "console"} {
+	for with, want := range map[string]order.Principal{"access token": order.Operator("ada"), token: order.SharedToken("console")} {
 		var placedBy []order.Principal
 		s := openShop(t, func(o *console.Options) {
 			o.Token = token
@@ -312,6 +312,6 @@ func TestOrdersNameTheOperator(t *testing.T) {
 		s.as(with)
 		status, body := s.post("/orders", "key", uuid.NewString(), "customer_id", customer, "amount", "1", "currency", "USD")
 		require.Equal(t, http.StatusOK, status, body)
-		require.Equal(t, []order.Principal{order.Operator(want)}, placedBy)
+		require.Equal(t, []order.Principal{want}, placedBy)
 	}
 }

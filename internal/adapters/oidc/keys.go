@@ -76,7 +76,8 @@ func (s *keySet) find(ctx context.Context, id, algorithm string) (found []key, k
 	if found, known = s.lookUp(id, algorithm); len(found) > 0 || !s.unknown.Allow() {
 		return found, known
 	}
-	_ = s.refresh(ctx) // if it fails, the key stays unknown; run reports the outage
+	// A caller that goes away must not use up the only read of the next seconds. If the read fails, the key stays unknown; run reports the outage.
+	_ = s.refresh(context.WithoutCancel(ctx))
 	return s.lookUp(id, algorithm)
 }
 

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -36,6 +35,6 @@ func HandleSafely(ctx context.Context, handler inbox.Handler, tx inbox.Tx, entry
 var WithLateBegin = withLateBegin
 
 // WithLateAnswer is withLateAnswer.
-func WithLateAnswer(ctx context.Context, judged func(*pgconn.Result, error) error) context.Context {
+func WithLateAnswer(ctx context.Context, judged func(error) error) context.Context {
 	return withLateAnswer(ctx, judged)
 }

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -47,11 +49,16 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	if len(messages) == 0 {
 		return nil
 	}
-	rows := make([]messageRow, 0, len(messages))
 	for _, message := range messages {
 		if err := message.Validate(); err != nil {
 			return err
 		}
+	}
+	if a.late && len(messages) == 1 {
+		return a.appendLate(ctx, messages[0])
+	}
+	rows := make([]messageRow, 0, len(messages))
+	for _, message := range messages {
 		headers := message.Headers
 		if headers == nil {
 			headers = map[string]string{}
@@ -74,15 +81,6 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 		insert = insert.Returning("set_config('idle_in_transaction_session_timeout', ?, true)", strconv.FormatInt(a.abandonedAfter.Milliseconds(), 10))
 		read = append(read, &timeouts)
 	}
-	if a.late && len(messages) == 1 {
-		judged := func(result *pgconn.Result, err error) error {
-			if err == nil && result.CommandTag.RowsAffected() != 1 {
-				return errDisorder.With("the message %s was not stored", messages[0].ID)
-			}
-			return appendError(ctx, err)
-		}
-		return appendError(ctx, insert.Scan(withLateAnswer(ctx, judged), read...))
-	}
 	err := insert.Scan(ctx, read...)
 	switch {
 	case err != nil:
@@ -93,9 +91,43 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	return nil
 }
 
+// appendLateStatement inserts a message. Nobody looks at its answer before COMMIT, so it fails by a division by zero if no row was stored, for
+// example because of a trigger.
+const appendLateStatement = `
+WITH stored AS (
+	INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload)
+	VALUES (?0, ?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING position
+)
+SELECT 1 / count(*), set_config('idle_in_transaction_session_timeout', ?8, true) FROM stored`
+
+// appendLate inserts a message with the transaction's next statement, or with COMMIT.
+func (a *appender) appendLate(ctx context.Context, m outbox.Message) error {
+	headers := m.Headers
+	if headers == nil {
+		headers = map[string]string{}
+	}
+	encoded, err := json.Marshal(headers)
+	if err != nil {
+		return fmt.Errorf("encode the headers of message %s: %w", m.ID, err)
+	}
+	later := context.WithoutCancel(ctx)
+	judged := func(err error) error {
+		if sqlState(err) == divisionByZero {
+			return errDisorder.With("the message %s was not stored", m.ID).Wrap(err)
+		}
+		return appendError(later, err)
+	}
+	_, err = a.tx.ExecContext(withLateAnswer(ctx, judged), appendLateStatement, m.ID, m.Key.Type, m.Key.ID, m.Version, m.Type, m.Subject,
+		string(encoded), string(m.Payload), strconv.FormatInt(a.abandonedAfter.Milliseconds(), 10))
+	return judged(err)
+}
+
 // errPositionTaken reports that a position is taken. The event itself is correct.
 var errPositionTaken = relay.ErrSequenceBehind.With("the sequence of outbox.position went back and gives out positions that are taken, " +
 	"so nothing can be recorded: repair it with `outboxie outbox adopt --yes`")
+
+// divisionByZero is the SQLSTATE of a division by zero.
+const divisionByZero = "22012"
 
 // dataException is the class of SQLSTATEs for a value that does not fit its type.
 const dataException = "22"

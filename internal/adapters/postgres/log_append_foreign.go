@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -99,8 +100,12 @@ func (a foreignAppender) insert(ctx context.Context, messages []outbox.Message) 
 	return a.query(ctx, statement.String(), args...)
 }
 
-// appendError classifies the error of an insertion into the outbox.
+// appendError classifies the error of an insertion into the outbox. An error that was classified stays as it is.
 func appendError(ctx context.Context, err error) error {
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return err
+	}
 	switch state := sqlState(err); {
 	case violates(err, versionConstraint):
 		return relay.ErrVersionTaken.Wrap(err)

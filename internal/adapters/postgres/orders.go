@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/value"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
@@ -91,14 +92,15 @@ func (s *orderRepository) Save(ctx context.Context, o *order.Order) error {
 
 // insert does not wait for the answer: the order is sent with what follows it.
 func (s *orderRepository) insert(ctx context.Context, row *orderRow) error {
-	judged := func(_ *pgconn.Result, err error) error {
+	later := context.WithoutCancel(ctx)
+	judged := func(err error) error {
 		if violates(err, orderConstraint) {
 			return orders.ErrOrderExists.With("there is an order %s already", row.ID).Wrap(err)
 		}
-		return classify(ctx, notUnique(err))
+		return classify(later, notUnique(err))
 	}
 	_, err := s.tx.NewInsert().Model(row).Value("updated_at", "clock_timestamp()").Exec(withLateAnswer(ctx, judged))
-	return judged(nil, err)
+	return judged(err)
 }
 
 // update waits for a transaction that changes the row at the same time. If that transaction commits, update finds another version, or another
@@ -119,10 +121,11 @@ func (s *orderRepository) update(ctx context.Context, row *orderRow, stored int6
 	return nil
 }
 
-// notUnique returns an ErrNotUnique if err is the violation of a unique constraint. Any other error stays as it is.
+// notUnique returns an ErrNotUnique if err is the violation of a unique constraint. Any other error stays as it is, also one that says more.
 func notUnique(err error) error {
 	var reported *pgconn.PgError
-	if sqlState(err) != uniqueViolation || !errors.As(err, &reported) {
+	var known *fault.Error
+	if sqlState(err) != uniqueViolation || errors.As(err, &known) || !errors.As(err, &reported) {
 		return err
 	}
 	return orders.ErrNotUnique.With("another order has a value that the constraint %s allows only once", reported.ConstraintName).Wrap(err)

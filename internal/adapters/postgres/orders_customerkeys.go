@@ -26,16 +26,18 @@ type customerKeys struct {
 var _ orders.CustomerKeys = (*customerKeys)(nil)
 
 // holdStatement locks the customer's key in share mode, or inserts a new key. It returns nothing if another transaction has inserted a key
-// meanwhile. PersonalData.Erase waits for this transaction, so the statement also sets how long the transaction may be idle.
+// meanwhile. Postgres makes the key, from 244 random bits, because the text of a statement can be seen in pg_stat_activity and in the log of
+// Postgres. PersonalData.Erase waits for this transaction, so the statement also sets how long the transaction may be idle.
 const holdStatement = `
 WITH held AS MATERIALIZED (
 	SELECT key_id, key FROM customer_keys WHERE customer_id = ?0 FOR SHARE
 ), made AS (
-	INSERT INTO customer_keys (key_id, customer_id, key) SELECT ?1::uuid, ?0::uuid, ?2::bytea WHERE NOT EXISTS (SELECT FROM held)
+	INSERT INTO customer_keys (key_id, customer_id, key)
+	SELECT gen_random_uuid(), ?0::uuid, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) WHERE NOT EXISTS (SELECT FROM held)
 	ON CONFLICT (customer_id) DO NOTHING RETURNING key_id, key
 )
 SELECT key_id, encode(key, 'hex') FROM (SELECT key_id, key FROM held UNION ALL SELECT key_id, key FROM made) AS found,
-	set_config('idle_in_transaction_session_timeout', ?3, true)`
+	set_config('idle_in_transaction_session_timeout', ?1, true)`
 
 // holdAttempts is how often Hold sends its statement. Only a customer's first transactions need a second attempt, or transactions that begin
 // while the customer is erased.
@@ -43,11 +45,10 @@ const holdAttempts = 5
 
 // Hold sends one statement, unless another transaction makes the customer's key at the same time.
 func (k *customerKeys) Hold(ctx context.Context, customer value.CustomerID) (outbox.SealKey, error) {
-	mine := outbox.NewSealKey()
 	idle := strconv.FormatInt(k.abandonedAfter.Milliseconds(), 10)
 	for range holdAttempts {
 		var id, secret string
-		err := k.tx.QueryRowContext(ctx, holdStatement, string(customer), mine.ID, mine.Secret[:], idle).Scan(&id, &secret)
+		err := k.tx.QueryRowContext(ctx, holdStatement, string(customer), idle).Scan(&id, &secret)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			continue

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/uptrace/bun"
@@ -31,13 +32,15 @@ const (
 
 	// plainLetter matches the letters that have a plain event of a customer: by the order, or by the customer's id in its field of the payload or
 	// in its header. The second one also finds the events of orders that have a pseudonym already. A note that has the id does not count.
-	plainLetter = `letter.headers ->> 'ce-sealedkey' IS NULL AND letter.payload <> ` + erasedPayload + ` AND (
+	plainLetter = `nullif(letter.headers ->> 'ce-sealedkey', '') IS NULL AND letter.payload <> ` + erasedPayload + ` AND (
 		` + eventOfOrder + `
 		OR position(convert_to('"customer_id":"' || ?0 || '"', 'UTF8') IN letter.payload) > 0
 		OR position(convert_to('"customer_id": "' || ?0 || '"', 'UTF8') IN letter.payload) > 0 OR letter.headers ->> 'ce-authid' = ?0)`
 
-	// sealedLetter matches the letters that have a sealed event of one of the customer's orders.
-	sealedLetter = `letter.headers ->> 'ce-sealedkey' IS NOT NULL AND ` + eventOfOrder
+	// sealedLetter matches the letters that have a sealed event of one of the customer's orders. It also matches those whose key was erased and
+	// whose error was not removed: a subscriber that still had the key may have made such a letter after the erasure.
+	sealedLetter = `nullif(letter.headers ->> 'ce-sealedkey', '') IS NOT NULL AND ((` + eventOfOrder + `) OR letter.error NOT IN ('', ` + erasedError + `)
+		AND letter.headers ->> 'ce-sealedkey' IN (SELECT key_id::text FROM customer_keys WHERE customer_id IS NULL))`
 
 	erasedPayload = `'{"erased":true}'::bytea`
 	erasedError   = `'the customer was erased'`
@@ -56,7 +59,7 @@ SELECT (SELECT count(*) FROM orders WHERE customer_id = ?0::uuid),
 
 	// eventsOf are the events of the customer's orders.
 	eventsOf = `
-	SELECT e.event_id, e.position, e.event_type, e.headers ->> 'ce-sealedkey' IS NOT NULL AS sealed
+	SELECT e.event_id, e.position, e.event_type, nullif(e.headers ->> 'ce-sealedkey', '') IS NOT NULL AS sealed
 	FROM ` + ordersOf + ` AS mine JOIN outbox AS e ON e.aggregate_type = ANY (` + aggregatesOfOrders + `) AND e.aggregate_id = mine.id::text`
 
 	// waitsInParkingLot matches the rows of parked events that were not published yet.
@@ -78,7 +81,8 @@ WITH reader AS MATERIALIZED (
 	UNION
 	SELECT e.event_id, e.position, e.event_type, false FROM outbox AS e
 	WHERE e.position > (SELECT min(progress) FROM reader) AND e.aggregate_type = ANY (` + aggregatesOfOrders + `)
-		AND e.headers ->> 'ce-sealedkey' IS NULL AND e.payload ->> 'customer_id' = ?0
+		AND nullif(e.headers ->> 'ce-sealedkey', '') IS NULL
+		AND (strpos(e.payload::text, '"customer_id":"' || ?0 || '"') > 0 OR strpos(e.payload::text, '"customer_id": "' || ?0 || '"') > 0)
 )
 SELECT reader.subscriber, count(*) FROM reader
 JOIN subscriber_types AS wanted ON wanted.subscriber = reader.subscriber
@@ -93,7 +97,13 @@ GROUP BY reader.subscriber ORDER BY reader.subscriber COLLATE "C"`
 // Inspect sends three statements. They read the events of all of the customer's orders by an index, all dead letters, all request keys, and the
 // part of the log that the slowest subscriber has not read.
 func (p *PersonalData) Inspect(ctx context.Context, customer value.CustomerID) (orders.CustomerData, error) {
-	return inspectCustomer(allow(ctx, operatorTime), p.db, customer, nil)
+	ctx = allow(ctx, operatorTime)
+	found, err := inspectCustomer(ctx, p.db, customer, nil)
+	if err != nil {
+		return orders.CustomerData{}, err
+	}
+	found.Behind, err = p.behind(ctx, customer)
+	return found, err
 }
 
 // inspectCustomer does not count the key lockKey.
@@ -107,19 +117,30 @@ func inspectCustomer(ctx context.Context, db bun.IDB, customer value.CustomerID,
 	if err != nil {
 		return orders.CustomerData{}, classify(ctx, err)
 	}
-	rows, err := db.QueryContext(ctx, customerBehindStatement, string(customer))
+	return found, nil
+}
+
+// behind reads the part of the log that the slowest subscriber has not read, so it takes long if nobody uses a subscriber any more.
+func (p *PersonalData) behind(ctx context.Context, customer value.CustomerID) (all []orders.Behind, err error) {
+	defer func() {
+		if err != nil {
+			err = classify(ctx, fmt.Errorf("count what subscribers have not applied (a subscriber that nobody needs makes this slow: "+
+				"outboxie subscriber forget): %w", err))
+		}
+	}()
+	rows, err := p.db.QueryContext(ctx, customerBehindStatement, string(customer))
 	if err != nil {
-		return orders.CustomerData{}, classify(ctx, err)
+		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var behind orders.Behind
 		if err := rows.Scan(&behind.Subscriber, &behind.Events); err != nil {
-			return orders.CustomerData{}, classify(ctx, err)
+			return nil, err
 		}
-		found.Behind = append(found.Behind, behind)
+		all = append(all, behind)
 	}
-	return found, classify(ctx, rows.Err())
+	return all, rows.Err()
 }
 
 const (
@@ -184,6 +205,10 @@ UPDATE customer_keys SET customer_id = NULL, key = NULL, erased_at = clock_times
 func (p *PersonalData) Erase(ctx context.Context, customer, pseudonym value.CustomerID) (found orders.CustomerData, err error) {
 	ctx = allow(ctx, operatorTime)
 	whose, other, lock := string(customer), string(pseudonym), uuid.NewString()
+	behind, err := p.behind(ctx, customer) // before anything is locked
+	if err != nil {
+		return orders.CustomerData{}, err
+	}
 	err = transact(ctx, p.db, func(ctx context.Context, tx bun.Tx) error {
 		requests := 0
 		steps := func(each ...step) error {
@@ -223,6 +248,7 @@ func (p *PersonalData) Erase(ctx context.Context, customer, pseudonym value.Cust
 			step{dropLockStatement, []any{whose, lock}, nil},
 		)
 	})
+	found.Behind = behind
 	return found, err
 }
 

@@ -135,10 +135,10 @@ func TestTransactionsSendNoMoreThanTheyMust(t *testing.T) {
 	work := postgres.NewUnitOfWork(h.db.WithQueryHook(sent))
 	o := newOrder(t)
 	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error { return save(ctx, tx, o) }))
-	require.Equal(t, []string{"BEGIN", "INSERT", "INSERT", "COMMIT"}, sent.operations)
+	require.Equal(t, []string{"BEGIN", "INSERT", "WITH", "COMMIT"}, sent.operations)
 	sent.operations = nil
 	require.NoError(t, work.Do(t.Context(), payment(o.Snapshot().ID, func() {})))
-	require.Equal(t, []string{"BEGIN", "SELECT", "UPDATE", "INSERT", "COMMIT"}, sent.operations)
+	require.Equal(t, []string{"BEGIN", "SELECT", "UPDATE", "WITH", "COMMIT"}, sent.operations)
 
 	sent.operations = nil
 	customer := newCustomer()
@@ -279,6 +279,21 @@ func TestTransactionsChooseTheirIsolation(t *testing.T) {
 		require.NoError(t, h.UnitOfWork().Do(t.Context(), pay))
 	}))
 	require.ErrorIs(t, err, orders.ErrOrderChanged)
+}
+
+// TestAnEventThatIsNotStoredKeepsItsOrderOut checks that no order is committed without its event, although nobody looks at the answer before the
+// commit: here a trigger leaves the event out.
+func TestAnEventThatIsNotStoredKeepsItsOrderOut(t *testing.T) {
+	h := shop{newHarness(t)}
+	exec(t, h.others, `CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+		CREATE TRIGGER leave_out BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION leave_out()`)
+	o := newOrder(t)
+	err := h.UnitOfWork().Do(t.Context(), saving(o))
+	require.Equal(t, fault.Internal, fault.KindOf(err), "%v", err)
+	require.ErrorContains(t, err, "was not stored")
+	var stored int
+	require.NoError(t, h.others.QueryRowContext(t.Context(), "SELECT count(*) FROM orders").Scan(&stored))
+	require.Zero(t, stored)
 }
 
 // TestAppendNoticesPositionsThatDoNotAscend checks that Append fails if positions descend. They would reorder the events of one

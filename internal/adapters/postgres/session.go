@@ -23,6 +23,7 @@ type session struct {
 	taken      time.Time // when a user got the connection last
 	late       bool      // in a transaction of withLateBegin
 	unsent     unsent    // of that transaction
+	failed     error     // why that transaction cannot go on; nil: it can
 	guarded    bool      // in a transaction that no statement may end; see refuseEnd
 	unprepared bool      // prepared statements were lost
 	reading    *rows     // of the last query; they may be closed
@@ -77,6 +78,9 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 	if err := s.refuseEnd(query); err != nil {
 		return nil, err
 	}
+	if s.failed != nil {
+		return nil, s.failed
+	}
 	if s.keep(ctx, query, args) {
 		return driver.RowsAffected(0), nil
 	}
@@ -106,6 +110,9 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	if err := s.refuseEnd(query); err != nil {
 		return nil, err
+	}
+	if s.failed != nil {
+		return nil, s.failed
 	}
 	if s.keep(ctx, query, args) {
 		return &readRows{result: &pgconn.Result{}}, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -20,12 +21,13 @@ func withLateBegin(ctx context.Context) context.Context {
 
 type lateAnswerKey struct{}
 
-// judge looks at the answer to a statement that was sent later: its result, or the error that Postgres reported.
-type judge func(*pgconn.Result, error) error
+// judge returns the error for the caller of a statement that was sent later and failed. Nothing that a statement answers can be judged: it may
+// be committed by then.
+type judge func(error) error
 
 // withLateAnswer returns a context for a statement whose caller does not wait for the answer. In a transaction with a late BEGIN, the statement
-// is sent together with the next one, or with COMMIT, which saves a round trip. The caller gets no rows. What judge returns about the answer
-// becomes the error of that next statement, or of COMMIT. A statement that Postgres refuses keeps the transaction from committing.
+// is sent together with the next one, or with COMMIT, which saves a round trip. The caller gets no rows. If Postgres refuses the statement,
+// the transaction cannot commit, and what judge returns is the error of that next statement, or of COMMIT.
 func withLateAnswer(ctx context.Context, j judge) context.Context {
 	return context.WithValue(ctx, lateAnswerKey{}, j)
 }
@@ -75,9 +77,14 @@ func (s *session) sendUnsent(ctx context.Context) error {
 }
 
 // send sends what has not been sent yet, together with a statement without arguments, and returns the statement's result. Each statement of the
-// text has its own snapshot, as if it were sent alone. If one fails, Postgres leaves out those after it. The transaction has then begun and
-// must be rolled back.
-func (s *session) send(ctx context.Context, statement string) (*pgconn.Result, error) {
+// text has its own snapshot, as if it were sent alone. If one fails, Postgres leaves out those after it, and the transaction takes no further
+// statement and cannot commit: what was not run would be missing in it.
+func (s *session) send(ctx context.Context, statement string) (result *pgconn.Result, err error) {
+	defer func() {
+		if err != nil {
+			s.failed = fmt.Errorf("the transaction failed before: %w", err)
+		}
+	}()
 	sent := s.unsent
 	s.unsent = unsent{}
 	var text strings.Builder
@@ -90,18 +97,16 @@ func (s *session) send(ctx context.Context, statement string) (*pgconn.Result, e
 		text.WriteString(late.text + ";")
 	}
 	text.WriteString(statement)
-	results, err := s.Conn.Conn().PgConn().Exec(ctx, text.String()).ReadAll()
+	var results []*pgconn.Result
+	results, err = s.Conn.Conn().PgConn().Exec(ctx, text.String()).ReadAll()
 	succeeded := 0
 	for succeeded < len(results) && results[succeeded].Err == nil {
 		succeeded++
 	}
 	var reported *pgconn.PgError
 	for i, late := range sent.statements {
-		switch at := first + i; {
-		case at < succeeded:
-			err = errors.Join(late.judge(results[at], nil), err)
-		case at == succeeded && errors.As(err, &reported):
-			return nil, late.judge(nil, err)
+		if first+i == succeeded && errors.As(err, &reported) {
+			return nil, late.judge(err)
 		}
 	}
 	if err != nil {
@@ -113,6 +118,9 @@ func (s *session) send(ctx context.Context, statement string) (*pgconn.Result, e
 // Commit commits. If it fails, nobody knows whether the transaction took effect, unless the error is about a late statement.
 func (t *lateTransaction) Commit() error {
 	s := t.session
+	if failed := s.failed; failed != nil {
+		return errors.Join(failed, t.Rollback())
+	}
 	if s.unsent.begin != "" && len(s.unsent.statements) == 0 {
 		s.endLate()
 		return nil
@@ -155,7 +163,7 @@ func (t *lateTransaction) Rollback() error {
 }
 
 // endLate forgets the transaction, and what it has not sent.
-func (s *session) endLate() { s.guarded, s.late, s.unsent = false, false, unsent{} }
+func (s *session) endLate() { s.guarded, s.late, s.unsent, s.failed = false, false, unsent{}, nil }
 
 // readRows are rows that were read completely, as text.
 type readRows struct {

@@ -18,8 +18,7 @@ func mayPlace(who order.Principal, customer value.CustomerID) error {
 		return err
 	}
 	if !who.Reaches(customer) {
-		return order.ErrPermission.With("the token is for the orders of customer %s only; other customers need the scope %s",
-			who.Customer, order.MayReachAll)
+		return order.ErrPermission.With("the token is for the orders of its own customer only; other customers need the scope %s", order.MayReachAll)
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ const (
 	KindCustomer PrincipalKind = "app_user"        // reaches the orders of one customer
 	KindService  PrincipalKind = "service_account" // reaches the orders of all customers
 	KindOperator PrincipalKind = "user"            // a person who operates this service
+	KindShared   PrincipalKind = "api_key"         // somebody with a token that does not tell its holders apart
 )
 
 // Principal is who sends a request, and what the principal may do. The zero Principal may do nothing.
@@ -54,6 +55,11 @@ func Anyone() Principal { return Principal{Kind: KindAnyone, Permissions: Permis
 // Operator returns the principal of a person who operates this service. It may do everything.
 func Operator(id string) Principal {
 	return Principal{Kind: KindOperator, ID: id, Permissions: Permissions()}
+}
+
+// SharedToken returns the principal of somebody who has the token that all operators share. id says where it is used. It may do everything.
+func SharedToken(id string) Principal {
+	return Principal{Kind: KindShared, ID: id, Permissions: Permissions()}
 }
 
 // May reports whether the principal has a permission.

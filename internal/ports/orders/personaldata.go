@@ -79,5 +79,5 @@ type Behind struct {
 
 // Erasable reports whether Erase would change something.
 func (d CustomerData) Erasable() bool {
-	return d.Key || d.Orders > 0 || d.Requests > 0 || d.Totals > 0 || d.Letters > 0
+	return d.Key || d.Orders > 0 || d.Requests > 0 || d.Totals > 0 || d.Letters > 0 || d.SealedLetters > 0
 }
