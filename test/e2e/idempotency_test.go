@@ -194,7 +194,7 @@ func (c killedRequest) retry(t *testing.T) {
 		_, err := placeWith(first.API(), "k", order)
 		lost <- err
 	}()
-	const placing = `%INSERT INTO "orders"%INSERT INTO "outbox"%` // Postgres cuts the text before the COMMIT
+	const placing = `%INSERT INTO "orders"%INSERT INTO outbox%` // Postgres cuts the text before the COMMIT
 	requireWaiting(t, db, placing, "advisory", time.Time{})
 	first.Kill()
 	require.Error(t, <-lost)
