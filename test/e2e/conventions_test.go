@@ -38,7 +38,8 @@ func TestTelemetryFollowsTheConventions(t *testing.T) {
 	require.True(t, collector.WaitFor(func(all []infra.Span) bool {
 		spans = all
 		paidFor := slices.DeleteFunc(slices.Clone(all), func(s infra.Span) bool { return s.TraceID != paid.TraceID })
-		return len(infra.Named(paidFor, "process orders.fulfillment.requested")) == 1 && len(infra.Named(all, "GET")) == 1
+		return len(infra.Named(paidFor, "process orders.fulfillment.requested")) == 1 && len(infra.Named(all, "GET")) == 1 &&
+			len(infra.Named(all, "INSERT outbox")) > 0 // of the subscriber that emits
 	}, waitTimeout))
 	for _, metric := range []string{"http.server.request.duration", "messaging.client.sent.messages", "messaging.process.duration"} {
 		require.True(t, collector.WaitFor(func([]infra.Span) bool { return len(collector.Points(metric)) > 0 }, waitTimeout), metric)
