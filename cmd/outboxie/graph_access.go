@@ -33,7 +33,7 @@ func newTokenIssuer(c config.Config, background background, logger *slog.Logger)
 	return tokenIssuer{verifier}, nil
 }
 
-// operators returns what accepts the access tokens of operators; nil: none is accepted.
+// operators returns the authenticator for the access tokens of operators. It returns nil if the settings name no issuer.
 func (i tokenIssuer) operators() operations.Authenticator {
 	if i.verifier == nil {
 		return nil

@@ -95,8 +95,8 @@ func TestOffIsShown(t *testing.T) {
 	require.Regexp(t, `(?m)^ADMIN_TOKEN +off +environment$`, text.String())
 }
 
-// TestReadToken checks where the token that may only read comes from, that none is made, and that it is never the admin token: then nobody could
-// only read.
+// TestReadToken checks which setting or file has the read token, and that the program never makes one. It also checks that a read token is refused
+// if it is the admin token, because its holder could then change everything.
 func TestReadToken(t *testing.T) {
 	const given, admin = "0123456789abcdef", "ADMIN_TOKEN=fedcba9876543210"
 	folder := t.TempDir()

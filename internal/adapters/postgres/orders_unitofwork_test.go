@@ -281,21 +281,6 @@ func TestTransactionsChooseTheirIsolation(t *testing.T) {
 	require.ErrorIs(t, err, orders.ErrOrderChanged)
 }
 
-// TestAnEventThatIsNotStoredKeepsItsOrderOut checks that no order is committed without its event, although nobody looks at the answer before the
-// commit: here a trigger leaves the event out.
-func TestAnEventThatIsNotStoredKeepsItsOrderOut(t *testing.T) {
-	h := shop{newHarness(t)}
-	exec(t, h.others, `CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
-		CREATE TRIGGER leave_out BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION leave_out()`)
-	o := newOrder(t)
-	err := h.UnitOfWork().Do(t.Context(), saving(o))
-	require.Equal(t, fault.Internal, fault.KindOf(err), "%v", err)
-	require.ErrorContains(t, err, "was not stored")
-	var stored int
-	require.NoError(t, h.others.QueryRowContext(t.Context(), "SELECT count(*) FROM orders").Scan(&stored))
-	require.Zero(t, stored)
-}
-
 // TestAppendNoticesPositionsThatDoNotAscend checks that Append fails if positions descend. They would reorder the events of one
 // Append.
 func TestAppendNoticesPositionsThatDoNotAscend(t *testing.T) {

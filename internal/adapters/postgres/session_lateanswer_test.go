@@ -229,8 +229,8 @@ func TestRoundTrips(t *testing.T) {
 	require.EqualValues(t, 4, trips(claiming(paying(second.Snapshot().ID))), "a change with a key")
 }
 
-// TestACutAtEachByte checks that a new order is stored with its event or not at all, wherever the connection is cut, and that
-// nobody is told that it failed for another reason than an outage.
+// TestACutAtEachByte cuts the connection after each byte of the request and of the answer. It checks that a new order is stored with its event or
+// not at all, and that the caller gets an outage as the error.
 func TestACutAtEachByte(t *testing.T) {
 	direct := infra.Database(t)
 	w, address := newWire(t, direct)
@@ -275,6 +275,21 @@ func TestACutAtEachByte(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnEventThatIsNotStoredKeepsItsOrderOut checks that no order is committed without its event, although nobody looks at the answer before the
+// commit: here a trigger leaves the event out.
+func TestAnEventThatIsNotStoredKeepsItsOrderOut(t *testing.T) {
+	h := shop{newHarness(t)}
+	exec(t, h.others, `CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+		CREATE TRIGGER leave_out BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION leave_out()`)
+	o := newOrder(t)
+	err := h.UnitOfWork().Do(t.Context(), saving(o))
+	require.Equal(t, fault.Internal, fault.KindOf(err), "%v", err)
+	require.ErrorContains(t, err, "was not stored")
+	var stored int
+	require.NoError(t, h.others.QueryRowContext(t.Context(), "SELECT count(*) FROM orders").Scan(&stored))
+	require.Zero(t, stored)
 }
 
 func saving(o *order.Order) func(ctx context.Context, tx orders.Tx) error {

@@ -34,7 +34,7 @@ const sealedSchema = schemaPrefix + "outboxie.sealed.v1"
 // ErrNotOpened reports that a sealed payload cannot be opened: it was changed, it belongs to another event, or the key is another one.
 var ErrNotOpened = fault.New(fault.Refused, "payload_not_opened", "the sealed payload cannot be opened with its key")
 
-// SealKey is a key of AES-256-GCM that seals payloads. Whoever erases the key erases every payload that it sealed.
+// SealKey is a key of AES-256-GCM that seals payloads. If the key is erased, nobody can open the payloads that it sealed.
 type SealKey struct {
 	ID     string // a random UUID; it says nothing about whose key it is
 	Secret [32]byte
